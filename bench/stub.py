@@ -1,0 +1,170 @@
+"""A Responses API that costs next to nothing, so that a benchmark measures its client.
+
+`python -m bench.stub` prints its port on one line, then serves until its parent goes away.
+A response is `queued` when created, `in_progress` for `--unchanged-polls` reads and `completed`
+after that. An id that was never created is served too: a benchmark may lay its rows itself.
+"""
+
+import argparse
+import asyncio
+import itertools
+import json
+import re
+import sys
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any
+
+OUTPUT_TEXT = ("Beyond the last charted star the crew heard a voice. " * 40)[:2048]
+NEVER = sys.maxsize
+
+_REQUEST = re.compile(rb"(GET|POST|DELETE) /v1/responses(?:/([^/ ?]+))?(/cancel)?(?:\?\S*)? HTTP/1\.1\r\n")
+_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
+_NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
+_ID = b"RESPONSE_ID"
+
+
+def _reply(status: str, **fields: Any) -> bytes:
+    """Return a whole HTTP reply with `_ID` where the id belongs; it is the same length for every id."""
+    response = {
+        "id": _ID.decode(),
+        "object": "response",
+        "created_at": 1_767_225_600,
+        "status": status,
+        "background": True,
+        "error": None,
+        "incomplete_details": None,
+        "instructions": None,
+        "max_output_tokens": None,
+        "max_tool_calls": None,
+        "model": "stub",
+        "output": [],
+        "parallel_tool_calls": True,
+        "previous_response_id": None,
+        "reasoning": {"effort": None, "summary": None},
+        "service_tier": "default",
+        "store": True,
+        "temperature": 1.0,
+        "text": {"format": {"type": "text"}, "verbosity": "medium"},
+        "tool_choice": "auto",
+        "tools": [],
+        "top_p": 1.0,
+        "truncation": "disabled",
+        "usage": None,
+        "user": None,
+        "metadata": {},
+    } | fields
+    body = json.dumps(response).encode()
+    length = len(body) + len(_response_id(0)) - len(_ID)
+    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
+    return head.encode() + body
+
+
+def _response_id(number: int) -> bytes:
+    return b"resp_%048d" % number
+
+
+def _completed() -> bytes:
+    text = {"type": "output_text", "text": OUTPUT_TEXT, "annotations": [], "logprobs": []}
+    message = {
+        "id": "msg_1",
+        "type": "message",
+        "status": "completed",
+        "role": "assistant",
+        "content": [text],
+    }
+    usage = {
+        "input_tokens": 40,
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens": 400,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": 440,
+    }
+    return _reply("completed", output=[message], usage=usage)
+
+
+@dataclass(slots=True)
+class Stub:
+    """What the served responses have in common: the replies and how often each id was read."""
+
+    unchanged_polls: int
+    delay_seconds: float
+    queued: bytes = field(default_factory=lambda: _reply("queued"))
+    in_progress: bytes = field(default_factory=lambda: _reply("in_progress"))
+    completed: bytes = field(default_factory=_completed)
+    cancelled: bytes = field(default_factory=lambda: _reply("cancelled"))
+    reads: Counter[bytes] = field(default_factory=Counter)
+    numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
+
+    def answer(self, method: bytes, response_id: bytes | None, cancel: bytes | None) -> bytes:
+        match method, response_id, cancel:
+            case b"POST", None, None:
+                return self.queued.replace(_ID, _response_id(next(self.numbers)))
+            case b"POST", bytes() as known, bytes():
+                return self.cancelled.replace(_ID, known)
+            case b"GET", bytes() as known, None:
+                self.reads[known] += 1
+                finished = self.reads[known] > self.unchanged_polls
+                return (self.completed if finished else self.in_progress).replace(_ID, known)
+        return _NOT_FOUND
+
+
+class Connection(asyncio.Protocol):
+    """HTTP/1.1 with keep-alive, as much of it as the clients measured here speak."""
+
+    def __init__(self, stub: Stub) -> None:
+        self._stub = stub
+        self._loop = asyncio.get_running_loop()
+        self._buffer = b""
+        self._transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self._transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._buffer += data
+        while (end := self._end_of_request()) is not None:
+            request, self._buffer = self._buffer[:end], self._buffer[end:]
+            match = _REQUEST.match(request)
+            reply = self._stub.answer(*match.groups()) if match else _NOT_FOUND
+            if self._stub.delay_seconds:
+                self._loop.call_later(self._stub.delay_seconds, self._transport.write, reply)
+            else:
+                self._transport.write(reply)
+
+    def _end_of_request(self) -> int | None:
+        """Return where the first request in the buffer ends, or None while part of it is missing."""
+        head_end = self._buffer.find(b"\r\n\r\n")
+        if head_end < 0:
+            return None
+        if _CHUNKED.search(self._buffer, 0, head_end):
+            last_chunk = self._buffer.find(b"\r\n0\r\n\r\n", head_end)
+            return None if last_chunk < 0 else last_chunk + 7
+        length = _LENGTH.search(self._buffer, 0, head_end)
+        end = head_end + 4 + (int(length[1]) if length else 0)
+        return end if end <= len(self._buffer) else None
+
+
+async def serve(stub: Stub, port: int) -> None:
+    """Serve until standard input ends, which it does when the parent dies, however it dies."""
+    loop = asyncio.get_running_loop()
+    server = await loop.create_server(lambda: Connection(stub), "127.0.0.1", port, backlog=8192)
+    print(server.sockets[0].getsockname()[1], flush=True)
+    await loop.run_in_executor(None, sys.stdin.buffer.read)
+    server.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.stub", description=__doc__)
+    parser.add_argument("--port", type=int, default=0, help="0 picks a free one")
+    parser.add_argument("--unchanged-polls", type=int, default=NEVER, help="reads before it is completed")
+    parser.add_argument("--delay-ms", type=float, default=0, help="time before each answer")
+    options = parser.parse_args()
+    stub = Stub(unchanged_polls=options.unchanged_polls, delay_seconds=options.delay_ms / 1000)
+    asyncio.run(serve(stub, options.port))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""`python -m dev COMMAND ...`: start one part of the local stack, or all of it."""
+
+import importlib
+import sys
+
+COMMANDS = {
+    "azurite": ("dev.azurite", "the storage emulator: tables, queues, blobs"),
+    "provider": ("dev.provider", "the provider emulator: an OpenAI Responses API"),
+    "host": ("dev.host", "the Functions host, serving the app of a folder"),
+    "up": ("dev.up", "all three, until Ctrl-C"),
+    "demo": ("dev.demo", "one run from start to outcome, through a crash"),
+}
+
+
+def main(argv: list[str]) -> int:
+    if not argv or argv[0] not in COMMANDS:
+        print("usage: python -m dev COMMAND [--help | options]\n", file=sys.stderr)
+        for command, (_, purpose) in COMMANDS.items():
+            print(f"  {command:<10}{purpose}", file=sys.stderr)
+        return 2
+    module, _ = COMMANDS[argv[0]]
+    status = importlib.import_module(module).main(argv[1:])
+    return int(status or 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,11 @@
+"""Why the host does not start."""
+
+from collections.abc import Iterable
+
+
+class StartupError(Exception):
+    """The host cannot start; the text names everything found wrong, one a line."""
+
+    @classmethod
+    def of(cls, problems: Iterable[str]) -> "StartupError":
+        return cls("\n".join(f"- {problem}" for problem in problems))

@@ -1,0 +1,48 @@
+"""Function keys: who may call what."""
+
+import hmac
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+
+DEFAULT_HOST_KEY = "local-host-key"
+DEFAULT_MASTER_KEY = "local-master-key"
+
+
+class AuthLevel(StrEnum):
+    ANONYMOUS = "anonymous"
+    FUNCTION = "function"
+    ADMIN = "admin"
+
+
+@dataclass(frozen=True)
+class Keys:
+    """The host key opens functions of level `function`, the master key opens everything."""
+
+    host: str
+    master: str
+
+    @classmethod
+    def from_environment(cls, environ: Mapping[str, str]) -> "Keys":
+        return cls(
+            host=environ.get("FUNCTIONS_HOST_KEY") or DEFAULT_HOST_KEY,
+            master=environ.get("FUNCTIONS_MASTER_KEY") or DEFAULT_MASTER_KEY,
+        )
+
+    def allow(self, level: AuthLevel, presented: str) -> bool:
+        match level:
+            case AuthLevel.ANONYMOUS:
+                return True
+            case AuthLevel.FUNCTION:
+                return _same(presented, self.host) or _same(presented, self.master)
+            case AuthLevel.ADMIN:
+                return _same(presented, self.master)
+
+
+def presented_key(headers: Mapping[str, str], query: Mapping[str, str]) -> str:
+    """Return the key of a request; a header hides a key in the address, even if only that one is right."""
+    return headers.get("x-functions-key") or query.get("code") or ""
+
+
+def _same(presented: str, key: str) -> bool:
+    return hmac.compare_digest(presented.encode(), key.encode())

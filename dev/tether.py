@@ -1,0 +1,28 @@
+"""Run a command that the kernel ends together with its parent: `tether.py PARENT_PID COMMAND ...`.
+
+This replaces itself by the command, so the command keeps the process id. It is a program
+and not a `preexec_fn`, because that forks Python and is unsafe once threads are running.
+Only Linux can do this; elsewhere the command simply runs.
+"""
+
+import ctypes
+import os
+import signal
+import sys
+
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def main(parent: int, command: list[str]) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != parent:  # it died before the call above
+            sys.exit(1)
+    try:
+        os.execvp(command[0], command)
+    except OSError as error:
+        sys.exit(f"cannot run {command[0]}: {error.strerror}")
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), sys.argv[2:])

@@ -1,0 +1,251 @@
+"""How runs, sessions and what is pending are written as rows, and read back.
+
+Times are ISO 8601 text in UTC. What is None has no property. Anything nested is JSON text, or
+compressed JSON where a provider decides how long it gets.
+"""
+
+import hashlib
+import json
+import zlib
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from shared.core.model import (
+    CallStatus,
+    Chaining,
+    Content,
+    Lease,
+    Pending,
+    Run,
+    RunError,
+    RunStatus,
+    Session,
+    Step,
+    ToolCall,
+    Usage,
+)
+from shared.ports import Row, Value
+
+TICK_KEY = "pending|"
+
+
+def run_key(run_id: str) -> str:
+    return f"run|{run_id}"
+
+
+def pending_key(run_id: str) -> str:
+    return f"pending|{run_id}"
+
+
+def session_key(session_id: str) -> str:
+    return f"session|{session_id}"
+
+
+def prefix(kind: str) -> tuple[str, str]:
+    """Return the bounds of all keys that begin with `kind` and the separator, which "}" follows."""
+    return f"{kind}|", f"{kind}}}"
+
+
+def name_hash(name: str) -> str:
+    """Return a row name for text that a model chose."""
+    return hashlib.sha256(name.encode()).hexdigest()[:32]
+
+
+def time_text(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+def _time(values: Mapping[str, Value], name: str) -> datetime | None:
+    text = values.get(name)
+    return datetime.fromisoformat(text) if isinstance(text, str) else None
+
+
+def read_time(values: Mapping[str, Value], name: str) -> datetime:
+    return datetime.fromisoformat(str(values[name]))
+
+
+def _text(values: Mapping[str, Value], name: str) -> str | None:
+    text = values.get(name)
+    return text if isinstance(text, str) else None
+
+
+def content_value(content: Content) -> Value:
+    """Return what stands in the row for `content`: its bytes, or a pointer to its chunk rows."""
+    return content.inline if content.inline is not None else f"{content.chunks}|{content.name}"
+
+
+def read_content(value: Value | None) -> Content:
+    match value:
+        case bytes():
+            return Content(inline=value)
+        case str() if value:
+            chunks, name = value.split("|", 1)
+            return Content(name=name, chunks=int(chunks))
+    return Content()
+
+
+def _present(values: Mapping[str, Any]) -> dict[str, Value]:
+    """Leave out what is None and write times as text."""
+    return {
+        name: time_text(value) if isinstance(value, datetime) else value
+        for name, value in values.items()
+        if value is not None
+    }
+
+
+def run_row(run: Run, tx: str) -> Row:
+    values = _present(
+        {
+            "session_id": run.session_id,
+            "owner": run.owner,
+            "agent": run.agent,
+            "metadata": json.dumps(dict(run.metadata)) if run.metadata else None,
+            "max_turns": run.max_turns,
+            "status": run.status.value,
+            "step": run.step.value,
+            "due": run.due,
+            "lease_id": run.lease.id if run.lease else None,
+            "lease_expires_at": run.lease.expires_at if run.lease else None,
+            "rev": run.rev,
+            "tx": tx,
+            "events": run.events,
+            "turn": run.turn,
+            "turn_started_at": run.turn_started_at,
+            "token": run.token,
+            "missing_since": run.missing_since,
+            "responses": " ".join(run.responses) or None,
+            "chaining": run.chaining.value,
+            "previous_response_id": run.previous_response_id,
+            "previous_run_id": run.previous_run_id,
+            "unknown_creates": run.unknown_creates or None,
+            "created_at": run.created_at,
+            "updated_at": run.updated_at,
+            "started_at": run.started_at,
+            "completed_at": run.completed_at,
+            "expires_at": run.expires_at,
+            "input": content_value(run.input),
+            "calls": _pack_calls(run.calls) if run.calls else None,
+            "usage": json.dumps(asdict(run.usage)) if run.usage.total_tokens else None,
+            "error": json.dumps(asdict(run.error)) if run.error else None,
+            "incomplete_reason": run.incomplete_reason,
+        }
+    )
+    turns = {f"turn_{number:02d}": content_value(content) for number, content in enumerate(run.turns, 1)}
+    return Row(run_key(run.id), values | turns)
+
+
+def read_run(row: Row) -> Run:
+    values = row.values
+    lease_id = _text(values, "lease_id")
+    usage, error, metadata = (_text(values, name) for name in ("usage", "error", "metadata"))
+    turns = sorted(name for name in values if name.startswith("turn_") and name[5:].isdigit())
+    return Run(
+        id=row.key.partition("|")[2],
+        session_id=str(values["session_id"]),
+        owner=str(values["owner"]),
+        agent=str(values["agent"]),
+        metadata=json.loads(metadata) if metadata else {},
+        max_turns=int(values["max_turns"]),
+        status=RunStatus(str(values["status"])),
+        step=Step(str(values["step"])),
+        due=read_time(values, "due"),
+        lease=Lease(lease_id, read_time(values, "lease_expires_at")) if lease_id else None,
+        rev=int(values["rev"]),
+        events=int(values["events"]),
+        turn=int(values["turn"]),
+        turn_started_at=_time(values, "turn_started_at"),
+        token=_text(values, "token"),
+        missing_since=_time(values, "missing_since"),
+        responses=tuple((_text(values, "responses") or "").split()),
+        chaining=Chaining(str(values["chaining"])),
+        previous_response_id=_text(values, "previous_response_id"),
+        previous_run_id=_text(values, "previous_run_id"),
+        unknown_creates=int(values.get("unknown_creates", 0)),
+        created_at=read_time(values, "created_at"),
+        updated_at=read_time(values, "updated_at"),
+        started_at=_time(values, "started_at"),
+        completed_at=_time(values, "completed_at"),
+        expires_at=read_time(values, "expires_at"),
+        input=read_content(values.get("input")),
+        turns=tuple(read_content(values[name]) for name in turns),
+        calls=_unpack_calls(values.get("calls")),
+        usage=Usage(**json.loads(usage)) if usage else Usage(),
+        error=RunError(**json.loads(error)) if error else None,
+        incomplete_reason=_text(values, "incomplete_reason"),
+    )
+
+
+def _pack_calls(calls: Iterable[ToolCall]) -> bytes:
+    rows = [_present(asdict(call) | {"status": call.status.value}) for call in calls]
+    return zlib.compress(json.dumps(rows).encode())
+
+
+def _unpack_calls(value: Value | None) -> tuple[ToolCall, ...]:
+    if not isinstance(value, bytes):
+        return ()
+    return tuple(
+        ToolCall(
+            call_id=call["call_id"],
+            name=call["name"],
+            turn=call["turn"],
+            idempotent=call["idempotent"],
+            status=CallStatus(call["status"]),
+            started_at=_time(call, "started_at"),
+            completed_at=_time(call, "completed_at"),
+        )
+        for call in json.loads(zlib.decompress(value))
+    )
+
+
+def pending_row(pending: Pending) -> Row:
+    values = _present(
+        {
+            "status": pending.status.value,
+            "step": pending.step.value,
+            "due": pending.due,
+            "expires_at": pending.expires_at,
+            "token": pending.token,
+            "turn_started_at": pending.turn_started_at,
+            "missing": pending.missing or None,
+        }
+    )
+    return Row(pending_key(pending.run_id), values)
+
+
+def read_pending(row: Row) -> Pending:
+    values = row.values
+    return Pending(
+        run_id=row.key.partition("|")[2],
+        status=RunStatus(str(values["status"])),
+        step=Step(str(values["step"])),
+        due=read_time(values, "due"),
+        expires_at=read_time(values, "expires_at"),
+        token=_text(values, "token"),
+        turn_started_at=_time(values, "turn_started_at"),
+        missing=bool(values.get("missing")),
+    )
+
+
+def session_row(session: Session, tx: str) -> Row:
+    values = _present(asdict(session) | {"tx": tx, "deleted": session.deleted or None})
+    del values["id"]
+    return Row(session_key(session.id), values)
+
+
+def read_session(row: Row) -> Session:
+    values = row.values
+    return Session(
+        id=row.key.partition("|")[2],
+        owner=str(values["owner"]),
+        agent=str(values["agent"]),
+        created_at=read_time(values, "created_at"),
+        updated_at=read_time(values, "updated_at"),
+        # A released session keeps the property as empty text: a merge cannot remove it.
+        held_by=_text(values, "held_by") or None,
+        last_run_id=_text(values, "last_run_id"),
+        last_response_id=_text(values, "last_response_id"),
+        runs=int(values["runs"]),
+        deleted=bool(values.get("deleted")),
+    )
