@@ -1,6 +1,6 @@
 """A Responses API that costs next to nothing, so that a benchmark measures its client.
 
-`python -m bench.stub` prints its port on one line, then serves until its parent goes away.
+`python -m bench.stub` prints `ready URL` and serves until it is ended.
 A response is `queued` when created, `in_progress` for `--unchanged-polls` reads and `completed`
 after that. An id that was never created is served too: a benchmark may lay its rows itself.
 """
@@ -12,8 +12,14 @@ import json
 import re
 import sys
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Self
+
+from dev.processes import ChildProcess
 
 OUTPUT_TEXT = ("Beyond the last charted star the crew heard a voice. " * 40)[:2048]
 NEVER = sys.maxsize
@@ -22,13 +28,29 @@ _REQUEST = re.compile(rb"(GET|POST|DELETE) /v1/responses(?:/([^/ ?]+))?(/cancel)
 _LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 _CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
 _NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
-_ID = b"RESPONSE_ID"
 
 
-def _reply(status: str, **fields: Any) -> bytes:
-    """Return a whole HTTP reply with `_ID` where the id belongs; it is the same length for every id."""
-    response = {
-        "id": _ID.decode(),
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A reply that is the same for every response but for the id."""
+
+    before_id: bytes
+    after_id: bytes
+
+    @classmethod
+    def of(cls, status: str, **fields: Any) -> Self:
+        before, after = json.dumps(_response(status) | fields).encode().split(b"RESPONSE_ID")
+        return cls(before, after)
+
+    def to(self, response_id: bytes) -> bytes:
+        length = len(self.before_id) + len(response_id) + len(self.after_id)
+        head = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % length
+        return b"".join((head, self.before_id, response_id, self.after_id))
+
+
+def _response(status: str) -> dict[str, Any]:
+    return {
+        "id": "RESPONSE_ID",
         "object": "response",
         "created_at": 1_767_225_600,
         "status": status,
@@ -54,18 +76,10 @@ def _reply(status: str, **fields: Any) -> bytes:
         "usage": None,
         "user": None,
         "metadata": {},
-    } | fields
-    body = json.dumps(response).encode()
-    length = len(body) + len(_response_id(0)) - len(_ID)
-    head = f"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n"
-    return head.encode() + body
+    }
 
 
-def _response_id(number: int) -> bytes:
-    return b"resp_%048d" % number
-
-
-def _completed() -> bytes:
+def _completed() -> Reply:
     text = {"type": "output_text", "text": OUTPUT_TEXT, "annotations": [], "logprobs": []}
     message = {
         "id": "msg_1",
@@ -81,7 +95,7 @@ def _completed() -> bytes:
         "output_tokens_details": {"reasoning_tokens": 0},
         "total_tokens": 440,
     }
-    return _reply("completed", output=[message], usage=usage)
+    return Reply.of("completed", output=[message], usage=usage)
 
 
 @dataclass(slots=True)
@@ -89,24 +103,24 @@ class Stub:
     """What the served responses have in common: the replies and how often each id was read."""
 
     unchanged_polls: int
-    delay_seconds: float
-    queued: bytes = field(default_factory=lambda: _reply("queued"))
-    in_progress: bytes = field(default_factory=lambda: _reply("in_progress"))
-    completed: bytes = field(default_factory=_completed)
-    cancelled: bytes = field(default_factory=lambda: _reply("cancelled"))
+    delay: timedelta
+    queued: Reply = field(default_factory=lambda: Reply.of("queued"))
+    in_progress: Reply = field(default_factory=lambda: Reply.of("in_progress"))
+    completed: Reply = field(default_factory=_completed)
+    cancelled: Reply = field(default_factory=lambda: Reply.of("cancelled"))
     reads: Counter[bytes] = field(default_factory=Counter)
     numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
     def answer(self, method: bytes, response_id: bytes | None, cancel: bytes | None) -> bytes:
         match method, response_id, cancel:
             case b"POST", None, None:
-                return self.queued.replace(_ID, _response_id(next(self.numbers)))
+                return self.queued.to(b"resp_%048d" % next(self.numbers))
             case b"POST", bytes() as known, bytes():
-                return self.cancelled.replace(_ID, known)
+                return self.cancelled.to(known)
             case b"GET", bytes() as known, None:
                 self.reads[known] += 1
                 finished = self.reads[known] > self.unchanged_polls
-                return (self.completed if finished else self.in_progress).replace(_ID, known)
+                return (self.completed if finished else self.in_progress).to(known)
         return _NOT_FOUND
 
 
@@ -115,6 +129,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, stub: Stub) -> None:
         self._stub = stub
+        self._delay_seconds = stub.delay.total_seconds()
         self._loop = asyncio.get_running_loop()
         self._buffer = b""
         self._transport: asyncio.Transport
@@ -129,8 +144,8 @@ class Connection(asyncio.Protocol):
             request, self._buffer = self._buffer[:end], self._buffer[end:]
             match = _REQUEST.match(request)
             reply = self._stub.answer(*match.groups()) if match else _NOT_FOUND
-            if self._stub.delay_seconds:
-                self._loop.call_later(self._stub.delay_seconds, self._transport.write, reply)
+            if self._delay_seconds:
+                self._loop.call_later(self._delay_seconds, self._transport.write, reply)
             else:
                 self._transport.write(reply)
 
@@ -147,13 +162,20 @@ class Connection(asyncio.Protocol):
         return end if end <= len(self._buffer) else None
 
 
+@contextmanager
+def provider(*, unchanged_polls: int = NEVER, delay: timedelta = timedelta()) -> Iterator[str]:
+    """Run the stub for as long as the block and give its base URL."""
+    command = [sys.executable, "-m", "bench.stub", "--unchanged-polls", str(unchanged_polls)]
+    command += ["--delay-ms", str(delay / timedelta(milliseconds=1))]
+    with ChildProcess("provider stub", command, cwd=Path(__file__).parents[1]) as child:
+        yield child.wait_for(r"ready (http\S+)").group(1)
+
+
 async def serve(stub: Stub, port: int) -> None:
-    """Serve until standard input ends, which it does when the parent dies, however it dies."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: Connection(stub), "127.0.0.1", port, backlog=8192)
-    print(server.sockets[0].getsockname()[1], flush=True)
-    await loop.run_in_executor(None, sys.stdin.buffer.read)
-    server.close()
+    print(f"ready http://127.0.0.1:{server.sockets[0].getsockname()[1]}/v1", flush=True)
+    await server.serve_forever()
 
 
 def main() -> None:
@@ -162,7 +184,7 @@ def main() -> None:
     parser.add_argument("--unchanged-polls", type=int, default=NEVER, help="reads before it is completed")
     parser.add_argument("--delay-ms", type=float, default=0, help="time before each answer")
     options = parser.parse_args()
-    stub = Stub(unchanged_polls=options.unchanged_polls, delay_seconds=options.delay_ms / 1000)
+    stub = Stub(options.unchanged_polls, timedelta(milliseconds=options.delay_ms))
     asyncio.run(serve(stub, options.port))
 
 

@@ -47,7 +47,13 @@ def start(port: int = 0) -> tuple[ChildProcess, str]:
     if not PROGRAM.exists():
         raise ChildFailed(f"{PROGRAM} is missing: run `npm ci` in {PROGRAM.parents[2]}")
     wanted = Ports.from_first(port)
-    command = [str(PROGRAM), "--inMemoryPersistence", "--skipApiVersionCheck", "--disableTelemetry", "--silent"]
+    command = [
+        str(PROGRAM),
+        "--inMemoryPersistence",
+        "--skipApiVersionCheck",
+        "--disableTelemetry",
+        "--silent",
+    ]
     command += ["--blobPort", str(wanted.blob), "--queuePort", str(wanted.queue)]
     command += ["--tablePort", str(wanted.table)]
     child = ChildProcess("azurite", command)

@@ -15,14 +15,20 @@ class BatonError(Exception):
         self.field = field
 
 
+class Malformed(BatonError):
+    """The request cannot be read."""
+
+    code = "malformed"
+
+
 class InvalidInput(BatonError):
-    """The caller's request cannot be carried out as it stands."""
+    """The request can be read, and asks for what cannot be."""
 
     code = "invalid_input"
 
 
 class TooLarge(BatonError):
-    """The caller's request is over a limit, which the message names."""
+    """The request is over a limit, which the message names."""
 
     code = "too_large"
 

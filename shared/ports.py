@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from shared.core.model import CallStatus, Chaining, RunError, Snapshot
+from shared.core.model import CallStatus, RunError, Snapshot
 
 Value = str | int | bool | bytes
 
@@ -213,12 +213,3 @@ class Randomness(Protocol):
     def fraction(self) -> float:
         """Return a number from 0 up to 1, for jitter."""
         ...
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """The settings that the use cases obey."""
-
-    chaining: Chaining
-    create_lease: timedelta
-    cancel_lease: timedelta

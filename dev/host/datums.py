@@ -64,7 +64,8 @@ def http_reply(returned: Datum | None) -> HttpReply:
 def timer_datum(*, past_due: bool) -> Datum:
     """No schedule status: the real host keeps none for timers that fire more than once a minute."""
     return Datum(
-        json.dumps({"Schedule": {"AdjustForDST": True}, "ScheduleStatus": None, "IsPastDue": past_due}), "json"
+        json.dumps({"Schedule": {"AdjustForDST": True}, "ScheduleStatus": None, "IsPastDue": past_due}),
+        "json",
     )
 
 

@@ -96,8 +96,13 @@ class Route:
         return parameters if len(values) == len(self.segments) else None
 
 
+def in_order(routes: Iterable[Route]) -> list[Route]:
+    return sorted(routes, key=lambda route: route.function.lower())
+
+
 def find_route(routes: Iterable[Route], method: str, path: str) -> tuple[Route, Mapping[str, str]] | None:
-    for route in sorted(routes, key=lambda route: route.function.lower()):
+    """Return the first of `routes`, which must be in order, that takes the request, and its parameters."""
+    for route in routes:
         if route.methods and method.upper() not in route.methods:
             continue
         parameters = route.match(path)

@@ -141,10 +141,12 @@ class _Reader:
                 "extensions__queues__maxpollinginterval", DEFAULT_MAX_POLLING_INTERVAL
             ),
         )
-        unbounded = str(self._entries.get("functiontimeout")) == "-1"
+        timeout = None
+        if str(self._entries.get("functiontimeout")) != "-1":
+            timeout = self._timespan("functiontimeout", DEFAULT_FUNCTION_TIMEOUT)
         settings = HostSettings(
             route_prefix=str(self._entries.get("extensions__http__routeprefix", "api")).strip("/"),
-            function_timeout=None if unbounded else self._timespan("functiontimeout", DEFAULT_FUNCTION_TIMEOUT),
+            function_timeout=timeout,
             log_level=self._log_level(),
             queues=queues,
         )

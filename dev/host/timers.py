@@ -11,7 +11,8 @@ from croniter import croniter
 
 # croniter knows more than NCRONTAB does (L, #, R, @hourly); the real host would refuse it.
 FIELD = re.compile(
-    r"(?:[\d*,/-]|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat)+", re.IGNORECASE
+    r"(?:[\d*,/-]|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat)+",
+    re.IGNORECASE,
 )
 # A tick this late is past due: an earlier one ran over it.
 PAST_DUE_AFTER = timedelta(seconds=1)

@@ -26,7 +26,7 @@ __all__ = ["Completed", "Datum", "FunctionFailed", "index", "invoke", "stop"]
 class FunctionFailed(Exception):
     """The function raised, or the worker library refused what it returned."""
 
-    def __init__(self, error: str, trace: str) -> None:
+    def __init__(self, error: str, trace: str = "") -> None:
         super().__init__(error)
         self.trace = trace
 
@@ -77,7 +77,9 @@ async def index(app: Path) -> list[Any]:
     )
     if response.result.status != _StatusResult.Success:
         error = response.result.exception
-        raise StartupError(f"{error.stack_trace.rstrip()}\n\n{error.message}")
+        # Without a frame of the app the trace shows only the inside of the library.
+        trace = error.stack_trace if str(app) in error.stack_trace else ""
+        raise StartupError(f"{trace}{error.message}")
     metadata = (await runtime.functions_metadata_request(None)).function_metadata_results
     if not metadata:
         raise StartupError(f"no functions found in {app / 'function_app.py'}")

@@ -105,7 +105,7 @@ def claimable(run: Run, now: datetime) -> bool:
 
 def _claimed(run: Run, event: events.Claimed, now: datetime) -> Result:
     if not claimable(run, now):
-        raise IllegalTransition(run, event)
+        return run, ()
     abandoned = run.lease is not None
     taken = replace(run, lease=event.lease, due=event.lease.expires_at)
     match run.step:

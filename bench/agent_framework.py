@@ -1,0 +1,33 @@
+"""agent-framework's own way to wait for a background response: its polling loop in memory, nothing stored.
+
+The client and the agent are the defaults. The loop does not sleep: a sleep costs no CPU worth measuring.
+"""
+
+from agent_framework import Agent
+from agent_framework.openai import OpenAIChatClient, OpenAIChatOptions
+
+from bench.load import drive
+from bench.measure import Meter
+from bench.stub import OUTPUT_TEXT
+
+INSTRUCTIONS = "You write very long novels, chapter by chapter, and never ask back."
+REQUEST = "Write a very long novel about astronauts exploring an unknown galaxy."
+
+
+async def whole_runs(meter: Meter, *, provider: str, runs: int, in_flight: int) -> None:
+    client = OpenAIChatClient[OpenAIChatOptions](model="stub", api_key="bench", base_url=provider)
+    agent = Agent[OpenAIChatOptions](client=client, name="space_novelist", instructions=INSTRUCTIONS)
+
+    async def run(_number: int) -> None:
+        session = agent.create_session()
+        response = await agent.run(REQUEST, session=session, options={"background": True})
+        while token := response.continuation_token:
+            response = await agent.run(
+                session=session, options={"background": True, "continuation_token": token}
+            )
+        assert response.text == OUTPUT_TEXT
+
+    await drive(run, times=min(in_flight, 10), in_flight=in_flight)
+    with meter.measuring(count=runs):
+        await drive(run, times=runs, in_flight=in_flight)
+    await client.client.close()

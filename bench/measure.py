@@ -1,0 +1,121 @@
+"""Measuring one scenario in a process of its own, so that imports and memory do not mix.
+
+A target is an async function, named `module:function`. It sets up and warms up what it needs, then puts
+what is to be measured into `with meter.measuring(count=...)`. It gets the base URL of a provider stub
+and the connection string of an empty storage account, where its scenario asks for them, and its options.
+
+`python -m bench.measure TARGET ARGUMENTS` is the child; it prints one line of JSON.
+"""
+
+import argparse
+import asyncio
+import gc
+import importlib
+import json
+import resource
+import statistics
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from bench.stub import NEVER, provider
+from dev.azurite import azurite
+from dev.processes import ChildProcess
+
+SCENARIO_TIMEOUT = timedelta(minutes=3)
+_MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes on macOS, KiB on Linux
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Measurement:
+    """One measured stretch. CPU is user and system time of this process alone, never of the servers."""
+
+    count: int
+    cpu_seconds: float
+    wall_seconds: float
+    peak_bytes: int
+    """The most memory the process held at any time, its imports included."""
+    peak_growth_bytes: int
+    """By how much the measured stretch raised that peak."""
+    notes: Mapping[str, float] = field(default_factory=dict)
+    """Whatever else the target counted."""
+
+    @property
+    def cpu_seconds_each(self) -> float:
+        return self.cpu_seconds / self.count
+
+
+class Meter:
+    """Given to a target, which measures with it exactly once."""
+
+    def __init__(self) -> None:
+        self.measurement: Measurement | None = None
+        self.notes: dict[str, float] = {}
+
+    @contextmanager
+    def measuring(self, *, count: int) -> Iterator[None]:
+        assert self.measurement is None, "one measurement a process"
+        gc.collect()
+        before, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+        yield
+        wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF)
+        self.measurement = Measurement(
+            count=count,
+            cpu_seconds=after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime,
+            wall_seconds=wall,
+            peak_bytes=after.ru_maxrss * _MAXRSS_UNIT,
+            peak_growth_bytes=(after.ru_maxrss - before.ru_maxrss) * _MAXRSS_UNIT,
+            notes=self.notes,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Scenario:
+    name: str
+    group: str
+    """Scenarios of one group are the same thing under different load; ratios take its cheapest."""
+    target: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    storage: bool = False
+    unchanged_polls: int = NEVER
+    delay: timedelta = timedelta()
+
+
+def measure(scenario: Scenario) -> Measurement:
+    """Run the scenario once, with servers and a process of its own; raises ChildFailed if it fails."""
+    with ExitStack() as servers:
+        stub = provider(unchanged_polls=scenario.unchanged_polls, delay=scenario.delay)
+        arguments = {"provider": servers.enter_context(stub), **scenario.options}
+        if scenario.storage:
+            arguments["storage"] = servers.enter_context(azurite())
+        command = [sys.executable, "-m", "bench.measure", scenario.target, json.dumps(arguments)]
+        child = servers.enter_context(ChildProcess(scenario.name, command, cwd=Path(__file__).parents[1]))
+        measured = child.wait_for(r"^measured (\{.*\})$", timeout=SCENARIO_TIMEOUT)
+        return Measurement(**json.loads(measured.group(1)))
+
+
+def median(measurements: list[Measurement]) -> Measurement:
+    """Return the measurement whose CPU is the median one (the lower of two)."""
+    middle = statistics.median_low(each.cpu_seconds for each in measurements)
+    return next(each for each in measurements if each.cpu_seconds == middle)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.measure", description=__doc__)
+    parser.add_argument("target", help="module:function")
+    parser.add_argument("arguments", type=json.loads, help="JSON object, passed by keyword")
+    options = parser.parse_args()
+    module, function = options.target.split(":")
+    meter = Meter()
+    asyncio.run(getattr(importlib.import_module(module), function)(meter, **options.arguments))
+    assert meter.measurement is not None, f"{options.target} measured nothing"
+    print("measured", json.dumps(asdict(meter.measurement)), flush=True)
+
+
+if __name__ == "__main__":
+    main()

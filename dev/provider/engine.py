@@ -1,0 +1,166 @@
+"""Microsoft's Responses server, called in this process, with its differences in ids and shape translated."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from azure.ai.agentserver.responses import InMemoryResponseProvider, ResponsesAgentServerHost
+from azure.ai.agentserver.responses._id_generator import IdGenerator
+
+from dev.provider.wire import ApiError, Json, Reply, encode, hide, show
+
+Send = Callable[[Json], Awaitable[None]]
+Receive = Callable[[], Awaitable[Json]]
+
+PREFIX = "/v1"
+_THEIR_ID = "caresp_"
+_OUR_ID = "resp_"
+
+
+def new_response_id() -> str:
+    return _OUR_ID + IdGenerator.new_response_id().removeprefix(_THEIR_ID)
+
+
+def their_id(response_id: str) -> str:
+    return _THEIR_ID + response_id.removeprefix(_OUR_ID)
+
+
+class Engine:
+    """The server's ASGI app; `call` for JSON replies, `stream` for server-sent events."""
+
+    def __init__(self, handler: Any) -> None:
+        os.environ.setdefault("OTEL_SDK_DISABLED", "true")
+        self._app = ResponsesAgentServerHost(
+            prefix=PREFIX, configure_observability=None, store=InMemoryResponseProvider()
+        )
+        self._app.response_handler(handler)
+
+    async def create(self, response_id: str, request: Json) -> Json:
+        return await self._json("POST", "/responses", _their_request(response_id, request))
+
+    async def retrieve(self, response_id: str) -> Json:
+        return await self._json("GET", f"/responses/{their_id(response_id)}")
+
+    async def cancel(self, response_id: str) -> Json:
+        return await self._json("POST", f"/responses/{their_id(response_id)}/cancel")
+
+    async def delete(self, response_id: str) -> None:
+        await self._json("DELETE", f"/responses/{their_id(response_id)}")
+
+    async def input_items(self, response_id: str, query: str) -> Json:
+        path = f"/responses/{their_id(response_id)}/input_items"
+        listed = await self._json("GET", path, query=query)
+        return {**listed, "data": [_our_item(item) for item in listed["data"]]}
+
+    async def create_stream(self, response_id: str, request: Json, receive: Receive, send: Send) -> None:
+        body = encode(_their_request(response_id, request))
+        await self._stream(_scope("POST", "/responses"), body, receive, send)
+
+    async def replay_stream(self, response_id: str, query: str, receive: Receive, send: Send) -> None:
+        scope = _scope("GET", f"/responses/{their_id(response_id)}", query)
+        await self._stream(scope, b"", receive, send)
+
+    async def _json(self, method: str, path: str, payload: Json | None = None, query: str = "") -> Json:
+        body = b"" if payload is None else encode(payload)
+        reply = Reply(500, b"")
+
+        async def receive() -> Json:
+            return await _body_then(body, _never, sent)
+
+        async def send(message: Json) -> None:
+            if message["type"] == "http.response.start":
+                reply.status = message["status"]
+            else:
+                reply.body += message.get("body", b"")
+
+        sent: list[bool] = []
+        await self._app(_scope(method, path, query), receive, send)
+        value = show(reply.json())
+        if reply.status >= 400:
+            raise _our_error(reply.status, value)
+        return dict(value)
+
+    async def _stream(self, scope: Json, body: bytes, receive: Receive, send: Send) -> None:
+        sent: list[bool] = []
+
+        async def their_receive() -> Json:
+            return await _body_then(body, receive, sent)
+
+        await self._app(scope, their_receive, send)
+
+
+async def _body_then(body: bytes, receive: Receive, sent: list[bool]) -> Json:
+    if sent:
+        return await receive()
+    sent.append(True)
+    return {"type": "http.request", "body": body, "more_body": False}
+
+
+async def _never() -> Json:
+    await asyncio.Event().wait()
+    raise AssertionError
+
+
+def _scope(method: str, path: str, query: str = "") -> Json:
+    return {
+        "type": "http",
+        "asgi": {"version": "3.0"},
+        "http_version": "1.1",
+        "method": method,
+        "scheme": "http",
+        "path": PREFIX + path,
+        "raw_path": (PREFIX + path).encode(),
+        "query_string": query.encode(),
+        "root_path": "",
+        "headers": [(b"content-type", b"application/json")],
+        "client": ("127.0.0.1", 0),
+        "server": ("127.0.0.1", 0),
+        "state": {},
+    }
+
+
+def _their_request(response_id: str, request: Json) -> Json:
+    payload = {**request, "response_id": their_id(response_id)}
+    if payload.get("previous_response_id"):
+        payload["previous_response_id"] = their_id(payload["previous_response_id"])
+    return dict(hide(payload))
+
+
+def _our_item(item: Json) -> Json:
+    return {key: value for key, value in item.items() if key not in {"response_id", "agent_reference"}}
+
+
+def our_output(response: Json) -> list[Json]:
+    return [_our_item(item) for item in response.get("output", [])]
+
+
+def our_event(block: bytes) -> Json | None:
+    """Return the payload of one server-sent event, or None for a comment."""
+    for line in block.split(b"\n"):
+        if line.startswith(b"data: "):
+            event = dict(show(json.loads(line[6:])))
+            if "item" in event:
+                event["item"] = _our_item(event["item"])
+            return event
+    return None
+
+
+def _our_error(status: int, value: Json) -> ApiError:
+    """Reduce the engine's list of schema violations to the one error the documented service reports."""
+    error = value["error"]
+    details = error.get("details") or [error]
+    telling = [detail for detail in details if detail["message"].startswith("Invalid discriminator")]
+    detail = (telling or details)[0]
+    param = detail.get("param")
+    code = detail.get("code")
+    return ApiError(
+        status,
+        detail["message"].replace(_THEIR_ID, _OUR_ID),
+        param.removeprefix("$.") if param else None,
+        None if code == "invalid_request_error" else code,
+        error.get("type", "invalid_request_error"),
+    )

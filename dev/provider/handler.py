@@ -1,0 +1,182 @@
+"""The model behind the emulator: turns a plan into the engine's stream of events."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import time
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from azure.ai.agentserver.responses import ResponseEventStream
+from azure.ai.agentserver.responses._id_generator import IdGenerator
+
+from dev.provider.novelist import Pieces, prose
+from dev.provider.plan import Plan
+from dev.provider.script import Call
+from dev.provider.wire import Json, hide
+
+Event = Any
+PIECES = 48
+"""How many deltas a scripted text is cut into."""
+
+
+class Writer(Protocol):
+    """Writes prose for a plan, piece by piece."""
+
+    def pieces(self, plan: Plan) -> AsyncIterator[str]: ...
+
+
+@dataclass
+class Pace:
+    """Spreads the pieces of a turn over its seconds; stops early when the response is cancelled."""
+
+    seconds: float
+    cancelled: asyncio.Event
+
+    async def wait(self, share: float) -> bool:
+        """Wait until this share of the turn has passed; False if it was cancelled meanwhile."""
+        remaining = self._start + self.seconds * share - time.monotonic()
+        if remaining > 0:
+            try:
+                await asyncio.wait_for(self.cancelled.wait(), remaining)
+            except TimeoutError:
+                return True
+        return not self.cancelled.is_set()
+
+    def __post_init__(self) -> None:
+        self._start = time.monotonic()
+
+
+@dataclass
+class Model:
+    """`plan_of` gives the plan of a response by the engine's id; `writer` replaces the prose grammar."""
+
+    plan_of: Callable[[str], Plan]
+    seconds: float
+    writer: Writer | None = None
+
+    async def respond(self, request: Json, context: Any, cancelled: asyncio.Event) -> AsyncIterator[Event]:
+        plan = self.plan_of(context.response_id)
+        stream = ResponseEventStream(response_id=context.response_id, request=request)
+        background = request.get("background") is True
+        yield stream.emit_created(status="in_progress")
+        if background and not await Pace(plan.in_progress_at - time.time(), cancelled).wait(1):
+            return
+        yield stream.emit_in_progress()
+        written = 0
+        async for event, characters in self._output(plan, stream, cancelled):
+            written += characters
+            yield event
+        if not cancelled.is_set():
+            yield _ending(plan, stream, written)
+
+    async def _output(
+        self, plan: Plan, stream: ResponseEventStream, cancelled: asyncio.Event
+    ) -> AsyncIterator[tuple[Event, int]]:
+        turn = plan.turn
+        pace = Pace(self._seconds(plan), cancelled)
+        if turn.text is not None:
+            async for pair in _message(stream, _paced(_cut(turn.text), pace)):
+                yield pair
+        elif turn.writes_prose:
+            async for pair in _message(stream, self._prose(plan, pace)):
+                yield pair
+        if not await pace.wait(1):
+            return
+        if turn.refusal is not None:
+            for pair in _refusal(stream, turn.refusal):
+                yield pair
+        for call in turn.calls:
+            for pair in _call(stream, call):
+                yield pair
+        for item in turn.items:
+            for event in _raw_item(stream, hide(item)):
+                yield event, 20
+
+    def _seconds(self, plan: Plan) -> float:
+        turn = plan.turn
+        if turn.seconds is not None:
+            return turn.seconds
+        if not turn.writes_prose:
+            return self.seconds / 10
+        return self.seconds if plan.is_novel else self.seconds / 5
+
+    async def _prose(self, plan: Plan, pace: Pace) -> AsyncIterator[str]:
+        if self.writer is None:
+            async for piece in _paced(prose(plan), pace):
+                yield piece
+            return
+        async for piece in self.writer.pieces(plan):
+            if pace.cancelled.is_set():
+                return
+            yield piece
+
+
+async def _paced(pieces: Pieces, pace: Pace) -> AsyncIterator[str]:
+    for number, piece in enumerate(pieces.texts, start=1):
+        if not await pace.wait(number / pieces.count):
+            return
+        yield piece
+
+
+def _cut(text: str) -> Pieces:
+    size = max(1, -(-len(text) // PIECES))
+    parts = [text[start : start + size] for start in range(0, len(text), size)] or [""]
+    return Pieces(len(parts), iter(parts))
+
+
+async def _message(stream: ResponseEventStream, pieces: AsyncIterator[str]) -> AsyncIterator[tuple[Event, int]]:
+    message = stream.add_output_item_message()
+    yield message.emit_added(), 0
+    content = message.add_text_content()
+    yield content.emit_added(), 0
+    async for piece in pieces:
+        yield content.emit_delta(hide(piece)), len(piece)
+    yield content.emit_text_done(), 0
+    yield content.emit_done(), 0
+    yield message.emit_done(), 0
+
+
+def _refusal(stream: ResponseEventStream, text: str) -> list[tuple[Event, int]]:
+    message = stream.add_output_item_message()
+    events = [message.emit_added(), *message.refusal_content(hide(text)), message.emit_done()]
+    return [(event, 0) for event in events[:-1]] + [(events[-1], len(text))]
+
+
+def _call(stream: ResponseEventStream, call: Call) -> list[tuple[Event, int]]:
+    call_id = call.call_id or "call_" + secrets.token_urlsafe(18).replace("-", "0").replace("_", "1")
+    item = stream.add_output_item_function_call(call.name, call_id)
+    events = [item.emit_added(), *item.arguments(hide(call.arguments)), item.emit_done()]
+    return [(event, 0) for event in events[:-1]] + [(events[-1], len(call.arguments) + 40)]
+
+
+def _raw_item(stream: ResponseEventStream, item: Json) -> list[Event]:
+    """Emit an item as scripted, whatever its type; the engine gets a well-formed id where it has none."""
+    builder = stream.add_output_item(IdGenerator.new_message_item_id(stream.response["id"]))
+    complete = {"id": builder.item_id, "status": "completed", **item}
+    return [builder.emit_added(complete), builder.emit_done(complete)]
+
+
+def _ending(plan: Plan, stream: ResponseEventStream, written: int) -> Event:
+    turn = plan.turn
+    output_tokens = max(1, written // 4)
+    usage = turn.usage or {
+        "input_tokens": plan.input_tokens,
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens": output_tokens,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": plan.input_tokens + output_tokens,
+    }
+    match turn.status:
+        case "failed":
+            error = turn.error or {}
+            return stream.emit_failed(
+                code=error.get("code", "server_error"),
+                message=error.get("message", "The model failed to generate a response."),
+            )
+        case "incomplete":
+            return stream.emit_incomplete(reason=turn.reason, usage=usage)
+        case _:
+            return stream.emit_completed(usage=usage)

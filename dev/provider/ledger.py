@@ -1,0 +1,60 @@
+"""What the emulator remembers of every response beside the engine: its request and its conversation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from dev.provider.plan import Plan
+from dev.provider.wire import ApiError, Json
+
+TERMINAL = frozenset({"completed", "failed", "cancelled", "incomplete"})
+
+
+@dataclass
+class Entry:
+    """One response; `conversation` is all the model saw before it wrote."""
+
+    id: str
+    request: Json
+    conversation: list[Json]
+    plan: Plan
+    final: Json | None = None
+    final_body: bytes = b""
+    """`final` encoded once, so that reading a finished novel again costs next to nothing."""
+    flipped_to: str | None = None
+    """The status an answer shows from now on, whatever the engine says."""
+
+    @property
+    def stored(self) -> bool:
+        return self.request.get("store") is not False
+
+    @property
+    def background(self) -> bool:
+        return self.request.get("background") is True
+
+    def prompt_contains(self, text: str) -> bool:
+        return any(text in str(item.get("content", "")) for item in self.conversation if item.get("role") == "user")
+
+
+@dataclass
+class Ledger:
+    """Responses that can be read; a deleted or forgotten one is simply gone."""
+
+    entries: dict[str, Entry] = field(default_factory=dict)
+
+    def find(self, response_id: str) -> Entry:
+        entry = self.entries.get(response_id)
+        if entry is not None and entry.stored:
+            return entry
+        if not response_id.startswith("resp_"):
+            message = f"Invalid 'response_id': '{response_id}'. Expected an ID that begins with 'resp'."
+            raise ApiError(400, message, "response_id", "invalid_value")
+        raise ApiError(404, f"Response with id '{response_id}' not found.")
+
+    def previous(self, response_id: str) -> Entry:
+        """Return the response that a request continues."""
+        entry = self.entries.get(response_id)
+        if entry is not None and entry.stored:
+            return entry
+        message = f"Previous response with id '{response_id}' not found."
+        raise ApiError(400, message, "previous_response_id", "previous_response_not_found")

@@ -1,0 +1,93 @@
+"""What the model does in one response, decided from the whole conversation when the request arrives."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from zlib import crc32
+
+from dev.provider.research import research_calls
+from dev.provider.script import Script, Turn, find_script, without_script
+from dev.provider.wire import Json
+
+FACTS_TOOL = "research_space_facts"
+CAST_TOOL = "generate_character_profiles"
+QUEUED_SECONDS = 0.05
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`outputs`: name and output of every call answered since the last user message."""
+
+    turn: Turn
+    prompt: str
+    outputs: tuple[tuple[str, str], ...]
+    is_novel: bool
+    seed: int
+    input_tokens: int
+    created: float
+
+    @property
+    def in_progress_at(self) -> float:
+        queued = self.turn.queued_seconds
+        return self.created + (QUEUED_SECONDS if queued is None else queued)
+
+
+def make_plan(request: Json, conversation: Sequence[Json]) -> Plan:
+    """Raises ApiError where the script in the user's input is not valid."""
+    text, after = _since_last_user_message(conversation)
+    names = {item["call_id"]: item["name"] for item in after if item.get("type") == "function_call"}
+    outputs = {
+        item["call_id"]: _content_text(item["output"])
+        for item in after
+        if item.get("type") == "function_call_output"
+    }
+    prompt = without_script(text)
+    offered = {tool.get("name"): tool for tool in request.get("tools") or ()}
+    is_novel = {FACTS_TOOL, CAST_TOOL} <= set(offered)
+    script = find_script(text) or Script()
+    turn = script.turn_after(len(outputs))
+    if is_novel and turn.writes_prose and not outputs:
+        calls = research_calls((FACTS_TOOL, CAST_TOOL), offered, topic_of(prompt))
+        turn = Turn(calls=calls, seconds=turn.seconds, queued_seconds=turn.queued_seconds)
+    return Plan(
+        turn=turn,
+        prompt=prompt,
+        outputs=tuple((names.get(call_id, ""), output) for call_id, output in outputs.items()),
+        is_novel=is_novel,
+        seed=crc32("\0".join([text, *outputs.values()]).encode("utf-8", "surrogatepass")),
+        input_tokens=_estimate_tokens(request, conversation),
+        created=time.time(),
+    )
+
+
+def topic_of(prompt: str) -> str:
+    """Return what a request is about, as a phrase."""
+    sentence = re.split(r"[.!?\n]", prompt, maxsplit=1)[0].strip()
+    about = re.search(r"\babout\s+(.+)", sentence, re.IGNORECASE)
+    return (about.group(1) if about else sentence)[:120] or "the unknown"
+
+
+def _since_last_user_message(conversation: Sequence[Json]) -> tuple[str, Sequence[Json]]:
+    for index in range(len(conversation) - 1, -1, -1):
+        item = conversation[index]
+        if item.get("role") == "user":
+            return _content_text(item.get("content", "")), conversation[index + 1 :]
+    return "", conversation
+
+
+def _content_text(content: str | list[Json]) -> str:
+    if isinstance(content, str):
+        return content
+    return "".join(part.get("text") or part.get("refusal") or "" for part in content)
+
+
+def _estimate_tokens(request: Json, conversation: Sequence[Json]) -> int:
+    """At four characters a token, the usual rule of thumb for English."""
+    characters = len(request.get("instructions") or "")
+    for item in conversation:
+        content = item.get("content") or item.get("output") or item.get("arguments") or ""
+        characters += len(_content_text(content)) + 12
+    return max(1, characters // 4)

@@ -1,0 +1,94 @@
+"""What goes over the wire: JSON bytes, error bodies, and text that the engine's encoder cannot carry."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+Json = dict[str, Any]
+
+# The engine encodes replies as UTF-8 and fails on a lone surrogate. Such a code unit travels through it
+# as this private-use mark followed by a private-use stand-in; the mark itself is doubled.
+_MARK = "\U000f0ffe"
+_STAND_IN_BASE = 0xF0000
+_SURROGATE_BASE = 0xD800
+_UNSAFE = re.compile("[\ud800-\udfff\U000f0ffe]")
+_MARKED = re.compile(_MARK + "(.)", re.DOTALL)
+
+
+@dataclass(eq=False)
+class ApiError(Exception):
+    """An error reply in the shape of the documented service."""
+
+    status: int
+    message: str
+    param: str | None = None
+    code: str | None = None
+    type: str = "invalid_request_error"
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def reply(self) -> Reply:
+        error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+        return Reply(self.status, encode({"error": error}), dict(self.headers))
+
+
+@dataclass
+class Reply:
+    """A whole HTTP reply."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+def encode(value: Any) -> bytes:
+    """Return JSON bytes; a lone surrogate forces the whole value into ASCII escapes."""
+    try:
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    except UnicodeEncodeError:
+        return json.dumps(value, separators=(",", ":")).encode()
+
+
+def hide(value: Any) -> Any:
+    """Make every string in a JSON value safe to pass through the engine."""
+    return _walk(value, _hide_text)
+
+
+def show(value: Any) -> Any:
+    """Undo `hide`."""
+    return _walk(value, _show_text)
+
+
+def _walk(value: Any, change: Any) -> Any:
+    match value:
+        case str():
+            return change(value)
+        case list():
+            return [_walk(item, change) for item in value]
+        case dict():
+            return {change(key): _walk(item, change) for key, item in value.items()}
+        case _:
+            return value
+
+
+def _hide_text(text: str) -> str:
+    return _UNSAFE.sub(_stand_in, text)
+
+
+def _stand_in(found: re.Match[str]) -> str:
+    unit = found.group()
+    return _MARK + (_MARK if unit == _MARK else chr(ord(unit) - _SURROGATE_BASE + _STAND_IN_BASE))
+
+
+def _show_text(text: str) -> str:
+    return _MARKED.sub(_original, text) if _MARK in text else text
+
+
+def _original(found: re.Match[str]) -> str:
+    follower = found.group(1)
+    return _MARK if follower == _MARK else chr(ord(follower) - _STAND_IN_BASE + _SURROGATE_BASE)

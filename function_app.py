@@ -1,0 +1,98 @@
+"""Every trigger of the app: parse, call, render."""
+
+from collections.abc import Awaitable, Callable
+
+import azure.functions as func
+
+from shared.app import application
+from shared.web import handlers
+from shared.web.handlers import Api
+from shared.web.http import Reply, Request
+
+# Refuse to start, rather than at the first request, when a setting is wrong.
+baton = application()
+app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
+
+_QUEUE = {"queue_name": "%WORK_QUEUE%", "connection": "AzureWebJobsStorage"}
+
+
+@app.timer_trigger("timer", schedule="%POLL_SCHEDULE%", use_monitor=False)
+@app.queue_output("work", **_QUEUE)
+async def poll(timer: func.TimerRequest, work: func.Out[list[str]]) -> None:
+    work.set(await baton.tick())
+
+
+@app.queue_trigger("message", **_QUEUE)
+@app.queue_output("more", **_QUEUE)
+async def work(message: func.QueueMessage, more: func.Out[list[str]]) -> None:
+    more.set(await baton.work(message.get_body().decode(errors="replace")))
+
+
+@app.route("runs", methods=["POST"])
+@app.queue_output("work", **_QUEUE)
+async def start_run(req: func.HttpRequest, work: func.Out[list[str]]) -> func.HttpResponse:
+    return await _answer(req, handlers.start_run, work)
+
+
+@app.route("runs", methods=["GET"])
+async def get_runs(req: func.HttpRequest) -> func.HttpResponse:
+    return await _answer(req, handlers.get_runs)
+
+
+@app.route("runs/{run_id}", methods=["GET"])
+async def get_run(req: func.HttpRequest) -> func.HttpResponse:
+    return await _answer(req, handlers.get_run)
+
+
+@app.route("runs/{run_id}", methods=["DELETE"])
+@app.queue_output("work", **_QUEUE)
+async def delete_run(req: func.HttpRequest, work: func.Out[list[str]]) -> func.HttpResponse:
+    return await _answer(req, handlers.delete_run, work)
+
+
+@app.route("runs/{run_id}/cancel", methods=["POST"])
+@app.queue_output("work", **_QUEUE)
+async def cancel_run(req: func.HttpRequest, work: func.Out[list[str]]) -> func.HttpResponse:
+    return await _answer(req, handlers.cancel_run, work)
+
+
+@app.route("sessions/{session_id}", methods=["GET"])
+async def get_session(req: func.HttpRequest) -> func.HttpResponse:
+    return await _answer(req, handlers.get_session)
+
+
+@app.route("sessions/{session_id}", methods=["DELETE"])
+@app.queue_output("work", **_QUEUE)
+async def delete_session(req: func.HttpRequest, work: func.Out[list[str]]) -> func.HttpResponse:
+    return await _answer(req, handlers.delete_session, work)
+
+
+@app.route("agents", methods=["GET"])
+async def get_agents(req: func.HttpRequest) -> func.HttpResponse:
+    return await _answer(req, handlers.get_agents)
+
+
+@app.route("health", methods=["GET"])
+async def get_health(req: func.HttpRequest) -> func.HttpResponse:
+    return await _answer(req, handlers.get_health)
+
+
+@app.route("openapi.json", methods=["GET"])
+async def get_openapi(req: func.HttpRequest) -> func.HttpResponse:
+    return await _answer(req, handlers.get_openapi)
+
+
+async def _answer(
+    req: func.HttpRequest, handler: Callable[..., Awaitable[Reply]], work: func.Out[list[str]] | None = None
+) -> func.HttpResponse:
+    request = Request(
+        url=req.url,
+        headers={name.lower(): value for name, value in req.headers.items()},
+        query=dict(req.params),
+        body=req.get_body(),
+    )
+    api: Api = await baton.api()
+    reply = await handlers.answer(handler, api, request, *req.route_params.values())
+    if work is not None and reply.wakes:
+        work.set(list(reply.wakes))
+    return func.HttpResponse(reply.body, status_code=reply.status, headers=dict(reply.headers))

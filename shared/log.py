@@ -1,0 +1,17 @@
+"""One event name and its fields a line: the Functions worker forwards only the formatted text."""
+
+import json
+import logging
+
+_LOGGER = logging.getLogger("baton")
+
+
+def say(event: str, *, level: int = logging.INFO, **fields: object) -> None:
+    """Log `event`. Fields are ids, statuses and counts; never prompts, outputs, tokens or keys."""
+    if _LOGGER.isEnabledFor(level):
+        _LOGGER.log(level, "%s %s", event, json.dumps(fields, default=str))
+
+
+def say_fault(event: str, fault: BaseException, **fields: object) -> None:
+    """Log an exception with its traceback."""
+    _LOGGER.error("%s %s", event, json.dumps(fields, default=str), exc_info=fault)

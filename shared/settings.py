@@ -1,0 +1,156 @@
+"""The only reader of the environment: every setting, checked, or a refusal that lists all faults."""
+
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+from shared.core.model import Chaining
+from shared.errors import InvalidSettings
+
+_TABLE = re.compile(r"[A-Za-z][A-Za-z0-9]{2,62}")
+_QUEUE = re.compile(r"[a-z0-9](?:[a-z0-9]|-(?=[a-z0-9])){2,62}")
+_HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
+_OPENAI = "https://api.openai.com/v1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the environment says. docs/settings.md and README describe each field under its name there."""
+
+    storage_connection: str
+    storage_endpoint: str
+    storage_client_id: str
+    runs_table: str
+    content_table: str
+    work_queue: str
+    openai_base_url: str
+    openai_api_key: str
+    azure_openai_endpoint: str
+    azure_openai_api_key: str
+    azure_openai_scope: str
+    azure_client_id: str
+    chaining: Chaining
+    poll_schedule: str
+    poll_min: timedelta
+    poll_max: timedelta
+    poll_concurrency: int
+    poll_fanout: bool
+    provider_create_timeout: timedelta
+    provider_poll_timeout: timedelta
+    public_base_url: str
+    owner_header: str
+    models: Mapping[str, str]
+
+
+class _Reader:
+    """Reads one setting after another and remembers what was wrong."""
+
+    def __init__(self, environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self.faults: list[str] = []
+
+    def text(self, name: str, default: str | None = None, check: Callable[[str], bool] | None = None, want: str = "") -> str:
+        value = self._environment.get(name, "").strip()
+        if not value:
+            if default is None:
+                self.faults.append(f"{name} is missing.")
+            return default or ""
+        if check and not check(value):
+            self.faults.append(f"{name} has to be {want}.")
+        return value
+
+    def number(self, name: str, default: float, least: float, most: float) -> float:
+        value = self._environment.get(name, "").strip()
+        if not value:
+            return default
+        if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", value) and least <= float(value) <= most:
+            return float(value)
+        self.faults.append(f"{name} has to be a number from {least:g} to {most:g}.")
+        return default
+
+    def choice(self, name: str, default: str, choices: Sequence[str]) -> str:
+        return self.text(name, default, lambda value: value in choices, f"one of: {', '.join(choices)}") or default
+
+
+def load(environment: Mapping[str, str], placeholders: Sequence[str] = ()) -> Settings:
+    """Return the settings; `placeholders` are names that agents ask for, such as NOVELIST_MODEL.
+
+    Raises InvalidSettings with everything that is missing or wrong.
+    """
+    read = _Reader(environment)
+    fields: dict[str, Any] = {**_storage(read, environment), **_provider(read), **_polling(read)}
+    fields["public_base_url"] = read.text("PUBLIC_BASE_URL", "", _is_url, "an http or https address")
+    fields["owner_header"] = read.text("OWNER_HEADER", "", lambda name: bool(_HEADER.fullmatch(name)), "a header name")
+    fields["models"] = {name: read.text(name) for name in placeholders}
+    if fields["poll_min"] > fields["poll_max"]:
+        read.faults.append("POLL_MIN_SECONDS must not be more than POLL_MAX_SECONDS.")
+    if read.faults:
+        raise InvalidSettings(read.faults)
+    fields["chaining"] = Chaining(fields["chaining"])
+    return Settings(**fields)
+
+
+def _storage(read: _Reader, environment: Mapping[str, str]) -> dict[str, Any]:
+    connection = read.text("AzureWebJobsStorage", "")
+    endpoint = read.text("AzureWebJobsStorage__tableServiceUri", "", _is_url, "an http or https address")
+    account = environment.get("AzureWebJobsStorage__accountName", "").strip()
+    if not endpoint and re.fullmatch(r"[a-z0-9]{3,24}", account):
+        endpoint = f"https://{account}.table.core.windows.net"
+    if not connection and not endpoint:
+        read.faults.append(
+            "AzureWebJobsStorage is missing: a connection string, or for an identity AzureWebJobsStorage__accountName."
+        )
+
+    def is_table(name: str) -> bool:
+        return bool(_TABLE.fullmatch(name))
+
+    want = "3 to 63 letters and digits, a letter first"
+    return {
+        "storage_connection": connection,
+        "storage_endpoint": endpoint,
+        "storage_client_id": read.text("AzureWebJobsStorage__clientId", ""),
+        "runs_table": read.text("RUNS_TABLE", "runs", is_table, want),
+        "content_table": read.text("CONTENT_TABLE", "content", is_table, want),
+        "work_queue": read.text(
+            "WORK_QUEUE",
+            None,
+            lambda name: bool(_QUEUE.fullmatch(name)),
+            "3 to 63 small letters, digits and single hyphens",
+        ),
+    }
+
+
+def _provider(read: _Reader) -> dict[str, Any]:
+    azure = read.text("AZURE_OPENAI_ENDPOINT", "", _is_url, "an http or https address")
+    key = read.text("OPENAI_API_KEY", "")
+    if not azure and not key:
+        read.faults.append("OPENAI_API_KEY or AZURE_OPENAI_ENDPOINT is missing: one of them says which provider runs the agents.")
+    return {
+        "openai_base_url": read.text("OPENAI_BASE_URL", _OPENAI, _is_url, "an http or https address"),
+        "openai_api_key": key,
+        "azure_openai_endpoint": azure,
+        "azure_openai_api_key": read.text("AZURE_OPENAI_API_KEY", ""),
+        "azure_openai_scope": read.text("AZURE_OPENAI_SCOPE", "https://cognitiveservices.azure.com/.default"),
+        "azure_client_id": read.text("AZURE_CLIENT_ID", ""),
+        "provider_create_timeout": timedelta(seconds=read.number("PROVIDER_CREATE_TIMEOUT_SECONDS", 60, 1, 200)),
+        "provider_poll_timeout": timedelta(seconds=read.number("PROVIDER_POLL_TIMEOUT_SECONDS", 10, 1, 60)),
+    }
+
+
+def _polling(read: _Reader) -> dict[str, Any]:
+    return {
+        "chaining": read.choice("CHAINING", Chaining.PREVIOUS_RESPONSE_ID.value, [one.value for one in Chaining]),
+        "poll_schedule": read.text("POLL_SCHEDULE", None, lambda text: len(text.split()) == 6, "an NCRONTAB expression of six fields"),
+        "poll_min": timedelta(seconds=read.number("POLL_MIN_SECONDS", 2, 0.1, 60)),
+        "poll_max": timedelta(seconds=read.number("POLL_MAX_SECONDS", 30, 0.1, 600)),
+        "poll_concurrency": int(read.number("POLL_CONCURRENCY", 500, 1, 5000)),
+        "poll_fanout": read.choice("POLL_FANOUT", "off", ["on", "off"]) == "on",
+    }
+
+
+def _is_url(text: str) -> bool:
+    parts = urlsplit(text)
+    return parts.scheme in {"http", "https"} and bool(parts.netloc)

@@ -1,0 +1,111 @@
+"""The poll loop: find what is due in a shard, and carry each run one poll further."""
+
+import logging
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from shared.core import events
+from shared.core.model import Pending, ResponseStatus, RunStatus, Snapshot, Step
+from shared.log import say
+from shared.ports import Absent, NotNow, ReadReply
+from shared.store.runs import StoredRun, Tick
+from shared.usecases.context import Context
+from shared.usecases.transition import Applied, apply
+from shared.usecases.work import expire, settle
+
+# A tick from further ahead than clocks drift is some broken clock's; believing it would stop the polling.
+_CLOCK_DRIFT = timedelta(minutes=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """What one shard owes at a tick: runs to poll, and runs of which a worker is to be told."""
+
+    polls: tuple[Pending, ...] = ()
+    wakes: tuple[str, ...] = ()
+
+
+async def claim_due(context: Context, shard: str) -> Due:
+    """Return what has fallen due in `shard` since its last tick, each thing to one caller only.
+
+    Costs one query, and one small write when anything is due.
+    """
+    now = context.clock.now()
+    tick, pending = await context.runs.pending(shard)
+    after = _last_tick(tick, shard, now)
+    polls = tuple(one for one in pending if _poll_due(context, one, after, now))
+    wakes = tuple(one.run_id for one in pending if _wake_due(context, one, after, now))
+    if not (polls or wakes) or not await context.runs.claim_tick(shard, tick, now):
+        return Due()
+    return Due(polls, wakes)
+
+
+def _last_tick(tick: Tick, shard: str, now: datetime) -> datetime:
+    if tick.at is None:
+        return datetime.fromtimestamp(0, UTC)
+    if tick.at > now + _CLOCK_DRIFT:
+        say("tick.ahead", level=logging.WARNING, shard=shard, at=tick.at)
+        return datetime.fromtimestamp(0, UTC)
+    return tick.at
+
+
+def _expired(one: Pending, now: datetime) -> bool:
+    return one.status is not RunStatus.DELETED and now >= one.expires_at
+
+
+def _poll_due(context: Context, one: Pending, after: datetime, now: datetime) -> bool:
+    if _expired(one, now):
+        return True
+    if one.step is not Step.POLL or one.turn_started_at is None or now < one.due:
+        return False
+    return context.schedule.poll_due(one.turn_started_at, after, now)
+
+
+def _wake_due(context: Context, one: Pending, after: datetime, now: datetime) -> bool:
+    owed = one.step in {Step.CREATE, Step.TOOLS, Step.CANCEL} and not _expired(one, now)
+    return owed and context.schedule.reminder_due(one.due, after, now)
+
+
+async def poll(context: Context, pending: Pending) -> bool:
+    """Poll one run once, and return whether a worker is to be told of it. No news costs no storage."""
+    reply: ReadReply | None = None
+    if pending.step is Step.POLL and pending.token:
+        reply = await context.provider.read(pending.token)
+    expired = _expired(pending, context.clock.now())
+    if not expired and not _news(pending, reply):
+        return False
+    stored = await context.runs.read(pending.run_id)
+    if stored is None:
+        say("pending.orphan", level=logging.ERROR, run_id=pending.run_id)
+        return False
+    return (await _carry_on(context, stored, reply, expired=expired)).wake
+
+
+async def _carry_on(
+    context: Context, stored: StoredRun, reply: ReadReply | None, *, expired: bool
+) -> Applied:
+    token = stored.run.token
+    match reply:
+        case Snapshot() if reply.status.finished or not expired:
+            return await settle(context, stored, reply)
+        case _ if expired and context.clock.now() >= stored.run.expires_at:
+            return await expire(context, stored)
+        case Absent() if token:
+            return await apply(context, stored, events.Missing(token))
+        case NotNow(retry_after=timedelta() as asked) if token:
+            return await apply(context, stored, events.PollDeferred(token, context.clock.now() + asked))
+    return Applied(stored, changed=False, wake=False)
+
+
+def _news(pending: Pending, reply: ReadReply | None) -> bool:
+    """Say whether a reply could change the run."""
+    match reply:
+        case Snapshot():
+            first_sign = pending.status is RunStatus.QUEUED and reply.status is ResponseStatus.IN_PROGRESS
+            return reply.status.finished or first_sign or pending.missing
+        case Absent():
+            return True
+        case NotNow():
+            say("poll.deferred", level=logging.WARNING, run_id=pending.run_id, reason=reply.reason)
+            return reply.retry_after is not None
+    return False

@@ -1,0 +1,211 @@
+"""Carry out the step that a run is owed: create a response, run tools, cancel, purge.
+
+Each of these has side effects, so each is done under a lease. The provider is told nothing twice
+unless a lease ran out.
+"""
+
+import logging
+from datetime import timedelta
+
+from shared.core import events, items
+from shared.core.advance import claimable
+from shared.core.model import (
+    CallStatus,
+    Chaining,
+    Lease,
+    ResponseStatus,
+    Run,
+    RunError,
+    RunStatus,
+    Snapshot,
+    Step,
+)
+from shared.core.schedule import MAX_DEADLINE
+from shared.errors import StorageUnavailable
+from shared.log import say
+from shared.ports import Absent, ChainBroken, NotNow, Refused, ToolRequest, ToolResult
+from shared.store import rows
+from shared.store.runs import CallResult, StoredRun
+from shared.usecases.context import Context
+from shared.usecases.conversation import request_for
+from shared.usecases.transition import Applied, apply
+
+# How long a purge is tried at a provider that does not answer; no provider keeps responses for ever.
+PURGE_PATIENCE = MAX_DEADLINE
+
+
+async def work(context: Context, run_id: str) -> bool:
+    """Carry out what the run is owed now, if anything; return whether a worker is owed another word.
+
+    The call is a hint: what to do is read from the stored run, so a lost, late or doubled one is harmless.
+    """
+    stored = await context.runs.read(run_id)
+    if stored is None or not claimable(stored.run, context.clock.now()):
+        return False
+    if stored.run.status is not RunStatus.DELETED and context.clock.now() >= stored.run.expires_at:
+        return (await expire(context, stored)).wake
+    lease = context.lease(_duration(context, stored.run))
+    applied = await apply(context, stored, events.Claimed(lease))
+    return (await perform(context, applied, lease)).wake
+
+
+def _duration(context: Context, run: Run) -> timedelta:
+    """Return how long the owed step may take."""
+    spec = context.agents.spec(run.agent)
+    if run.step is Step.TOOLS and spec is not None:
+        return spec.longest_tool + context.provider_timeout
+    return context.provider_timeout
+
+
+async def perform(context: Context, applied: Applied, lease: Lease) -> Applied:
+    """Carry out owed steps for as long as the run's lease is `lease`."""
+    while (held := applied.stored.run.lease) is not None and held.id == lease.id:
+        match applied.stored.run.step:
+            case Step.CREATE:
+                applied = await _create(context, applied.stored, lease)
+            case Step.TOOLS:
+                applied = await _run_tools(context, applied.stored, lease)
+            case Step.CANCEL if applied.stored.run.status is RunStatus.DELETED:
+                applied = await _purge(context, applied.stored, lease)
+            case Step.CANCEL:
+                applied = await _cancel(context, applied.stored, lease)
+            case _:
+                break
+        if not applied.changed:
+            break
+    return applied
+
+
+async def expire(context: Context, stored: StoredRun) -> Applied:
+    """End a run whose deadline has passed; an answer that is finished by now still counts."""
+    if stored.run.token:
+        reply = await context.provider.cancel(stored.run.token)
+        if (
+            isinstance(reply, Snapshot)
+            and reply.status.finished
+            and reply.status is not ResponseStatus.CANCELLED
+        ):
+            return await settle(context, stored, reply)
+    return await apply(context, stored, events.DeadlinePassed())
+
+
+async def settle(context: Context, stored: StoredRun, snapshot: Snapshot) -> Applied:
+    """Bring what the provider says of a response into the run, its output first and the pointer last."""
+    if not snapshot.status.finished:
+        return await apply(context, stored, events.Polled(snapshot))
+    run = stored.run
+    if run.token != snapshot.response_id:
+        return Applied(stored, changed=False, wake=False)
+    output = await context.content.save(run.id, f"turn-{run.turn:02d}-{context.token()}", snapshot.output)
+    spec = context.agents.spec(run.agent)
+    repeatable = spec.repeatable if spec else frozenset()
+    applied = await apply(context, stored, events.Polled(snapshot, output, repeatable))
+    if not applied.changed:
+        await context.content.drop(run.id, output)
+    return applied
+
+
+async def _create(context: Context, stored: StoredRun, lease: Lease) -> Applied:
+    run = stored.run
+    spec = context.agents.spec(run.agent)
+    if spec is None:
+        error = RunError("unknown_agent", f"This app has no agent {run.agent!r} any more.")
+        return await apply(context, stored, events.CreateRefused(lease.id, error))
+    reply = await context.provider.create(await request_for(context, run, spec))
+    match reply:
+        case Snapshot():
+            return await apply(context, stored, events.Created(lease.id, reply))
+        case ChainBroken() if run.chaining is Chaining.PREVIOUS_RESPONSE_ID:
+            say("turn.replayed", level=logging.WARNING, run_id=run.id, turn=run.turn, reason=reply.reason)
+            return await apply(context, stored, events.ChainRefused(lease.id))
+        case ChainBroken():
+            error = RunError("provider_rejected", reply.reason)
+            return await apply(context, stored, events.CreateRefused(lease.id, error))
+        case Refused(error) if error.code == "provider_denied" and run.turn > 1:
+            # It was let in before: the key is being changed.
+            return await _defer_create(context, stored, lease, NotNow(error.message))
+        case Refused(error):
+            return await apply(context, stored, events.CreateRefused(lease.id, error))
+        case NotNow():
+            return await _defer_create(context, stored, lease, reply)
+
+
+async def _defer_create(context: Context, stored: StoredRun, lease: Lease, reply: NotNow) -> Applied:
+    run = stored.run
+    say("create.deferred", level=logging.WARNING, run_id=run.id, turn=run.turn, reason=reply.reason)
+    since = max((call.completed_at for call in run.calls if call.completed_at), default=run.created_at)
+    until = context.retry_at(since, reply.retry_after)
+    return await apply(context, stored, events.CreateDeferred(lease.id, until, reply.unknown))
+
+
+async def _run_tools(context: Context, stored: StoredRun, lease: Lease) -> Applied:
+    """Run the turn's started calls side by side and checkpoint each one as it ends."""
+    run = stored.run
+    started = {call.call_id for call in run.calls_of_turn() if call.status is CallStatus.IN_PROGRESS}
+    asked = items.calls(await context.content.load(run.id, run.turns[-1]))
+    requests = [
+        ToolRequest(call.call_id, call.name, call.arguments, f"{run.id}-{run.turn}-{call.call_id}")
+        for call in asked
+        if call.call_id in started
+    ]
+    applied = Applied(stored, changed=False, wake=False)
+    unsaved: list[ToolResult] = []
+    async for result in context.agents.run_tools(run.agent, requests):
+        try:
+            applied = await _checkpoint(context, applied.stored, lease, result)
+        except StorageUnavailable as fault:
+            say(
+                "tool.unsaved",
+                level=logging.WARNING,
+                run_id=run.id,
+                call_id=result.call_id,
+                reason=str(fault),
+            )
+            unsaved.append(result)
+    for result in unsaved:
+        applied = await _checkpoint(context, applied.stored, lease, result)
+    return applied
+
+
+async def _checkpoint(context: Context, stored: StoredRun, lease: Lease, result: ToolResult) -> Applied:
+    run = stored.run
+    name = f"tool-{run.turn:02d}-{rows.name_hash(result.call_id)}-{context.token()}"
+    output = await context.content.save(run.id, name, result.output)
+    renewed = Lease(lease.id, context.lease_end())
+    done = events.ToolDone(renewed, result.call_id, result.status)
+    applied = await apply(context, stored, done, [CallResult(run.turn, result.call_id, output)])
+    if not applied.changed:
+        await context.content.drop(run.id, output)
+    return applied
+
+
+async def _cancel(context: Context, stored: StoredRun, lease: Lease) -> Applied:
+    token = stored.run.token
+    assert token is not None, "only a run with a token is owed a cancellation"
+    reply = await context.provider.cancel(token)
+    match reply:
+        case Snapshot() if reply.status.finished:
+            return await settle(context, stored, reply)
+        case Snapshot() | Refused():
+            return await apply(context, stored, events.CancelSent(lease.id))
+        case Absent():
+            return await apply(context, stored, events.Missing(token))
+        case NotNow():
+            until = context.retry_at(stored.run.updated_at, reply.retry_after)
+            return await apply(context, stored, events.CancelDeferred(lease.id, until))
+
+
+async def _purge(context: Context, stored: StoredRun, lease: Lease) -> Applied:
+    """Remove what a deleted run left, here and at the provider."""
+    run = stored.run
+    since = run.completed_at or run.updated_at
+    for response_id in run.responses:
+        if response_id == run.token:
+            await context.provider.cancel(response_id)
+        reply = await context.provider.delete(response_id)
+        if isinstance(reply, NotNow) and context.clock.now() - since < PURGE_PATIENCE:
+            until = context.retry_at(since, reply.retry_after)
+            return await apply(context, stored, events.CancelDeferred(lease.id, until))
+    await context.content.purge(run.id)
+    await context.runs.purge(run.id)
+    return await apply(context, stored, events.Purged(lease.id))

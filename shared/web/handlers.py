@@ -1,0 +1,139 @@
+"""One function for each thing that a client can ask for: parse, call, render."""
+
+import importlib.resources
+import math
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from datetime import timedelta
+
+from shared.core.model import Run
+from shared.errors import BatonError
+from shared.usecases import end, health, read
+from shared.usecases.context import Context
+from shared.usecases.listing import list_runs
+from shared.usecases.start import start
+from shared.usecases.transition import Applied
+from shared.web import parse, render
+from shared.web.http import JSON, Reply, Request, json_reply
+from shared.web.links import link
+from shared.web.problems import problem
+
+
+@dataclass(frozen=True, slots=True)
+class Api:
+    """The API over a wired application."""
+
+    context: Context
+    owner_header: str | None
+    public_base_url: str | None
+
+    def owner(self, request: Request) -> str:
+        return parse.owner(request, self.owner_header)
+
+    def link(self, request: Request, path: str, **query: str) -> str:
+        return link(request, self.public_base_url, path, query)
+
+
+async def answer(handler: Callable[..., Awaitable[Reply]], api: Api, request: Request, *path: str) -> Reply:
+    """Call a handler, and turn what Baton raises on purpose into a problem."""
+    try:
+        return await handler(api, request, *path)
+    except BatonError as error:
+        return problem(error)
+
+
+async def start_run(api: Api, request: Request) -> Reply:
+    applied = await start(api.context, parse.start_request(request, api.owner(request)))
+    run = applied.stored.run
+    headers = {"Location": api.link(request, f"runs/{run.id}")}
+    return await _run_reply(api, applied, 200 if run.terminal else 202, headers)
+
+
+async def get_run(api: Api, request: Request, run_id: str) -> Reply:
+    stored = await read.owned_run(api.context, api.owner(request), parse.run_id(run_id))
+    if render.etag(stored.run) in _etags(request):
+        return Reply(304, b"", _run_headers(api, stored.run))
+    return await _run_reply(api, Applied(stored, changed=False, wake=False), 200)
+
+
+async def get_runs(api: Api, request: Request) -> Reply:
+    runs, after = await list_runs(api.context, api.owner(request), parse.listing(request))
+    body: dict[str, object] = {"object": "list", "data": [render.run_summary(run) for run in runs]}
+    if after:
+        body["nextLink"] = api.link(request, "runs", **_carried(request), cursor=after)
+    return json_reply(200, body)
+
+
+async def cancel_run(api: Api, request: Request, run_id: str) -> Reply:
+    applied = await end.cancel(api.context, api.owner(request), parse.run_id(run_id))
+    return await _run_reply(api, applied, 200 if applied.stored.run.terminal else 202)
+
+
+async def delete_run(api: Api, request: Request, run_id: str) -> Reply:
+    applied = await end.delete_run(api.context, api.owner(request), parse.run_id(run_id))
+    return Reply(204, wakes=_wakes(applied))
+
+
+async def get_session(api: Api, request: Request, session_id: str) -> Reply:
+    begin = parse.session_cursor(request)
+    page = await read.session_page(
+        api.context,
+        api.owner(request),
+        parse.session_id(session_id),
+        begin=begin,
+        limit=parse.page_limit(request.query),
+    )
+    body = render.session_view(page)
+    if page.next_run_id:
+        body["nextLink"] = api.link(request, f"sessions/{session_id}", **_carried(request), cursor=page.next_run_id)
+    return json_reply(200, body)
+
+
+async def delete_session(api: Api, request: Request, session_id: str) -> Reply:
+    wakes = await end.delete_session(api.context, api.owner(request), parse.session_id(session_id))
+    return Reply(204, wakes=tuple(wakes))
+
+
+async def get_agents(api: Api, _request: Request) -> Reply:
+    specs = [api.context.agents.spec(name) for name in api.context.agents.names()]
+    return json_reply(200, {"object": "list", "data": [render.agent_view(spec) for spec in specs if spec]})
+
+
+async def get_health(api: Api, _request: Request) -> Reply:
+    found = await health.check(api.context)
+    return json_reply(200 if found.ok else 503, render.health_view(found), {"Cache-Control": "no-store"})
+
+
+async def get_openapi(_api: Api, _request: Request) -> Reply:
+    document = importlib.resources.files("shared.web").joinpath("openapi.json").read_bytes()
+    return Reply(200, document, {"Content-Type": JSON, "Cache-Control": "no-cache"})
+
+
+async def _run_reply(api: Api, applied: Applied, status: int, headers: dict[str, str] | None = None) -> Reply:
+    run = applied.stored.run
+    body = render.run_view(run, await read.output_of(api.context, run))
+    return json_reply(status, body, _run_headers(api, run) | (headers or {}), wakes=_wakes(applied))
+
+
+def _run_headers(api: Api, run: Run) -> dict[str, str]:
+    headers = {"ETag": render.etag(run), "Cache-Control": "no-cache"}
+    if not run.terminal:
+        now = api.context.clock.now()
+        age = now - (run.turn_started_at or run.created_at)
+        wait = max(api.context.schedule.gap(age), timedelta(seconds=1))
+        headers["Retry-After"] = str(math.ceil(wait.total_seconds()))
+    return headers
+
+
+def _wakes(applied: Applied) -> tuple[str, ...]:
+    return (applied.stored.run.id,) if applied.wake else ()
+
+
+def _etags(request: Request) -> set[str]:
+    given = request.headers.get("if-none-match", "")
+    return {tag.strip().removeprefix("W/") for tag in given.split(",")}
+
+
+def _carried(request: Request) -> dict[str, str]:
+    """Return the parameters of a list that its next page has too; a key never goes into a link."""
+    return {name: value for name, value in request.query.items() if name not in {"cursor", "code", "clientId"}}

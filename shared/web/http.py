@@ -1,0 +1,35 @@
+"""HTTP as the app sees it, free of any framework."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+JSON = "application/json"
+PROBLEM = "application/problem+json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One request. Header names are in lower case."""
+
+    url: str
+    headers: Mapping[str, str]
+    query: Mapping[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """One answer, and the runs of which workers are to be told once it is given."""
+
+    status: int
+    body: bytes = b""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    wakes: tuple[str, ...] = ()
+
+
+def json_reply(
+    status: int, value: object, headers: Mapping[str, str] | None = None, *, wakes: tuple[str, ...] = ()
+) -> Reply:
+    body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    return Reply(status, body, {"Content-Type": JSON, "Cache-Control": "no-cache", **(headers or {})}, wakes)

@@ -1,0 +1,221 @@
+"""Requests, checked: what comes out of here can be carried out, or has been refused by name."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from shared.core import ids
+from shared.core.model import RunStatus
+from shared.core.schedule import MAX_DEADLINE
+from shared.errors import InvalidInput, Malformed, NotFound, TooLarge, Unidentified
+from shared.usecases.listing import Listing
+from shared.usecases.start import MIN_DEADLINE, StartRequest
+from shared.web.bodies import read_object
+from shared.web.http import Request
+
+# About half a million tokens: more than today's models read at once.
+MAX_INPUT_CHARACTERS = 2_000_000
+MAX_INPUT_ITEMS = 1_000
+# OpenAI's limits for metadata, so that a run's could be handed on.
+MAX_METADATA_PAIRS = 16
+MAX_METADATA_KEY = 64
+MAX_METADATA_VALUE = 512
+MAX_PAGE = 100
+DEFAULT_PAGE = 20
+
+_FIELDS = {"agent", "input", "session_id", "metadata", "deadline_seconds"}
+_KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
+_AGENT = re.compile(r"[A-Za-z0-9_-]{1,64}")
+_POSITION = re.compile(r"[0-9a-z]{26}")
+_STATUSES = [status.value for status in RunStatus if status is not RunStatus.DELETED]
+
+
+def owner(request: Request, header: str | None) -> str:
+    """Return whose request this is: the value of the header that the front of the app sets, if it sets one."""
+    if header is None:
+        return "default"
+    value = request.headers.get(header.lower(), "").strip()
+    if not value:
+        raise Unidentified(f"The header {header} is missing.", field=header)
+    return value
+
+
+def run_id(text: str) -> str:
+    if not ids.is_id("run", text):
+        raise NotFound("There is no such run.", code="run_not_found")
+    return text
+
+
+def session_id(text: str) -> str:
+    if not ids.is_id("ses", text):
+        raise NotFound("There is no such session.", code="session_not_found")
+    return text
+
+
+def start_request(request: Request, whose: str) -> StartRequest:
+    """Return the run that a body asks for."""
+    body = read_object(request.body)
+    if unknown := sorted(set(body) - _FIELDS):
+        known = ", ".join(sorted(_FIELDS))
+        raise InvalidInput(
+            f"There is no field {unknown[0][:64]!r}; there are: {known}.",
+            code="unknown_field",
+            field=unknown[0][:64],
+        )
+    return StartRequest(
+        owner=whose,
+        agent=_agent(body),
+        input=_input(body),
+        session_id=_session(body),
+        metadata=_metadata(body.get("metadata")),
+        deadline=_deadline(body.get("deadline_seconds")),
+        idempotency_key=_idempotency_key(request),
+        fingerprint=hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest(),
+    )
+
+
+def _agent(body: Mapping[str, Any]) -> str:
+    agent = body.get("agent")
+    if not isinstance(agent, str) or not _AGENT.fullmatch(agent):
+        raise InvalidInput(
+            "agent has to be the name of an agent of this app.", code="unknown_agent", field="agent"
+        )
+    return agent
+
+
+def _session(body: Mapping[str, Any]) -> str | None:
+    given = body.get("session_id")
+    if given is None:
+        return None
+    if not isinstance(given, str):
+        raise InvalidInput("session_id has to be a string.", field="session_id")
+    if not ids.is_id("ses", given):
+        raise NotFound("There is no such session.", code="session_not_found", field="session_id")
+    return given
+
+
+def _input(body: Mapping[str, Any]) -> str:
+    """Return the input as the JSON text of Responses input items."""
+    match body.get("input"):
+        case str() as text if text.strip():
+            items: list[Any] = [{"role": "user", "content": text}]
+        case list() as given if given and all(isinstance(item, dict) for item in given):
+            items = given
+        case _:
+            raise InvalidInput(
+                "input has to be a text that is not empty, or a list of input items.",
+                code="invalid_input",
+                field="input",
+            )
+    if len(items) > MAX_INPUT_ITEMS:
+        raise TooLarge(f"input has more than {MAX_INPUT_ITEMS} items.", code="input_too_long", field="input")
+    text = json.dumps(items, ensure_ascii=False)
+    if len(text) > MAX_INPUT_CHARACTERS:
+        raise TooLarge(
+            f"input has more than {MAX_INPUT_CHARACTERS} characters.", code="input_too_long", field="input"
+        )
+    return text
+
+
+def _metadata(given: Any) -> dict[str, str]:
+    if given is None:
+        return {}
+    if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
+        raise InvalidInput(
+            "metadata has to be an object whose values are strings.",
+            code="invalid_metadata",
+            field="metadata",
+        )
+    if (
+        len(given) > MAX_METADATA_PAIRS
+        or any(len(name) > MAX_METADATA_KEY for name in given)
+        or any(len(value) > MAX_METADATA_VALUE for value in given.values())
+    ):
+        raise InvalidInput(
+            f"metadata holds up to {MAX_METADATA_PAIRS} pairs, keys up to {MAX_METADATA_KEY} characters, "
+            f"values up to {MAX_METADATA_VALUE}.",
+            code="invalid_metadata",
+            field="metadata",
+        )
+    return given
+
+
+def _deadline(given: Any) -> timedelta | None:
+    if given is None:
+        return None
+    least, most = MIN_DEADLINE.total_seconds(), MAX_DEADLINE.total_seconds()
+    if isinstance(given, bool) or not isinstance(given, int | float) or not least <= given <= most:
+        raise InvalidInput(
+            f"deadline_seconds has to be a number from {least:.0f} to {most:.0f}.",
+            code="invalid_deadline",
+            field="deadline_seconds",
+        )
+    return timedelta(seconds=given)
+
+
+def _idempotency_key(request: Request) -> str | None:
+    key = request.headers.get("idempotency-key")
+    if key is not None and not _KEY.fullmatch(key):
+        raise Malformed(
+            "Idempotency-Key has to be 1 to 255 printable ASCII characters.",
+            code="invalid_idempotency_key",
+            field="Idempotency-Key",
+        )
+    return key
+
+
+def listing(request: Request) -> Listing:
+    query = request.query
+    _known(query, {"status", "agent", "session_id", "limit", "cursor"})
+    status = query.get("status")
+    if status is not None and status not in _STATUSES:
+        raise InvalidInput(
+            f"status has to be one of: {', '.join(_STATUSES)}.", code="invalid_status", field="status"
+        )
+    agent = query.get("agent")
+    if agent is not None and not _AGENT.fullmatch(agent):
+        raise InvalidInput("agent has to be the name of an agent.", code="unknown_agent", field="agent")
+    after = query.get("cursor", "")
+    if after and not _POSITION.fullmatch(after):
+        raise _bad_cursor()
+    within = query.get("session_id")
+    return ListRequest(
+        status, agent, session_id(within) if within is not None else None, page_limit(query), after
+    )
+
+
+def page_limit(query: Mapping[str, str]) -> int:
+    text = query.get("limit", str(DEFAULT_PAGE))
+    if not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= MAX_PAGE:
+        raise InvalidInput(
+            f"limit has to be a number from 1 to {MAX_PAGE}.", code="invalid_limit", field="limit"
+        )
+    return int(text)
+
+
+def session_cursor(request: Request) -> str | None:
+    _known(request.query, {"limit", "cursor"})
+    cursor = request.query.get("cursor")
+    if cursor is not None and not ids.is_id("run", cursor):
+        raise _bad_cursor()
+    return cursor
+
+
+def _bad_cursor() -> Malformed:
+    return Malformed(
+        "cursor has to come from a nextLink of this list.", code="invalid_cursor", field="cursor"
+    )
+
+
+def _known(query: Mapping[str, str], known: set[str]) -> None:
+    # A function key may stand in `code`; the host has looked at it.
+    if unknown := sorted(set(query) - known - {"code", "clientId"}):
+        name = unknown[0][:64]
+        raise InvalidInput(
+            f"There is no parameter {name!r}; there are: {', '.join(sorted(known))}.",
+            code="unknown_field",
+            field=name,
+        )

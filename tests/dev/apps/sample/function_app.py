@@ -1,0 +1,95 @@
+"""One function for each thing that the local host must do."""
+
+# ruff: noqa: ARG001, UP006 # parameters are bindings; the worker library refuses func.Out[list[str]]
+
+import asyncio
+import json
+import logging
+import os
+from typing import List  # noqa: UP035
+
+import azure.functions as func
+
+app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
+logger = logging.getLogger(__name__)
+
+
+def reply(value: object, **options: object) -> func.HttpResponse:
+    return func.HttpResponse(json.dumps(value), mimetype="application/json", **options)
+
+
+@app.route(route="echo/{name}", methods=["GET", "POST"])
+async def echo(req: func.HttpRequest) -> func.HttpResponse:
+    call = {
+        "method": req.method,
+        "url": req.url,
+        "name": req.route_params["name"],
+        "query": dict(req.params),
+        "accept": req.headers.get("accept"),
+        "length": len(req.get_body()),
+    }
+    return reply(call, status_code=201, headers={"ETag": '"1"'})
+
+
+@app.route(route="echo/fixed", methods=["PUT"])
+def not_async(req: func.HttpRequest) -> str:
+    return req.get_body().decode()
+
+
+@app.route(route="cookies", auth_level=func.AuthLevel.ANONYMOUS)
+def cookies(req: func.HttpRequest) -> func.HttpResponse:
+    response = func.HttpResponse(bytes(range(256)), mimetype="application/octet-stream")
+    response.headers.add("Set-Cookie", "a=1; Path=/")
+    response.headers.add("Set-Cookie", "b=2; HttpOnly")
+    return response
+
+
+@app.route(route="status/{code:int}", auth_level=func.AuthLevel.ANONYMOUS)
+def status(req: func.HttpRequest) -> func.HttpResponse:
+    return func.HttpResponse(status_code=int(req.route_params["code"]))
+
+
+@app.route(route="broken", auth_level=func.AuthLevel.ANONYMOUS)
+@app.queue_output(arg_name="messages", queue_name="%WORK_QUEUE%", connection="AzureWebJobsStorage")
+async def broken(req: func.HttpRequest, messages: func.Out[List[str]]) -> func.HttpResponse:
+    messages.set(["never written"])
+    raise RuntimeError("planted fault")
+
+
+@app.route(route="slow", auth_level=func.AuthLevel.ANONYMOUS)
+async def slow(req: func.HttpRequest) -> func.HttpResponse:
+    logger.info("slow has started")
+    await asyncio.sleep(float(req.params["seconds"]))
+    return reply("done")
+
+
+@app.route(route="settings", auth_level=func.AuthLevel.ANONYMOUS)
+def settings(req: func.HttpRequest) -> func.HttpResponse:
+    return reply({name: os.environ[name] for name in ("GREETING", "WORK_QUEUE")})
+
+
+@app.route(route="send", methods=["POST"])
+@app.queue_output(arg_name="messages", queue_name="%WORK_QUEUE%", connection="AzureWebJobsStorage")
+def send(req: func.HttpRequest, messages: func.Out[List[str]]) -> func.HttpResponse:
+    messages.set(req.get_json())
+    return reply("sent", status_code=202)
+
+
+@app.queue_trigger(arg_name="message", queue_name="%WORK_QUEUE%", connection="AzureWebJobsStorage")
+@app.queue_output(arg_name="$return", queue_name="results", connection="AzureWebJobsStorage")
+async def work(message: func.QueueMessage) -> str:
+    text = message.get_body().decode()
+    logger.info("work takes %s, time %s", text, message.dequeue_count)
+    if text == "bad":
+        raise RuntimeError("planted fault in a message")
+    return json.dumps({"worked": text, "count": message.dequeue_count, "dated": bool(message.insertion_time)})
+
+
+@app.timer_trigger(arg_name="timer", schedule="* * * * * *", run_on_startup=True)
+async def tick(timer: func.TimerRequest) -> None:
+    logger.info("tick, past due %s", timer.past_due)
+
+
+@app.timer_trigger(arg_name="timer", schedule="0 0 0 1 1 *")
+async def returns_a_value(timer: func.TimerRequest) -> str:
+    return "a timer has nowhere to return this to"
