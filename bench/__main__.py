@@ -5,6 +5,7 @@ import sys
 from collections import defaultdict
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError
 
 from bench.measure import Measurement, measure, median
 from bench.scenarios import SECTIONS, Section
@@ -12,15 +13,18 @@ from bench.table import heading, section_text
 from dev.processes import ChildFailed, interrupt_on_sigterm
 
 
-def run(sections: Sequence[Section], repeats: int) -> dict[str, Measurement]:
-    """Measure every scenario `repeats` times, in turns, so that a slow minute of the machine hits all alike."""
-    measured = defaultdict[str, list[Measurement]](list)
-    for _ in range(repeats):
+def run(sections: Sequence[Section], repeats: int) -> dict[str, dict[str, Measurement]]:
+    """Measure every scenario `repeats` times, in turns, so that a slow minute of the machine hits all alike.
+
+    The medians are keyed by section and scenario.
+    """
+    measured = {section.key: defaultdict[str, list[Measurement]](list) for section in sections}
+    for number in range(1, repeats + 1):
         for section in sections:
             for scenario in section.scenarios:
-                print(f"{section.key}: {scenario.name}", file=sys.stderr)
-                measured[scenario.name].append(measure(scenario))
-    return {name: median(each) for name, each in measured.items()}
+                print(f"{number}/{repeats} {section.key}: {scenario.name}", file=sys.stderr)
+                measured[section.key][scenario.name].append(measure(scenario))
+    return {key: {name: median(each) for name, each in names.items()} for key, names in measured.items()}
 
 
 def main(argv: list[str]) -> int:
@@ -34,13 +38,19 @@ def main(argv: list[str]) -> int:
     sections = [each for each in SECTIONS if not options.sections or each.key in options.sections]
     interrupt_on_sigterm()
     try:
+        head = heading(datetime.now(UTC), options.repeats)
         results = run(sections, options.repeats)
+    except PackageNotFoundError as error:
+        print(f"{error}: run `pip install -r requirements-bench.txt`", file=sys.stderr)
+        return 1
     except ChildFailed as error:
         print(error, file=sys.stderr)
         return 1
-    print(heading(datetime.now(UTC), options.repeats))
+    except KeyboardInterrupt:
+        return 130
+    print(head)
     for section in sections:
-        print(f"\n{section_text(section, results)}")
+        print(f"\n{section_text(section, results[section.key])}")
     return 0
 
 

@@ -1,8 +1,8 @@
 """Measuring one scenario in a process of its own, so that imports and memory do not mix.
 
 A target is an async function, named `module:function`. It sets up and warms up what it needs, then puts
-what is to be measured into `with meter.measuring(count=...)`. It gets the base URL of a provider stub
-and the connection string of an empty storage account, where its scenario asks for them, and its options.
+what is to be measured into `with meter.measuring(count=...)`. It gets its options by keyword and, where its
+scenario asks for them, the base URL of a `provider` stub and the connection string of empty `storage`.
 
 `python -m bench.measure TARGET ARGUMENTS` is the child; it prints one line of JSON.
 """
@@ -43,7 +43,7 @@ class Measurement:
     peak_growth_bytes: int
     """By how much the measured stretch raised that peak."""
     notes: Mapping[str, float] = field(default_factory=dict)
-    """Whatever else the target counted."""
+    """What the target counted besides, by the name to show it under."""
 
     @property
     def cpu_seconds_each(self) -> float:
@@ -81,6 +81,7 @@ class Scenario:
     """Scenarios of one group are the same thing under different load; ratios take its cheapest."""
     target: str
     options: Mapping[str, Any] = field(default_factory=dict)
+    provider: bool = False
     storage: bool = False
     unchanged_polls: int = NEVER
     delay: timedelta = timedelta()
@@ -89,8 +90,10 @@ class Scenario:
 def measure(scenario: Scenario) -> Measurement:
     """Run the scenario once, with servers and a process of its own; raises ChildFailed if it fails."""
     with ExitStack() as servers:
-        stub = provider(unchanged_polls=scenario.unchanged_polls, delay=scenario.delay)
-        arguments = {"provider": servers.enter_context(stub), **scenario.options}
+        arguments = dict(scenario.options)
+        if scenario.provider:
+            stub = provider(unchanged_polls=scenario.unchanged_polls, delay=scenario.delay)
+            arguments["provider"] = servers.enter_context(stub)
         if scenario.storage:
             arguments["storage"] = servers.enter_context(azurite())
         command = [sys.executable, "-m", "bench.measure", scenario.target, json.dumps(arguments)]

@@ -1,47 +1,65 @@
 """The loop that documentation leads one to: default clients; read the row, retrieve, write the row back."""
 
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
 from azure.data.tables.aio import TableClient
 from openai import AsyncOpenAI
 
 from bench.load import drive
 from bench.measure import Meter
+from bench.operations import count, counted
+
+
+@dataclass(frozen=True, slots=True)
+class NaiveLoop:
+    table: TableClient
+    client: AsyncOpenAI
+
+    async def start(self, number: int) -> None:
+        await self.table.create_entity(
+            {
+                "PartitionKey": f"session-{number}",
+                "RowKey": f"run-{number}",
+                "agent": "space_novelist",
+                "status": "queued",
+                "token": f"resp_{number}",
+                "output_text": "",
+            }
+        )
+
+    async def poll(self, number: int) -> None:
+        run = await self.table.get_entity(f"session-{number}", f"run-{number}")
+        response = await self.client.responses.retrieve(run["token"])
+        assert response.status == "in_progress"
+        run["status"] = response.status
+        run["output_text"] = response.output_text
+        await self.table.upsert_entity(run)
+
+
+@asynccontextmanager
+async def _naive_loop(provider: str, storage: str) -> AsyncIterator[NaiveLoop]:
+    table = TableClient.from_connection_string(storage, table_name="runs")
+    async with AsyncOpenAI(api_key="bench", base_url=provider) as client, table:
+        await table.create_table()
+        yield NaiveLoop(table, client)
 
 
 async def unchanged_polls(
     meter: Meter, *, provider: str, storage: str, runs: int, polls: int, in_flight: int
 ) -> None:
-    table = TableClient.from_connection_string(storage, table_name="runs")
-    async with AsyncOpenAI(api_key="bench", base_url=provider) as client, table:
-        await table.create_table()
-
-        async def start(number: int) -> None:
-            await table.create_entity(_run(number))
-
-        async def poll(number: int) -> None:
-            run = await table.get_entity(*_key(number % runs))
-            response = await client.responses.retrieve(run["token"])
-            assert response.status == "in_progress"
-            run["status"] = response.status
-            run["output_text"] = response.output_text
-            await table.upsert_entity(run)
-
-        await drive(start, times=runs, in_flight=in_flight)
-        await drive(poll, times=in_flight, in_flight=in_flight)
+    async with _naive_loop(provider, storage) as loop:
+        await drive(loop.start, times=runs, in_flight=in_flight)
+        await drive(loop.poll, times=min(in_flight, runs), in_flight=in_flight)
         with meter.measuring(count=polls):
-            await drive(poll, times=polls, in_flight=in_flight)
+            await drive(lambda number: loop.poll(number % runs), times=polls, in_flight=in_flight)
 
 
-def _key(number: int) -> tuple[str, str]:
-    return f"session-{number}", f"run-{number}"
-
-
-def _run(number: int) -> dict[str, str]:
-    partition_key, row_key = _key(number)
-    return {
-        "PartitionKey": partition_key,
-        "RowKey": row_key,
-        "agent": "space_novelist",
-        "status": "queued",
-        "token": f"resp_{number}",
-        "output_text": "",
-    }
+async def poll_operations(meter: Meter, *, provider: str, storage: str) -> None:
+    async with (
+        counted(storage) as (through_counter, operations),
+        _naive_loop(provider, through_counter) as loop,
+    ):
+        await loop.start(0)
+        await count(meter, operations, lambda: loop.poll(0))

@@ -2,11 +2,20 @@
 
 from dataclasses import dataclass
 from datetime import timedelta
+from enum import Enum, auto
 
 from bench.measure import Scenario
 
 UNCHANGED_POLLS = 6
 """Reads of a whole run that find nothing new; the one after them finds it completed."""
+
+
+class Column(Enum):
+    CPU = auto()
+    RATE = auto()
+    WALL = auto()
+    MEMORY = auto()
+    NOTES = auto()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -18,6 +27,7 @@ class Section:
     unit: str
     scenarios: tuple[Scenario, ...]
     references: tuple[str, ...] = ()
+    columns: tuple[Column, ...] = (Column.CPU, Column.RATE, Column.WALL, Column.MEMORY)
 
 
 def _floor(in_flight: int) -> Scenario:
@@ -26,6 +36,7 @@ def _floor(in_flight: int) -> Scenario:
         group="floor",
         target="bench.floor:unchanged_polls",
         options={"polls": 10_000, "in_flight": in_flight},
+        provider=True,
     )
 
 
@@ -35,6 +46,7 @@ def _naive(in_flight: int) -> Scenario:
         group="naive",
         target="bench.naive:unchanged_polls",
         options={"runs": 100, "polls": 1_000, "in_flight": in_flight},
+        provider=True,
         storage=True,
     )
 
@@ -45,6 +57,7 @@ def _agent_framework(*, runs: int, in_flight: int) -> Scenario:
         group="agent-framework",
         target="bench.agent_framework:whole_runs",
         options={"runs": runs, "in_flight": in_flight},
+        provider=True,
         unchanged_polls=UNCHANGED_POLLS,
     )
 
@@ -78,8 +91,45 @@ SECTIONS = (
                 group="naive",
                 target="bench.naive:unchanged_polls",
                 options={"runs": 20, "polls": 20, "in_flight": 1},
+                provider=True,
                 storage=True,
                 delay=timedelta(milliseconds=500),
+            ),
+        ),
+    ),
+    Section(
+        key="operations",
+        title="Storage operations",
+        unit="action",
+        columns=(Column.NOTES,),
+        scenarios=(
+            Scenario(
+                name="naive loop: a poll, changed or not",
+                group="naive",
+                target="bench.naive:poll_operations",
+                provider=True,
+                storage=True,
+            ),
+        ),
+    ),
+    Section(
+        key="imports",
+        title="Importing in a fresh process",
+        unit="cold start",
+        columns=(Column.CPU, Column.MEMORY),
+        scenarios=(
+            Scenario(
+                name="the SDKs: functions, tables, identity, openai",
+                group="sdks",
+                target="bench.imports:first_import",
+                options={
+                    "modules": [
+                        "azure.functions",
+                        "azure.data.tables.aio",
+                        "azure.identity.aio",
+                        "openai",
+                    ]
+                },
             ),
         ),
     ),

@@ -19,14 +19,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
 
+from bench.framing import end_of_request
 from dev.processes import ChildProcess
 
 OUTPUT_TEXT = ("Beyond the last charted star the crew heard a voice. " * 40)[:2048]
 NEVER = sys.maxsize
 
 _REQUEST = re.compile(rb"(GET|POST|DELETE) /v1/responses(?:/([^/ ?]+))?(/cancel)?(?:\?\S*)? HTTP/1\.1\r\n")
-_LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
-_CHUNKED = re.compile(rb"\r\ntransfer-encoding: *chunked", re.IGNORECASE)
 _NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 
 
@@ -140,7 +139,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         self._buffer += data
-        while (end := self._end_of_request()) is not None:
+        while (end := end_of_request(self._buffer)) is not None:
             request, self._buffer = self._buffer[:end], self._buffer[end:]
             match = _REQUEST.match(request)
             reply = self._stub.answer(*match.groups()) if match else _NOT_FOUND
@@ -148,18 +147,6 @@ class Connection(asyncio.Protocol):
                 self._loop.call_later(self._delay_seconds, self._transport.write, reply)
             else:
                 self._transport.write(reply)
-
-    def _end_of_request(self) -> int | None:
-        """Return where the first request in the buffer ends, or None while part of it is missing."""
-        head_end = self._buffer.find(b"\r\n\r\n")
-        if head_end < 0:
-            return None
-        if _CHUNKED.search(self._buffer, 0, head_end):
-            last_chunk = self._buffer.find(b"\r\n0\r\n\r\n", head_end)
-            return None if last_chunk < 0 else last_chunk + 7
-        length = _LENGTH.search(self._buffer, 0, head_end)
-        end = head_end + 4 + (int(length[1]) if length else 0)
-        return end if end <= len(self._buffer) else None
 
 
 @contextmanager

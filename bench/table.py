@@ -1,12 +1,14 @@
 """The measurements as text that a person reads."""
 
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
+from typing import assert_never
 
-from bench.measure import Measurement, Scenario
-from bench.scenarios import Section
+from bench.measure import Measurement
+from bench.scenarios import Column, Section
 
 SHOWN_VERSIONS = ("aiohttp", "azure-data-tables", "openai", "agent-framework-core", "agent-framework-openai")
 _MIB = 1024 * 1024
@@ -18,31 +20,47 @@ def heading(now: datetime, repeats: int) -> str:
         f"{now.astimezone(UTC):%Y-%m-%d %H:%M} UTC, Python {platform.python_version()}, {_processor()}\n"
         f"{versions}\n"
         f"Each figure is the median of {repeats}, each in a fresh process. CPU is user and system time of the\n"
-        "client alone. `X = 1` compares what one core does in a second; X stands for the cheapest of its rows."
+        "client alone; memory is the whole process, in brackets what the measured part added. `X = 1` compares\n"
+        "how much one core gets done in a second, with the cheapest row of X."
     )
 
 
 def section_text(section: Section, results: Mapping[str, Measurement]) -> str:
-    """Return a table of the scenarios in `results`, which is keyed by scenario name."""
-    titles = [f"CPU a {section.unit}", f"{section.unit}s/s a core", "wall", "peak memory"]
-    titles += [f"{group} = 1" for group in section.references]
-    rows = [["", *titles]]
-    best = {group: _cheapest(section.scenarios, results, group) for group in section.references}
+    """Return a table of the section's scenarios; `results` is keyed by scenario name."""
+    cheapest = {
+        group: min(results[each.name].cpu_seconds_each for each in section.scenarios if each.group == group)
+        for group in section.references
+    }
+    rows = []
     for scenario in section.scenarios:
         measured = results[scenario.name]
-        each = measured.cpu_seconds_each
-        ratios = [f"{reference / each:.2f}" for reference in best.values()]
-        rows.append([scenario.name, _duration(each), f"{1 / each:,.0f}", *_totals(measured), *ratios])
-    return f"{section.title}\n{_aligned(rows)}"
+        cells = {
+            title: cell
+            for column in section.columns
+            for title, cell in _cells(column, section.unit, measured)
+        }
+        for group, reference in cheapest.items():
+            cells[f"{group} = 1"] = f"{reference / measured.cpu_seconds_each:.2f}"
+        rows.append([scenario.name, *cells.values()])
+    return f"{section.title}\n{_aligned([['', *cells], *rows])}"
 
 
-def _totals(measured: Measurement) -> list[str]:
-    wall = f"{measured.wall_seconds:.1f} s for {measured.count:,}"
-    return [wall, f"{measured.peak_bytes / _MIB:.0f} MiB"]
-
-
-def _cheapest(scenarios: Sequence[Scenario], results: Mapping[str, Measurement], group: str) -> float:
-    return min(results[each.name].cpu_seconds_each for each in scenarios if each.group == group)
+def _cells(column: Column, unit: str, measured: Measurement) -> Iterator[tuple[str, str]]:
+    match column:
+        case Column.CPU:
+            yield f"CPU a {unit}", _duration(measured.cpu_seconds_each)
+        case Column.RATE:
+            yield f"{unit}s/s a core", f"{1 / measured.cpu_seconds_each:,.0f}"
+        case Column.WALL:
+            yield "wall", f"{measured.wall_seconds:.1f} s for {measured.count:,}"
+        case Column.MEMORY:
+            growth = f"(+{measured.peak_growth_bytes / _MIB:.0f})"
+            yield "peak memory", f"{measured.peak_bytes / _MIB:.0f} MiB {growth:>5}"
+        case Column.NOTES:
+            for name, number in measured.notes.items():
+                yield name, f"{number:,g}"
+        case _:
+            assert_never(column)
 
 
 def _duration(seconds: float) -> str:
@@ -59,8 +77,8 @@ def _aligned(rows: Sequence[Sequence[str]]) -> str:
 
 def _processor() -> str:
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:  # noqa: PTH123 - a device, not a path of ours
-            models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.machine()
+    models = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return f"{len(models)} x {models[0]}" if models else platform.machine()

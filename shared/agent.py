@@ -206,7 +206,7 @@ def _faults_of_name(name: str) -> Iterator[str]:
 
 def _faults_of_value(what: str, value: Any, kind: type, low: Any, high: Any) -> Iterator[str]:
     if not isinstance(value, kind) or not low <= value <= high:
-        yield f"{what} must be a {kind.__name__} from {low} to {high}, and is {value!r}"
+        yield f"{what} must be of type {kind.__name__}, from {low} to {high}, and is {value!r}"
 
 
 def _faults_of_json(what: str, value: Mapping[str, Any]) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
 from azure.ai.agentserver.responses import InMemoryResponseProvider, ResponsesAgentServerHost
@@ -13,8 +13,9 @@ from azure.ai.agentserver.responses._id_generator import IdGenerator
 
 from dev.provider.wire import ApiError, Json, Reply, encode, hide, show
 
-Send = Callable[[Json], Awaitable[None]]
-Receive = Callable[[], Awaitable[Json]]
+Message = MutableMapping[str, Any]
+Send = Callable[[Message], Awaitable[None]]
+Receive = Callable[[], Awaitable[Message]]
 
 PREFIX = "/v1"
 _THEIR_ID = "caresp_"
@@ -23,6 +24,10 @@ _OUR_ID = "resp_"
 
 def new_response_id() -> str:
     return _OUR_ID + IdGenerator.new_response_id().removeprefix(_THEIR_ID)
+
+
+def our_id(engine_id: str) -> str:
+    return _OUR_ID + engine_id.removeprefix(_THEIR_ID)
 
 
 def their_id(response_id: str) -> str:
@@ -68,10 +73,10 @@ class Engine:
         body = b"" if payload is None else encode(payload)
         reply = Reply(500, b"")
 
-        async def receive() -> Json:
+        async def receive() -> Message:
             return await _body_then(body, _never, sent)
 
-        async def send(message: Json) -> None:
+        async def send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 reply.status = message["status"]
             else:
@@ -87,20 +92,20 @@ class Engine:
     async def _stream(self, scope: Json, body: bytes, receive: Receive, send: Send) -> None:
         sent: list[bool] = []
 
-        async def their_receive() -> Json:
+        async def their_receive() -> Message:
             return await _body_then(body, receive, sent)
 
         await self._app(scope, their_receive, send)
 
 
-async def _body_then(body: bytes, receive: Receive, sent: list[bool]) -> Json:
+async def _body_then(body: bytes, receive: Receive, sent: list[bool]) -> Message:
     if sent:
         return await receive()
     sent.append(True)
     return {"type": "http.request", "body": body, "more_body": False}
 
 
-async def _never() -> Json:
+async def _never() -> Message:
     await asyncio.Event().wait()
     raise AssertionError
 

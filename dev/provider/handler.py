@@ -5,17 +5,20 @@ from __future__ import annotations
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from azure.ai.agentserver.responses import ResponseEventStream
 from azure.ai.agentserver.responses._id_generator import IdGenerator
 
 from dev.provider.novelist import Pieces, prose
-from dev.provider.plan import Plan
-from dev.provider.script import Call
 from dev.provider.wire import Json, hide
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from dev.provider.plan import Plan
+    from dev.provider.script import Call
 
 Event = Any
 PIECES = 48
@@ -127,7 +130,9 @@ def _cut(text: str) -> Pieces:
     return Pieces(len(parts), iter(parts))
 
 
-async def _message(stream: ResponseEventStream, pieces: AsyncIterator[str]) -> AsyncIterator[tuple[Event, int]]:
+async def _message(
+    stream: ResponseEventStream, pieces: AsyncIterator[str]
+) -> AsyncIterator[tuple[Event, int]]:
     message = stream.add_output_item_message()
     yield message.emit_added(), 0
     content = message.add_text_content()

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from dev.provider.plan import Plan
 from dev.provider.wire import ApiError, Json
+
+if TYPE_CHECKING:
+    from dev.provider.plan import Plan
 
 TERMINAL = frozenset({"completed", "failed", "cancelled", "incomplete"})
 
@@ -31,9 +34,6 @@ class Entry:
     @property
     def background(self) -> bool:
         return self.request.get("background") is True
-
-    def prompt_contains(self, text: str) -> bool:
-        return any(text in str(item.get("content", "")) for item in self.conversation if item.get("role") == "user")
 
 
 @dataclass

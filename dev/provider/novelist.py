@@ -5,12 +5,16 @@ from __future__ import annotations
 import json
 import random
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from dev.provider import phrases
 from dev.provider.plan import CAST_TOOL, Plan, topic_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+T = TypeVar("T")
 
 NOVEL_LENGTH = 320_000
 _CHAPTER_LENGTH = 5_400
@@ -26,14 +30,28 @@ class Pieces:
     texts: Iterator[str]
 
 
+class Deck:
+    """Draws from tables like cards: nothing comes again before the whole table has been seen."""
+
+    def __init__(self, rng: random.Random) -> None:
+        self.rng = rng
+        self._left: dict[tuple[Any, ...], list[Any]] = {}
+
+    def draw(self, table: tuple[T, ...]) -> T:
+        left: list[T] = self._left.setdefault(table, [])
+        if not left:
+            left += self.rng.sample(table, len(table))
+        return left.pop()
+
+
 @dataclass(frozen=True)
 class Story:
     """What the whole novel shares."""
 
-    topic: str
     ship: str
     cast: tuple[tuple[str, str], ...]
     facts: tuple[str, ...]
+    deck: Deck
 
 
 def prose(plan: Plan) -> Pieces:
@@ -48,81 +66,66 @@ def _novel(plan: Plan) -> Pieces:
 
 
 def _chapters(plan: Plan, count: int, length: int) -> Iterator[str]:
-    rng = random.Random(plan.seed)
-    story = Story(
-        topic=topic_of(plan.prompt),
-        ship=rng.choice(phrases.SHIPS),
-        cast=_cast(plan),
-        facts=_facts(plan),
-    )
-    facts = _endless(story.facts, rng)
+    deck = Deck(random.Random(plan.seed))
+    story = Story(ship=deck.draw(phrases.SHIPS), cast=_cast(plan), facts=_facts(plan), deck=deck)
     for number in range(1, count + 1):
-        head = f"# {rng.choice(phrases.TITLES)}\n\n" if number == 1 else ""
-        title = f"{rng.choice(phrases.CHAPTER_FIRST)} {rng.choice(phrases.CHAPTER_SECOND)}"
+        head = ""
+        if number == 1:
+            head = f"# {deck.draw(phrases.TITLES)}\n\n*A novel about {topic_of(plan.prompt)}*\n\n"
+        title = f"{deck.draw(phrases.CHAPTER_FIRST)} {deck.draw(phrases.CHAPTER_SECOND)}"
         text = f"{head}## Chapter {number}: {title}\n\n"
         end = "\n\nTHE END\n" if number == count else "\n\n"
-        yield text + _chapter(story, facts, rng, length - len(text)) + end
+        yield text + _chapter(story, length - len(text)) + end
 
 
-def _chapter(story: Story, facts: Iterator[str], rng: random.Random, length: int) -> str:
-    scene = _scene(story, rng)
-    patterns = [phrases.OPENINGS, phrases.ACTION, phrases.REFLECTION]
-    paragraphs = [_paragraph(scene, patterns, facts, rng)]
+def _chapter(story: Story, length: int) -> str:
+    rng, scene = story.deck.rng, _scene(story)
+    paragraphs = [_paragraph(story, scene, [phrases.OPENINGS, phrases.ACTION, phrases.REFLECTION])]
     size = len(paragraphs[0])
     while size < length:
-        kind = rng.choice((phrases.ACTION, phrases.SPEECH, phrases.REFLECTION, phrases.FACTS))
-        patterns = [kind, *rng.choices((phrases.ACTION, phrases.SPEECH, phrases.REFLECTION), k=rng.randint(1, 4))]
-        paragraphs.append(_paragraph(scene, patterns, facts, rng))
+        kinds = [story.deck.draw((phrases.ACTION, phrases.SPEECH, phrases.REFLECTION, phrases.FACTS))]
+        kinds += rng.choices((phrases.ACTION, phrases.SPEECH, phrases.REFLECTION), k=rng.randint(1, 4))
+        paragraphs.append(_paragraph(story, scene, kinds))
         size += len(paragraphs[-1]) + 2
         if rng.random() < 0.12:
-            scene = {**scene, "place": rng.choice(phrases.PLACES)}
-    paragraphs.append(_paragraph(scene, [phrases.REFLECTION, phrases.CLOSINGS], facts, rng))
+            scene["place"] = story.deck.draw(phrases.PLACES)
+    paragraphs.append(_paragraph(story, scene, [phrases.REFLECTION, phrases.CLOSINGS]))
     return "\n\n".join(paragraphs)
 
 
-def _scene(story: Story, rng: random.Random) -> dict[str, str]:
-    (hero, role), (friend, _), (other, _) = rng.sample(story.cast, 3)
-    return {
-        "hero": hero,
-        "role": role,
-        "friend": friend,
-        "other": other,
-        "place": rng.choice(phrases.PLACES),
-        "ship": story.ship,
-        "topic": story.topic,
-    }
+def _scene(story: Story) -> dict[str, str]:
+    (hero, role), (friend, _), (other, _) = story.deck.rng.sample(story.cast, 3)
+    place = story.deck.draw(phrases.PLACES)
+    return {"hero": hero, "role": role, "friend": friend, "other": other, "place": place}
 
 
-def _paragraph(
-    scene: dict[str, str], kinds: list[tuple[str, ...]], facts: Iterator[str], rng: random.Random
-) -> str:
+def _paragraph(story: Story, scene: dict[str, str], kinds: list[tuple[str, ...]]) -> str:
+    """Write one sentence of each kind; people have their full name once in a paragraph."""
+    draw, rng = story.deck.draw, story.deck.rng
+    names = {key: scene[key] for key in ("hero", "friend", "other")}
     sentences = []
     for kind in kinds:
-        pattern = rng.choice(kind)
+        pattern = draw(kind)
         sentence = pattern.format(
-            **scene,
-            thing=rng.choice(phrases.THINGS),
-            sky=rng.choice(phrases.SKIES),
-            sound=rng.choice(phrases.SOUNDS),
-            feeling=rng.choice(phrases.FEELINGS),
-            verb=rng.choice(phrases.VERBS),
+            **{**scene, **names},
+            ship=story.ship,
+            thing=draw(phrases.THINGS),
+            sky=draw(phrases.SKIES),
+            sound=draw(phrases.SOUNDS),
+            feeling=draw(phrases.FEELINGS),
+            verb=draw(phrases.VERBS),
             number=rng.randint(3, 900),
             nth=_ordinal(rng.randint(2, 400)),
-            fact=next(facts) if "{fact}" in pattern else "",
+            fact=draw(story.facts) if "{fact}" in pattern else "",
         )
         sentences.append(sentence[0].upper() + sentence[1:])
+        names |= {key: name.split()[0] for key, name in names.items() if "{" + key + "}" in pattern}
     return " ".join(sentences)
 
 
 def _ordinal(number: int) -> str:
     suffix = "th" if 10 <= number % 100 <= 20 else {1: "st", 2: "nd", 3: "rd"}.get(number % 10, "th")
     return f"{number}{suffix}"
-
-
-def _endless(facts: tuple[str, ...], rng: random.Random) -> Iterator[str]:
-    """Give every fact before any comes again."""
-    while True:
-        yield from rng.sample(facts, len(facts))
 
 
 def _facts(plan: Plan) -> tuple[str, ...]:

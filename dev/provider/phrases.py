@@ -1,7 +1,7 @@
 """Word tables and sentence patterns of the novelist's grammar. Data only.
 
 Slots: {hero} {friend} {other} are characters, {role} the hero's work, {place} {thing} {sky} {sound} are
-drawn from the tables below, {ship} is the ship, {topic} what the reader asked for, {fact} a researched fact.
+drawn from the tables below, {ship} is the ship, {fact} a researched fact.
 """
 
 CAST = (
@@ -78,7 +78,7 @@ FEELINGS = (
     "an unreasonable calm", "the beginning of fear", "a homesickness without a home in it",
     "the stubborn joy of small repairs", "something close to awe", "a tiredness older than the voyage",
     "a curiosity that would not be argued with", "the relief of having decided", "a careful hope",
-    "the loneliness of good news with nobody to tell", "a suspicion she could not name",
+    "the loneliness of good news with nobody to tell", "a suspicion without a name",
     "a tenderness for every light on the panel", "anger, clean and useful",
 )  # fmt: skip
 
@@ -93,7 +93,7 @@ OPENINGS = (
     "{hero} woke before the bell, because {sound} and then, for a long moment, did not.",
     "By the time the {ship} reached {place}, the argument about {thing} was three days old.",
     "There was a rule aboard the {ship}: whoever saw {sky} first had to wake the others.",
-    "They had come for {topic}; what waited for them at {place} was quieter than that, and larger.",
+    "They had come for an answer; what waited for them at {place} was quieter than that, and larger.",
     "The message was short, and {friend} read it aloud twice before {hero} believed it.",
     "Above {place} hung {sky}, and under it the crew of the {ship} looked very small.",
 )
@@ -124,7 +124,7 @@ SPEECH = (
     '"We are {number} light years from anyone who could forgive us," {friend} said, and poured the tea.',
     '"Say it again," said {hero}. "Slowly, and leave out the part about {thing}."',
     '"That is not {sky}," said {other} at last. "That is a reflection, and we are on the wrong side of it."',
-    '"You came all this way for {topic}," {friend} said, "and you are looking at your boots."',
+    '"You came all this way," {friend} said, "and you are looking at your boots."',
     '"It is only {thing}," said {hero}, in the voice of someone who did not believe it.',
     '"Everything out here is old," {other} answered. "We are the only new thing for {number} parsecs."',
     '"Then we go to {place}," {hero} said, "and we go before {sound} again."',
@@ -147,7 +147,7 @@ REFLECTION = (
     "The {ship} had been built for {number} years of service, and nobody had asked it how it felt about the next.",
     "Later, {hero} would remember less of {thing} than of the moment before it.",
     "A crew is a kind of instrument, {other} used to say; it is tuned by what it has survived.",
-    "It was possible that {topic} had never been the point, only the way of getting here.",
+    "It was possible that the voyage had never been the point, only the way of getting here.",
     "In every log there is a page that says nothing, and it is always about {feeling}.",
     "{other} slept badly and woke with {feeling} and the taste of metal.",
     "Home was a word with {number} meanings now, and not one of them had a window.",

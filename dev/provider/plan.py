@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 from zlib import crc32
 
 from dev.provider.research import research_calls
 from dev.provider.script import Script, Turn, find_script, without_script
-from dev.provider.wire import Json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from dev.provider.wire import Json
 
 FACTS_TOOL = "research_space_facts"
 CAST_TOOL = "generate_character_profiles"

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import secrets
 import time
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dev.provider.engine import our_output
 from dev.provider.ledger import TERMINAL, Entry
-from dev.provider.wire import Json
+
+if TYPE_CHECKING:
+    from dev.provider.wire import Json
 
 # Field of a response: what it holds where the request leaves it out.
 _ECHOED: dict[str, Any] = {
@@ -42,7 +43,9 @@ def render(entry: Entry, engine: Json) -> Json:
         status = "queued" if entry.background and time.time() < entry.plan.in_progress_at else "in_progress"
     finished = status in TERMINAL
     request = entry.request
-    echoed = {name: default if request.get(name) is None else request[name] for name, default in _ECHOED.items()}
+    echoed = {
+        name: default if request.get(name) is None else request[name] for name, default in _ECHOED.items()
+    }
     reasoning = {"effort": None, "summary": None, **(request.get("reasoning") or {})}
     created = engine.get("created_at", int(entry.plan.created))
     response = {
@@ -69,7 +72,7 @@ def flip(entry: Entry, response: Json) -> Json:
     flipped = {**response, "status": entry.flipped_to, "error": None, "incomplete_details": None}
     match entry.flipped_to:
         case "completed":
-            flipped["output"] = response["output"] or [_late_message()]
+            flipped["output"] = response["output"] or [_late_message(entry)]
             flipped["completed_at"] = int(time.time())
             flipped["usage"] = response["usage"] or _LATE_USAGE
         case "failed":
@@ -88,10 +91,10 @@ _LATE_USAGE = {
 }
 
 
-def _late_message() -> Json:
+def _late_message(entry: Entry) -> Json:
     part = {"type": "output_text", "text": "A late answer.", "annotations": [], "logprobs": []}
     return {
-        "id": "msg_" + secrets.token_hex(25),
+        "id": entry.id.replace("resp_", "msg_", 1),
         "type": "message",
         "role": "assistant",
         "status": "completed",

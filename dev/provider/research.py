@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dev.provider.script import Call
-from dev.provider.wire import Json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from dev.provider.wire import Json
 
 _ROLES = ("commander", "navigator", "xenobiologist", "engineer", "physician")
 

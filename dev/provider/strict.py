@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from dev.provider.wire import ApiError, Json
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
 
 MAX_METADATA_PAIRS = 16
 MAX_METADATA_KEY = 64
@@ -60,7 +62,9 @@ _LIMITS: Mapping[str, tuple[float, float]] = {
 def check_request(request: Any) -> None:
     """Raise ApiError for the first thing wrong with a create request taken by itself."""
     if not isinstance(request, dict):
-        raise ApiError(400, f"Invalid type for request body: expected an object, but got {_a(request)} instead.")
+        raise ApiError(
+            400, f"Invalid type for request body: expected an object, but got {_a(request)} instead."
+        )
     for name, value in request.items():
         if name not in _PARAMETERS:
             raise ApiError(400, f"Unknown parameter: '{name}'.", name, "unknown_parameter")

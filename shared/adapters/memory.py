@@ -4,6 +4,7 @@ from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
+from shared.adapters.table_limits import check_key, check_writes
 from shared.errors import RowConflict
 from shared.ports import Delete, Insert, Merge, Put, Row, Value, Write
 
@@ -16,6 +17,8 @@ class MemoryTable:
         self._etag = 0
 
     async def get(self, partition: str, key: str) -> Row | None:
+        check_key(partition)
+        check_key(key)
         return self._partitions[partition].get(key)
 
     async def query(
@@ -40,6 +43,7 @@ class MemoryTable:
         return [row for rows in found for row in rows]
 
     async def write(self, partition: str, writes: Sequence[Write]) -> str:
+        check_writes(partition, writes)
         rows = self._partitions[partition]
         for write in writes:
             _check(write, rows)

@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from typing import Annotated, Any, NotRequired, get_type_hints
 
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import Field, TypeAdapter, ValidationError, with_config
 from pydantic.errors import PydanticUserError
 from typing_extensions import TypedDict
 
@@ -100,9 +100,8 @@ class ToolSchema:
 
 def _adapter(fields: Mapping[str, Any]) -> TypeAdapter[Any]:
     # A TypedDict rather than a model: parameters may be called `schema`, `copy` or `_x`.
-    arguments: Any = TypedDict("arguments", dict(fields))  # type: ignore[misc]  # noqa: UP013 - names come at run time
-    arguments.__pydantic_config__ = ConfigDict(extra="forbid", allow_inf_nan=False)
-    return TypeAdapter(arguments)
+    arguments: Any = TypedDict("arguments", dict(fields))  # type: ignore[misc]
+    return TypeAdapter(with_config(extra="forbid", allow_inf_nan=False)(arguments))
 
 
 def _annotation(parameter: inspect.Parameter, hint: Any, descriptions: Mapping[str, str]) -> Any:
@@ -140,7 +139,7 @@ def _expressible(node: Schema) -> bool:
     """Say whether the strict dialect has this node, whatever is below it."""
     match node.get("type"):
         case "object":
-            complete = "properties" in node and not node.get("additionalProperties", False)
+            complete = "properties" in node and node.get("additionalProperties", False) is False
         case "array":
             complete = "items" in node
         case None:

@@ -183,7 +183,7 @@ class InstalledAgents:
         except asyncio.CancelledError:
             raise _Failure("cancelled", "The tool cancelled itself.") from None
         except BaseException as error:
-            say_fault("tool.raised", call_id=request.call_id, tool=request.name)
+            say_fault("tool.raised", error, call_id=request.call_id, tool=request.name)
             raise _Failure("tool_error", _brief(error)) from error
 
     async def _run(self, tool: Tool[..., Any], request: ToolRequest) -> str:

@@ -55,7 +55,7 @@ MOVES: Mapping[type[Event], Mapping[RunStatus, frozenset[RunStatus]]] = {
     },
     events.CreateDeferred: {_Q: frozenset({_Q}), _P: frozenset({_P}), _C: _STOPPED},
     events.ChainRefused: {_Q: frozenset({_Q}), _P: frozenset({_P}), _C: _STOPPED},
-    events.Polled: {_Q: OUTCOMES | {_P}, _P: OUTCOMES | {_P}, _C: OUTCOMES | {_C}},
+    events.Polled: {_Q: OUTCOMES | {_Q, _P}, _P: OUTCOMES | {_P}, _C: OUTCOMES - {RunStatus.EXPIRED} | {_C}},
     events.PollDeferred: {status: frozenset({status}) for status in _PENDING},
     events.Missing: {
         _Q: frozenset({_Q, RunStatus.FAILED}),
@@ -171,7 +171,7 @@ def _created(run: Run, event: events.Created, now: datetime) -> Result:
     # A response that is finished already is polled once like any other: one way to end a turn.
     status = (
         RunStatus.QUEUED
-        if run.turn == 1 and snapshot.status is ResponseStatus.QUEUED
+        if run.status is RunStatus.QUEUED and snapshot.status is ResponseStatus.QUEUED
         else RunStatus.IN_PROGRESS
     )
     return replace(adopted, step=Step.POLL, status=status, due=now), (started,)

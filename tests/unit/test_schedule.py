@@ -1,0 +1,41 @@
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from shared.core.schedule import Schedule
+
+SCHEDULE = Schedule(timedelta(seconds=2), timedelta(seconds=30))
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def at(seconds: float) -> datetime:
+    return START + timedelta(seconds=seconds)
+
+
+def test_gaps_grow_with_age_between_the_limits():
+    gaps = [later - earlier for earlier, later in zip(SCHEDULE.points, SCHEDULE.points[1:], strict=False)]
+    assert gaps[0] == 2
+    assert gaps == pytest.approx(sorted(gaps))
+    assert max(gaps) == pytest.approx(30)
+    assert SCHEDULE.points[-1] >= 24 * 3600
+
+
+@pytest.mark.parametrize("interval", [0.3, 1, 5, 17])
+def test_each_point_falls_into_one_tick(interval):
+    ticks = [at(n * interval) for n in range(int(1000 / interval) + 1)]
+    due = sum(SCHEDULE.poll_due(START, before, now) for before, now in zip(ticks, ticks[1:], strict=False))
+    points = [point for point in SCHEDULE.points if 0 < point <= (ticks[-1] - START).total_seconds()]
+    windows = {int(-(-point // interval)) for point in points}
+    assert due == len(windows)
+
+
+def test_a_turn_is_not_polled_at_its_very_start():
+    assert not SCHEDULE.poll_due(START, at(-10), at(1.9))
+    assert SCHEDULE.poll_due(START, at(-10), at(2))
+
+
+def test_a_reminder_falls_due_at_once_and_not_before():
+    assert SCHEDULE.reminder_due(START, at(-10), at(0))
+    assert not SCHEDULE.reminder_due(START, at(-10), at(-1))
+    assert not SCHEDULE.reminder_due(START, at(0), at(1))
+    assert SCHEDULE.reminder_due(START, at(0), at(2))

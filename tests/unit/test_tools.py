@@ -1,0 +1,653 @@
+"""Agents found, tools described to the model, and every way in which a tool call can end."""
+
+import asyncio
+import json
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import date, timedelta
+from decimal import Decimal
+from enum import StrEnum
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+
+from shared.adapters.tool_schema import MAX_ARGUMENT_BYTES, BadArguments, ToolSchema
+from shared.adapters.tools import (
+    MAX_ERROR_CHARACTERS,
+    MAX_TOOL_OUTPUT_BYTES,
+    InstalledAgents,
+    InvalidAgents,
+    discover,
+)
+from shared.agent import Agent, IdempotencyKey, Tool, tool
+from shared.core.model import CallStatus
+from shared.errors import InvalidSettings
+from shared.ports import Agents, AgentSpec, ToolRequest, ToolResult
+
+SOON = timedelta(milliseconds=10)
+# A tool that nothing stops would hang the test: nothing here takes nearly as long.
+GIVE_UP_SECONDS = 5
+
+
+class Colour(StrEnum):
+    RED = "red"
+    BLUE = "blue"
+
+
+@dataclass
+class Point:
+    x: int
+    y: int = 0
+
+
+@dataclass
+class Tree:
+    name: str
+    children: list["Tree"]
+
+
+def installed(*tools: Tool[..., Any], **settings: str) -> InstalledAgents:
+    agent = Agent(name="tester", model="m", instructions="i", tools=tools)
+    agents = InstalledAgents({"tester": agent}, settings)
+    # Builds the schemas, which is no part of any call's time.
+    agents.spec("tester")
+    return agents
+
+
+def request(name: str, arguments: object = None, *, call_id: str = "c1") -> ToolRequest:
+    text = arguments if isinstance(arguments, str) else json.dumps(arguments or {})
+    return ToolRequest(call_id, name, text, f"key-{call_id}")
+
+
+async def results(agents: Agents, *requests: ToolRequest) -> list[ToolResult]:
+    async with asyncio.timeout(GIVE_UP_SECONDS):
+        return [result async for result in agents.run_tools("tester", requests)]
+
+
+def run_one(made: Tool[..., Any], arguments: object = None) -> ToolResult:
+    (result,) = asyncio.run(results(installed(made), request(made.name, arguments)))
+    return result
+
+
+def error_of(result: ToolResult) -> tuple[str, str]:
+    assert result.status is CallStatus.FAILED
+    error = json.loads(result.output)["error"]
+    return error["code"], error["message"]
+
+
+def parameters_of(function: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
+    definition = ToolSchema(tool(function)).definition
+    return definition["parameters"], definition["strict"]
+
+
+# What the model is told
+
+
+def test_a_tool_is_described_in_the_strict_dialect() -> None:
+    def book(city: str, nights: int = 2, note: str | None = None) -> str:
+        """Book a room.
+
+        Args:
+            city: Where.
+            nights: How long.
+        """
+        return f"{city} {nights} {note}"
+
+    assert ToolSchema(tool(book)).definition == {
+        "type": "function",
+        "name": "book",
+        "description": "Book a room.",
+        "strict": True,
+        "parameters": {
+            "type": "object",
+            "additionalProperties": False,
+            "required": ["city", "nights", "note"],
+            "properties": {
+                "city": {"type": "string", "description": "Where."},
+                "nights": {
+                    "anyOf": [{"type": "integer"}, {"type": "null"}],
+                    "description": "How long. Null means 2.",
+                },
+                "note": {"anyOf": [{"type": "string"}, {"type": "null"}]},
+            },
+        },
+    }
+
+
+def test_nested_types_are_closed_and_complete_too() -> None:
+    def draw(at: Point, colours: list[Colour], tree: Tree) -> None:
+        """Draw.
+
+        Args:
+            at: Where.
+        """
+
+    schema, strict = parameters_of(draw)
+    assert strict
+    assert schema["properties"]["at"] == {"anyOf": [{"$ref": "#/$defs/Point"}], "description": "Where."}
+    assert schema["properties"]["colours"] == {"type": "array", "items": {"$ref": "#/$defs/Colour"}}
+    assert schema["$defs"]["Colour"] == {"type": "string", "enum": ["red", "blue"]}
+    assert schema["$defs"]["Point"] == {
+        "type": "object",
+        "additionalProperties": False,
+        "required": ["x", "y"],
+        "properties": {"x": {"type": "integer"}, "y": {"type": "integer"}},
+    }
+    assert schema["$defs"]["Tree"]["required"] == ["name", "children"]
+
+
+def test_a_tool_without_parameters_is_strict() -> None:
+    def now() -> str:
+        """Tell the time."""
+        return "noon"
+
+    schema, strict = parameters_of(now)
+    assert strict
+    assert schema == {"type": "object", "properties": {}, "required": [], "additionalProperties": False}
+
+
+@pytest.mark.parametrize("kind", [str, int, float, bool, date, list[str], Literal["a", "b"], int | str])
+def test_what_the_strict_dialect_knows_stays_strict(kind: Any) -> None:
+    def act(value: Any) -> None:
+        """Act."""
+
+    act.__annotations__["value"] = kind
+    assert parameters_of(act)[1]
+
+
+@pytest.mark.parametrize(
+    "kind", [dict[str, int], dict, list, tuple[int, str], set[int], Any, Decimal, Literal["a", 1], list[Any]]
+)
+def test_what_the_strict_dialect_cannot_say_is_said_loosely(kind: Any) -> None:
+    def act(value: Any, extra: int = 3) -> None:
+        """Act."""
+
+    act.__annotations__["value"] = kind
+    schema, strict = parameters_of(act)
+    assert not strict
+    assert schema["required"] == ["value"]
+
+
+def test_a_type_that_cannot_come_as_json_is_named() -> None:
+    def lock(what: threading.Event) -> None:
+        """Lock."""
+
+    def miss(what: "Nowhere") -> None:  # type: ignore[name-defined]  # noqa: F821
+        """Miss."""
+
+    for function in (lock, miss):
+        with pytest.raises(TypeError, match=f"Tool {function.__name__}: its parameters have no JSON schema"):
+            parameters_of(function)
+
+
+# The arguments
+
+
+def echo(
+    count: int, ratio: float = 0.5, point: Point | None = None, *, schema: str = "s", copy: bool = False
+) -> list[object]:
+    """Echo."""
+    return [count, ratio, point, schema, copy]
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ('{"count": 2}', {"count": 2}),
+        ('{"count": 2, "ratio": null, "point": null, "schema": null, "copy": null}', {"count": 2}),
+        ('{"count": 2, "copy": true, "point": {"x": 1}}', {"count": 2, "copy": True, "point": Point(1)}),
+        (' {"count": 2}\n', {"count": 2}),
+    ],
+)
+def test_null_and_nothing_both_stand_for_the_default(text: str, expected: dict[str, Any]) -> None:
+    assert ToolSchema(tool(echo)).arguments(text, "k") == expected
+
+
+def test_null_is_a_value_where_there_is_no_default() -> None:
+    def pick(choice: str | None) -> None:
+        """Pick."""
+
+    assert ToolSchema(tool(pick)).arguments('{"choice": null}', "k") == {"choice": None}
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "count: Field required"),
+        ("not json", "not valid JSON"),
+        ("[1]", "must be a JSON object"),
+        ("null", "must be a JSON object"),
+        ('{"count": "many"}', "count: Input should be a valid integer"),
+        ('{"count": null}', "count: Input should be a valid integer"),
+        ('{"count": 1.5}', "count: "),
+        ('{"count": 1, "colour": "red"}', "colour: Extra inputs are not permitted"),
+        ('{"count": 1, "count": 2}', "occurs twice"),
+        ('{"count": 1, "point": {"x": 1, "x": 2}}', "occurs twice"),
+        ('{"count": 1, "point": {"x": "left"}}', r"point\.x: "),
+        ('{"count": 1, "ratio": NaN}', "NaN is not a JSON number"),
+        ('{"count": 1, "ratio": 1e999}', "ratio: Input should be a finite number"),
+        ('{"count": ' + "9" * 5000 + "}", "not valid JSON"),
+        ('{"count": ' + "[" * 100_000, "nested too deeply"),
+        ('{"count": 1, "schema": "\ud800"}', "not valid JSON"),
+        ('{"count": 1, "schema": "' + "x" * MAX_ARGUMENT_BYTES + '"}', "longer than 1048576 bytes"),
+    ],
+)
+def test_bad_arguments_are_told_to_the_model(text: str, said: str) -> None:
+    with pytest.raises(BadArguments, match=said):
+        ToolSchema(tool(echo)).arguments(text, "k")
+
+
+def test_bad_arguments_fail_the_call_before_the_tool_runs() -> None:
+    called = []
+
+    @tool
+    async def act(count: int) -> None:
+        """Act."""
+        called.append(count)
+
+    code, message = error_of(run_one(act, {"count": "many"}))
+    assert (code, called) == ("invalid_arguments", [])
+    assert message.startswith("count: ")
+
+
+def test_a_tool_learns_its_idempotency_key_and_the_model_does_not_see_it() -> None:
+    @tool
+    async def pay(amount: int, key: IdempotencyKey) -> str:
+        """Pay."""
+        return f"{amount} {key}"
+
+    schema = ToolSchema(pay)
+    assert list(schema.definition["parameters"]["properties"]) == ["amount"]
+    assert schema.definition["strict"]
+    assert run_one(pay, {"amount": 3}).output == "3 key-c1"
+    assert error_of(run_one(pay, {"amount": 3, "key": "mine"}))[0] == "invalid_arguments"
+
+
+# The results
+
+
+def returning(value: object, *, threaded: bool = False) -> Tool[..., Any]:
+    def in_thread() -> object:
+        """Return a value."""
+        return value
+
+    async def in_task() -> object:
+        """Return a value."""
+        return value
+
+    return tool(in_thread) if threaded else tool(in_task)
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+@pytest.mark.parametrize(
+    ("value", "output"),
+    [
+        ("plain \x00 text, 宇宙 🚀", "plain \x00 text, 宇宙 🚀"),
+        ("", ""),
+        (Colour.RED, "red"),
+        ("half \ud83d", "half \ufffd"),
+        (["half \ud83d"], '["half \ufffd"]'),
+        (None, "null"),
+        ({"a": [1, True, None], "ü": "宇"}, '{"a":[1,true,null],"ü":"宇"}'),
+        (Point(1, 2), '{"x":1,"y":2}'),
+        (date(2026, 1, 2), '"2026-01-02"'),
+    ],
+)
+def test_what_a_tool_returns_is_what_the_model_gets(value: object, output: str, threaded: bool) -> None:
+    result = run_one(returning(value, threaded=threaded))
+    assert result == ToolResult("c1", CallStatus.COMPLETED, output)
+    assert type(result.output) is str
+
+
+@pytest.mark.parametrize("value", [object(), {1: object()}, b"\xff", float("nan"), {"\ud800": 1}])
+def test_a_result_that_is_not_json_fails_the_call(value: object) -> None:
+    assert error_of(run_one(returning(value)))[0] == "invalid_result"
+
+
+def test_a_result_that_contains_itself_fails_the_call() -> None:
+    endless: list[Any] = []
+    endless.append(endless)
+    assert error_of(run_one(returning(endless)))[0] == "invalid_result"
+
+
+def test_a_result_may_be_as_long_as_the_limit_and_no_longer() -> None:
+    longest = "ü" * (MAX_TOOL_OUTPUT_BYTES // 2)
+    assert run_one(returning(longest)).output == longest
+    code, message = error_of(run_one(returning(longest + "x")))
+    assert code == "result_too_large"
+    assert "1048576 bytes" in message
+
+
+# The failures
+
+
+class Unspeakable(Exception):
+    def __str__(self) -> str:
+        raise RuntimeError
+
+
+class Beyond(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("threaded", [False, True])
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [
+        (ValueError("no such city"), "ValueError: no such city"),
+        (KeyError("x"), "KeyError: 'x'"),
+        (Unspeakable(), "Unspeakable: <exception str() failed>"),
+        (Beyond("far"), "Beyond: far"),
+        (SystemExit(3), ""),
+        (StopIteration("over"), ""),
+        (TimeoutError("upstream"), "TimeoutError: upstream"),
+        (SyntaxError("bad", ("/secret/path.py", 1, 1, "source", 1, 2)), "SyntaxError: bad"),
+        (ValueError("half \ud83d"), "half \ufffd"),
+    ],
+)
+def test_whatever_a_tool_raises_fails_its_call_alone(
+    fault: BaseException, said: str, threaded: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    def in_thread() -> None:
+        """Fail."""
+        raise fault
+
+    async def in_task() -> None:
+        """Fail."""
+        raise fault
+
+    code, message = error_of(run_one(tool(in_thread) if threaded else tool(in_task)))
+    assert code == "tool_error"
+    assert said in message
+    assert "Traceback" not in message
+    assert "/secret" not in message
+    assert any(record.exc_info for record in caplog.records)
+
+
+def test_a_long_error_is_clipped() -> None:
+    @tool
+    async def fail() -> None:
+        """Fail."""
+        raise ValueError("x" * 10_000)
+
+    message = error_of(run_one(fail))[1]
+    assert len(message) == MAX_ERROR_CHARACTERS
+    assert message.endswith("…")
+
+
+def test_a_tool_that_cancels_itself_fails() -> None:
+    @tool
+    async def give_up() -> None:
+        """Give up."""
+        raise asyncio.CancelledError
+
+    assert error_of(run_one(give_up))[0] == "cancelled"
+
+
+def test_an_unknown_tool_fails_and_the_others_run() -> None:
+    agents = installed(returning("here"))
+    requests = request("in_task", call_id="known"), request("elsewhere", call_id="unknown")
+    found = {result.call_id: result for result in asyncio.run(results(agents, *requests))}
+    assert found["known"].output == "here"
+    assert error_of(found["unknown"]) == ("unknown_tool", "There is no tool called elsewhere.")
+
+
+def test_an_agent_that_is_gone_fails_the_calls() -> None:
+    (result,) = asyncio.run(results(InstalledAgents({}, {}), request("anything")))
+    assert error_of(result)[0] == "unknown_tool"
+
+
+# Time
+
+
+def test_an_async_tool_is_stopped_at_its_timeout() -> None:
+    cleaned = []
+
+    @tool(timeout=SOON)
+    async def wait() -> None:
+        """Wait."""
+        try:
+            await asyncio.Event().wait()
+        finally:
+            await asyncio.sleep(0)
+            cleaned.append(True)
+
+    assert error_of(run_one(wait)) == (
+        "timeout",
+        "The tool did not finish within 0.01 seconds and was stopped.",
+    )
+    assert cleaned
+
+
+def test_a_sync_tool_that_is_late_fails_and_goes_on_in_its_thread() -> None:
+    release, finished = threading.Event(), threading.Event()
+
+    @tool(timeout=SOON)
+    def wait() -> None:
+        """Wait."""
+        release.wait(GIVE_UP_SECONDS)
+        finished.set()
+
+    code, message = error_of(run_one(wait))
+    assert code == "timeout"
+    assert "cannot be stopped" in message
+    assert not finished.is_set()
+    release.set()
+    assert finished.wait(GIVE_UP_SECONDS)
+
+
+def test_a_tool_that_ignores_its_cancellation_holds_nobody_up() -> None:
+    async def scenario() -> tuple[str, str]:
+        release = asyncio.Event()
+
+        @tool(timeout=SOON)
+        async def stubborn() -> None:
+            """Stay."""
+            while not release.is_set():
+                try:
+                    await release.wait()
+                except asyncio.CancelledError:
+                    continue
+
+        (result,) = await results(installed(stubborn), request("stubborn"))
+        release.set()
+        return error_of(result)
+
+    assert asyncio.run(scenario())[0] == "timeout"
+
+
+def test_calls_run_side_by_side_and_come_as_they_finish() -> None:
+    async def scenario() -> list[str]:
+        second_is_read, both_run = asyncio.Event(), asyncio.Barrier(2)
+
+        @tool
+        async def meet(first: bool) -> None:
+            """Meet."""
+            await both_run.wait()
+            if first:
+                await second_is_read.wait()
+
+        requests = [
+            request("meet", {"first": True}, call_id="first"),
+            request("meet", {"first": False}, call_id="second"),
+        ]
+        order = []
+        async with asyncio.timeout(GIVE_UP_SECONDS):
+            async for result in installed(meet).run_tools("tester", requests):
+                order.append(result.call_id)
+                second_is_read.set()
+        return order
+
+    assert asyncio.run(scenario()) == ["second", "first"]
+
+
+def test_sync_tools_run_side_by_side_too() -> None:
+    both_run = threading.Barrier(2, timeout=GIVE_UP_SECONDS)
+
+    @tool
+    def meet() -> int:
+        """Meet."""
+        return min(both_run.wait(), 0)
+
+    requests = [request("meet", call_id=call_id) for call_id in ("a", "b")]
+    assert [each.output for each in asyncio.run(results(installed(meet), *requests))] == ["0", "0"]
+
+
+@pytest.mark.parametrize("way", ["close", "cancel"])
+def test_closing_or_cancelling_stops_what_still_runs(way: str) -> None:
+    async def scenario() -> list[str]:
+        running, ended = asyncio.Event(), []
+
+        @tool
+        async def wait(forever: bool) -> None:
+            """Wait."""
+            try:
+                if forever:
+                    running.set()
+                    await asyncio.Event().wait()
+                await running.wait()
+            except asyncio.CancelledError:
+                ended.append("stopped")
+                raise
+
+        requests = [request("wait", {"forever": forever}, call_id=str(forever)) for forever in (True, False)]
+        stream = installed(wait).run_tools("tester", requests)
+        assert (await anext(stream)).call_id == "False"
+        if way == "close":
+            await stream.aclose()  # type: ignore[attr-defined]
+        else:
+            rest = asyncio.create_task(anext(stream))  # type: ignore[arg-type]
+            await asyncio.sleep(0)
+            rest.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await rest
+        return ended
+
+    async def bounded() -> list[str]:
+        async with asyncio.timeout(GIVE_UP_SECONDS):
+            return await scenario()
+
+    assert asyncio.run(bounded()) == ["stopped"]
+
+
+# The agents
+
+
+@pytest.fixture
+def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., str]]:
+    """Return a function that writes a package of agents and returns its name."""
+    name = f"agents_{tmp_path.name}"
+    monkeypatch.syspath_prepend(str(tmp_path))
+    folder = tmp_path / name
+    folder.mkdir()
+
+    def write(**modules: str) -> str:
+        for module, source in ({"__init__": ""} | modules).items():
+            text = f"from shared.agent import Agent\n{source}\n"
+            (folder / f"{module}.py").write_text(text, encoding="utf-8")
+        return name
+
+    yield write
+    for module in [each for each in sys.modules if each.split(".")[0] == name]:
+        del sys.modules[module]
+
+
+def source(name: str, model: str = "m") -> str:
+    return f"{name} = Agent(name={name!r}, model={model!r}, instructions='i')"
+
+
+def test_every_agent_of_every_module_is_found_once(package: Callable[..., str]) -> None:
+    name = package(two=f"{source('b')}\n{source('a')}\nalias = a", __init__=source("c"))
+    package(one=f"from {name}.two import a as borrowed", two=f"{source('b')}\n{source('a')}\nalias = a")
+    package(__init__=source("c"))
+    assert list(discover(name)) == ["a", "b", "c"]
+
+
+def test_all_that_is_wrong_with_a_package_is_told_at_once(package: Callable[..., str]) -> None:
+    name = package(
+        one=source("same"), two=source("same"), three="import nowhere_at_all", four=source("x", "")
+    )
+    with pytest.raises(InvalidAgents) as caught:
+        discover(name)
+    assert caught.value.faults == (
+        f"{name}.four cannot be imported: ValueError: Agent x: it needs a model",
+        f"{name}.three cannot be imported: ModuleNotFoundError: No module named 'nowhere_at_all'",
+        f"two agents are called same: in {name}.one and in {name}.two",
+    )
+    assert isinstance(caught.value.__cause__, ExceptionGroup)
+
+
+def test_a_package_without_agents_is_an_error(package: Callable[..., str]) -> None:
+    with pytest.raises(InvalidAgents, match="there is none"):
+        discover(package(one="number = 1"))
+    with pytest.raises(InvalidAgents, match="No module named 'not_there'"):
+        discover("not_there")
+
+
+def test_settings_stand_for_the_model_and_missing_ones_are_listed_together(
+    package: Callable[..., str],
+) -> None:
+    name = package(
+        one=source("a", "%FIRST%"), two=source("b", "x-%SECOND%-%THIRD%"), three=source("c", "gpt-100%")
+    )
+    agents = InstalledAgents(discover(name), {"SECOND": "y", "THIRD": ""})
+    assert agents.unresolved() == [
+        "FIRST is missing: it names the model of the agent a",
+        "THIRD is missing: it names the model of the agent b",
+    ]
+    with pytest.raises(InvalidSettings, match="THIRD is missing"):
+        agents.spec("b")
+    complete = InstalledAgents(discover(name), {"SECOND": "y", "THIRD": "%SECOND%"})
+    models = [getattr(complete.spec(name), "model", None) for name in ("b", "c", "nobody")]
+    assert models == ["x-y-%SECOND%", "gpt-100%", None]
+
+
+def test_a_spec_says_what_the_use_cases_need() -> None:
+    quick = tool(timeout=timedelta(seconds=1), idempotent=True)(returning("q").function)
+    slow = tool(timeout=timedelta(seconds=90))(returning("s", threaded=True).function)
+    agent = Agent(
+        name="a",
+        model="m",
+        instructions="i",
+        description="d",
+        tools=[{"type": "web_search"}, quick, slow],
+        max_turns=3,
+        deadline=timedelta(minutes=1),
+        options={"max_output_tokens": 5},
+    )
+    spec = InstalledAgents({"a": agent}, {}).spec("a")
+    assert spec is not None
+    assert [each["type"] for each in json.loads(spec.tools)] == ["web_search", "function", "function"]
+    assert spec == AgentSpec(
+        name="a",
+        description="d",
+        model="m",
+        instructions="i",
+        tools=spec.tools,
+        tool_names=("in_task", "in_thread"),
+        repeatable=frozenset({"in_task"}),
+        longest_tool=timedelta(seconds=90),
+        max_turns=3,
+        deadline=timedelta(minutes=1),
+        options={"max_output_tokens": 5},
+    )
+
+
+def test_the_agents_that_ship_are_complete() -> None:
+    from agents.space_novelist import best_matches, generate_character_profiles  # noqa: PLC0415
+
+    agents = InstalledAgents(discover(), {"NOVELIST_MODEL": "n", "ANALYST_MODEL": "a"})
+    assert agents.unresolved() == []
+    novelist, analyst = agents.spec("space_novelist"), agents.spec("market_analyst")
+    assert novelist is not None
+    assert analyst is not None
+    assert novelist.tool_names == ("research_space_facts", "generate_character_profiles")
+    assert all(definition["strict"] for definition in json.loads(novelist.tools))
+    assert (novelist.model, analyst.model, analyst.tools) == ("n", "a", "[]")
+    assert "black hole" in best_matches("space_facts.json", "Black holes")[0]["fact"]
+    assert len({each["name"] for each in best_matches("characters.json", "hope")}) == 12
+    with pytest.raises(ValueError, match="from 1 to 12"):
+        asyncio.run(generate_character_profiles(13))
