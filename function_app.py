@@ -6,7 +6,6 @@ import azure.functions as func
 
 from shared.app import application
 from shared.web import handlers
-from shared.web.handlers import Api
 from shared.web.http import Reply, Request
 
 # Refuse to start, rather than at the first request, when a setting is wrong.
@@ -31,6 +30,7 @@ async def work(message: func.QueueMessage, more: func.Out[list[str]]) -> None:
 @app.route("runs", methods=["POST"])
 @app.queue_output("work", **_QUEUE)
 async def start_run(req: func.HttpRequest, work: func.Out[list[str]]) -> func.HttpResponse:
+    await baton.prepare()
     return await _answer(req, handlers.start_run, work)
 
 
@@ -91,8 +91,7 @@ async def _answer(
         query=dict(req.params),
         body=req.get_body(),
     )
-    api: Api = await baton.api()
-    reply = await handlers.answer(handler, api, request, *req.route_params.values())
+    reply = await handlers.answer(handler, baton.api, request, *req.route_params.values())
     if work is not None and reply.wakes:
         work.set(list(reply.wakes))
     return func.HttpResponse(reply.body, status_code=reply.status, headers=dict(reply.headers))

@@ -24,7 +24,6 @@ logger = logging.getLogger(__name__)
 # A message whose host dies comes back after this time.
 LEASE = timedelta(minutes=10)
 MIN_POLLING_INTERVAL = timedelta(milliseconds=100)
-ERROR_PAUSE = timedelta(seconds=2)
 
 
 @dataclass(frozen=True)
@@ -75,7 +74,6 @@ class QueueListener:
             except QueueServiceError as error:
                 if error.status != 404:  # a queue that does not exist is empty
                     logger.warning("%s", error)
-                    pause = max(pause, ERROR_PAUSE)
                 messages = []
             for message in messages:
                 self._in_flight += 1
@@ -83,8 +81,7 @@ class QueueListener:
             if messages:
                 pause = MIN_POLLING_INTERVAL
             else:
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), pause.total_seconds())
+                await _wait(self._wake, pause)
                 pause = min(pause * (1 + random.random()), self._options.max_polling_interval)
 
     async def _process(self, message: Message) -> None:
@@ -141,8 +138,7 @@ class _HeldMessage:
 
     async def _renew(self) -> None:
         while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ended.wait(), self._lease.total_seconds() / 2)
+            if await _wait(self._ended, self._lease / 2):
                 return
             try:
                 await self.postpone(self._lease)
@@ -162,3 +158,11 @@ class _HeldMessage:
         logger.error("message %s goes to %s: %s", self.message.id, target, reason)
         await self._source.service.put(target, self.message.text)
         await self.delete()
+
+
+async def _wait(event: asyncio.Event, longest: timedelta) -> bool:
+    """Return whether the event happened in time. `asyncio.wait_for` of Python 3.11 may lose a cancellation."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(longest.total_seconds()):
+            await event.wait()
+    return event.is_set()

@@ -3,8 +3,6 @@
 Run it with `python -m dev.provider`; see docs/provider-emulator.md. The app never imports it.
 """
 
-from __future__ import annotations
-
 
 def main(argv: list[str]) -> int:
     """Serve until SIGTERM or SIGINT; return the exit status."""

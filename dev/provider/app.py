@@ -1,24 +1,19 @@
 """The ASGI application: routing, authentication, faults, and the log of every request."""
 
-from __future__ import annotations
-
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import parse_qs
 
 from dev.provider.control import Control
+from dev.provider.engine import Message, Receive, Send
 from dev.provider.faults import Fault, FaultBook, Seen, chaining_refusal, error_reply, spoil
 from dev.provider.journal import Journal, Record
 from dev.provider.routes import authenticate, parse_body, route
 from dev.provider.service import Service, input_items
 from dev.provider.wire import ApiError, Reply
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from dev.provider.engine import Message, Receive, Send
 
 _STREAM_TYPE = [(b"content-type", b"text/event-stream; charset=utf-8")]
 

@@ -1,18 +1,13 @@
 """The control endpoint, `/_emulator/...`: push faults, read the log, start afresh."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 from urllib.parse import parse_qs
 
+from dev.provider.faults import FaultBook
+from dev.provider.journal import Journal
+from dev.provider.service import Service
 from dev.provider.wire import ApiError, Json, Reply, encode
-
-if TYPE_CHECKING:
-    from dev.provider.faults import FaultBook
-    from dev.provider.journal import Journal
-    from dev.provider.service import Service
 
 _USES = (
     "GET /_emulator/health, POST|GET|DELETE /_emulator/faults, GET /_emulator/log, "

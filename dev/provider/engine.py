@@ -1,7 +1,5 @@
 """Microsoft's Responses server, called in this process, with its differences in ids and shape translated."""
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

@@ -1,16 +1,12 @@
 """Faults on request: which requests they hit, and what they do to the reply."""
 
-from __future__ import annotations
-
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dev.provider.wire import ApiError, Json, Reply, encode
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
 
 OPERATIONS = ("create", "retrieve", "cancel", "delete", "input_items", "any")
 KINDS = (

@@ -1,24 +1,19 @@
 """The model behind the emulator: turns a plan into the engine's stream of events."""
 
-from __future__ import annotations
-
 import asyncio
 import secrets
 import time
+from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 from azure.ai.agentserver.responses import ResponseEventStream
 from azure.ai.agentserver.responses._id_generator import IdGenerator
 
 from dev.provider.novelist import Pieces, prose
+from dev.provider.plan import Plan
+from dev.provider.script import Turn
 from dev.provider.wire import Json, hide
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-
-    from dev.provider.plan import Plan
-    from dev.provider.script import Call
 
 Event = Any
 PIECES = 48
@@ -80,23 +75,13 @@ class Model:
     ) -> AsyncIterator[tuple[Event, int]]:
         turn = plan.turn
         pace = Pace(self._seconds(plan), cancelled)
-        if turn.text is not None:
-            async for pair in _message(stream, _paced(_cut(turn.text), pace)):
+        if turn.text is not None or turn.writes_prose:
+            pieces = self._prose(plan, pace) if turn.text is None else _paced(_cut(turn.text), pace)
+            async for pair in _message(stream, pieces):
                 yield pair
-        elif turn.writes_prose:
-            async for pair in _message(stream, self._prose(plan, pace)):
+        if await pace.wait(1):
+            for pair in _closing_items(stream, turn):
                 yield pair
-        if not await pace.wait(1):
-            return
-        if turn.refusal is not None:
-            for pair in _refusal(stream, turn.refusal):
-                yield pair
-        for call in turn.calls:
-            for pair in _call(stream, call):
-                yield pair
-        for item in turn.items:
-            for event in _raw_item(stream, hide(item)):
-                yield event, 20
 
     def _seconds(self, plan: Plan) -> float:
         turn = plan.turn
@@ -144,24 +129,29 @@ async def _message(
     yield message.emit_done(), 0
 
 
-def _refusal(stream: ResponseEventStream, text: str) -> list[tuple[Event, int]]:
-    message = stream.add_output_item_message()
-    events = [message.emit_added(), *message.refusal_content(hide(text)), message.emit_done()]
-    return [(event, 0) for event in events[:-1]] + [(events[-1], len(text))]
+def _closing_items(stream: ResponseEventStream, turn: Turn) -> Iterator[tuple[Event, int]]:
+    """Emit refusal, calls and raw items, with the characters that each adds to the bill."""
+    if turn.refusal is not None:
+        message = stream.add_output_item_message()
+        yield message.emit_added(), 0
+        for event in message.refusal_content(hide(turn.refusal)):
+            yield event, 0
+        yield message.emit_done(), len(turn.refusal)
+    for call in turn.calls:
+        item = stream.add_output_item_function_call(call.name, call.call_id or _new_call_id())
+        yield item.emit_added(), 0
+        for event in item.arguments(hide(call.arguments)):
+            yield event, 0
+        yield item.emit_done(), len(call.arguments) + 40
+    for raw in turn.items:
+        builder = stream.add_output_item(IdGenerator.new_message_item_id(stream.response["id"]))
+        complete = {"id": builder.item_id, "status": "completed", **hide(raw)}
+        yield builder.emit_added(complete), 0
+        yield builder.emit_done(complete), 20
 
 
-def _call(stream: ResponseEventStream, call: Call) -> list[tuple[Event, int]]:
-    call_id = call.call_id or "call_" + secrets.token_urlsafe(18).replace("-", "0").replace("_", "1")
-    item = stream.add_output_item_function_call(call.name, call_id)
-    events = [item.emit_added(), *item.arguments(hide(call.arguments)), item.emit_done()]
-    return [(event, 0) for event in events[:-1]] + [(events[-1], len(call.arguments) + 40)]
-
-
-def _raw_item(stream: ResponseEventStream, item: Json) -> list[Event]:
-    """Emit an item as scripted, whatever its type; the engine gets a well-formed id where it has none."""
-    builder = stream.add_output_item(IdGenerator.new_message_item_id(stream.response["id"]))
-    complete = {"id": builder.item_id, "status": "completed", **item}
-    return [builder.emit_added(complete), builder.emit_done(complete)]
+def _new_call_id() -> str:
+    return "call_" + secrets.token_hex(12)
 
 
 def _ending(plan: Plan, stream: ResponseEventStream, written: int) -> Event:

@@ -1,15 +1,11 @@
 """What was asked of the emulator, so that a test can assert on it."""
 
-from __future__ import annotations
-
 import secrets
 import time
 from collections import Counter, deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from dev.provider.wire import Json
+from dev.provider.wire import Json
 
 KEPT = 100_000
 """Requests remembered; the counters go on."""

@@ -1,14 +1,9 @@
 """What the emulator remembers of every response beside the engine: its request and its conversation."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
+from dev.provider.plan import Plan
 from dev.provider.wire import ApiError, Json
-
-if TYPE_CHECKING:
-    from dev.provider.plan import Plan
 
 TERMINAL = frozenset({"completed", "failed", "cancelled", "incomplete"})
 

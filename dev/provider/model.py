@@ -1,22 +1,18 @@
 """Prose from a real language model, by an OpenAI-compatible chat completions server."""
 
-from __future__ import annotations
-
 import contextlib
+import importlib
 import importlib.util
 import json
+import os
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import aiohttp
 
 from dev.provider import phrases
-from dev.provider.plan import topic_of
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterator
-
-    from dev.provider.plan import Plan
+from dev.provider.plan import Plan, topic_of
 
 CHAPTERS = 4
 CHAPTER_TOKENS = 220
@@ -75,11 +71,11 @@ def _assignments(plan: Plan) -> Iterator[tuple[str, str]]:
         first = phrases.CHAPTER_FIRST[(plan.seed + number) % len(phrases.CHAPTER_FIRST)]
         second = phrases.CHAPTER_SECOND[(plan.seed + 5 * number) % len(phrases.CHAPTER_SECOND)]
         title = f"Chapter {number}: {first} {second}"
-        yield (
-            f"## {title}\n\n",
+        prompt = (
             f'Write "{title}" of a novel about {topic}. Use these characters and facts: {research}\n'
-            "Write three paragraphs of story, nothing else.",
+            "Write three paragraphs of story, nothing else."
         )
+        yield f"## {title}\n\n", prompt
 
 
 @contextlib.contextmanager
@@ -100,12 +96,20 @@ def _model_file() -> Path:
 
 
 def _start(model: Path) -> Any:
-    import xllamacpp  # noqa: PLC0415  # optional, and a hundred megabytes
+    # Optional, and a hundred megabytes.
+    xllamacpp: Any = importlib.import_module("xllamacpp")
 
     params = xllamacpp.CommonParams()
     params.model.path = str(model)
-    params.hostname = "127.0.0.1"
+    params.hostnames = ["127.0.0.1"]
     params.port = 0
     params.n_ctx = CONTEXT_TOKENS
-    params.n_parallel = 2
+    params.n_parallel = 1
+    params.verbosity = 1
+    params.ui = False
+    # Its threads wait for each other in busy loops: with every core taken by something else one is many
+    # times faster than two.
+    threads = max(1, (os.cpu_count() or 1) // 2)
+    params.cpuparams.n_threads = threads
+    params.cpuparams_batch.n_threads = threads
     return xllamacpp.Server(params)

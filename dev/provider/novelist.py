@@ -1,25 +1,22 @@
 """The emulator's prose: a seeded grammar that writes a novel, or a short analysis, from a plan."""
 
-from __future__ import annotations
-
 import json
 import random
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from dev.provider import phrases
 from dev.provider.plan import CAST_TOOL, Plan, topic_of
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 T = TypeVar("T")
 
 NOVEL_LENGTH = 320_000
 _CHAPTER_LENGTH = 5_400
 _NAME = re.compile(r"\b[A-Z][a-z]+ [A-Z][a-z]+\b")
-_SENTENCE = re.compile(r"[^.!?\n]{25,240}[.!?]")
+_SENTENCE = re.compile(r"[A-Z][^.!?\n]{24,240}[.!?]")
+_SOURCE = re.compile(r"\(Source:[^)]*\)")
 
 
 @dataclass(frozen=True)
@@ -133,7 +130,7 @@ def _facts(plan: Plan) -> tuple[str, ...]:
     for name, output in plan.outputs:
         if name != CAST_TOOL:
             for text in _strings(_parsed(output)):
-                found += [sentence.strip() for sentence in _SENTENCE.findall(text + ".")]
+                found += _SENTENCE.findall(_SOURCE.sub("", text))
     return tuple(dict.fromkeys(found)) or ("Light from the nearest galaxy is older than anyone who sees it.",)
 
 

@@ -127,7 +127,7 @@ SPEECH = (
     '"You came all this way," {friend} said, "and you are looking at your boots."',
     '"It is only {thing}," said {hero}, in the voice of someone who did not believe it.',
     '"Everything out here is old," {other} answered. "We are the only new thing for {number} parsecs."',
-    '"Then we go to {place}," {hero} said, "and we go before {sound} again."',
+    '"Then we go to {place}," {hero} said, "and we go before anyone thinks better of it."',
     '"Write it down," said {friend}. "Write that {hero} {verb} {thing}, and that nothing happened, twice."',
 )
 

@@ -1,20 +1,14 @@
 """What the model does in one response, decided from the whole conversation when the request arrives."""
 
-from __future__ import annotations
-
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 from zlib import crc32
 
 from dev.provider.research import research_calls
 from dev.provider.script import Script, Turn, find_script, without_script
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from dev.provider.wire import Json
+from dev.provider.wire import Json
 
 FACTS_TOOL = "research_space_facts"
 CAST_TOOL = "generate_character_profiles"

@@ -1,15 +1,11 @@
 """A response as the documented service shows it: every field present, null where it has no value."""
 
-from __future__ import annotations
-
 import time
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from dev.provider.engine import our_output
 from dev.provider.ledger import TERMINAL, Entry
-
-if TYPE_CHECKING:
-    from dev.provider.wire import Json
+from dev.provider.wire import Json
 
 # Field of a response: what it holds where the request leaves it out.
 _ECHOED: dict[str, Any] = {

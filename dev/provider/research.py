@@ -1,16 +1,11 @@
 """The novelist's opening move: calls of its two tools, with arguments that fit the schemas offered."""
 
-from __future__ import annotations
-
 import json
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from dev.provider.script import Call
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
-
-    from dev.provider.wire import Json
+from dev.provider.wire import Json
 
 _ROLES = ("commander", "navigator", "xenobiologist", "engineer", "physician")
 

@@ -1,7 +1,5 @@
 """From an HTTP request to an operation of the API, with the credentials it needs."""
 
-from __future__ import annotations
-
 import json
 from typing import Any
 

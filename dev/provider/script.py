@@ -1,7 +1,5 @@
 """Scripts: what a test asks the emulator to answer, as JSON inside `[[script {...}]]` in the user's input."""
 
-from __future__ import annotations
-
 import json
 from dataclasses import dataclass, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Serves the emulator with hypercorn on loopback until a signal ends it."""
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import contextlib
@@ -10,9 +8,10 @@ import logging
 import os
 import signal
 import socket
+import sys
 import tempfile
+from collections.abc import AsyncIterator
 from contextvars import ContextVar
-from typing import TYPE_CHECKING
 
 from hypercorn.app_wrappers import ASGIWrapper
 from hypercorn.asyncio.tcp_server import TCPServer
@@ -20,13 +19,9 @@ from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 
 from dev.provider.app import Emulator
-from dev.provider.model import ModelWriter, bundled_model
+from dev.provider.handler import Writer
+from dev.provider.model import ModelMissingError, ModelWriter, bundled_model
 from dev.provider.service import Service
-
-if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
-
-    from dev.provider.handler import Writer
 
 DEFAULT_SECONDS = 20.0
 
@@ -38,14 +33,20 @@ def run(argv: list[str]) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
     # The engine warns at every start that it keeps nothing over a crash; here that is the intention.
     logging.getLogger("azure.ai.agentserver").setLevel(logging.CRITICAL)
-    with tempfile.TemporaryDirectory(prefix="provider-") as state:
-        os.environ["AGENTSERVER_STATE_ROOT"] = state
-        asyncio.run(_serve(options))
+    try:
+        with tempfile.TemporaryDirectory(prefix="provider-") as state:
+            os.environ["AGENTSERVER_STATE_ROOT"] = state
+            asyncio.run(_serve(options))
+    except (ModelMissingError, OSError) as error:
+        print(f"The provider emulator cannot start: {error}", file=sys.stderr)
+        return 1
     return 0
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="provider", description="Emulates the Responses API on loopback.")
+    parser = argparse.ArgumentParser(
+        prog="python -m dev provider", description="Emulate the Responses API on loopback."
+    )
     parser.add_argument("--port", type=int, default=0, help="0 takes a free one (default)")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument(

@@ -1,7 +1,5 @@
 """The operations of the Responses API: the engine's work, made as strict as the documented service."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from dev.provider.engine import Engine, Message, Receive, Send, new_response_id, our_event, our_id

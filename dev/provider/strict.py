@@ -1,14 +1,10 @@
 """Checks of a create request that the documented service makes and the engine does not."""
 
-from __future__ import annotations
-
 import re
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from dev.provider.wire import ApiError, Json
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
 
 MAX_METADATA_PAIRS = 16
 MAX_METADATA_KEY = 64
@@ -147,31 +143,38 @@ def _check_strict_schema(name: str, schema: Any, context: tuple[str, ...], param
     """A strict function demands closed objects whose properties are all required."""
     if not isinstance(schema, dict):
         return
-
-    def reject(why: str) -> ApiError:
+    why = _schema_fault(schema, is_root=not context)
+    if why:
         message = f"Invalid schema for function '{name}': In context={context}, {why}"
-        return ApiError(400, message, param, "invalid_function_parameters")
+        raise ApiError(400, message, param, "invalid_function_parameters")
+    for path, inner in _inner_schemas(schema):
+        _check_strict_schema(name, inner, (*context, *path), param)
 
+
+def _schema_fault(schema: Json, *, is_root: bool) -> str | None:
     properties = schema.get("properties", {})
-    if schema.get("type") == "object" or properties or not context:
-        if schema.get("type") != "object":
-            raise reject("schema must be a JSON Schema of 'type: \"object\"'.")
-        if schema.get("additionalProperties") is not False:
-            raise reject("'additionalProperties' is required to be supplied and to be false.")
-        missing = [key for key in properties if key not in schema.get("required", [])]
-        if missing:
-            raise reject(
-                "'required' is required to be supplied and to be an array including every key in properties. "
-                f"Missing '{missing[0]}'."
-            )
-    for key, value in properties.items():
-        _check_strict_schema(name, value, (*context, "properties", key), param)
-    for key in ("items", "additionalItems"):
-        _check_strict_schema(name, schema.get(key), (*context, key), param)
-    for number, choice in enumerate(schema.get("anyOf", ())):
-        _check_strict_schema(name, choice, (*context, "anyOf", str(number)), param)
-    for key, value in schema.get("$defs", {}).items():
-        _check_strict_schema(name, value, (*context, "$defs", key), param)
+    if not is_root and schema.get("type") != "object" and not properties:
+        return None
+    if schema.get("type") != "object":
+        return "schema must be a JSON Schema of 'type: \"object\"'."
+    if schema.get("additionalProperties") is not False:
+        return "'additionalProperties' is required to be supplied and to be false."
+    missing = [key for key in properties if key not in schema.get("required", [])]
+    if missing:
+        return (
+            "'required' is required to be supplied and to be an array including every key in properties. "
+            f"Missing '{missing[0]}'."
+        )
+    return None
+
+
+def _inner_schemas(schema: Json) -> Iterator[tuple[tuple[str, ...], Any]]:
+    for group in ("properties", "$defs"):
+        for key, inner in schema.get(group, {}).items():
+            yield (group, key), inner
+    yield ("items",), schema.get("items")
+    for number, inner in enumerate(schema.get("anyOf", ())):
+        yield ("anyOf", str(number)), inner
 
 
 def _check_type(name: str, value: Any, kinds: tuple[str, ...], *, nullable: bool = True) -> None:

@@ -1,7 +1,5 @@
 """What goes over the wire: JSON bytes, error bodies, and text that the engine's encoder cannot carry."""
 
-from __future__ import annotations
-
 import json
 import re
 from dataclasses import dataclass, field
@@ -18,6 +16,18 @@ _UNSAFE = re.compile("[\ud800-\udfff\U000f0ffe]")
 _MARKED = re.compile(_MARK + "(.)", re.DOTALL)
 
 
+@dataclass
+class Reply:
+    """A whole HTTP reply."""
+
+    status: int
+    body: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
 @dataclass(eq=False)
 class ApiError(Exception):
     """An error reply in the shape of the documented service."""
@@ -32,18 +42,6 @@ class ApiError(Exception):
     def reply(self) -> Reply:
         error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
         return Reply(self.status, encode({"error": error}), dict(self.headers))
-
-
-@dataclass
-class Reply:
-    """A whole HTTP reply."""
-
-    status: int
-    body: bytes
-    headers: dict[str, str] = field(default_factory=dict)
-
-    def json(self) -> Any:
-        return json.loads(self.body)
 
 
 def encode(value: Any) -> bytes:

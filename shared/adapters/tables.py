@@ -147,12 +147,12 @@ class AzureTable:
 
     def __init__(self, storage: TableStorage, name: str) -> None:
         self._storage = storage
-        self._name = name
+        self.name = name
 
     async def get(self, partition: str, key: str) -> Row | None:
         check_key(partition)
         check_key(key)
-        response = await self._storage.send("GET", entity_path(self._name, partition, key), _JSON)
+        response = await self._storage.send("GET", entity_path(self.name, partition, key), _JSON)
         if response.status_code == 404 and read_fault(response.content).code == "ResourceNotFound":
             return None
         return self._read(response, read_entity)
@@ -171,7 +171,7 @@ class AzureTable:
         continuation: dict[str, str] = {}
         while top != 0:
             asked = query_string((partition, first, end), where or {}, top, continuation)
-            response = await self._storage.send("GET", f"/{self._name}()?{asked}", _JSON)
+            response = await self._storage.send("GET", f"/{self.name}()?{asked}", _JSON)
             rows += self._read(response, read_entities)
             headers = response.headers
             continuation = {
@@ -189,7 +189,7 @@ class AzureTable:
 
     async def write(self, partition: str, writes: Sequence[Write]) -> str:
         check_writes(partition, writes)
-        operations = [operation(self._name, partition, write) for write in writes]
+        operations = [operation(self.name, partition, write) for write in writes]
         if len(operations) == 1:
             return await self._write_one(writes[0], operations[0])
         return await self._write_all(writes, operations)
@@ -229,9 +229,9 @@ class AzureTable:
             raise self._unavailable(response.status_code, read_fault(response.content))
         try:
             return read(response.content)
-        except (ValueError, TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise StorageUnavailable(
-                f"{self._storage.endpoint} answered a read of {self._name!r} with something else than rows"
+                f"{self._storage.endpoint} answered a read of {self.name!r} with something else than rows"
             ) from error
 
     def _refuse(self, writes: Sequence[Write], status: int, fault: Fault) -> NoReturn:
@@ -243,6 +243,6 @@ class AzureTable:
 
     def _unavailable(self, status: int, fault: Fault) -> StorageUnavailable:
         if fault.code == "TableNotFound":
-            return StorageUnavailable(f"table {self._name!r} does not exist in {self._storage.endpoint}")
+            return StorageUnavailable(f"table {self.name!r} does not exist in {self._storage.endpoint}")
         said = " ".join(filter(None, (str(status), fault.code, fault.message)))
-        return StorageUnavailable(f"{self._storage.endpoint} refused a request on {self._name!r}: {said}")
+        return StorageUnavailable(f"{self._storage.endpoint} refused a request on {self.name!r}: {said}")

@@ -99,7 +99,7 @@ def test_a_key_in_the_header_hides_the_one_in_the_address() -> None:
 
 def test_connection_strings() -> None:
     cloud = Account.parse("DefaultEndpointsProtocol=https;AccountName=a;AccountKey=aw==;EndpointSuffix=x.net")
-    assert str(cloud.endpoint) == "https://a.queue.x.net/"
+    assert str(cloud.endpoint) == "https://a.queue.x.net"
     assert str(Account.parse("UseDevelopmentStorage=true").endpoint) == "http://127.0.0.1:10001/devstoreaccount1"
     with pytest.raises(ValueError, match="AccountKey"):
         Account.parse("AccountName=a")

@@ -85,9 +85,14 @@ async def work(message: func.QueueMessage) -> str:
     return json.dumps({"worked": text, "count": message.dequeue_count, "dated": bool(message.insertion_time)})
 
 
-@app.timer_trigger(arg_name="timer", schedule="* * * * * *", run_on_startup=True)
+@app.timer_trigger(arg_name="timer", schedule="%TICKS%")
 async def tick(timer: func.TimerRequest) -> None:
     logger.info("tick, past due %s", timer.past_due)
+
+
+@app.timer_trigger(arg_name="timer", schedule="0 0 0 1 1 *", run_on_startup=True)
+def at_start(timer: func.TimerRequest) -> None:
+    logger.info("at_start ran")
 
 
 @app.timer_trigger(arg_name="timer", schedule="0 0 0 1 1 *")

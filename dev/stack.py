@@ -1,0 +1,65 @@
+"""The whole stack as child processes: storage, provider, and Functions hosts over them."""
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+
+from dev.host.keys import DEFAULT_HOST_KEY
+from dev.processes import ChildProcess
+
+ROOT = Path(__file__).parents[1]
+KEY = DEFAULT_HOST_KEY
+# A language model takes a while to load.
+PROVIDER_READY = timedelta(seconds=120)
+
+_DEFAULTS = {
+    "FUNCTIONS_WORKER_RUNTIME": "python",
+    "WORK_QUEUE": "baton-work",
+    "POLL_SCHEDULE": "*/2 * * * * *",
+    "NOVELIST_MODEL": "novelist",
+    "ANALYST_MODEL": "analyst",
+}
+_PROVIDER_SETTINGS = ("OPENAI_BASE_URL", "OPENAI_API_KEY", "AZURE_OPENAI_ENDPOINT", "AZURE_OPENAI_API_KEY")
+
+
+def own_provider(environment: Mapping[str, str]) -> str | None:
+    """Return the address of the provider that the environment names, or None when the emulator is wanted."""
+    if endpoint := environment.get("AZURE_OPENAI_ENDPOINT"):
+        return endpoint
+    if environment.get("OPENAI_API_KEY"):
+        return environment.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
+    return None
+
+
+def environment(connection: str, emulator: str | None, **changes: str) -> dict[str, str]:
+    """Return what a host needs: this storage, and the emulator at this address or the environment's provider."""
+    found = _DEFAULTS | dict(os.environ) | {"AzureWebJobsStorage": connection}
+    if emulator:
+        found = {name: value for name, value in found.items() if name not in _PROVIDER_SETTINGS}
+        found |= {"OPENAI_BASE_URL": emulator, "OPENAI_API_KEY": "local"}
+    return found | changes
+
+
+def start_provider(*options: str) -> tuple[ChildProcess, str]:
+    """Start the provider emulator; return it with its base address. Raises ChildFailed."""
+    child = ChildProcess("provider", [sys.executable, "-m", "dev", "provider", *options], cwd=ROOT)
+    return child, str(json.loads(_ready(child, r"^\{.*$", PROVIDER_READY))["base_url"])
+
+
+def start_host(settings: Mapping[str, str], *, port: int = 0, app: Path = ROOT) -> tuple[ChildProcess, str]:
+    """Start a Functions host; return it with its address. Raises ChildFailed."""
+    command = [sys.executable, "-m", "dev", "host", "--port", str(port), "--app", str(app)]
+    child = ChildProcess("host", command, cwd=ROOT, env=settings)
+    return child, _ready(child, r"^ready (\S+)$", timedelta(seconds=30))
+
+
+def _ready(child: ChildProcess, pattern: str, timeout: timedelta) -> str:
+    try:
+        found = child.wait_for(pattern, timeout=timeout)
+    except BaseException:
+        child.kill()
+        raise
+    return found[found.lastindex or 0]

@@ -1,0 +1,102 @@
+"""The composition root: settings become a wired application, one for each process."""
+
+import asyncio
+import logging
+import os
+import re
+from functools import cache, cached_property
+
+from shared.adapters.responses import Connection, ResponsesProvider
+from shared.adapters.system import SystemClock, SystemRandomness
+from shared.adapters.table_account import TableAccount, create_missing_tables
+from shared.adapters.tables import TableStorage
+from shared.adapters.tools import InstalledAgents, discover, placeholders
+from shared.core import ids
+from shared.core.schedule import Schedule
+from shared.log import say
+from shared.settings import Settings, load
+from shared.store.content import ContentStore
+from shared.store.runs import RunStore
+from shared.tick import tick
+from shared.usecases.context import Context
+from shared.usecases.work import work
+from shared.web.handlers import Api
+
+_SHARD_MESSAGE = re.compile(r"shard_(0[0-9a-f])")
+
+
+class Baton:
+    """What the triggers call."""
+
+    def __init__(self, settings: Settings, agents: InstalledAgents) -> None:
+        self.settings = settings
+        self._account = _account(settings)
+        self._storage = TableStorage(self._account)
+        self._agents = agents
+        self._tables_are_there = False
+        self._preparing = asyncio.Lock()
+
+    @cached_property
+    def context(self) -> Context:
+        settings, randomness = self.settings, SystemRandomness()
+        return Context(
+            runs=RunStore(self._storage.table(settings.runs_table), randomness),
+            content=ContentStore(self._storage.table(settings.content_table)),
+            provider=_provider(settings),
+            agents=self._agents,
+            clock=SystemClock(),
+            randomness=randomness,
+            schedule=Schedule(settings.poll_min, settings.poll_max),
+            chaining=settings.chaining,
+            provider_timeout=settings.provider_create_timeout,
+        )
+
+    @cached_property
+    def api(self) -> Api:
+        return Api(self.context, self.settings.owner_header or None, self.settings.public_base_url or None)
+
+    async def prepare(self) -> None:
+        """Create the tables if they are missing; asked of the storage once a process."""
+        async with self._preparing:
+            if not self._tables_are_there:
+                names = [self.settings.runs_table, self.settings.content_table]
+                await create_missing_tables(self._account, names)
+                self._tables_are_there = True
+
+    async def tick(self) -> list[str]:
+        """Poll what is due, or hand each shard to a worker; return messages for the work queue."""
+        await self.prepare()
+        if self.settings.poll_fanout:
+            return [f"shard_{shard}" for shard in ids.all_shards()]
+        return await tick(self.context, self.settings.poll_concurrency)
+
+    async def work(self, message: str) -> list[str]:
+        """Do what a message of the work queue asks for; return further messages for it."""
+        await self.prepare()
+        if shard := _SHARD_MESSAGE.fullmatch(message):
+            return await tick(self.context, self.settings.poll_concurrency, [shard[1]])
+        if not ids.is_id("run", message):
+            say("message.unknown", level=logging.WARNING, length=len(message))
+            return []
+        return [message] if await work(self.context, message) else []
+
+    async def close(self) -> None:
+        await self._storage.close()
+
+
+@cache
+def application() -> Baton:
+    """Return the application of this process. Raises InvalidSettings, or InvalidAgents, and lists all faults."""
+    agents = discover()
+    settings = load(os.environ, placeholders(agents))
+    return Baton(settings, InstalledAgents(agents, settings.models))
+
+
+def _account(settings: Settings) -> TableAccount:
+    if settings.storage_connection:
+        return TableAccount.from_connection_string(settings.storage_connection)
+    return TableAccount.from_endpoint(settings.storage_endpoint, client_id=settings.storage_client_id or None)
+
+
+def _provider(settings: Settings) -> ResponsesProvider:
+    raise NotImplementedError

@@ -1,0 +1,61 @@
+"""What tests of several folders share."""
+
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+
+import pytest
+
+from dev.azurite import azurite
+from shared.adapters.memory import MemoryTable
+from shared.adapters.table_account import TableAccount, create_missing_tables
+from shared.adapters.tables import TableStorage
+from shared.ports import Table
+
+NewTable = Callable[[], Awaitable[Table]]
+
+
+@pytest.fixture(scope="session")
+def connection_string() -> Iterator[str]:
+    """An Azurite that the whole test session shares: use names of your own for what you create in it."""
+    with azurite() as connection_string:
+        yield connection_string
+
+
+@pytest.fixture
+def account(connection_string: str) -> TableAccount:
+    return TableAccount.from_connection_string(connection_string)
+
+
+@pytest.fixture
+async def storage(account: TableAccount) -> AsyncIterator[TableStorage]:
+    storage = TableStorage(account)
+    yield storage
+    await storage.close()
+
+
+@pytest.fixture
+async def azure_table(account: TableAccount, storage: TableStorage) -> NewTable:
+    """Gives empty tables in Azurite."""
+
+    async def new() -> Table:
+        name = f"t{secrets.token_hex(8)}"
+        await create_missing_tables(account, [name])
+        return storage.table(name)
+
+    return new
+
+
+@pytest.fixture
+async def memory_table() -> NewTable:
+    """Gives empty tables in memory."""
+
+    async def new() -> Table:
+        return MemoryTable()
+
+    return new
+
+
+@pytest.fixture(params=["memory_table", "azure_table"])
+def new_table(request: pytest.FixtureRequest) -> NewTable:
+    """Gives empty tables of each kind in turn: what uses it has to hold for all of them."""
+    return request.getfixturevalue(request.param)

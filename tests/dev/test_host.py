@@ -1,0 +1,305 @@
+"""The host as a process of its own, serving `apps/sample` over Azurite."""
+
+import asyncio
+import base64
+import http.client
+import json
+import os
+import sys
+import textwrap
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from dev.azurite import azurite
+from dev.host.queue_service import Account, QueueServices
+from dev.processes import ChildFailed, ChildProcess
+
+ROOT = Path(__file__).parents[2]
+SAMPLE = Path(__file__).parent / "apps" / "sample"
+HOST_KEY = {"x-functions-key": "host-key"}
+MASTER_KEY = {"x-functions-key": "master-key"}
+TEN_SECONDS = timedelta(seconds=10)
+
+
+@dataclass(frozen=True)
+class Reply:
+    status: int
+    headers: list[tuple[str, str]]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass(frozen=True)
+class Host:
+    child: ChildProcess
+    address: str  # host:port
+
+    def call(
+        self, method: str, path: str, body: object = None, headers: Mapping[str, str] = HOST_KEY
+    ) -> Reply:
+        connection = http.client.HTTPConnection(self.address, timeout=10)
+        try:
+            connection.request(method, path, body, dict(headers))  # type: ignore[arg-type]
+            response = connection.getresponse()
+            return Reply(response.status, response.getheaders(), response.read())
+        finally:
+            connection.close()
+
+
+def start(app: Path, storage: str, *, port: int = 0, **settings: str) -> ChildProcess:
+    keys = {"FUNCTIONS_HOST_KEY": "host-key", "FUNCTIONS_MASTER_KEY": "master-key"}
+    environ = {**os.environ, **keys, "AzureWebJobsStorage": storage, **settings}
+    command = [sys.executable, "-m", "dev", "host", "--port", str(port), "--app", str(app)]
+    return ChildProcess("host", command, env=environ, cwd=ROOT)
+
+
+def ready(child: ChildProcess) -> Host:
+    return Host(child, urlsplit(child.wait_for(r"^ready (\S+)$", timeout=TEN_SECONDS)[1]).netloc)
+
+
+@pytest.fixture(scope="module")
+def storage() -> Iterator[str]:
+    with azurite() as connection_string:
+        yield connection_string
+
+
+@pytest.fixture(scope="module")
+def host(storage: str) -> Iterator[Host]:
+    with start(SAMPLE, storage, WORK_QUEUE="work") as child:
+        yield ready(child)
+
+
+def take(storage: str, queue: str, count: int) -> list[bytes]:
+    """Wait for that many messages and return their bodies in any order."""
+
+    async def receive() -> list[bytes]:
+        bodies: list[bytes] = []
+        async with QueueServices() as services, asyncio.timeout(10):
+            service = services.service(Account.parse(storage))
+            while len(bodies) < count:
+                batch = await service.receive(queue, count=32, visibility=timedelta(minutes=1))
+                bodies += [base64.b64decode(message.text, validate=True) for message in batch]
+                await asyncio.sleep(0.02)
+        return bodies
+
+    return asyncio.run(receive())
+
+
+def test_a_request_reaches_the_function_and_its_response_comes_back(host: Host) -> None:
+    headers = {**HOST_KEY, "Accept": "text/x-test"}
+    reply = host.call("POST", "/api/Echo/a%20b?x=1&x=2&empty=", b"body", headers)
+    assert reply.status == 201
+    assert reply.json == {
+        "method": "POST",
+        "url": f"http://{host.address}/api/Echo/a%20b?x=1&x=2&empty=",
+        "name": "a b",
+        "query": {"x": "1,2"},
+        "accept": "text/x-test",
+        "length": 4,
+    }
+    assert ("ETag", '"1"') in reply.headers
+    assert ("content-type", "application/json") in reply.headers
+
+
+def test_a_function_that_is_not_async_may_return_text(host: Host) -> None:
+    reply = host.call("PUT", "/api/echo/fixed", "é".encode())
+    assert (reply.status, reply.body.decode()) == (200, "é")
+
+
+def test_bytes_and_repeated_headers_come_back_unchanged(host: Host) -> None:
+    reply = host.call("GET", "/api/cookies")
+    assert reply.body == bytes(range(256))
+    cookies = [value for name, value in reply.headers if name == "Set-Cookie"]
+    assert cookies == ["a=1; Path=/", "b=2; HttpOnly"]
+
+
+@pytest.mark.parametrize("status", [204, 304, 404])
+def test_a_status_without_a_body_comes_back(host: Host, status: int) -> None:
+    reply = host.call("GET", f"/api/status/{status}")
+    assert (reply.status, reply.body) == (status, b"")
+
+
+@pytest.mark.parametrize(
+    ("path", "headers", "status"),
+    [
+        ("/api/echo/x", {}, 401),
+        ("/api/echo/x", {"x-functions-key": "wrong"}, 401),
+        ("/api/echo/x", HOST_KEY, 201),
+        ("/api/echo/x", MASTER_KEY, 201),
+        ("/api/echo/x?code=host-key", {}, 201),
+        ("/api/echo/x?code=host-key", {"x-functions-key": "wrong"}, 401),
+        ("/api/status/200", {}, 200),
+        ("/admin/host/status", HOST_KEY, 401),
+        ("/admin/host/status", MASTER_KEY, 200),
+        ("/admin/other", MASTER_KEY, 404),
+    ],
+)
+def test_keys(host: Host, path: str, headers: dict[str, str], status: int) -> None:
+    assert host.call("GET", path, headers=headers).status == status
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("DELETE", "/api/echo/x"), ("GET", "/api/status/word"), ("GET", "/api/none"), ("GET", "/")]
+)
+def test_what_matches_no_route_is_not_found(host: Host, method: str, path: str) -> None:
+    reply = host.call(method, path)
+    assert (reply.status, reply.body) == (404, b"")
+
+
+def test_an_exception_is_an_empty_500_and_writes_no_output(host: Host) -> None:
+    reply = host.call("GET", "/api/broken")
+    assert (reply.status, reply.body) == (500, b"")
+    host.child.wait_for("broken failed after .* planted fault")
+    host.child.wait_for('raise RuntimeError."planted fault".')  # the traceback
+    host.call("POST", "/api/send", b'["after the failure"]')
+    host.child.wait_for("work takes after the failure")
+    assert "work takes never written" not in host.child.output
+
+
+def test_a_function_is_ended_at_its_timeout(host: Host) -> None:
+    assert host.call("GET", "/api/slow?seconds=60").status == 500
+    host.child.wait_for(r"slow failed after \d+ ms: it ran longer than functionTimeout")
+
+
+def test_a_large_body_arrives_whole(host: Host) -> None:
+    body = b"x" * 20_000_000
+    assert host.call("POST", "/api/echo/x", body).json["length"] == len(body)
+
+
+def test_a_body_over_the_limit_is_refused(host: Host) -> None:
+    headers = {**HOST_KEY, "Content-Length": "104857601"}
+    assert host.call("POST", "/api/echo/x", headers=headers).status == 413
+
+
+def test_a_body_without_a_length_is_not_passed_on(host: Host) -> None:
+    reply = host.call("POST", "/api/echo/x", iter([b"chunked"]), {**HOST_KEY, "Transfer-Encoding": "chunked"})
+    assert reply.json["length"] == 0
+
+
+def test_settings_come_from_the_environment_and_then_from_the_file(host: Host) -> None:
+    assert host.call("GET", "/api/settings").json == {"GREETING": "from the file", "WORK_QUEUE": "work"}
+
+
+def test_a_list_put_on_a_queue_is_one_message_each(host: Host, storage: str) -> None:
+    assert host.call("POST", "/api/send", '["one", "zwö"]'.encode()).status == 202
+    wanted = [{"worked": text, "count": 1, "dated": True} for text in ("one", "zwö")]
+    results: list[Any] = []
+    while not all(result in results for result in wanted):  # other tests work messages, too
+        results += [json.loads(body) for body in take(storage, "results", 1)]
+    assert [results.count(result) for result in wanted] == [1, 1]
+
+
+def test_a_message_that_keeps_failing_goes_to_the_poison_queue(host: Host, storage: str) -> None:
+    host.call("POST", "/api/send", b'["bad", "good"]')
+    assert take(storage, "work-poison", 1) == [b"bad"]
+    times = [line[-1] for line in host.child.output.splitlines() if "work takes bad" in line]
+    assert times == ["1", "2"]
+    host.child.wait_for("work takes good, time 1")
+
+
+def test_timers_tick(host: Host) -> None:
+    host.child.wait_for("at_start ran")
+    host.child.wait_for("tick, past due False", timeout=timedelta(seconds=3))
+
+
+def test_a_timer_that_returns_a_value_fails(host: Host) -> None:
+    assert host.call("POST", "/admin/functions/returns_a_value", b"{}", MASTER_KEY).status == 202
+    host.child.wait_for(r"returns_a_value failed .* returned a non-None value")
+
+
+def test_an_admin_request_gives_a_queue_function_its_message(host: Host) -> None:
+    assert host.call("POST", "/admin/functions/Work", b'{"input": "by hand"}', MASTER_KEY).status == 202
+    host.child.wait_for("work takes by hand, time None")
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "status"), [("nobody", b"{}", 404), ("tick", b"", 400), ("tick", b"[]", 400), ("echo", b"{}", 400)]
+)
+def test_bad_admin_requests_are_refused(host: Host, name: str, body: bytes, status: int) -> None:
+    assert host.call("POST", f"/admin/functions/{name}", body, MASTER_KEY).status == status
+
+
+def test_a_stop_lets_requests_end_and_a_kill_frees_the_port(storage: str) -> None:
+    with start(SAMPLE, storage, WORK_QUEUE="stop") as first, ThreadPoolExecutor() as pool:
+        host = ready(first)
+        request = pool.submit(host.call, "GET", "/api/slow?seconds=0.5")
+        first.wait_for("slow has started")
+        assert first.stop() == 0
+        assert request.result().status == 200
+    port = int(host.address.rpartition(":")[2])
+    disabled = {"AzureWebJobs.tick.Disabled": "true"}
+    with start(SAMPLE, storage, port=port, WORK_QUEUE="stop", **disabled) as second:
+        assert ready(second).address == host.address
+        assert "tick" not in second.output
+        second.kill()
+    with start(SAMPLE, storage, port=port, WORK_QUEUE="stop") as third:
+        assert ready(third).address == host.address
+        with start(SAMPLE, storage, port=port, WORK_QUEUE="stop") as fourth:
+            fourth.wait_for(f"cannot listen on {host.address}: ")
+            assert fourth.wait(timeout=TEN_SECONDS) == 1
+
+
+FAULTS = {
+    "wrong parameter name": (
+        """
+        @app.timer_trigger(arg_name="timer", schedule="0 * * * * *")
+        def f(clock: func.TimerRequest) -> None: ...
+        """,
+        "FunctionLoadError: cannot load the f function: .*clock",
+    ),
+    "bad schedule": (
+        """
+        @app.timer_trigger(arg_name="timer", schedule="99 * * * * *")
+        def f(timer: func.TimerRequest) -> None: ...
+        """,
+        "function f: '99 .*' is not an NCRONTAB expression",
+    ),
+    "unknown setting": (
+        """
+        @app.queue_trigger(arg_name="message", queue_name="%NOWHERE%", connection="AzureWebJobsStorage")
+        def f(message: func.QueueMessage) -> None: ...
+        """,
+        "function f: %NOWHERE% is used in a binding",
+    ),
+    "unknown binding": (
+        """
+        @app.blob_trigger(arg_name="blob", path="a/b", connection="AzureWebJobsStorage")
+        def f(blob: func.InputStream) -> None: ...
+        """,
+        "function f: the local host does not know bindings of type 'blobtrigger'",
+    ),
+    "error of the app": ('raise ValueError("POLL_SECONDS is missing")', "ValueError: POLL_SECONDS is missing"),
+    "no function": ("", "no functions found in "),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_an_app_with_a_fault_is_refused(fault: str, tmp_path: Path) -> None:
+    source, text = FAULTS[fault]
+    (tmp_path / "host.json").write_text("{}")
+    (tmp_path / "function_app.py").write_text(
+        "import azure.functions as func\napp = func.FunctionApp()\n" + textwrap.dedent(source)
+    )
+    with start(tmp_path, "UseDevelopmentStorage=true") as child:
+        child.wait_for(text, timeout=TEN_SECONDS)
+        assert child.wait(timeout=TEN_SECONDS) == 1
+        assert "The host cannot start." in child.output
+
+
+def test_a_host_without_storage_says_so() -> None:
+    nowhere = "AccountName=a;AccountKey=aw==;QueueEndpoint=http://127.0.0.1:9/a"
+    with start(SAMPLE, nowhere, WORK_QUEUE="work") as child:
+        child.wait_for("no queue service: PUT http://127.0.0.1:9/a/work", timeout=TEN_SECONDS)
+        assert child.wait(timeout=TEN_SECONDS) == 1
+        with pytest.raises(ChildFailed, match="ended with status 1"):
+            ready(child)
