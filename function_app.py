@@ -12,23 +12,23 @@ from shared.web.http import Reply, Request
 baton = application()
 app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
 
-_QUEUE = {"queue_name": "%WORK_QUEUE%", "connection": "AzureWebJobsStorage"}
+QUEUE, STORAGE = "%WORK_QUEUE%", "AzureWebJobsStorage"
 
 
 @app.timer_trigger("timer", schedule="%POLL_SCHEDULE%", use_monitor=False)
-@app.queue_output("work", **_QUEUE)
-async def poll(timer: func.TimerRequest, work: func.Out[list[str]]) -> None:
+@app.queue_output("work", QUEUE, STORAGE)
+async def poll(timer: func.TimerRequest, work: func.Out[list[str]]) -> None:  # noqa: ARG001  (a binding)
     work.set(await baton.tick())
 
 
-@app.queue_trigger("message", **_QUEUE)
-@app.queue_output("more", **_QUEUE)
+@app.queue_trigger("message", QUEUE, STORAGE)
+@app.queue_output("more", QUEUE, STORAGE)
 async def work(message: func.QueueMessage, more: func.Out[list[str]]) -> None:
     more.set(await baton.work(message.get_body().decode(errors="replace")))
 
 
 @app.route("runs", methods=["POST"])
-@app.queue_output("work", **_QUEUE)
+@app.queue_output("work", QUEUE, STORAGE)
 async def start_run(req: func.HttpRequest, work: func.Out[list[str]]) -> func.HttpResponse:
     await baton.prepare()
     return await _answer(req, handlers.start_run, work)
@@ -45,13 +45,13 @@ async def get_run(req: func.HttpRequest) -> func.HttpResponse:
 
 
 @app.route("runs/{run_id}", methods=["DELETE"])
-@app.queue_output("work", **_QUEUE)
+@app.queue_output("work", QUEUE, STORAGE)
 async def delete_run(req: func.HttpRequest, work: func.Out[list[str]]) -> func.HttpResponse:
     return await _answer(req, handlers.delete_run, work)
 
 
 @app.route("runs/{run_id}/cancel", methods=["POST"])
-@app.queue_output("work", **_QUEUE)
+@app.queue_output("work", QUEUE, STORAGE)
 async def cancel_run(req: func.HttpRequest, work: func.Out[list[str]]) -> func.HttpResponse:
     return await _answer(req, handlers.cancel_run, work)
 
@@ -62,7 +62,7 @@ async def get_session(req: func.HttpRequest) -> func.HttpResponse:
 
 
 @app.route("sessions/{session_id}", methods=["DELETE"])
-@app.queue_output("work", **_QUEUE)
+@app.queue_output("work", QUEUE, STORAGE)
 async def delete_session(req: func.HttpRequest, work: func.Out[list[str]]) -> func.HttpResponse:
     return await _answer(req, handlers.delete_session, work)
 

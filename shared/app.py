@@ -10,7 +10,7 @@ from shared.adapters.responses import Connection, ResponsesProvider
 from shared.adapters.system import SystemClock, SystemRandomness
 from shared.adapters.table_account import TableAccount, create_missing_tables
 from shared.adapters.tables import TableStorage
-from shared.adapters.tools import InstalledAgents, discover, placeholders
+from shared.adapters.tools import InstalledAgents, discover
 from shared.core import ids
 from shared.core.schedule import Schedule
 from shared.log import say
@@ -22,6 +22,7 @@ from shared.usecases.context import Context
 from shared.usecases.work import work
 from shared.web.handlers import Api
 
+_PLACEHOLDER = re.compile(r"%(\w+)%")
 _SHARD_MESSAGE = re.compile(r"shard_(0[0-9a-f])")
 
 
@@ -32,6 +33,7 @@ class Baton:
         self.settings = settings
         self._account = _account(settings)
         self._storage = TableStorage(self._account)
+        self._provider = _provider(settings)
         self._agents = agents
         self._tables_are_there = False
         self._preparing = asyncio.Lock()
@@ -42,7 +44,7 @@ class Baton:
         return Context(
             runs=RunStore(self._storage.table(settings.runs_table), randomness),
             content=ContentStore(self._storage.table(settings.content_table)),
-            provider=_provider(settings),
+            provider=self._provider,
             agents=self._agents,
             clock=SystemClock(),
             randomness=randomness,
@@ -81,6 +83,7 @@ class Baton:
         return [message] if await work(self.context, message) else []
 
     async def close(self) -> None:
+        await self._provider.close()
         await self._storage.close()
 
 
@@ -88,7 +91,9 @@ class Baton:
 def application() -> Baton:
     """Return the application of this process. Raises InvalidSettings, or InvalidAgents, and lists all faults."""
     agents = discover()
-    settings = load(os.environ, placeholders(agents))
+    settings = load(
+        os.environ, sorted(set(_PLACEHOLDER.findall(" ".join(agent.model for agent in agents.values()))))
+    )
     return Baton(settings, InstalledAgents(agents, settings.models))
 
 
@@ -99,4 +104,15 @@ def _account(settings: Settings) -> TableAccount:
 
 
 def _provider(settings: Settings) -> ResponsesProvider:
-    raise NotImplementedError
+    azure = settings.azure_openai_endpoint.rstrip("/")
+    return ResponsesProvider(
+        Connection(
+            base_url=f"{azure.removesuffix('/openai/v1')}/openai/v1" if azure else settings.openai_base_url,
+            api_key=settings.azure_openai_api_key if azure else settings.openai_api_key,
+            scope=settings.azure_openai_scope,
+            client_id=settings.azure_client_id or None,
+            create_timeout=settings.provider_create_timeout,
+            read_timeout=settings.provider_poll_timeout,
+            connections=settings.poll_concurrency,
+        )
+    )

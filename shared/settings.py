@@ -52,7 +52,13 @@ class _Reader:
         self._environment = environment
         self.faults: list[str] = []
 
-    def text(self, name: str, default: str | None = None, check: Callable[[str], bool] | None = None, want: str = "") -> str:
+    def text(
+        self,
+        name: str,
+        default: str | None = None,
+        check: Callable[[str], bool] | None = None,
+        want: str = "",
+    ) -> str:
         value = self._environment.get(name, "").strip()
         if not value:
             if default is None:
@@ -72,7 +78,10 @@ class _Reader:
         return default
 
     def choice(self, name: str, default: str, choices: Sequence[str]) -> str:
-        return self.text(name, default, lambda value: value in choices, f"one of: {', '.join(choices)}") or default
+        return (
+            self.text(name, default, lambda value: value in choices, f"one of: {', '.join(choices)}")
+            or default
+        )
 
 
 def load(environment: Mapping[str, str], placeholders: Sequence[str] = ()) -> Settings:
@@ -83,7 +92,9 @@ def load(environment: Mapping[str, str], placeholders: Sequence[str] = ()) -> Se
     read = _Reader(environment)
     fields: dict[str, Any] = {**_storage(read, environment), **_provider(read), **_polling(read)}
     fields["public_base_url"] = read.text("PUBLIC_BASE_URL", "", _is_url, "an http or https address")
-    fields["owner_header"] = read.text("OWNER_HEADER", "", lambda name: bool(_HEADER.fullmatch(name)), "a header name")
+    fields["owner_header"] = read.text(
+        "OWNER_HEADER", "", lambda name: bool(_HEADER.fullmatch(name)), "a header name"
+    )
     fields["models"] = {name: read.text(name) for name in placeholders}
     if fields["poll_min"] > fields["poll_max"]:
         read.faults.append("POLL_MIN_SECONDS must not be more than POLL_MAX_SECONDS.")
@@ -127,7 +138,9 @@ def _provider(read: _Reader) -> dict[str, Any]:
     azure = read.text("AZURE_OPENAI_ENDPOINT", "", _is_url, "an http or https address")
     key = read.text("OPENAI_API_KEY", "")
     if not azure and not key:
-        read.faults.append("OPENAI_API_KEY or AZURE_OPENAI_ENDPOINT is missing: one of them says which provider runs the agents.")
+        read.faults.append(
+            "OPENAI_API_KEY or AZURE_OPENAI_ENDPOINT is missing: one of them says which provider runs the agents."
+        )
     return {
         "openai_base_url": read.text("OPENAI_BASE_URL", _OPENAI, _is_url, "an http or https address"),
         "openai_api_key": key,
@@ -135,15 +148,21 @@ def _provider(read: _Reader) -> dict[str, Any]:
         "azure_openai_api_key": read.text("AZURE_OPENAI_API_KEY", ""),
         "azure_openai_scope": read.text("AZURE_OPENAI_SCOPE", "https://cognitiveservices.azure.com/.default"),
         "azure_client_id": read.text("AZURE_CLIENT_ID", ""),
-        "provider_create_timeout": timedelta(seconds=read.number("PROVIDER_CREATE_TIMEOUT_SECONDS", 60, 1, 200)),
+        "provider_create_timeout": timedelta(
+            seconds=read.number("PROVIDER_CREATE_TIMEOUT_SECONDS", 60, 1, 200)
+        ),
         "provider_poll_timeout": timedelta(seconds=read.number("PROVIDER_POLL_TIMEOUT_SECONDS", 10, 1, 60)),
     }
 
 
 def _polling(read: _Reader) -> dict[str, Any]:
     return {
-        "chaining": read.choice("CHAINING", Chaining.PREVIOUS_RESPONSE_ID.value, [one.value for one in Chaining]),
-        "poll_schedule": read.text("POLL_SCHEDULE", None, lambda text: len(text.split()) == 6, "an NCRONTAB expression of six fields"),
+        "chaining": read.choice(
+            "CHAINING", Chaining.PREVIOUS_RESPONSE_ID.value, [one.value for one in Chaining]
+        ),
+        "poll_schedule": read.text(
+            "POLL_SCHEDULE", None, lambda text: len(text.split()) == 6, "an NCRONTAB expression of six fields"
+        ),
         "poll_min": timedelta(seconds=read.number("POLL_MIN_SECONDS", 2, 0.1, 60)),
         "poll_max": timedelta(seconds=read.number("POLL_MAX_SECONDS", 30, 0.1, 600)),
         "poll_concurrency": int(read.number("POLL_CONCURRENCY", 500, 1, 5000)),

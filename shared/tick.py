@@ -14,7 +14,9 @@ _Result = TypeVar("_Result")
 
 async def tick(context: Context, concurrency: int, shards: Sequence[str] = all_shards()) -> list[str]:
     """Poll every run that is due in `shards`, once each; return the runs of which workers are to be told."""
-    dues = await asyncio.gather(*(_guarded("shard.failed", shard, claim_due(context, shard), Due()) for shard in shards))
+    dues = await asyncio.gather(
+        *(_guarded("shard.failed", shard, claim_due(context, shard), Due()) for shard in shards)
+    )
     polls = [one for due in dues for one in due.polls]
     places = asyncio.Semaphore(concurrency)
 

@@ -46,7 +46,7 @@ async def azure_table(account: TableAccount, storage: TableStorage) -> NewTable:
 
 
 @pytest.fixture
-async def memory_table() -> NewTable:
+def memory_table() -> NewTable:
     """Gives empty tables in memory."""
 
     async def new() -> Table:

@@ -89,7 +89,7 @@ class FakeProvider:
     reads: list[str] = field(default_factory=list)
     cancels: list[str] = field(default_factory=list)
     deletes: list[str] = field(default_factory=list)
-    create_replies: list[CreateReply | Exception | Callable[[], None]] = field(default_factory=list)
+    create_replies: list[CreateReply | BaseException | Callable[[], CreateReply | None]] = field(default_factory=list)
     state: dict[str, ReadReply] = field(default_factory=dict)
     cancel_replies: dict[str, CancelReply] = field(default_factory=dict)
     delete_replies: list[DeleteReply] = field(default_factory=list)
@@ -97,7 +97,7 @@ class FakeProvider:
     async def create(self, request: ResponseRequest) -> CreateReply:
         self.creates.append(request)
         reply = self.create_replies.pop(0) if self.create_replies else None
-        if isinstance(reply, Exception):
+        if isinstance(reply, BaseException):
             raise reply
         if callable(reply):
             reply = reply()

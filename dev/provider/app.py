@@ -8,11 +8,12 @@ from typing import Any
 from urllib.parse import parse_qs
 
 from dev.provider.control import Control
+from dev.provider.conversation import input_items
 from dev.provider.engine import Message, Receive, Send
 from dev.provider.faults import Fault, FaultBook, Seen, chaining_refusal, error_reply, spoil
 from dev.provider.journal import Journal, Record
 from dev.provider.routes import authenticate, parse_body, route
-from dev.provider.service import Service, input_items
+from dev.provider.service import Service
 from dev.provider.wire import ApiError, Reply
 
 _STREAM_TYPE = [(b"content-type", b"text/event-stream; charset=utf-8")]
@@ -156,7 +157,10 @@ class Emulator:
 
         async def send(message: Message) -> None:
             if fault is not None and fault.kind == "lost_reply":
-                raise ConnectionCutError
+                # The engine starts to work when it is asked for the first event, not for the head.
+                if message["type"] == "http.response.body":
+                    raise ConnectionCutError
+                return
             if message["type"] == "http.response.start":
                 record.status = message["status"]
                 if message["status"] == 200:

@@ -127,7 +127,9 @@ def _scope(method: str, path: str, query: str = "") -> Json:
 
 
 def _their_request(response_id: str, request: Json) -> Json:
-    payload = {**request, "response_id": their_id(response_id)}
+    # The documented service takes null for a parameter left out; the engine does not.
+    payload = {name: value for name, value in request.items() if value is not None}
+    payload["response_id"] = their_id(response_id)
     if payload.get("previous_response_id"):
         payload["previous_response_id"] = their_id(payload["previous_response_id"])
     return dict(hide(payload))

@@ -168,8 +168,8 @@ def _ending(plan: Plan, stream: ResponseEventStream, written: int) -> Event:
         case "failed":
             error = turn.error or {}
             return stream.emit_failed(
-                code=error.get("code", "server_error"),
-                message=error.get("message", "The model failed to generate a response."),
+                code=hide(error.get("code", "server_error")),
+                message=hide(error.get("message", "The model failed to generate a response.")),
             )
         case "incomplete":
             return stream.emit_incomplete(reason=turn.reason, usage=usage)

@@ -5,9 +5,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 
 from dev.processes import ChildProcess
 
+ROOT = Path(__file__).parents[2]
 # Loading the bundled model takes longest.
 READY_TIMEOUT = timedelta(seconds=60)
 
@@ -24,7 +26,7 @@ def start(
         command += ["--pace", str(pace)]
     if model_server is not None:
         command += ["--model-server", model_server]
-    child = ChildProcess("provider", command)
+    child = ChildProcess("provider", command, cwd=ROOT)
     try:
         line = child.wait_for(r'^\{"ready": true.*\}$', timeout=READY_TIMEOUT).group()
     except BaseException:

@@ -81,7 +81,7 @@ def _chapter(story: Story, length: int) -> str:
     size = len(paragraphs[0])
     while size < length:
         kinds = [story.deck.draw((phrases.ACTION, phrases.SPEECH, phrases.REFLECTION, phrases.FACTS))]
-        kinds += rng.choices((phrases.ACTION, phrases.SPEECH, phrases.REFLECTION), k=rng.randint(1, 4))
+        kinds += rng.choices((phrases.ACTION, phrases.SPEECH, phrases.REFLECTION), k=rng.randint(2, 4))
         paragraphs.append(_paragraph(story, scene, kinds))
         size += len(paragraphs[-1]) + 2
         if rng.random() < 0.12:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from zlib import crc32
 
 from dev.provider.research import research_calls
-from dev.provider.script import Script, Turn, find_script, without_script
+from dev.provider.script import Turn, split_script
 from dev.provider.wire import Json
 
 FACTS_TOOL = "research_space_facts"
@@ -42,10 +42,9 @@ def make_plan(request: Json, conversation: Sequence[Json]) -> Plan:
         for item in after
         if item.get("type") == "function_call_output"
     }
-    prompt = without_script(text)
+    script, prompt = split_script(text)
     offered = {tool.get("name"): tool for tool in request.get("tools") or ()}
     is_novel = {FACTS_TOOL, CAST_TOOL} <= set(offered)
-    script = find_script(text) or Script()
     turn = script.turn_after(len(outputs))
     if is_novel and turn.writes_prose and not outputs:
         calls = research_calls((FACTS_TOOL, CAST_TOOL), offered, topic_of(prompt))
@@ -79,7 +78,7 @@ def _since_last_user_message(conversation: Sequence[Json]) -> tuple[str, Sequenc
 def _content_text(content: str | list[Json]) -> str:
     if isinstance(content, str):
         return content
-    return "".join(part.get("text") or part.get("refusal") or "" for part in content)
+    return "".join(text for part in content if isinstance(text := part.get("text"), str))
 
 
 def _estimate_tokens(request: Json, conversation: Sequence[Json]) -> int:

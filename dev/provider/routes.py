@@ -44,10 +44,14 @@ def authenticate(headers: dict[str, str]) -> None:
 
 def parse_body(body: bytes) -> Any:
     try:
-        return json.loads(body)
-    except ValueError:
+        return json.loads(body, parse_constant=_refuse)
+    except (ValueError, RecursionError):
         message = (
             "We could not parse the JSON body of your request. (HINT: This likely means you aren't using your "
             "HTTP library correctly. The OpenAI API expects a JSON payload, but what was sent was not valid JSON.)"
         )
         raise ApiError(400, message) from None
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")

@@ -69,27 +69,21 @@ class Script:
         return self.last
 
 
-def find_script(text: str) -> Script | None:
-    """Return the script in a user's text, or None. Raises ApiError where it is not valid."""
+def split_script(text: str) -> tuple[Script, str]:
+    """Return the script in a user's text and the rest: what a person would have asked.
+
+    Raises ApiError where the script is not valid.
+    """
     start = text.find(_OPENING)
     if start < 0:
-        return None
+        return Script(), text.strip()
     try:
         value, end = json.JSONDecoder().raw_decode(text, start + len(_OPENING))
     except ValueError as error:
         raise _invalid(f"it is not JSON ({error})") from None
     if not text.startswith(_CLOSING, end):
         raise _invalid("the JSON is not followed by ]]")
-    return _parse(value)
-
-
-def without_script(text: str) -> str:
-    """Return a user's text without its script: what a person would have asked."""
-    start = text.find(_OPENING)
-    if start < 0:
-        return text.strip()
-    _, end = json.JSONDecoder().raw_decode(text, start + len(_OPENING))
-    return (text[:start] + text[end + len(_CLOSING) :]).strip()
+    return _parse(value), (text[:start] + text[end + len(_CLOSING) :]).strip()
 
 
 def _parse(value: Any) -> Script:

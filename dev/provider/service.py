@@ -1,13 +1,15 @@
 """The operations of the Responses API: the engine's work, made as strict as the documented service."""
 
+from contextlib import suppress
 from typing import Any
 
+from dev.provider.conversation import check_conversation, check_items, input_items
 from dev.provider.engine import Engine, Message, Receive, Send, new_response_id, our_event, our_id
 from dev.provider.handler import Model, Writer
 from dev.provider.ledger import TERMINAL, Entry, Ledger
 from dev.provider.plan import Plan, make_plan
 from dev.provider.render import flip, render
-from dev.provider.strict import check_conversation, check_request
+from dev.provider.strict import check_request
 from dev.provider.wire import ApiError, Json, encode
 
 
@@ -28,6 +30,7 @@ class Service:
         if request.get("previous_response_id"):
             before = await self._continued(request["previous_response_id"])
         new = input_items(request["input"])
+        check_items(new)
         check_conversation(before, new)
         conversation = before + new
         entry = Entry(new_response_id(), request, conversation, make_plan(request, conversation))
@@ -97,7 +100,8 @@ class Service:
 
     async def forget_everything(self) -> None:
         for entry in list(self.ledger.entries.values()):
-            if entry.stored and entry.background:
+            # The engine does not know a response whose client left before it had begun.
+            with suppress(ApiError):
                 await self.delete(entry.id)
         self.ledger.entries.clear()
 
@@ -147,14 +151,3 @@ class _Events:
             elif event["type"] == "response.in_progress":
                 event["response"]["status"] = "in_progress"
         return f"event: {event['type']}\ndata: ".encode() + encode(event) + b"\n\n"
-
-
-def input_items(value: Any) -> list[Json]:
-    """Return a request's input as items; a message may leave out its type."""
-    if isinstance(value, str):
-        return [{"type": "message", "role": "user", "content": value}]
-    if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise ApiError(
-            400, "Invalid type for 'input': expected an array of objects.", "input", "invalid_type"
-        )
-    return [{"type": "message", **item} if "role" in item else item for item in value]

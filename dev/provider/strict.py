@@ -64,7 +64,7 @@ def check_request(request: Any) -> None:
     for name, value in request.items():
         if name not in _PARAMETERS:
             raise ApiError(400, f"Unknown parameter: '{name}'.", name, "unknown_parameter")
-        _check_type(name, value, _PARAMETERS[name])
+        check_type(name, value, _PARAMETERS[name])
         _check_limit(name, value)
     for name in ("model", "input"):
         if not request.get(name):
@@ -75,23 +75,6 @@ def check_request(request: Any) -> None:
     _check_tools(request.get("tools") or [])
     if isinstance(request["input"], str):
         _check_length("input", request["input"], MAX_INPUT_CHARACTERS)
-
-
-def check_conversation(before: Sequence[Json], new: Sequence[Json]) -> None:
-    """Raise ApiError where a function call has no output, or an output no call."""
-    calls: dict[str, bool] = {}
-    for item in (*before, *new):
-        kind, call_id = item.get("type"), item.get("call_id", "")
-        if kind == "function_call":
-            calls[call_id] = False
-        elif kind == "function_call_output":
-            if call_id not in calls:
-                message = f"No tool call found for function call output with call_id {call_id}."
-                raise ApiError(400, message, "input")
-            calls[call_id] = True
-    for call_id, answered in calls.items():
-        if not answered:
-            raise ApiError(400, f"No tool output found for function call {call_id}.", "input")
 
 
 def _check_combinations(request: Json) -> None:
@@ -118,14 +101,14 @@ def _check_metadata(metadata: Json) -> None:
         if len(key) > MAX_METADATA_KEY:
             message = f"Invalid property name in 'metadata': '{key[:MAX_METADATA_KEY]}...' is too long."
             raise ApiError(400, message, "metadata", "property_name_above_max_length")
-        _check_type(f"metadata.{key}", value, ("string",), nullable=False)
+        check_type(f"metadata.{key}", value, ("string",), nullable=False)
         _check_length(f"metadata.{key}", value, MAX_METADATA_VALUE)
 
 
 def _check_tools(tools: Sequence[Any]) -> None:
     for index, tool in enumerate(tools):
         at = f"tools[{index}]"
-        _check_type(at, tool, ("object",), nullable=False)
+        check_type(at, tool, ("object",), nullable=False)
         if tool.get("type") != "function":
             continue
         name = tool.get("name")
@@ -135,6 +118,7 @@ def _check_tools(tools: Sequence[Any]) -> None:
         if not isinstance(name, str) or not _TOOL_NAME.fullmatch(name):
             message = f"Invalid '{at}.name': expected a string that matches the pattern '^[a-zA-Z0-9_-]+$'."
             raise ApiError(400, message, f"{at}.name", "invalid_value")
+        check_type(f"{at}.parameters", tool.get("parameters"), ("object",))
         if tool.get("strict", True):
             _check_strict_schema(name, tool.get("parameters") or {}, (), f"{at}.parameters")
 
@@ -152,14 +136,14 @@ def _check_strict_schema(name: str, schema: Any, context: tuple[str, ...], param
 
 
 def _schema_fault(schema: Json, *, is_root: bool) -> str | None:
-    properties = schema.get("properties", {})
+    properties = schema.get("properties") or {}
     if not is_root and schema.get("type") != "object" and not properties:
         return None
     if schema.get("type") != "object":
         return "schema must be a JSON Schema of 'type: \"object\"'."
     if schema.get("additionalProperties") is not False:
         return "'additionalProperties' is required to be supplied and to be false."
-    missing = [key for key in properties if key not in schema.get("required", [])]
+    missing = [key for key in properties if key not in (schema.get("required") or ())]
     if missing:
         return (
             "'required' is required to be supplied and to be an array including every key in properties. "
@@ -170,14 +154,16 @@ def _schema_fault(schema: Json, *, is_root: bool) -> str | None:
 
 def _inner_schemas(schema: Json) -> Iterator[tuple[tuple[str, ...], Any]]:
     for group in ("properties", "$defs"):
-        for key, inner in schema.get(group, {}).items():
-            yield (group, key), inner
+        inner = schema.get(group)
+        for key, value in inner.items() if isinstance(inner, dict) else ():
+            yield (group, key), value
     yield ("items",), schema.get("items")
-    for number, inner in enumerate(schema.get("anyOf", ())):
-        yield ("anyOf", str(number)), inner
+    choices = schema.get("anyOf")
+    for number, value in enumerate(choices if isinstance(choices, list) else ()):
+        yield ("anyOf", str(number)), value
 
 
-def _check_type(name: str, value: Any, kinds: tuple[str, ...], *, nullable: bool = True) -> None:
+def check_type(name: str, value: Any, kinds: tuple[str, ...], *, nullable: bool = True) -> None:
     if value is None and nullable:
         return
     kind = _kind(value)

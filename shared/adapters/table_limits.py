@@ -20,8 +20,8 @@ MAX_NAME_LENGTH = 255
 
 # The headers, addresses and boundaries around each entity of a batch.
 _FRAME_BYTES = 2048
-# JSON of a row is at most this many times as long as the row: a character of two bytes becomes \uXXXX,
-# a property of 11 bytes is at least one of them in its name.
+# The JSON of a row has at most this many times the bytes that the row counts for. It is below 4 for a
+# character that becomes \uXXXX, and a name that is written twice counts for twelve bytes more.
 _LONGEST_JSON = 6
 _INT32 = range(-(2**31), 2**31)
 _INT64 = range(-(2**63), 2**63)

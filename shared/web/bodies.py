@@ -1,6 +1,7 @@
 """Read a JSON object that anybody may have sent."""
 
 import json
+from collections import Counter
 from typing import Any, NoReturn
 
 from shared.core.text import representable
@@ -25,21 +26,23 @@ def read_object(body: bytes) -> dict[str, Any]:
         raise Malformed(
             f"The body is nested deeper than {MAX_NESTING} levels.", code="nested_too_deep"
         ) from None
-    except ValueError as fault:
+    except json.JSONDecodeError as fault:
         raise Malformed(f"The body is not JSON: {fault}.", code="not_json") from None
+    except ValueError:
+        # What else the decoder raises is about integers, which it converts up to a length only.
+        raise Malformed("A number has too many digits.", code="not_json") from None
     if not isinstance(value, dict):
         raise Malformed("The body has to be a JSON object.", code="not_an_object")
     return _clean(value, 0)  # type: ignore[no-any-return]
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
+    # Replacing lone surrogates may make two keys one, so it comes first.
+    found = {representable(name): value for name, value in pairs}
     if len(found) < len(pairs):
-        names = [name for name, _ in pairs]
-        twice = next(name for name in names if names.count(name) > 1)
-        raise Malformed(
-            f"The key {representable(twice)[:64]!r} stands twice in one object.", code="duplicate_key"
-        )
+        names = Counter(representable(name) for name, _ in pairs)
+        twice = names.most_common(1)[0][0][:64]
+        raise Malformed(f"The key {twice!r} stands twice in one object.", code="duplicate_key", field=twice)
     return found
 
 
@@ -54,7 +57,7 @@ def _clean(value: Any, depth: int) -> Any:
         case str():
             return representable(value)
         case dict():
-            return {representable(name): _clean(inner, depth + 1) for name, inner in value.items()}
+            return {name: _clean(inner, depth + 1) for name, inner in value.items()}
         case list():
             return [_clean(inner, depth + 1) for inner in value]
         case float() if value in {float("inf"), float("-inf")}:

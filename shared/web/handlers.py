@@ -51,7 +51,7 @@ async def start_run(api: Api, request: Request) -> Reply:
 
 async def get_run(api: Api, request: Request, run_id: str) -> Reply:
     stored = await read.owned_run(api.context, api.owner(request), parse.run_id(run_id))
-    if render.etag(stored.run) in _etags(request):
+    if _etags(request) & {render.etag(stored.run), "*"}:
         return Reply(304, b"", _run_headers(api, stored.run))
     return await _run_reply(api, Applied(stored, changed=False, wake=False), 200)
 
@@ -85,7 +85,9 @@ async def get_session(api: Api, request: Request, session_id: str) -> Reply:
     )
     body = render.session_view(page)
     if page.next_run_id:
-        body["nextLink"] = api.link(request, f"sessions/{session_id}", **_carried(request), cursor=page.next_run_id)
+        body["nextLink"] = api.link(
+            request, f"sessions/{session_id}", **_carried(request), cursor=page.next_run_id
+        )
     return json_reply(200, body)
 
 
@@ -136,4 +138,6 @@ def _etags(request: Request) -> set[str]:
 
 def _carried(request: Request) -> dict[str, str]:
     """Return the parameters of a list that its next page has too; a key never goes into a link."""
-    return {name: value for name, value in request.query.items() if name not in {"cursor", "code", "clientId"}}
+    return {
+        name: value for name, value in request.query.items() if name not in {"cursor", "code", "clientId"}
+    }

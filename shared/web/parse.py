@@ -23,6 +23,8 @@ MAX_INPUT_ITEMS = 1_000
 MAX_METADATA_PAIRS = 16
 MAX_METADATA_KEY = 64
 MAX_METADATA_VALUE = 512
+# Part of every filter that the storage is sent, in an address.
+MAX_OWNER_CHARACTERS = 256
 MAX_PAGE = 100
 DEFAULT_PAGE = 20
 
@@ -40,18 +42,24 @@ def owner(request: Request, header: str | None) -> str:
     value = request.headers.get(header.lower(), "").strip()
     if not value:
         raise Unidentified(f"The header {header} is missing.", field=header)
+    if len(value) > MAX_OWNER_CHARACTERS or not value.isprintable():
+        raise Unidentified(
+            f"{header} has to be up to {MAX_OWNER_CHARACTERS} printable characters.",
+            code="invalid_owner",
+            field=header,
+        )
     return value
 
 
 def run_id(text: str) -> str:
     if not ids.is_id("run", text):
-        raise NotFound("There is no such run.", code="run_not_found")
+        raise NotFound("There is no such run.", code="run_not_found", field="run_id")
     return text
 
 
 def session_id(text: str) -> str:
     if not ids.is_id("ses", text):
-        raise NotFound("There is no such session.", code="session_not_found")
+        raise NotFound("There is no such session.", code="session_not_found", field="session_id")
     return text
 
 
@@ -91,18 +99,17 @@ def _session(body: Mapping[str, Any]) -> str | None:
     if given is None:
         return None
     if not isinstance(given, str):
-        raise InvalidInput("session_id has to be a string.", field="session_id")
-    if not ids.is_id("ses", given):
-        raise NotFound("There is no such session.", code="session_not_found", field="session_id")
-    return given
+        raise InvalidInput("session_id has to be a string.", code="invalid_session_id", field="session_id")
+    return session_id(given)
 
 
 def _input(body: Mapping[str, Any]) -> str:
     """Return the input as the JSON text of Responses input items."""
-    match body.get("input"):
-        case str() as text if text.strip():
-            items: list[Any] = [{"role": "user", "content": text}]
-        case list() as given if given and all(isinstance(item, dict) for item in given):
+    given = body.get("input")
+    match given:
+        case str() if given.strip():
+            items: list[Any] = [{"role": "user", "content": given}]
+        case list() if given and all(isinstance(item, dict) for item in given):
             items = given
         case _:
             raise InvalidInput(
@@ -113,7 +120,7 @@ def _input(body: Mapping[str, Any]) -> str:
     if len(items) > MAX_INPUT_ITEMS:
         raise TooLarge(f"input has more than {MAX_INPUT_ITEMS} items.", code="input_too_long", field="input")
     text = json.dumps(items, ensure_ascii=False)
-    if len(text) > MAX_INPUT_CHARACTERS:
+    if len(given if isinstance(given, str) else text) > MAX_INPUT_CHARACTERS:
         raise TooLarge(
             f"input has more than {MAX_INPUT_CHARACTERS} characters.", code="input_too_long", field="input"
         )
@@ -182,8 +189,12 @@ def listing(request: Request) -> Listing:
     if after and not _POSITION.fullmatch(after):
         raise _bad_cursor()
     within = query.get("session_id")
-    return ListRequest(
-        status, agent, session_id(within) if within is not None else None, page_limit(query), after
+    return Listing(
+        status=status,
+        agent=agent,
+        session_id=session_id(within) if within is not None else None,
+        limit=page_limit(query),
+        after=after,
     )
 
 

@@ -228,7 +228,10 @@ async def test_the_first_claim_of_a_key_stands(store):
 
 async def test_results_of_a_turn_and_what_a_purge_leaves(store, table):
     before = await insert(store, new_run())
-    results = [CallResult(1, "call/1?#", Content(inline=b"one")), CallResult(2, "b", Content(name="n", chunks=2))]
+    results = [
+        CallResult(1, "call/1?#", Content(inline=b"one")),
+        CallResult(2, "b", Content(name="n", chunks=2)),
+    ]
     stored = await store.commit(before, advanced(before.run), [Record("one"), Record("two")], results)
     assert await store.results(before.run.id, 1) == {"call/1?#": Content(inline=b"one")}
     assert await store.results(before.run.id, 2) == {"b": Content(name="n", chunks=2)}
@@ -291,9 +294,7 @@ async def test_a_key_that_was_stored_counts_whatever_was_answered(table, error):
 
 # Over 5 MB of UTF-8, of which over 1 MB does not compress.
 seeded = Seeded()
-NOVEL = "".join(
-    f"{seeded.bytes(16).hex()} 宇宙の果て 👩🏽‍🚀 \x00 été \u2028\n" for number in range(75_000)
-)
+NOVEL = "".join(f"{seeded.bytes(16).hex()} 宇宙の果て 👩🏽‍🚀 \x00 été \u2028\n" for _ in range(75_000))
 TEXTS = {
     "novel": NOVEL,
     "short": "宇宙 👩🏽‍🚀 \x00\r\n",

@@ -39,7 +39,9 @@ async def test_a_row_that_is_not_there(table):
 
 @pytest.mark.parametrize("others", [0, 1], ids=["alone", "in a transaction"])
 async def test_values_come_back_as_they_were(table, others):
-    etag = await table.write("p", [Insert(Row("a", VALUES)), *(Insert(Row(f"b{n}", {})) for n in range(others))])
+    etag = await table.write(
+        "p", [Insert(Row("a", VALUES)), *(Insert(Row(f"b{n}", {})) for n in range(others))]
+    )
     (listed, *_) = await table.query("p", *ALL)
     for row in (await table.get("p", "a"), listed):
         assert row == Row("a", VALUES, etag)
@@ -48,7 +50,9 @@ async def test_values_come_back_as_they_were(table, others):
         }
 
 
-@pytest.mark.parametrize("key", ["run|1", "it's", "50% + a&b=c; $x", "a b", "{[(|)]}", "ü宇👩", "%7C", "x" * 512])
+@pytest.mark.parametrize(
+    "key", ["run|1", "it's", "50% + a&b=c; $x", "a b", "{[(|)]}", "ü宇👩", "%7C", "x" * 512]
+)
 async def test_any_allowed_key(table, key):
     etag = await table.write(key, [Insert(Row(key, {"n": 1}))])
     assert await table.get(key, key) == Row(key, {"n": 1}, etag)
@@ -89,8 +93,8 @@ async def test_every_write_gives_another_etag(table):
 
 REFUSED = {
     "insert over a row": Insert(Row("there", {})),
-    "put over another version": Put(Row("there", {}), 'W/"datetime\'2020-01-01T00%3A00%3A00Z\'"'),
-    "put over a row that is gone": Put(Row("gone", {}), 'W/"datetime\'2020-01-01T00%3A00%3A00Z\'"'),
+    "put over another version": Put(Row("there", {}), "W/\"datetime'2020-01-01T00%3A00%3A00Z'\""),
+    "put over a row that is gone": Put(Row("gone", {}), "W/\"datetime'2020-01-01T00%3A00%3A00Z'\""),
     "merge into nothing": Merge(Row("gone", {"x": 2})),
     "delete of nothing": Delete("gone"),
 }
@@ -138,7 +142,9 @@ async def test_a_query_keeps_to_its_bounds_and_order(table):
 
 async def test_a_query_filters_and_stops_at_its_limit(table):
     owners = ["ann", "o'hara' or 'a' eq 'a", "ann", "ann"]
-    await table.write("p", [Insert(Row(f"{n}", {"owner": owner, "n": "x"})) for n, owner in enumerate(owners)])
+    await table.write(
+        "p", [Insert(Row(f"{n}", {"owner": owner, "n": "x"})) for n, owner in enumerate(owners)]
+    )
     await table.write("p", [Insert(Row("4", {"n": "x"}))])
     assert await keys(table, where={"owner": "ann"}) == ["0", "2", "3"]
     assert await keys(table, where={"owner": "o'hara' or 'a' eq 'a"}) == ["1"]
@@ -184,7 +190,10 @@ TOO_MUCH = {
     "lone surrogate": [Put(Row("a", {"x": "\ud800"}))],
     "reserved name": [Put(Row("a", {"Timestamp": "now"}))],
     "name that is none": [Put(Row("a", {"a-b": 1}))],
-    **{f"key {key[:3]!r}": [Delete(key)] for key in ("a/b", "a\\b", "a#", "a?", "\t", "\x7f", "\ud800", "x" * 513)},
+    **{
+        f"key {key[:3]!r}": [Delete(key)]
+        for key in ("a/b", "a\\b", "a#", "a?", "\t", "\x7f", "\ud800", "x" * 513)
+    },
 }
 
 

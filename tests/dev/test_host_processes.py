@@ -59,7 +59,10 @@ def test_a_child_that_stays_silent_is_reported() -> None:
 
 
 def test_a_command_that_does_not_exist_is_reported() -> None:
-    with ChildProcess("child", ["/no/such/command"]) as child, pytest.raises(ChildFailed, match="No such file"):
+    with (
+        ChildProcess("child", ["/no/such/command"]) as child,
+        pytest.raises(ChildFailed, match="No such file"),
+    ):
         child.wait_for("ready", timeout=LONG)
 
 
@@ -107,7 +110,9 @@ def test_azurite_runs_as_a_command_and_leaves_nothing_behind(ending: signal.Sign
 
 
 def children_of(pid: int) -> list[int]:
-    listed = subprocess.run(["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, check=True, text=True)
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, check=True, text=True
+    )
     return [int(line) for line in listed.stdout.split()]
 
 
@@ -120,6 +125,8 @@ def test_azurite_says_when_its_port_is_taken() -> None:
 
 
 def test_an_unknown_command_lists_the_known_ones() -> None:
-    asked = subprocess.run([sys.executable, "-m", "dev", "x"], cwd=ROOT, capture_output=True, check=False, text=True)
+    asked = subprocess.run(
+        [sys.executable, "-m", "dev", "x"], cwd=ROOT, capture_output=True, check=False, text=True
+    )
     assert asked.returncode == 2
     assert "azurite" in asked.stderr

@@ -70,7 +70,9 @@ def test_a_route_without_methods_takes_them_all() -> None:
     assert find_route([route("runs")], "PROPFIND", "/api/runs")
 
 
-@pytest.mark.parametrize("template", ["{a}-{b}", "{id:regex(x)}", "{id:length(3)}", "{id?}/tail", "{", "{a=1}"])
+@pytest.mark.parametrize(
+    "template", ["{a}-{b}", "{id:regex(x)}", "{id:length(3)}", "{id?}/tail", "{", "{a=1}"]
+)
 def test_a_route_that_cannot_be_matched_is_refused(template: str) -> None:
     with pytest.raises(ValueError):
         route(template)

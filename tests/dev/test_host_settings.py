@@ -60,7 +60,7 @@ def test_the_environment_beats_local_settings(tmp_path: Path) -> None:
 @pytest.mark.parametrize("document", [{"IsEncrypted": True}, {"Values": {"A": 1}}, []])
 def test_unusable_local_settings_are_refused(tmp_path: Path, document: object) -> None:
     write(tmp_path, "local.settings.json", document)
-    with pytest.raises(StartupError, match="local.settings.json"):
+    with pytest.raises(StartupError, match=r"local\.settings\.json"):
         load_app_settings(tmp_path, {})
 
 
@@ -100,6 +100,8 @@ def test_a_key_in_the_header_hides_the_one_in_the_address() -> None:
 def test_connection_strings() -> None:
     cloud = Account.parse("DefaultEndpointsProtocol=https;AccountName=a;AccountKey=aw==;EndpointSuffix=x.net")
     assert str(cloud.endpoint) == "https://a.queue.x.net"
-    assert str(Account.parse("UseDevelopmentStorage=true").endpoint) == "http://127.0.0.1:10001/devstoreaccount1"
+    assert (
+        str(Account.parse("UseDevelopmentStorage=true").endpoint) == "http://127.0.0.1:10001/devstoreaccount1"
+    )
     with pytest.raises(ValueError, match="AccountKey"):
         Account.parse("AccountName=a")

@@ -33,7 +33,9 @@ def test_a_tick_comes_strictly_after_its_moment() -> None:
     assert schedule.next_after(schedule.next_after(NOON)) == NOON + seconds(10)
 
 
-@pytest.mark.parametrize("expression", ["", "* * * *", "61 * * * * *", "@hourly", "0 0 0 L * *", "0 0 0 31 2 *", "x"])
+@pytest.mark.parametrize(
+    "expression", ["", "* * * *", "61 * * * * *", "@hourly", "0 0 0 L * *", "0 0 0 31 2 *", "x"]
+)
 def test_a_bad_expression_is_refused(expression: str) -> None:
     with pytest.raises(ValueError, match="NCRONTAB"):
         Schedule.parse(expression)
@@ -57,7 +59,9 @@ class VirtualClock:
         self.moment += max(duration - self._early, timedelta(milliseconds=1))
 
 
-def ticks(*lasting: float, clock: VirtualClock | None = None, run_on_startup: bool = False) -> list[tuple[float, bool]]:
+def ticks(
+    *lasting: float, clock: VirtualClock | None = None, run_on_startup: bool = False
+) -> list[tuple[float, bool]]:
     """Run a timer of five seconds whose calls last this long; return when each began and if it was past due."""
     clock = clock or VirtualClock()
     calls: list[tuple[float, bool]] = []

@@ -434,7 +434,8 @@ def test_an_async_tool_is_stopped_at_its_timeout_and_cleans_up_before_that_is_to
         try:
             await asyncio.Event().wait()
         finally:
-            await asyncio.sleep(0)
+            for _ in range(10):
+                await asyncio.sleep(0)
             cleaned.append(True)
 
     async def scenario() -> tuple[str, str]:

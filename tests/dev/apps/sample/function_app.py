@@ -76,7 +76,7 @@ def send(req: func.HttpRequest, messages: func.Out[List[str]]) -> func.HttpRespo
 
 
 @app.queue_trigger(arg_name="message", queue_name="%WORK_QUEUE%", connection="AzureWebJobsStorage")
-@app.queue_output(arg_name="$return", queue_name="results", connection="AzureWebJobsStorage")
+@app.queue_output(arg_name="$return", queue_name="host-results", connection="AzureWebJobsStorage")
 async def work(message: func.QueueMessage) -> str:
     text = message.get_body().decode()
     logger.info("work takes %s, time %s", text, message.dequeue_count)

@@ -1,0 +1,40 @@
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from dev import stack
+from tests.e2e.site import Site
+
+NewSite = Callable[..., Site]
+
+
+@pytest.fixture(scope="session")
+def provider() -> Iterator[str]:
+    """The provider emulator, which writes as fast as it can."""
+    child, base = stack.start_provider("--pace", "0")
+    with child:
+        yield base
+
+
+@pytest.fixture
+def new_site(connection_string: str, provider: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewSite]:
+    """Gives deployed apps without hosts; settings as keyword arguments."""
+    sites: list[Site] = []
+
+    def new(**settings: str) -> Site:
+        folder: Path = tmp_path_factory.mktemp("site")
+        sites.append(Site(folder, connection_string, provider, settings))
+        return sites[-1]
+
+    yield new
+    for site in sites:
+        site.close()
+
+
+@pytest.fixture
+def site(new_site: NewSite) -> Site:
+    """A deployed app with one host."""
+    made = new_site()
+    made.add_host()
+    return made

@@ -1,0 +1,149 @@
+"""A deployed app to test against: hosts of their own over shared storage and a shared provider."""
+
+import json
+import secrets
+import time
+import urllib.error
+import urllib.request
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from dev import stack
+from dev.processes import ChildProcess
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_SECONDS = 60
+TERMINAL = {"completed", "failed", "cancelled", "incomplete", "expired"}
+
+
+@dataclass(frozen=True)
+class Answer:
+    status: int
+    headers: Mapping[str, str]
+    body: Any
+
+
+def call(method: str, url: str, body: object = None, headers: Mapping[str, str] | None = None) -> Answer:
+    data = body if isinstance(body, bytes) else None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data=data, method=method, headers=dict(headers or {}))
+    try:
+        with urllib.request.urlopen(request, timeout=60) as reply:
+            return _answer(reply.status, reply)
+    except urllib.error.HTTPError as error:
+        with error:
+            return _answer(error.code, error)
+
+
+def _answer(status: int, reply: Any) -> Answer:
+    content = reply.read()
+    return Answer(status, {name.lower(): value for name, value in reply.headers.items()}, json.loads(content) if content else None)
+
+
+def script(**settings: Any) -> str:
+    """Return an input that tells the emulated model what to do."""
+    return f"Do it. [[script {json.dumps(settings)}]]"
+
+
+def tool_call(name: str, mark: str, seconds: float = 0) -> dict[str, Any]:
+    return {"name": name, "arguments": {"mark": mark, "seconds": seconds}}
+
+
+def wait_until(true: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not true():
+        assert time.monotonic() < end, f"not within {PATIENCE_SECONDS} seconds: {what}"
+        time.sleep(0.05)
+
+
+@dataclass
+class Site:
+    """Hosts that share tables and a queue of their own."""
+
+    folder: Path
+    connection: str
+    provider: str
+    changes: Mapping[str, str] = field(default_factory=dict)
+    hosts: list[ChildProcess] = field(default_factory=list)
+    bases: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        name = secrets.token_hex(6)
+        self._own = {
+            "RUNS_TABLE": f"runs{name}",
+            "CONTENT_TABLE": f"content{name}",
+            "WORK_QUEUE": f"work-{name}",
+            "POLL_SCHEDULE": "* * * * * *",
+            "POLL_MIN_SECONDS": "0.5",
+            "POLL_MAX_SECONDS": "1",
+            "PROVIDER_CREATE_TIMEOUT_SECONDS": "5",
+            "PROVIDER_POLL_TIMEOUT_SECONDS": "2",
+            "WRITER_MODEL": "writer",
+            "TRACES": str(self.folder / "traces"),
+        }
+        (self.folder / "traces").touch()
+        self.app = self.folder / "app"
+        self.app.mkdir()
+        for part in ("function_app.py", "host.json", "shared"):
+            (self.app / part).symlink_to(ROOT / part)
+        (self.app / "agents").symlink_to(Path(__file__).parent / "agents")
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return stack.environment(self.connection, self.provider, **self._own, **self.changes)
+
+    def add_host(self, port: int = 0) -> int:
+        child, base = stack.start_host(self.settings, port=port, app=self.app)
+        self.hosts.append(child)
+        self.bases.append(base)
+        return len(self.hosts) - 1
+
+    def crash(self, host: int) -> None:
+        """Kill a host and start another in its place."""
+        self.hosts[host].kill()
+        child, self.bases[host] = stack.start_host(self.settings, app=self.app)
+        self.hosts[host] = child
+
+    def close(self) -> None:
+        for child in self.hosts:
+            child.stop()
+
+    def api(self, method: str, path: str, body: object = None, *, host: int = 0, **headers: str) -> Answer:
+        given = {name.replace("_", "-"): value for name, value in headers.items()}
+        url = path if path.startswith("http") else f"{self.bases[host]}/api/{path}"
+        return call(method, url, body, {"x-functions-key": stack.KEY, **given})
+
+    def start(self, text: str, *, host: int = 0, **fields: Any) -> str:
+        reply = self.api("POST", "runs", {"agent": "scripted", "input": text, **fields}, host=host)
+        assert reply.status in {200, 202}, reply
+        return str(reply.body["id"])
+
+    def get(self, run_id: str) -> Any:
+        reply = self.api("GET", f"runs/{run_id}")
+        assert reply.status == 200, reply
+        return reply.body
+
+    def outcome(self, run_id: str) -> Any:
+        """Return the run once it is terminal."""
+        wait_until(lambda: self.get(run_id)["status"] in TERMINAL, f"{run_id} is terminal")
+        return self.get(run_id)
+
+    def traces(self) -> Counter[str]:
+        """Return how often each tool call was carried out, by what it was asked to mark."""
+        return Counter(line.split()[1] for line in (self.folder / "traces").read_text().splitlines())
+
+    def fault(self, **fault: Any) -> None:
+        """Let the provider misbehave; `contains` tells whose runs are hit."""
+        assert self._control("POST", "faults", fault).status == 200
+
+    def provider_log(self) -> Any:
+        return self._control("GET", "log").body
+
+    def provider_sees(self, response_id: str) -> Any:
+        """Return a response as the provider keeps it: its request and its conversation."""
+        return self._control("GET", f"responses/{response_id}").body
+
+    def _control(self, method: str, path: str, body: object = None) -> Answer:
+        return call(method, f"{self.provider.removesuffix('/v1')}/_emulator/{path}", body)
