@@ -1,6 +1,7 @@
 """Every trigger of the app: parse, call, render."""
 
 from collections.abc import Awaitable, Callable
+from typing import List  # noqa: UP035
 
 import azure.functions as func
 
@@ -12,24 +13,26 @@ from shared.web.http import Reply, Request
 baton = application()
 app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
 
+# The worker accepts no other spelling of a list here.
+Messages = func.Out[List[str]]  # noqa: UP006
 QUEUE, STORAGE = "%WORK_QUEUE%", "AzureWebJobsStorage"
 
 
 @app.timer_trigger("timer", schedule="%POLL_SCHEDULE%", use_monitor=False)
 @app.queue_output("work", QUEUE, STORAGE)
-async def poll(timer: func.TimerRequest, work: func.Out[list[str]]) -> None:  # noqa: ARG001  (a binding)
+async def poll(timer: func.TimerRequest, work: Messages) -> None:  # noqa: ARG001  (a binding)
     work.set(await baton.tick())
 
 
 @app.queue_trigger("message", QUEUE, STORAGE)
 @app.queue_output("more", QUEUE, STORAGE)
-async def work(message: func.QueueMessage, more: func.Out[list[str]]) -> None:
+async def work(message: func.QueueMessage, more: Messages) -> None:
     more.set(await baton.work(message.get_body().decode(errors="replace")))
 
 
 @app.route("runs", methods=["POST"])
 @app.queue_output("work", QUEUE, STORAGE)
-async def start_run(req: func.HttpRequest, work: func.Out[list[str]]) -> func.HttpResponse:
+async def start_run(req: func.HttpRequest, work: Messages) -> func.HttpResponse:
     await baton.prepare()
     return await _answer(req, handlers.start_run, work)
 
@@ -46,13 +49,13 @@ async def get_run(req: func.HttpRequest) -> func.HttpResponse:
 
 @app.route("runs/{run_id}", methods=["DELETE"])
 @app.queue_output("work", QUEUE, STORAGE)
-async def delete_run(req: func.HttpRequest, work: func.Out[list[str]]) -> func.HttpResponse:
+async def delete_run(req: func.HttpRequest, work: Messages) -> func.HttpResponse:
     return await _answer(req, handlers.delete_run, work)
 
 
 @app.route("runs/{run_id}/cancel", methods=["POST"])
 @app.queue_output("work", QUEUE, STORAGE)
-async def cancel_run(req: func.HttpRequest, work: func.Out[list[str]]) -> func.HttpResponse:
+async def cancel_run(req: func.HttpRequest, work: Messages) -> func.HttpResponse:
     return await _answer(req, handlers.cancel_run, work)
 
 
@@ -63,7 +66,7 @@ async def get_session(req: func.HttpRequest) -> func.HttpResponse:
 
 @app.route("sessions/{session_id}", methods=["DELETE"])
 @app.queue_output("work", QUEUE, STORAGE)
-async def delete_session(req: func.HttpRequest, work: func.Out[list[str]]) -> func.HttpResponse:
+async def delete_session(req: func.HttpRequest, work: Messages) -> func.HttpResponse:
     return await _answer(req, handlers.delete_session, work)
 
 
@@ -83,7 +86,7 @@ async def get_openapi(req: func.HttpRequest) -> func.HttpResponse:
 
 
 async def _answer(
-    req: func.HttpRequest, handler: Callable[..., Awaitable[Reply]], work: func.Out[list[str]] | None = None
+    req: func.HttpRequest, handler: Callable[..., Awaitable[Reply]], work: Messages | None = None
 ) -> func.HttpResponse:
     request = Request(
         url=req.url,

@@ -57,7 +57,7 @@ def _start(running: ExitStack, port: int) -> list[ChildProcess]:
 
 def _watch(children: list[ChildProcess], *, log: bool) -> int:
     """Wait until a part ends by itself, which none should."""
-    shown = 0
+    shown = len(children[-1].output.splitlines())
     while True:
         for child in children:
             if not child.running:

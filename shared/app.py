@@ -13,7 +13,7 @@ from shared.adapters.tables import TableStorage
 from shared.adapters.tools import InstalledAgents, discover
 from shared.core import ids
 from shared.core.schedule import Schedule
-from shared.log import say
+from shared.log import hush_libraries, say
 from shared.settings import Settings, load
 from shared.store.content import ContentStore
 from shared.store.runs import RunStore
@@ -90,6 +90,7 @@ class Baton:
 @cache
 def application() -> Baton:
     """Return the application of this process. Raises InvalidSettings, or InvalidAgents, and lists all faults."""
+    hush_libraries()
     agents = discover()
     settings = load(
         os.environ, sorted(set(_PLACEHOLDER.findall(" ".join(agent.model for agent in agents.values()))))

@@ -4,6 +4,8 @@ import json
 import logging
 
 _LOGGER = logging.getLogger("baton")
+# They log every request, which costs more than the request and says where it went.
+_CHATTY = ("azure", "httpx2", "openai")
 
 
 def say(event: str, *, level: int = logging.INFO, **fields: object) -> None:
@@ -15,3 +17,9 @@ def say(event: str, *, level: int = logging.INFO, **fields: object) -> None:
 def say_fault(event: str, fault: BaseException, **fields: object) -> None:
     """Log an exception with its traceback."""
     _LOGGER.error("%s %s", event, json.dumps(fields, default=str), exc_info=fault)
+
+
+def hush_libraries() -> None:
+    """Let libraries log from warnings upwards."""
+    for name in _CHATTY:
+        logging.getLogger(name).setLevel(logging.WARNING)

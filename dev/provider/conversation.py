@@ -1,17 +1,10 @@
-"""The input items of a request: their shape, and whether calls and outputs match along the conversation."""
+"""The input items of a request, and whether calls and outputs match along the conversation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from dev.provider.strict import check_type
+from dev.provider.checks import check_type
 from dev.provider.wire import ApiError, Json
-
-# Kinds of JSON value of the fields that the emulator itself reads; the engine checks all others.
-_FIELDS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
-    "message": {"role": ("string",), "content": ("string", "array")},
-    "function_call": {"call_id": ("string",), "name": ("string",), "arguments": ("string",)},
-    "function_call_output": {"call_id": ("string",), "output": ("string", "array")},
-}
 
 
 def input_items(value: Any) -> list[Json]:
@@ -24,19 +17,6 @@ def input_items(value: Any) -> list[Json]:
         check_type(f"input[{index}]", item, ("object",), nullable=False)
         items.append({"type": "message", **item} if "role" in item else item)
     return items
-
-
-def check_items(items: Sequence[Json]) -> None:
-    """Raise ApiError for the first item whose shape is wrong."""
-    for index, item in enumerate(items):
-        kind = item.get("type")
-        for field, kinds in _FIELDS.get(kind if isinstance(kind, str) else "", {}).items():
-            at = f"input[{index}].{field}"
-            if field not in item:
-                raise ApiError(400, f"Missing required parameter: '{at}'.", at, "missing_required_parameter")
-            check_type(at, item[field], kinds, nullable=False)
-            for number, part in enumerate(item[field] if isinstance(item[field], list) else ()):
-                check_type(f"{at}[{number}]", part, ("object",), nullable=False)
 
 
 def check_conversation(before: Sequence[Json], new: Sequence[Json]) -> None:

@@ -3,11 +3,12 @@
 import asyncio
 import json
 import os
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping, Sequence
 from typing import Any
 
 from azure.ai.agentserver.responses import InMemoryResponseProvider, ResponsesAgentServerHost
 from azure.ai.agentserver.responses._id_generator import IdGenerator
+from azure.ai.agentserver.responses.models._validators import validate_create_response_payload
 
 from dev.provider.wire import ApiError, Json, Reply, encode, hide, show
 
@@ -41,6 +42,12 @@ class Engine:
             prefix=PREFIX, configure_observability=None, store=InMemoryResponseProvider()
         )
         self._app.response_handler(handler)
+
+    def check(self, request: Json) -> None:
+        """Raise ApiError where a create request does not fit the engine's schema."""
+        faults = validate_create_response_payload(_without_nulls(request))
+        if faults:
+            raise ApiError(400, *_telling(faults), "invalid_value")
 
     async def create(self, response_id: str, request: Json) -> Json:
         return await self._json("POST", "/responses", _their_request(response_id, request))
@@ -127,9 +134,7 @@ def _scope(method: str, path: str, query: str = "") -> Json:
 
 
 def _their_request(response_id: str, request: Json) -> Json:
-    # The documented service takes null for a parameter left out; the engine does not.
-    payload = {name: value for name, value in request.items() if value is not None}
-    payload["response_id"] = their_id(response_id)
+    payload = {**_without_nulls(request), "response_id": their_id(response_id)}
     if payload.get("previous_response_id"):
         payload["previous_response_id"] = their_id(payload["previous_response_id"])
     return dict(hide(payload))
@@ -154,18 +159,25 @@ def our_event(block: bytes) -> Json | None:
     return None
 
 
+def _without_nulls(request: Json) -> Json:
+    """The documented service takes null for a parameter left out; the engine does not."""
+    return {name: value for name, value in request.items() if value is not None}
+
+
+def _telling(faults: Sequence[Mapping[str, str]]) -> tuple[str, str]:
+    """Reduce the engine's list of schema faults to the message and parameter of the one that says most."""
+    about_type = [fault for fault in faults if fault["message"].startswith("Invalid discriminator")]
+    fault = (about_type or faults)[0]
+    return fault["message"], fault["path"].removeprefix("$").removeprefix(".")
+
+
 def _our_error(status: int, value: Json) -> ApiError:
-    """Reduce the engine's list of schema violations to the one error the documented service reports."""
     error = value["error"]
-    details = error.get("details") or [error]
-    telling = [detail for detail in details if detail["message"].startswith("Invalid discriminator")]
-    detail = (telling or details)[0]
-    param = detail.get("param")
-    code = detail.get("code")
+    code = error.get("code")
     return ApiError(
         status,
-        detail["message"].replace(_THEIR_ID, _OUR_ID),
-        param.removeprefix("$.") if param else None,
+        error["message"].replace(_THEIR_ID, _OUR_ID),
+        error.get("param"),
         None if code == "invalid_request_error" else code,
         error.get("type", "invalid_request_error"),
     )

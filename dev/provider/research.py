@@ -7,6 +7,7 @@ from typing import Any
 from dev.provider.script import Call
 from dev.provider.wire import Json
 
+_MAX_DEPTH = 4
 _ROLES = ("commander", "navigator", "xenobiologist", "engineer", "physician")
 
 
@@ -19,23 +20,24 @@ def research_calls(names: Sequence[str], offered: Mapping[str, Json], topic: str
     return tuple(calls)
 
 
-def _value(name: str, schema: Json, topic: str, root: Json) -> Any:
+def _value(name: str, schema: Any, topic: str, root: Json, depth: int = 0) -> Any:
     """Return a sensible value for a schema; `name` is the property it belongs to."""
     schema = _resolve(schema, root)
     if "const" in schema:
         return schema["const"]
-    if "enum" in schema:
+    if schema.get("enum"):
         return schema["enum"][0]
-    kind = schema.get("type")
-    if isinstance(kind, list):
-        kind = next((one for one in kind if one != "null"), "null")
-    match kind:
+    match _kind(schema):
         case "object":
             properties = schema.get("properties", {})
             required = schema.get("required", list(properties))
-            return {key: _value(key, properties[key], topic, root) for key in required if key in properties}
+            return {
+                key: _value(key, properties[key], topic, root, depth + 1)
+                for key in required
+                if key in properties
+            }
         case "array":
-            return _list(name, schema, topic, root)
+            return _list(name, schema, topic, root, depth)
         case "integer" | "number":
             return min(max(4, schema.get("minimum", 1)), schema.get("maximum", 100))
         case "boolean":
@@ -46,17 +48,28 @@ def _value(name: str, schema: Json, topic: str, root: Json) -> Any:
             return topic
 
 
-def _list(name: str, schema: Json, topic: str, root: Json) -> list[Any]:
-    items = schema.get("items", {"type": "string"})
-    if _resolve(items, root).get("type") == "string" and "role" in name:
+def _list(name: str, schema: Json, topic: str, root: Json, depth: int) -> list[Any]:
+    items = _resolve(schema.get("items", {"type": "string"}), root)
+    if items.get("type") == "string" and "role" in name:
         return list(_ROLES)
-    return [_value(name, items, topic, root)]
+    # A schema may contain itself.
+    return [] if depth > _MAX_DEPTH else [_value(name, items, topic, root, depth + 1)]
 
 
-def _resolve(schema: Json, root: Json) -> Json:
+def _kind(schema: Json) -> Any:
+    kind = schema.get("type")
+    if isinstance(kind, list):
+        return next((one for one in kind if one != "null"), "null")
+    return kind
+
+
+def _resolve(schema: Any, root: Json) -> Json:
+    """Follow a reference into $defs and take the first choice that is not null."""
+    if not isinstance(schema, dict):
+        return {}
     if "$ref" in schema:
-        return dict(root.get("$defs", {}).get(schema["$ref"].rsplit("/", 1)[-1], {}))
-    for choice in schema.get("anyOf", ()):
-        if choice.get("type") != "null":
-            return _resolve(choice, root)
-    return schema
+        schema = root.get("$defs", {}).get(schema["$ref"].rsplit("/", 1)[-1], {})
+    choices = [one for one in schema.get("anyOf", ()) if isinstance(one, dict) and one.get("type") != "null"]
+    if choices:
+        schema = choices[0]
+    return schema if isinstance(schema, dict) else {}

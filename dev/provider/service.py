@@ -3,7 +3,7 @@
 from contextlib import suppress
 from typing import Any
 
-from dev.provider.conversation import check_conversation, check_items, input_items
+from dev.provider.conversation import check_conversation, input_items
 from dev.provider.engine import Engine, Message, Receive, Send, new_response_id, our_event, our_id
 from dev.provider.handler import Model, Writer
 from dev.provider.ledger import TERMINAL, Entry, Ledger
@@ -26,11 +26,11 @@ class Service:
     async def admit(self, request: Any) -> Entry:
         """Check a create request and enter it in the ledger. Raises ApiError."""
         check_request(request)
+        new = input_items(request["input"])
+        self._engine.check(request)
         before: list[Json] = []
         if request.get("previous_response_id"):
             before = await self._continued(request["previous_response_id"])
-        new = input_items(request["input"])
-        check_items(new)
         check_conversation(before, new)
         conversation = before + new
         entry = Entry(new_response_id(), request, conversation, make_plan(request, conversation))
