@@ -18,7 +18,9 @@ def provider() -> Iterator[str]:
 
 
 @pytest.fixture
-def new_site(connection_string: str, provider: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[NewSite]:
+def new_site(
+    connection_string: str, provider: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[NewSite]:
     """Gives deployed apps without hosts; settings as keyword arguments."""
     sites: list[Site] = []
 

@@ -39,7 +39,11 @@ def call(method: str, url: str, body: object = None, headers: Mapping[str, str] 
 
 def _answer(status: int, reply: Any) -> Answer:
     content = reply.read()
-    return Answer(status, {name.lower(): value for name, value in reply.headers.items()}, json.loads(content) if content else None)
+    return Answer(
+        status,
+        {name.lower(): value for name, value in reply.headers.items()},
+        json.loads(content) if content else None,
+    )
 
 
 def script(**settings: Any) -> str:
@@ -92,7 +96,7 @@ class Site:
 
     @property
     def settings(self) -> dict[str, str]:
-        return stack.environment(self.connection, self.provider, **self._own, **self.changes)
+        return stack.environment(self.connection, self.provider, **(self._own | dict(self.changes)))
 
     def add_host(self, port: int = 0) -> int:
         child, base = stack.start_host(self.settings, port=port, app=self.app)

@@ -1,0 +1,113 @@
+"""A provider that misbehaves: the run ends as the design says, and other runs go on."""
+
+import pytest
+
+from tests.e2e.site import Site, script, tool_call
+
+PASSING = [
+    {"kind": "status", "operation": "retrieve", "status": 429, "retry_after": 1, "times": 2},
+    {"kind": "status", "operation": "retrieve", "status": 429, "retry_after": "date:1"},
+    {"kind": "status", "operation": "retrieve", "status": 429, "retry_after": "-5"},
+    {"kind": "status", "operation": "retrieve", "status": 429, "retry_after": "soon"},
+    {"kind": "status", "operation": "retrieve", "status": 500, "times": 3},
+    {"kind": "status", "operation": "retrieve", "status": 401, "times": 2},
+    {"kind": "status", "operation": "retrieve", "status": 404, "times": 2},
+    {"kind": "stall", "operation": "retrieve", "seconds": 3},
+    {"kind": "cut", "operation": "retrieve"},
+    {"kind": "lost_reply", "operation": "create"},
+    {"kind": "status", "operation": "create", "status": 429, "retry_after": 1},
+    {"kind": "status", "operation": "create", "status": 500},
+    *(
+        {"kind": "junk", "operation": "retrieve", "junk": junk, "times": 2}
+        for junk in ("html", "list", "string", "null", "truncated", "empty", "no_output", "null_output", "text_output", "no_status", "no_id", "unknown_status")
+    ),
+    {"kind": "junk", "operation": "create", "junk": "html"},
+]  # fmt: skip
+
+
+def named(fault: dict[str, object]) -> str:
+    return "-".join(str(value) for value in fault.values())
+
+
+def test_faults_that_pass_leave_no_mark(site: Site) -> None:
+    """All at once, a run for each: what passes must not end a run, and must not hold up the others."""
+    runs = {}
+    for n, fault in enumerate(PASSING):
+        word = f"fault-{n}-"
+        site.fault(**fault, contains=word)
+        runs[named(fault)] = site.start(word + script(turns=[{"text": f"text {n}"}], seconds=0.5))
+    found = {name: site.outcome(run_id) for name, run_id in runs.items()}
+    assert {name: (run["status"], run["output_text"]) for name, run in found.items()} == {
+        name: ("completed", f"text {n}") for n, name in enumerate(runs)
+    }
+
+
+def test_an_unknown_item_is_kept(site: Site) -> None:
+    odd = {"type": "quantum_call", "id": "qc_1", "x": [1]}
+    run = site.outcome(site.start(script(turns=[{"items": [odd], "text": "fine"}])))
+    assert run["status"] == "completed"
+    assert "quantum_call" in {item["type"] for item in run["output"]}
+
+
+@pytest.mark.parametrize(
+    ("status", "code"), [(401, "provider_denied"), (403, "provider_denied"), (404, "model_not_found")]
+)
+def test_a_create_that_cannot_succeed_fails_at_once(site: Site, status: int, code: str) -> None:
+    word = f"create-{status}-"
+    site.fault(kind="status", operation="create", status=status, contains=word)
+    reply = site.api("POST", "runs", {"agent": "scripted", "input": word + script(turns=[{"text": "never"}])})
+    assert (reply.status, reply.body["status"], reply.body["error"]["code"]) == (200, "failed", code)
+    assert "local" not in reply.body["error"]["message"]
+
+
+def test_a_key_that_is_refused_in_a_later_turn_is_waited_for(site: Site) -> None:
+    word = "rotated-"
+    site.fault(kind="status", operation="create", status=401, nth=2, contains=word)
+    run = site.outcome(
+        site.start(word + script(turns=[{"calls": [tool_call("pay", "rot")]}, {"text": "in again"}]))
+    )
+    assert (run["status"], run["output_text"]) == ("completed", "in again")
+
+
+def test_an_outcome_at_the_provider_is_the_outcome_here(site: Site) -> None:
+    failed = site.start(
+        script(
+            turns=[
+                {
+                    "text": "half",
+                    "status": "failed",
+                    "error": {"code": "server_error", "message": "It broke."},
+                }
+            ]
+        )
+    )
+    cut = site.start(script(turns=[{"text": "half", "status": "incomplete"}]))
+    assert site.outcome(failed)["error"] == {"code": "server_error", "message": "It broke."}
+    run = site.outcome(cut)
+    assert (run["status"], run["incomplete_details"], run["output_text"]) == (
+        "incomplete",
+        {"reason": "max_output_tokens"},
+        "half",
+    )
+
+
+def test_a_status_that_flips_after_the_end_changes_nothing(site: Site) -> None:
+    word = "flip-"
+    site.fault(kind="flip", operation="retrieve", to="completed", contains=word)
+    run_id = site.start(word + script(turns=[{"text": "never"}], seconds=60))
+    site.api("POST", f"runs/{run_id}/cancel")
+    before = site.outcome(run_id)
+    assert before["status"] == "cancelled"
+    other = site.outcome(site.start(script(turns=[{"text": "a"}], seconds=2)))
+    assert other["status"] == "completed"
+    assert site.get(run_id) == before
+
+
+def test_a_response_that_is_gone_fails_after_its_grace(new_site) -> None:
+    site: Site = new_site()
+    site.add_host()
+    run_id = site.start("gone- " + script(turns=[{"text": "never"}], seconds=60), deadline_seconds=600)
+    site.fault(kind="forget", operation="retrieve", contains="gone-")
+    assert site.get(run_id)["status"] in {"queued", "in_progress"}
+    run = site.outcome(run_id)
+    assert (run["status"], run["error"]["code"]) == ("failed", "response_not_found")
