@@ -10,15 +10,21 @@ from urllib.parse import urlsplit
 from shared.core.model import Chaining
 from shared.errors import InvalidSettings
 
+_ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 _TABLE = re.compile(r"[A-Za-z][A-Za-z0-9]{2,62}")
 _QUEUE = re.compile(r"[a-z0-9](?:[a-z0-9]|-(?=[a-z0-9])){2,62}")
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
+_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
+_WHOLE = re.compile(r"[0-9]{1,9}")
 _OPENAI = "https://api.openai.com/v1"
+# What `_is_url` wants.
+_URL = "an http or https address without a query"
+_Check = Callable[[str], object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the environment says. docs/settings.md and README describe each field under its name there."""
+    """What the environment says. README describes each setting under its name there."""
 
     storage_connection: str
     storage_endpoint: str
@@ -68,13 +74,22 @@ class _Reader:
             self.faults.append(f"{name} has to be {want}.")
         return value
 
-    def number(self, name: str, default: float, least: float, most: float) -> float:
+    def try_out(self, name: str, check: _Check) -> None:
+        try:
+            if value := self.text(name, ""):
+                check(value)
+        except ValueError as fault:
+            self.faults.append(f"{name} is wrong: {fault}.")
+
+    def number(self, name: str, default: float, least: float, most: float, *, whole: bool = False) -> float:
         value = self._environment.get(name, "").strip()
         if not value:
             return default
-        if re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,6})?", value) and least <= float(value) <= most:
+        pattern = _WHOLE if whole else _NUMBER
+        if pattern.fullmatch(value) and least <= float(value) <= most:
             return float(value)
-        self.faults.append(f"{name} has to be a number from {least:g} to {most:g}.")
+        kind = "a whole number" if whole else "a number"
+        self.faults.append(f"{name} has to be {kind} from {least:g} to {most:g}.")
         return default
 
     def choice(self, name: str, default: str, choices: Sequence[str]) -> str:
@@ -84,14 +99,22 @@ class _Reader:
         )
 
 
-def load(environment: Mapping[str, str], placeholders: Sequence[str] = ()) -> Settings:
+def load(
+    environment: Mapping[str, str],
+    placeholders: Sequence[str] = (),
+    checks: Sequence[tuple[str, _Check]] = (),
+) -> Settings:
     """Return the settings; `placeholders` are names that agents ask for, such as NOVELIST_MODEL.
 
+    `checks` are names of settings, each with a function that raises ValueError for a value that cannot be
+    used: it is the adapter that knows what a connection string looks like.
     Raises InvalidSettings with everything that is missing or wrong.
     """
     read = _Reader(environment)
-    fields: dict[str, Any] = {**_storage(read, environment), **_provider(read), **_polling(read)}
-    fields["public_base_url"] = read.text("PUBLIC_BASE_URL", "", _is_url, "an http or https address")
+    for name, check in checks:
+        read.try_out(name, check)
+    fields: dict[str, Any] = {**_storage(read), **_provider(read), **_polling(read)}
+    fields["public_base_url"] = read.text("PUBLIC_BASE_URL", "", _is_url, _URL)
     fields["owner_header"] = read.text(
         "OWNER_HEADER", "", lambda name: bool(_HEADER.fullmatch(name)), "a header name"
     )
@@ -104,11 +127,16 @@ def load(environment: Mapping[str, str], placeholders: Sequence[str] = ()) -> Se
     return Settings(**fields)
 
 
-def _storage(read: _Reader, environment: Mapping[str, str]) -> dict[str, Any]:
+def _storage(read: _Reader) -> dict[str, Any]:
     connection = read.text("AzureWebJobsStorage", "")
-    endpoint = read.text("AzureWebJobsStorage__tableServiceUri", "", _is_url, "an http or https address")
-    account = environment.get("AzureWebJobsStorage__accountName", "").strip()
-    if not endpoint and re.fullmatch(r"[a-z0-9]{3,24}", account):
+    endpoint = read.text("AzureWebJobsStorage__tableServiceUri", "", _is_https, "an https address")
+    account = read.text(
+        "AzureWebJobsStorage__accountName",
+        "",
+        lambda name: bool(_ACCOUNT.fullmatch(name)),
+        "3 to 24 small letters and digits",
+    )
+    if not endpoint and account:
         endpoint = f"https://{account}.table.core.windows.net"
     if not connection and not endpoint:
         read.faults.append(
@@ -135,14 +163,14 @@ def _storage(read: _Reader, environment: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _provider(read: _Reader) -> dict[str, Any]:
-    azure = read.text("AZURE_OPENAI_ENDPOINT", "", _is_url, "an http or https address")
+    azure = read.text("AZURE_OPENAI_ENDPOINT", "", _is_url, _URL)
     key = read.text("OPENAI_API_KEY", "")
     if not azure and not key:
         read.faults.append(
             "OPENAI_API_KEY or AZURE_OPENAI_ENDPOINT is missing: one of them says which provider runs the agents."
         )
     return {
-        "openai_base_url": read.text("OPENAI_BASE_URL", _OPENAI, _is_url, "an http or https address"),
+        "openai_base_url": read.text("OPENAI_BASE_URL", _OPENAI, _is_url, _URL),
         "openai_api_key": key,
         "azure_openai_endpoint": azure,
         "azure_openai_api_key": read.text("AZURE_OPENAI_API_KEY", ""),
@@ -165,11 +193,20 @@ def _polling(read: _Reader) -> dict[str, Any]:
         ),
         "poll_min": timedelta(seconds=read.number("POLL_MIN_SECONDS", 2, 0.1, 60)),
         "poll_max": timedelta(seconds=read.number("POLL_MAX_SECONDS", 30, 0.1, 600)),
-        "poll_concurrency": int(read.number("POLL_CONCURRENCY", 500, 1, 5000)),
+        "poll_concurrency": int(read.number("POLL_CONCURRENCY", 500, 1, 5000, whole=True)),
         "poll_fanout": read.choice("POLL_FANOUT", "off", ["on", "off"]) == "on",
     }
 
 
+def _is_https(text: str) -> bool:
+    return text.startswith("https://") and _is_url(text)
+
+
 def _is_url(text: str) -> bool:
-    parts = urlsplit(text)
-    return parts.scheme in {"http", "https"} and bool(parts.netloc)
+    try:
+        parts = urlsplit(text)
+        # Reading the port checks it.
+        plain = parts.port != 0 and not (parts.query or parts.fragment or parts.username)
+    except ValueError:
+        return False
+    return plain and parts.scheme in {"http", "https"} and bool(parts.hostname)

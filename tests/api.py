@@ -4,9 +4,10 @@ import ast
 import functools
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qsl
 
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
@@ -15,7 +16,7 @@ from referencing.jsonschema import DRAFT202012
 from shared.web import handlers
 from shared.web.handlers import Api, answer
 from shared.web.http import PROBLEM, Reply, Request
-from tests.fakes import FakeAgents, World
+from tests.fakes import World
 
 ROOT = Path(__file__).parent.parent
 DOCUMENT: dict[str, Any] = json.loads((ROOT / "shared/web/openapi.json").read_text(encoding="utf-8"))
@@ -71,17 +72,6 @@ class Answer:
     json: Any
 
 
-class TwoAgents(FakeAgents):
-    """The writer, and a reader that is the same but for its name."""
-
-    def names(self):
-        return ("reader", "writer")
-
-    def spec(self, name):
-        spec = super().spec("writer")
-        return replace(spec, name=name) if name in self.names() else None
-
-
 class Client:
     """Calls the handlers of a world's API by the routes of function_app.py.
 
@@ -92,7 +82,9 @@ class Client:
         self._api = Api(world.context, OWNER_HEADER if owner is not None else None, public_base_url)
         self._headers = {OWNER_HEADER.lower(): owner} if owner else {}
 
-    async def get(self, template: str, *ids: str, headers: Mapping[str, str] | None = None, **query: str) -> Answer:
+    async def get(
+        self, template: str, *ids: str, headers: Mapping[str, str] | None = None, **query: str
+    ) -> Answer:
         return await self.ask("GET", template, *ids, headers=headers, query=query)
 
     async def post(
@@ -113,7 +105,7 @@ class Client:
         path, _, query = next_link.removeprefix("https://app.example/api").partition("?")
         kind, *ids = path.strip("/").split("/")
         template = f"/{kind}" + "/{session_id}" * len(ids)
-        return await self.get(template, *ids, **dict(pair.split("=", 1) for pair in query.split("&")))
+        return await self.get(template, *ids, **dict(parse_qsl(query)))
 
     async def ask(
         self,
@@ -142,7 +134,9 @@ class Client:
 def check(route: Route, reply: Reply) -> None:
     """Raise AssertionError unless the reply is one that the document promises for the route."""
     responses = DOCUMENT["paths"][route.template][route.method.lower()]["responses"]
-    assert str(reply.status) in responses, f"{reply.status} is not among {list(responses)}: {reply.body[:300]!r}"
+    assert str(reply.status) in responses, (
+        f"{reply.status} is not among {list(responses)}: {reply.body[:300]!r}"
+    )
     response = resolve(responses[str(reply.status)])
     _check_headers(response.get("headers", {}), reply.headers)
     assert route.wakes or not reply.wakes, f"{route} has no queue to tell workers by"
@@ -163,7 +157,9 @@ def check(route: Route, reply: Reply) -> None:
 def check_request(route: Route, request: Request) -> None:
     """Raise AssertionError if the document does not allow a request that was carried out."""
     operation = DOCUMENT["paths"][route.template][route.method.lower()]
-    declared = {(one["in"], one["name"].lower()): one for one in map(resolve, operation.get("parameters", []))}
+    declared = {
+        (one["in"], one["name"].lower()): one for one in map(resolve, operation.get("parameters", []))
+    }
     for name, value in request.query.items():
         if ("query", name) in declared:
             conform(declared["query", name]["schema"], int(value) if value.isdigit() else value)
@@ -196,7 +192,10 @@ def resolve(part: dict[str, Any]) -> dict[str, Any]:
 
 def conform(schema: dict[str, Any], value: object) -> None:
     """Raise AssertionError unless `value` is as `schema`, a part of the document, says."""
-    faults = [f"{fault.json_path}: {fault.message[:300]}" for fault in _validator(json.dumps(schema)).iter_errors(value)]
+    faults = [
+        f"{fault.json_path}: {fault.message[:300]}"
+        for fault in _validator(json.dumps(schema)).iter_errors(value)
+    ]
     assert not faults, faults
 
 

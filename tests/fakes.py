@@ -89,7 +89,9 @@ class FakeProvider:
     reads: list[str] = field(default_factory=list)
     cancels: list[str] = field(default_factory=list)
     deletes: list[str] = field(default_factory=list)
-    create_replies: list[CreateReply | BaseException | Callable[[], CreateReply | None]] = field(default_factory=list)
+    create_replies: list[CreateReply | BaseException | Callable[[], CreateReply | None]] = field(
+        default_factory=list
+    )
     state: dict[str, ReadReply] = field(default_factory=dict)
     cancel_replies: dict[str, CancelReply] = field(default_factory=dict)
     delete_replies: list[DeleteReply] = field(default_factory=list)

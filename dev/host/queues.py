@@ -46,12 +46,14 @@ class QueueListener:
         running: Running,
         *,
         lease: timedelta = LEASE,
+        shortest_pause: timedelta = MIN_POLLING_INTERVAL,
     ) -> None:
         self._source = source
         self._handle = handle
         self._options = options
         self._running = running
         self._lease = lease
+        self._shortest_pause = shortest_pause
         self._in_flight = 0
         self._wake = asyncio.Event()
 
@@ -61,7 +63,7 @@ class QueueListener:
 
     async def listen(self) -> NoReturn:
         """Fetch a batch whenever few enough messages are in work; poll an empty queue ever more slowly."""
-        pause = MIN_POLLING_INTERVAL
+        pause = self._shortest_pause
         while True:
             self._wake.clear()
             if self._in_flight > self._options.new_batch_threshold:
@@ -79,7 +81,7 @@ class QueueListener:
                 self._in_flight += 1
                 self._running.spawn(self._process(message))
             if messages:
-                pause = MIN_POLLING_INTERVAL
+                pause = self._shortest_pause
             else:
                 await _wait(self._wake, pause)
                 pause = min(pause * (1 + random.random()), self._options.max_polling_interval)

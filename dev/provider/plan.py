@@ -8,7 +8,7 @@ from zlib import crc32
 
 from dev.provider.research import research_calls
 from dev.provider.script import Turn, split_script
-from dev.provider.wire import Json
+from dev.provider.wire import Json, encode
 
 FACTS_TOOL = "research_space_facts"
 CAST_TOOL = "generate_character_profiles"
@@ -70,7 +70,7 @@ def topic_of(prompt: str) -> str:
 def _since_last_user_message(conversation: Sequence[Json]) -> tuple[str, Sequence[Json]]:
     for index in range(len(conversation) - 1, -1, -1):
         item = conversation[index]
-        if item.get("role") == "user":
+        if item.get("type") == "message" and item["role"] == "user":
             return _content_text(item.get("content", "")), conversation[index + 1 :]
     return "", conversation
 
@@ -83,8 +83,4 @@ def _content_text(content: str | list[Json]) -> str:
 
 def _estimate_tokens(request: Json, conversation: Sequence[Json]) -> int:
     """At four characters a token, the usual rule of thumb for English."""
-    characters = len(request.get("instructions") or "")
-    for item in conversation:
-        content = item.get("content") or item.get("output") or item.get("arguments") or ""
-        characters += len(_content_text(content)) + 12
-    return max(1, characters // 4)
+    return len(encode([request.get("instructions"), *conversation])) // 4

@@ -101,6 +101,8 @@ async def _listen(app: Emulator, listener: socket.socket, stop: asyncio.Event, u
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         _connection.set(writer)
+        # hypercorn writes head and body apart; without this the second waits 40 ms for an acknowledgement.
+        writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         task = asyncio.current_task()
         connections.add(task)
         try:

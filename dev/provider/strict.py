@@ -58,9 +58,7 @@ _LIMITS: Mapping[str, tuple[float, float]] = {
 def check_request(request: Any) -> None:
     """Raise ApiError for the first thing wrong with a create request taken by itself."""
     if not isinstance(request, dict):
-        raise ApiError(
-            400, f"Invalid type for request body: expected an object, but got {_a(request)} instead."
-        )
+        raise ApiError(400, "Invalid request body: expected a JSON object.")
     for name, value in request.items():
         if name not in _PARAMETERS:
             raise ApiError(400, f"Unknown parameter: '{name}'.", name, "unknown_parameter")

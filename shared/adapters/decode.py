@@ -1,157 +1,158 @@
-"""What a provider sent, as a `Snapshot`: total, so that nothing a provider sends can do worse than be unreadable."""
+"""Provider JSON becomes a `Snapshot`, or is called unreadable: pure, and total over whatever a body holds."""
 
 import json
-import logging
 import math
 import re
-from collections.abc import Mapping
-from datetime import UTC, datetime, timedelta
-from email.utils import parsedate_to_datetime
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from shared.core import items
 from shared.core.model import ResponseStatus, RunError, Snapshot, Usage
 from shared.core.text import representable
-from shared.log import say
 
-# An id stands in addresses and in rows.
-_ID = re.compile(r"[A-Za-z0-9_-]{1,256}")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f]+")
-_MAX_TOKENS = 2**53
-_MAX_MESSAGE = 500
-_MAX_WORD = 64
-_MAX_RETRY_AFTER = timedelta(minutes=5)
+MAX_MESSAGE_CHARACTERS = 500
+# More than any response can use, and small enough for every reader of the sum.
+MAX_TOKENS = 10**12
+
+_RESPONSE_ID = re.compile(r"[A-Za-z0-9_-]{1,256}")
+_CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
+# Keys of OpenAI and of Azure, access tokens, and OpenAI's own half-masked rendering of a wrong key.
+_SECRET = re.compile(
+    r"\b(?:sk|rk|pk|sess)-[\w*.-]{4,}|\bBearer\s+\S+|\beyJ[\w-]{8,}[\w.-]*|\b[A-Za-z0-9]{32,128}\b"
+)
 _STATUSES = {status.value: status for status in ResponseStatus}
 
 
-class Unreadable(Exception):
-    """A reply that is no response. The text says what is wrong with it."""
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """A body that is no response, or not the one asked for. `reason` repeats nothing of it."""
+
+    reason: str
 
 
-def snapshot(body: bytes, expected_id: str | None = None) -> Snapshot:
-    """Return the response in `body`. Raises Unreadable, also for another response than the expected one."""
-    value = _parse(body)
-    response_id = value.get("id")
-    if not isinstance(response_id, str) or not _ID.fullmatch(response_id):
-        raise Unreadable("it has no usable id")
-    if expected_id is not None and response_id != expected_id:
-        raise Unreadable("it is another response than the one asked for")
-    status = _status(value)
+def is_response_id(value: object) -> bool:
+    """Say whether this could be a response's id. It is then safe in an address as it stands."""
+    return isinstance(value, str) and _RESPONSE_ID.fullmatch(value) is not None
+
+
+def decode(
+    body: bytes, expected: str | None, on_unknown_status: Callable[[str], None]
+) -> Snapshot | Unreadable:
+    """Return the response in `body`, which has to be `expected` unless that is None.
+
+    An unknown status is reported and taken as `IN_PROGRESS`.
+    """
+    try:
+        value = read_json(body)
+        if not isinstance(value, dict):
+            return Unreadable("the body is no JSON object")
+        return _snapshot(value, expected, on_unknown_status)
+    except RecursionError:
+        return Unreadable("the body is nested too deeply")
+    except ValueError:
+        return Unreadable("the body is no JSON")
+
+
+def read_json(body: bytes) -> Any:
+    """Return the value of a JSON text, its bad bytes as U+FFFD. Raises ValueError and RecursionError."""
+    try:
+        return json.loads(body)
+    except UnicodeDecodeError:
+        return json.loads(body.decode("utf-8", "replace"))
+
+
+def _snapshot(
+    value: dict[str, Any], expected: str | None, on_unknown_status: Callable[[str], None]
+) -> Snapshot | Unreadable:
+    response_id, word = value.get("id"), value.get("status")
+    if not isinstance(response_id, str) or not is_response_id(response_id):
+        return Unreadable("the body has no response id")
+    if expected is not None and response_id != expected:
+        return Unreadable("the body is another response")
+    if not isinstance(word, str):
+        return Unreadable("the response has no status")
+    status = _STATUSES.get(word)
+    if status is None:
+        on_unknown_status(word)
+        status = ResponseStatus.IN_PROGRESS
     if not status.finished:
         return Snapshot(response_id=response_id, status=status)
+    return _finished(value, response_id, status)
+
+
+def _finished(value: dict[str, Any], response_id: str, status: ResponseStatus) -> Snapshot | Unreadable:
     output = value.get("output")
     if not isinstance(output, list):
-        raise Unreadable("it is finished and has no list of output items")
-    text = json.dumps(output, ensure_ascii=False)
-    clean = representable(text)
+        return Unreadable(f"the response is {status} and has no list of output items")
+    may_call = status in {ResponseStatus.COMPLETED, ResponseStatus.INCOMPLETE}
+    details = value.get("incomplete_details")
     return Snapshot(
         response_id=response_id,
         status=status,
-        output=clean,
-        calls=items.calls_of(items.parse(clean) if clean is not text else _objects(output)),
+        output=_json_text(output),
+        calls=items.calls_among(output) if may_call else (),
         usage=_usage(value.get("usage")),
-        error=_error(value.get("error")) if status is ResponseStatus.FAILED else None,
-        incomplete_reason=_reason(value.get("incomplete_details"))
-        if status is ResponseStatus.INCOMPLETE
-        else None,
+        error=read_error(value.get("error")),
+        incomplete_reason=_code(details.get("reason")) if isinstance(details, dict) else None,
     )
 
 
-def _parse(body: bytes) -> Mapping[str, Any]:
+def _json_text(output: list[Any]) -> str:
     try:
-        value = json.loads(body, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as fault:
-        raise Unreadable(f"it is not JSON ({type(fault).__name__})") from None
-    if not isinstance(value, dict):
-        raise Unreadable(f"it is a JSON {type(value).__name__}, not an object")
+        text = json.dumps(output, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(_without_nan(output), ensure_ascii=False)
+    return representable(text)
+
+
+def _without_nan(value: Any) -> Any:
+    """Return the value with null for the numbers that JSON has not: NaN and the infinities."""
+    match value:
+        case dict():
+            return {name: _without_nan(inner) for name, inner in value.items()}
+        case list():
+            return [_without_nan(inner) for inner in value]
+        case float() if not math.isfinite(value):
+            return None
     return value
 
 
-def _no_constant(name: str) -> None:
-    raise ValueError(name)
-
-
-def _objects(output: list[Any]) -> list[items.Item]:
-    return [item for item in output if isinstance(item, dict)]
-
-
-def _status(value: Mapping[str, Any]) -> ResponseStatus:
-    word = value.get("status")
-    if isinstance(word, str) and word in _STATUSES:
-        return _STATUSES[word]
-    if not isinstance(word, str):
-        raise Unreadable("it has no status")
-    say("response.unknown_status", level=logging.WARNING, status=_cleaned(word)[:_MAX_WORD])
-    return ResponseStatus.IN_PROGRESS
-
-
-def _usage(value: Any) -> Usage:
+def _usage(value: object) -> Usage:
     if not isinstance(value, dict):
         return Usage()
-    counts = [_count(value.get(name)) for name in ("input_tokens", "output_tokens", "total_tokens")]
-    return Usage(*counts)
+    given, written = _tokens(value.get("input_tokens")), _tokens(value.get("output_tokens"))
+    return Usage(given, written, _tokens(value.get("total_tokens")) or given + written)
 
 
-def _count(value: Any) -> int:
-    return (
-        min(value, _MAX_TOKENS) if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
-    )
+def _tokens(value: object) -> int:
+    if not isinstance(value, int) or isinstance(value, bool):
+        return 0
+    return min(max(value, 0), MAX_TOKENS)
 
 
-def _error(value: Any) -> RunError:
-    if not isinstance(value, dict):
-        return RunError("provider_error", "The provider gave no reason.")
-    code, message = value.get("code"), value.get("message")
-    return RunError(
-        _cleaned(code)[:_MAX_WORD] if isinstance(code, str) and code else "provider_error",
-        _cleaned(message)[:_MAX_MESSAGE]
-        if isinstance(message, str) and message
-        else "The provider gave no reason.",
-    )
+def read_error(value: object, secret: str | None = None) -> RunError | None:
+    """Return what a provider says went wrong, fit to be shown; None if it says nothing of use.
 
-
-def _reason(value: Any) -> str:
-    reason = value.get("reason") if isinstance(value, dict) else None
-    return _cleaned(reason)[:_MAX_WORD] if isinstance(reason, str) and reason else "unknown"
-
-
-def error_of(body: bytes) -> RunError:
-    """Return the code and the message of an error reply, as far as it has them."""
-    try:
-        value = _parse(body).get("error")
-    except Unreadable:
-        value = None
-    return _error(value)
-
-
-def _cleaned(text: str) -> str:
-    return _CONTROL.sub(" ", representable(text))
-
-
-def retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
-    """Return how long a reply asks to wait, at most five minutes; None when it asks nothing sensible.
-
-    Source: RFC 9110, section 10.2.3, and the `retry-after-ms` of Azure OpenAI.
+    `value` is an `error` object, or a text alone. `secret` and what looks like one are struck out.
     """
-    if (milliseconds := _number(headers.get("retry-after-ms"))) is not None:
-        return _clamped(milliseconds / 1000)
-    text = headers.get("retry-after")
-    if (seconds := _number(text)) is not None:
-        return _clamped(seconds)
-    try:
-        at = parsedate_to_datetime(text or "")
-    except (ValueError, OverflowError):
+    code, message = (value.get("code"), value.get("message")) if isinstance(value, dict) else (None, value)
+    said = _shown(message, secret) if isinstance(message, str) else ""
+    known = _code(code)
+    if not said and not known:
         return None
-    return _clamped((at.replace(tzinfo=at.tzinfo or UTC) - now).total_seconds())
+    return RunError(known or "provider_error", said or "The provider gave no reason.")
 
 
-def _number(text: str | None) -> float | None:
-    try:
-        number = float(text or "")
-    except ValueError:
-        return None
-    return None if math.isnan(number) else number
+def _code(value: object) -> str | None:
+    return value if isinstance(value, str) and _CODE.fullmatch(value) else None
 
 
-def _clamped(seconds: float) -> timedelta | None:
-    return timedelta(seconds=min(seconds, _MAX_RETRY_AFTER.total_seconds())) if seconds > 0 else None
+def _shown(text: str, secret: str | None) -> str:
+    # Far more than is kept, and little enough to search.
+    text = representable(text[: 20 * MAX_MESSAGE_CHARACTERS])
+    if secret:
+        text = text.replace(secret, "[secret]")
+    text = _CONTROL.sub(" ", _SECRET.sub("[secret]", text)).strip()
+    return text if len(text) <= MAX_MESSAGE_CHARACTERS else text[: MAX_MESSAGE_CHARACTERS - 1] + "…"

@@ -1,254 +1,219 @@
-"""OpenAI and Azure OpenAI: responses in background mode.
+"""OpenAI's Responses API, at OpenAI, at Azure OpenAI, or wherever else it is spoken, as a `Provider`."""
 
-Polls go through one aiohttp session: they are nearly all the requests there are, and the SDK takes
-four times as long over one. What is rare goes through the SDK. docs/decisions/0006-lean-polls.md.
-"""
-
+import asyncio
 import json
 import logging
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from datetime import timedelta
+from typing import TYPE_CHECKING
 
 import aiohttp
-from azure.core.exceptions import AzureError
+from yarl import URL
 
-from shared.adapters.decode import Unreadable, error_of, retry_after, snapshot
-from shared.core.model import ResponseStatus, RunError, Snapshot
+from shared.adapters.decode import is_response_id
+from shared.adapters.provider_access import Access, Connection, NoToken
+from shared.adapters.replies import MAX_REPLY_BYTES, Answer, Interpreter, NoAnswer
+from shared.core.text import representable
 from shared.log import say
 from shared.ports import (
     Absent,
     CancelReply,
-    ChainBroken,
+    Clock,
     CreateReply,
     DeleteReply,
-    NotNow,
     ReadReply,
-    Refused,
     ResponseRequest,
 )
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-# More than any model writes in one response; beyond it a reply is not read to its end.
-MAX_REPLY_BYTES = 64 * 1024 * 1024
+CONNECT_TIMEOUT = timedelta(seconds=5)
+# Longer than most pauses between two ticks, so that a tick finds its connections open.
+KEEP_ALIVE = timedelta(seconds=60)
+# Larger than most replies, so that they are read in one piece.
+READ_BUFFER_BYTES = 1024 * 1024
+# Of each unknown status one word is said, up to this many: a provider may make up a new one each time.
+MAX_STATUSES_REPORTED = 100
 
-_BUSY = frozenset({408, 409, 425, 429})
-_DENIED = frozenset({401, 403})
-_CHAIN_CODES = frozenset({"previous_response_not_found"})
-_CHAIN_MESSAGES = ("no tool call found", "no tool output found", "previous response")
-_DENIED_MESSAGE = (
-    "The provider does not accept the app's key or identity; check OPENAI_API_KEY, or for Azure OpenAI "
-    "AZURE_OPENAI_API_KEY or the role of the app's identity."
+# Faults after which no byte of a request can have reached the provider.
+_NOT_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+# What runs stand on, and what would make a reply something else than one background response.
+_NOT_OPTIONS = frozenset(
+    {"background", "store", "stream", "stream_options", "conversation"}
+    | {"model", "instructions", "input", "tools", "previous_response_id", "metadata"}
 )
-# No provider answers with it: our own sign for a reply that was not read to its end.
-_TOO_LARGE = 599
-# What an agent's options cannot change: a run depends on it.
-_OWN = frozenset(
-    {"background", "store", "stream", "model", "input", "instructions", "tools", "previous_response_id"}
-)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Connection:
-    """Where the provider is, and who we are there: `api_key`, or an identity for `scope` when it is empty."""
-
-    base_url: str
-    api_key: str = ""
-    scope: str = ""
-    client_id: str | None = None
-    create_timeout: timedelta
-    read_timeout: timedelta
-    connections: int = 1000
-
-
-@dataclass(frozen=True, slots=True)
-class _Reply:
-    """An HTTP reply; status 0 stands for none, and `reason` then says why.
-
-    `unknown` is true when there is none to a request that may have been carried out.
-    """
-
-    status: int
-    body: bytes = b""
-    headers: Mapping[str, str] | None = None
-    reason: str = ""
-    unknown: bool = False
-
-
-class _TooLarge(Exception):
-    """A reply is longer than anybody reads."""
 
 
 class ResponsesProvider:
-    """Implements `Provider`. It opens connections when first used, in the running event loop."""
+    """One for each process. It opens by itself in the running event loop; close it in the same one.
 
-    def __init__(self, connection: Connection) -> None:
+    Reads go over aiohttp itself. They are what a tick consists of, and the SDK, which is used for everything
+    else, makes a read cost four times as much: docs/decisions/0006-reads-without-the-sdk.md. Proxies that the
+    environment names are used by neither: looking for them costs more than a read.
+    """
+
+    def __init__(self, connection: Connection, clock: Clock) -> None:
         self._connection = connection
+        self._clock = clock
+        self._access = Access(connection)
+        self._responses = connection.base_url.rstrip("/") + "/responses"
+        self._interpreter = Interpreter(
+            to_check=connection.to_check, secret=connection.api_key, on_unknown_status=self._unknown_status
+        )
         self._session: aiohttp.ClientSession | None = None
-        self._closing: list[Callable[[], Awaitable[None]]] = []
+        self._sdk: AsyncOpenAI | None = None
+        self._statuses_reported: set[str] = set()
+        self._denied = False
 
     async def create(self, request: ResponseRequest) -> CreateReply:
-        parameters: dict[str, Any] = {
-            name: value for name, value in request.options.items() if name not in _OWN
-        }
-        parameters |= {
-            "model": request.model,
-            "instructions": request.instructions,
-            "input": json.loads(request.input),
-            "background": True,
-            "store": True,
-            "metadata": {"baton_run": request.run_id, "baton_turn": str(request.turn)},
-        }
-        if tools := json.loads(request.tools):
-            parameters["tools"] = tools
-        if request.previous_response_id:
-            parameters["previous_response_id"] = request.previous_response_id
-        responses = self._client.responses.with_raw_response
-        reply = await self._through_sdk(responses.create(**parameters))
-        if 200 <= reply.status < 300:
-            return _snapshot_or_not(reply, None)
-        return self._not_created(reply, chained=request.previous_response_id is not None)
+        answer = await self._send("POST", "/responses", create_body(request))
+        return self._interpreter.create(request, answer, self._clock.now())
 
     async def read(self, response_id: str) -> ReadReply:
-        reply = await self._get(response_id)
-        if reply.status == 200:
-            return _snapshot_or_not(reply, response_id)
-        if reply.status == _TOO_LARGE:
-            error = RunError(
-                "output_too_large", f"The provider's reply is longer than {MAX_REPLY_BYTES} bytes."
-            )
-            return Snapshot(response_id=response_id, status=ResponseStatus.FAILED, error=error)
-        return Absent() if reply.status == 404 else _not_now(reply)
+        if not is_response_id(response_id):
+            return Absent()
+        answer = await self._get(f"{self._responses}/{response_id}")
+        return self._interpreter.read(response_id, answer, self._clock.now())
 
     async def cancel(self, response_id: str) -> CancelReply:
-        reply = await self._through_sdk(self._client.responses.with_raw_response.cancel(response_id))
-        if reply.status == 200:
-            return _snapshot_or_not(reply, response_id)
-        return self._absent_or_refused(reply)
+        if not is_response_id(response_id):
+            return Absent()
+        answer = await self._send("POST", f"/responses/{response_id}/cancel")
+        return self._interpreter.cancel(response_id, answer, self._clock.now())
 
     async def delete(self, response_id: str) -> DeleteReply:
-        reply = await self._through_sdk(self._client.responses.with_raw_response.delete(response_id))
-        return Absent() if 200 <= reply.status < 300 else self._absent_or_refused(reply)
+        if not is_response_id(response_id):
+            return Absent()
+        answer = await self._send("DELETE", f"/responses/{response_id}")
+        return self._interpreter.delete(answer, self._clock.now())
 
     async def close(self) -> None:
-        if self._session:
-            await self._session.close()
-        for close in self._closing:
-            await close()
+        session, self._session = self._session, None
+        sdk, self._sdk = self._sdk, None
+        if session:
+            await session.close()
+        if sdk:
+            await sdk.close()
+        await self._access.close()
 
-    @cached_property
-    def _key(self) -> str | Callable[[], Awaitable[str]]:
-        """The key, or what gives a token for our identity; it keeps a token until it nears its end."""
-        if self._connection.api_key:
-            return self._connection.api_key
-        from azure.identity.aio import DefaultAzureCredential, get_bearer_token_provider  # noqa: PLC0415  (slow)
+    async def _get(self, url: str) -> Answer | NoAnswer:
+        session = self._session or self._open_session()
+        try:
+            headers = {"Authorization": f"Bearer {await self._access.token()}"}
+            async with session.get(URL(url, encoded=True), headers=headers, allow_redirects=False) as reply:
+                answer = Answer(reply.status, reply.headers, await _body(reply))
+        except (aiohttp.ClientError, TimeoutError, NoToken) as fault:
+            return _no_answer(fault)
+        self._note_denial(answer)
+        return answer
 
-        credential = DefaultAzureCredential(managed_identity_client_id=self._connection.client_id)
-        self._closing.append(credential.close)
-        return get_bearer_token_provider(credential, self._connection.scope)
+    async def _send(self, method: str, path: str, body: bytes | None = None) -> Answer | NoAnswer:
+        # Slow to import, and not needed for reads.
+        import httpx2  # noqa: PLC0415
+        import openai  # noqa: PLC0415
 
-    @cached_property
-    def _client(self) -> "AsyncOpenAI":
-        from openai import AsyncOpenAI  # noqa: PLC0415  (0.6 s that a status read must not pay)
-
-        client = AsyncOpenAI(
-            base_url=self._connection.base_url,
-            api_key=self._key,
-            # A repeated create makes a second response.
-            max_retries=0,
-            timeout=self._connection.create_timeout.total_seconds(),
+        sdk = self._sdk or self._open_sdk()
+        # Else the SDK would take these two from the environment, and reads would go out without them.
+        headers: dict[str, str | openai.Omit] = {
+            "OpenAI-Organization": openai.Omit(),
+            "OpenAI-Project": openai.Omit(),
+        }
+        if body:
+            headers["Content-Type"] = "application/json"
+        send = sdk.post if method == "POST" else sdk.delete
+        try:
+            async with asyncio.timeout(self._connection.create_timeout.total_seconds()):
+                reply = await send(path, content=body, cast_to=httpx2.Response, options={"headers": headers})
+        except openai.APIStatusError as refusal:
+            reply = refusal.response
+        except (openai.OpenAIError, httpx2.HTTPError, TimeoutError, NoToken) as fault:
+            return _no_answer(fault)
+        content = reply.content
+        answer = Answer(
+            reply.status_code, reply.headers, content if len(content) <= MAX_REPLY_BYTES else None
         )
-        self._closing.append(client.close)
-        return client
+        self._note_denial(answer)
+        return answer
 
-    async def _through_sdk(self, call: Awaitable[Any]) -> _Reply:
-        import openai  # noqa: PLC0415  (as above)
-
-        try:
-            raw = await call
-        except openai.APIStatusError as error:
-            response = error.response
-            return _Reply(response.status_code, response.content, response.headers)
-        except openai.APIConnectionError as error:
-            # A connection that was never made carried no request.
-            sent = type(error.__cause__).__name__ not in {"ConnectError", "ConnectTimeout", "PoolTimeout"}
-            return _Reply(0, reason=type(error.__cause__ or error).__name__, unknown=sent)
-        except AzureError as error:
-            return _Reply(401, reason=f"no token: {type(error).__name__}")
-        return _Reply(raw.http_response.status_code, raw.http_response.content, raw.http_response.headers)
-
-    async def _get(self, response_id: str) -> _Reply:
-        url = f"{self._connection.base_url.rstrip('/')}/responses/{response_id}"
-        try:
-            key = self._key if isinstance(self._key, str) else await self._key()
-            headers = {"Authorization": f"Bearer {key}"}
-            async with self._open().get(url, headers=headers, allow_redirects=False) as reply:
-                return _Reply(reply.status, await _body(reply), reply.headers)
-        except _TooLarge:
-            return _Reply(_TOO_LARGE)
-        except (aiohttp.ClientError, TimeoutError) as error:
-            return _Reply(0, reason=type(error).__name__)
-        except AzureError as error:
-            return _Reply(401, reason=f"no token: {type(error).__name__}")
-
-    def _open(self) -> aiohttp.ClientSession:
-        if self._session is None:
-            self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=self._connection.connections),
-                cookie_jar=aiohttp.DummyCookieJar(),
-                timeout=aiohttp.ClientTimeout(total=self._connection.read_timeout.total_seconds()),
-            )
+    def _open_session(self) -> aiohttp.ClientSession:
+        self._session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=self._connection.connections, keepalive_timeout=KEEP_ALIVE.total_seconds()
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": "baton"},
+            timeout=aiohttp.ClientTimeout(
+                total=self._connection.read_timeout.total_seconds(),
+                sock_connect=CONNECT_TIMEOUT.total_seconds(),
+            ),
+            read_bufsize=READ_BUFFER_BYTES,
+        )
         return self._session
 
-    def _not_created(self, reply: _Reply, *, chained: bool) -> CreateReply:
-        if reply.status == 0 or reply.status in _BUSY or reply.status >= 500:
-            return _not_now(reply, unknown=reply.unknown or reply.status >= 500)
-        if reply.status in _DENIED:
-            say("provider.denied", level=logging.ERROR, status=reply.status, reason=reply.reason)
-            return Refused(RunError("provider_denied", _DENIED_MESSAGE))
-        error = error_of(reply.body)
-        message = self._without_key(error.message)
-        if chained and (error.code in _CHAIN_CODES or message.lower().startswith(_CHAIN_MESSAGES)):
-            return ChainBroken(message)
-        code = "model_not_found" if reply.status == 404 else "provider_rejected"
-        return Refused(RunError(code, f"The provider rejected the request: {message}"))
+    def _open_sdk(self) -> "AsyncOpenAI":
+        import httpx2  # noqa: PLC0415
+        import openai  # noqa: PLC0415
 
-    def _absent_or_refused(self, reply: _Reply) -> Absent | NotNow | Refused:
-        if reply.status == 404:
-            return Absent()
-        if reply.status == 0 or reply.status in _BUSY | _DENIED or reply.status >= 500:
-            return _not_now(reply, unknown=reply.unknown or reply.status >= 500)
-        return Refused(RunError("provider_rejected", self._without_key(error_of(reply.body).message)))
+        total, connect = self._connection.create_timeout.total_seconds(), CONNECT_TIMEOUT.total_seconds()
+        self._sdk = openai.AsyncOpenAI(
+            base_url=self._connection.base_url,
+            api_key=self._access.token,
+            # A repeated create would start the work a second time.
+            max_retries=0,
+            timeout=httpx2.Timeout(total, connect=connect),
+            http_client=openai.DefaultAioHttpClient(
+                limits=httpx2.Limits(max_connections=self._connection.connections),
+                trust_env=False,
+                follow_redirects=False,
+            ),
+        )
+        return self._sdk
 
-    def _without_key(self, message: str) -> str:
-        key = self._connection.api_key
-        return message.replace(key, "***") if key else message
+    def _note_denial(self, answer: Answer) -> None:
+        """Say when the provider begins to turn us away, and when it stops: probably a key was changed."""
+        if answer.denied is not self._denied:
+            self._denied = answer.denied
+            event = "provider.denied" if answer.denied else "provider.admitted"
+            say(event, level=logging.WARNING, http_status=answer.status)
+
+    def _unknown_status(self, status: str) -> None:
+        if status not in self._statuses_reported and len(self._statuses_reported) < MAX_STATUSES_REPORTED:
+            self._statuses_reported.add(status)
+            say("response.unknown_status", level=logging.WARNING, response_status=status[:64])
 
 
-async def _body(reply: aiohttp.ClientResponse) -> bytes:
-    found, size = [], 0
-    async for chunk in reply.content.iter_any():
-        size += len(chunk)
+def create_body(request: ResponseRequest) -> bytes:
+    """Return the body of a create. Input and tools are texts of JSON already, and may be megabytes."""
+    fields = {name: value for name, value in request.options.items() if name not in _NOT_OPTIONS}
+    fields |= {
+        "model": request.model,
+        "instructions": request.instructions,
+        "background": True,
+        "store": True,
+        "metadata": {"baton_run": request.run_id, "baton_turn": str(request.turn)},
+    }
+    if request.previous_response_id:
+        fields["previous_response_id"] = request.previous_response_id
+    head = json.dumps(fields, ensure_ascii=False)
+    return representable(f'{head[:-1]}, "input": {request.input}, "tools": {request.tools}}}').encode()
+
+
+async def _body(reply: aiohttp.ClientResponse) -> bytes | None:
+    """Return the body, or None once it is too long; the rest is then not read."""
+    pieces, size = [], 0
+    while piece := await reply.content.readany():
+        pieces.append(piece)
+        size += len(piece)
         if size > MAX_REPLY_BYTES:
-            raise _TooLarge
-        found.append(chunk)
-    return b"".join(found)
+            return None
+    return b"".join(pieces)
 
 
-def _snapshot_or_not(reply: _Reply, response_id: str | None) -> Snapshot | NotNow:
-    try:
-        return snapshot(reply.body, response_id)
-    except Unreadable as fault:
-        # Created or not: nobody can tell from a reply like this.
-        return NotNow(f"unreadable reply: {fault}", unknown=True)
-
-
-def _not_now(reply: _Reply, *, unknown: bool = False) -> NotNow:
-    if reply.status in _DENIED:
-        say("provider.denied", level=logging.WARNING, status=reply.status, reason=reply.reason)
-    wait = retry_after(reply.headers, datetime.now(UTC)) if reply.headers else None
-    return NotNow(reply.reason or f"HTTP {reply.status}", wait, unknown)
+def _no_answer(fault: BaseException) -> NoAnswer:
+    if isinstance(fault, NoToken):
+        return NoAnswer(str(fault), may_be_done=False, denied=fault.refused)
+    # The SDK wraps what its transport raised, which wraps what aiohttp raised.
+    cause = fault
+    while cause.__cause__ is not None:
+        cause = cause.__cause__
+    return NoAnswer(f"no answer: {type(cause).__name__}", may_be_done=not isinstance(cause, _NOT_SENT))

@@ -5,7 +5,7 @@ import binascii
 import hmac
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlsplit
@@ -41,7 +41,7 @@ class TableAccount:
     """A storage account's table service. Without a key or signature, Microsoft Entra lets us in."""
 
     endpoint: str
-    secret: AzureNamedKeyCredential | AzureSasCredential | None = field(default=None, repr=False)
+    secret: AzureNamedKeyCredential | AzureSasCredential | None = None
     client_id: str | None = None
     """Of the user-assigned managed identity to use; None leaves the choice to DefaultAzureCredential."""
 

@@ -1,72 +1,131 @@
-"""Input and output items of the Responses API, as far as Baton looks into them.
+"""The items of a conversation as the Responses API writes them: messages, function calls, their outputs.
 
-Items are the provider's own JSON and pass through as they are: unknown kinds are kept, and what is not
-as documented is overlooked rather than trusted.
+They come from a provider or a client and may hold anything. What is not as documented is passed over here.
 """
 
 import json
+import re
 from collections.abc import Iterable
+from dataclasses import asdict
 from typing import Any
 
 from shared.core.model import FunctionCall
+from shared.core.text import representable
 
 Item = dict[str, Any]
 
-# OpenAI's limits for what is sent back.
+# OpenAI's limit for the ids it hands out and takes back.
 MAX_CALL_ID = 64
-MAX_CALL_NAME = 128
+# Stands for a name that no tool can have. A provider takes it back; no Python function is called so.
+NOT_A_NAME = "not-a-name"
 
-# What may be sent back as input without ids. A reasoning item needs the stored content behind its id, and the
-# call of a hosted tool needs what the service kept of it; their outcome is in the messages that follow.
-_REPLAYABLE = {"message", "function_call", "function_call_output"}
-# Given by the service, and refused or misleading as input once the response is not named.
-_OWN_TO_A_RESPONSE = ("id", "status")
+_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def parse(text: str) -> list[Item]:
-    """Return the items in a JSON text; whatever is no item is left out."""
-    found = json.loads(text) if text else []
+    """Return the items of a JSON text: its objects when it is a list, and nothing when it is not."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return []
     return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
 
 
 def calls(output: str) -> tuple[FunctionCall, ...]:
-    """Return the function calls among output items; of calls with the same id only the first."""
-    return calls_of(parse(output))
+    """Return the function calls in the JSON text of output items."""
+    return calls_among(parse(output))
 
 
-def calls_of(items: Iterable[Item]) -> tuple[FunctionCall, ...]:
+def calls_among(items: Iterable[object]) -> tuple[FunctionCall, ...]:
+    """Return the function calls that can be answered: those with an id that no earlier one has."""
     found: dict[str, FunctionCall] = {}
     for item in items:
-        match item:
-            case {"type": "function_call", "call_id": str() as call_id, "name": str() as name}:
-                if 0 < len(call_id) <= MAX_CALL_ID and call_id not in found:
-                    arguments = item.get("arguments")
-                    text = arguments if isinstance(arguments, str) else json.dumps(arguments)
-                    found[call_id] = FunctionCall(call_id, name[:MAX_CALL_NAME], text)
+        if isinstance(item, dict) and (call := _call(item)):
+            found.setdefault(call.call_id, call)
     return tuple(found.values())
 
 
+def _call(item: Item) -> FunctionCall | None:
+    call_id, name = item.get("call_id"), item.get("name")
+    if item.get("type") != "function_call" or not _is_call_id(call_id):
+        return None
+    # A call with a bad name is kept: the provider demands an answer to it all the same.
+    named = isinstance(name, str) and _NAME.fullmatch(name)
+    return FunctionCall(str(call_id), str(name) if named else NOT_A_NAME, _arguments(item.get("arguments")))
+
+
+def _is_call_id(value: object) -> bool:
+    return (
+        isinstance(value, str) and 0 < len(value) <= MAX_CALL_ID and value.isascii() and value.isprintable()
+    )
+
+
+def _arguments(value: object) -> str:
+    if value is None:
+        return ""
+    # Some servers send the object itself, not its JSON text.
+    return representable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+
+
 def output_text(output: str) -> str:
-    """Return the text of all messages among output items, as OpenAI's own clients put it together."""
-    found = []
-    for item in parse(output):
-        content = item.get("content") if item.get("type") == "message" else None
-        for part in content if isinstance(content, list) else []:
-            match part:
-                case {"type": "output_text", "text": str() as text}:
-                    found.append(text)
-    return "".join(found)
+    """Return the text of all messages, joined as OpenAI's SDK joins it. Refusals are no part of it."""
+    return "".join(
+        part["text"]
+        for item in parse(output)
+        if item.get("type") == "message" and isinstance(item.get("content"), list)
+        for part in item["content"]
+        if isinstance(part, dict) and part.get("type") == "output_text" and isinstance(part.get("text"), str)
+    )
 
 
 def tool_output(call_id: str, output: str) -> Item:
-    """Return the item that tells the model what a tool call came to."""
+    """Return the item that answers a function call."""
     return {"type": "function_call_output", "call_id": call_id, "output": output}
 
 
 def replayable(items: Iterable[Item]) -> list[Item]:
-    """Return the items that can be sent as input again, without what ties them to a stored response."""
-    return [
-        {name: value for name, value in item.items() if name not in _OWN_TO_A_RESPONSE}
-        for item in items
-        if item.get("type", "message") in _REPLAYABLE
-    ]
+    """Return what a provider takes as the conversation so far, without knowing the responses it came from.
+
+    Kept are messages, references and answered function calls, without the ids and states that tie them to a
+    response. Left out are calls without an answer and answers without a call, which providers refuse;
+    reasoning, which is nothing without its id and is refused without the item after it; and what hosted
+    tools did, which is refused without its id, and whose yield is in the messages.
+    """
+    kept: list[Item | None] = []
+    unanswered: dict[str, int] = {}
+    for item in items:
+        match item.get("type", "message"):
+            case "message":
+                kept.append(_message(item))
+            case "item_reference":
+                kept.append(item)
+            case "function_call" if (call := _call(item)) and call.call_id not in unanswered:
+                unanswered[call.call_id] = len(kept)
+                kept.append({"type": "function_call", **asdict(call)})
+            case "function_call_output" if (call_id := str(item.get("call_id"))) in unanswered:
+                del unanswered[call_id]
+                kept.append(_bare(item))
+    dangling = set(unanswered.values())
+    return [item for at, item in enumerate(kept) if item and at not in dangling]
+
+
+def _bare(item: Item) -> Item:
+    return {name: value for name, value in item.items() if name not in {"id", "status"}}
+
+
+def _message(item: Item) -> Item | None:
+    role, content = item.get("role"), item.get("content")
+    if role != "assistant" or not isinstance(content, list):
+        return _bare(item) if isinstance(role, str) else None
+    parts = [kept for part in content if (kept := _part(part))]
+    return _bare(item) | {"type": "message", "content": parts} if parts else None
+
+
+def _part(part: object) -> Item | None:
+    """Return a part of an assistant's message without its annotations: what they point to may be gone."""
+    match part:
+        case {"type": "output_text", "text": str(text)}:
+            return {"type": "output_text", "text": text}
+        case {"type": "refusal", "refusal": str(text)}:
+            return {"type": "refusal", "refusal": text}
+    return None

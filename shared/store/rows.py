@@ -86,6 +86,15 @@ def read_content(value: Value | None) -> Content:
     return Content()
 
 
+def pack(value: Any) -> bytes:
+    """Return JSON that callers, models or providers decide the length of, small enough for a property."""
+    return zlib.compress(json.dumps(value, ensure_ascii=False).encode())
+
+
+def unpack(value: Value | None) -> Any:
+    return json.loads(zlib.decompress(value)) if isinstance(value, bytes) else None
+
+
 def _present(values: Mapping[str, Any]) -> dict[str, Value]:
     """Leave out what is None and write times as text."""
     return {
@@ -101,7 +110,7 @@ def run_row(run: Run, tx: str) -> Row:
             "session_id": run.session_id,
             "owner": run.owner,
             "agent": run.agent,
-            "metadata": json.dumps(dict(run.metadata)) if run.metadata else None,
+            "metadata": pack(dict(run.metadata)) if run.metadata else None,
             "max_turns": run.max_turns,
             "status": run.status.value,
             "step": run.step.value,
@@ -139,14 +148,14 @@ def run_row(run: Run, tx: str) -> Row:
 def read_run(row: Row) -> Run:
     values = row.values
     lease_id = _text(values, "lease_id")
-    usage, error, metadata = (_text(values, name) for name in ("usage", "error", "metadata"))
+    usage, error = _text(values, "usage"), _text(values, "error")
     turns = sorted(name for name in values if name.startswith("turn_") and name[5:].isdigit())
     return Run(
         id=row.key.partition("|")[2],
         session_id=str(values["session_id"]),
         owner=str(values["owner"]),
         agent=str(values["agent"]),
-        metadata=json.loads(metadata) if metadata else {},
+        metadata=unpack(values.get("metadata")) or {},
         max_turns=int(values["max_turns"]),
         status=RunStatus(str(values["status"])),
         step=Step(str(values["step"])),
@@ -178,13 +187,10 @@ def read_run(row: Row) -> Run:
 
 
 def _pack_calls(calls: Iterable[ToolCall]) -> bytes:
-    rows = [_present(asdict(call) | {"status": call.status.value}) for call in calls]
-    return zlib.compress(json.dumps(rows).encode())
+    return pack([_present(asdict(call) | {"status": call.status.value}) for call in calls])
 
 
 def _unpack_calls(value: Value | None) -> tuple[ToolCall, ...]:
-    if not isinstance(value, bytes):
-        return ()
     return tuple(
         ToolCall(
             call_id=call["call_id"],
@@ -195,7 +201,7 @@ def _unpack_calls(value: Value | None) -> tuple[ToolCall, ...]:
             started_at=_time(call, "started_at"),
             completed_at=_time(call, "completed_at"),
         )
-        for call in json.loads(zlib.decompress(value))
+        for call in unpack(value) or ()
     )
 
 

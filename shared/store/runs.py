@@ -6,7 +6,6 @@ the reply is lost or speaks of a conflict, the row is read again, and its own `t
 the write took effect.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -107,11 +106,14 @@ class RunStore:
         return StoredRun(after, await self._transact(after.id, tx, writes))
 
     async def _transact(self, run_id: str, tx: str, writes: list[Write]) -> str:
-        shard = shard_of(run_id)
+        return await self._write(shard_of(run_id), rows.run_key(run_id), tx, writes)
+
+    async def _write(self, shard: str, key: str, tx: str, writes: list[Write]) -> str:
+        """Write, and find out by the row of `key` whether a write took effect whose reply was lost."""
         try:
             return await self._table.write(shard, writes)
         except (RowConflict, StorageUnavailable):
-            row = await self._table.get(shard, rows.run_key(run_id))
+            row = await self._table.get(shard, key)
             if row and row.values.get("tx") == tx:
                 return row.etag
             raise
@@ -150,9 +152,10 @@ class RunStore:
 
     async def claim_tick(self, shard: str, tick: Tick, now: datetime) -> bool:
         """Claim the time from the last tick until now; False when another poller was faster."""
-        row = Row(rows.TICK_KEY, {"at": rows.time_text(now)})
+        tx = self._tx()
+        row = Row(rows.TICK_KEY, {"at": rows.time_text(now), "tx": tx})
         try:
-            await self._table.write(shard, [Put(row, tick.etag) if tick.etag else Insert(row)])
+            await self._write(shard, row.key, tx, [Put(row, tick.etag) if tick.etag else Insert(row)])
         except RowConflict:
             return False
         return True
@@ -223,7 +226,7 @@ def _log_writes(run: Run, records: Sequence[Record]) -> list[Write]:
         return []
     first = run.events - len(records) + 1
     entries = [{"seq": first + n, "type": record.type, **record.data} for n, record in enumerate(records)]
-    values: dict[str, Value] = {"at": rows.time_text(run.updated_at), "entries": json.dumps(entries)}
+    values: dict[str, Value] = {"at": rows.time_text(run.updated_at), "entries": rows.pack(entries)}
     return [Insert(Row(f"event|{run.id}|{first:08d}", values))]
 
 

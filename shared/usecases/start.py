@@ -48,8 +48,9 @@ async def start(context: Context, request: StartRequest) -> Applied:
             f"There is no agent {request.agent!r}; there are: {known}.", code="unknown_agent", field="agent"
         )
     now = context.clock.now()
-    meant = await _claim_key(context, request, _new_ids(context, request, now), now)
-    if request.idempotency_key and (earlier := await context.runs.read(meant.run_id)):
+    fresh = _new_ids(context, request, now)
+    meant = await _claim_key(context, request, fresh, now)
+    if meant is not fresh and (earlier := await context.runs.read(meant.run_id)):
         return _repeated(earlier)
     session = await _session(context, request, meant, now)
     content = await context.content.save(meant.run_id, f"input-{context.token()}", request.input)

@@ -20,7 +20,6 @@ from shared.core.model import (
     Snapshot,
     Step,
 )
-from shared.core.schedule import MAX_DEADLINE
 from shared.errors import StorageUnavailable
 from shared.log import say
 from shared.ports import Absent, ChainBroken, NotNow, Refused, ToolRequest, ToolResult
@@ -30,8 +29,8 @@ from shared.usecases.context import Context
 from shared.usecases.conversation import request_for
 from shared.usecases.transition import Applied, apply
 
-# How long a purge is tried at a provider that does not answer; no provider keeps responses for ever.
-PURGE_PATIENCE = MAX_DEADLINE
+# How long a provider is asked to forget before what it keeps is left to its own retention.
+PURGE_PATIENCE = timedelta(hours=1)
 
 
 async def work(context: Context, run_id: str) -> bool:
@@ -200,12 +199,23 @@ async def _purge(context: Context, stored: StoredRun, lease: Lease) -> Applied:
     run = stored.run
     since = run.completed_at or run.updated_at
     for response_id in run.responses:
-        if response_id == run.token:
+        working = response_id == run.token
+        if working:
             await context.provider.cancel(response_id)
-        reply = await context.provider.delete(response_id)
-        if isinstance(reply, NotNow) and context.clock.now() - since < PURGE_PATIENCE:
-            until = context.retry_at(since, reply.retry_after)
-            return await apply(context, stored, events.CancelDeferred(lease.id, until))
+        match await context.provider.delete(response_id):
+            case Absent():
+                continue
+            case NotNow(retry_after=asked) if context.clock.now() - since < PURGE_PATIENCE:
+                return await _purge_later(context, stored, lease, asked)
+            case Refused() if working and context.clock.now() - since < PURGE_PATIENCE:
+                # It may refuse only because the cancelled response is still at work.
+                return await _purge_later(context, stored, lease, None)
+        say("response.kept", level=logging.WARNING, run_id=run.id, response_id=response_id)
     await context.content.purge(run.id)
     await context.runs.purge(run.id)
     return await apply(context, stored, events.Purged(lease.id))
+
+
+async def _purge_later(context: Context, stored: StoredRun, lease: Lease, asked: timedelta | None) -> Applied:
+    until = context.retry_at(stored.run.completed_at or stored.run.updated_at, asked)
+    return await apply(context, stored, events.CancelDeferred(lease.id, until))

@@ -55,7 +55,7 @@ class Host:
             connection.close()
 
 
-def start(app: Path, storage: str, *, port: int = 0, **settings: str) -> ChildProcess:
+def start(app: Path, storage: str, settings: Mapping[str, str], *, port: int = 0) -> ChildProcess:
     keys = {"FUNCTIONS_HOST_KEY": "host-key", "FUNCTIONS_MASTER_KEY": "master-key"}
     environ = {**os.environ, **keys, "AzureWebJobsStorage": storage, **settings}
     command = [sys.executable, "-m", "dev", "host", "--port", str(port), "--app", str(app)]
@@ -68,7 +68,7 @@ def ready(child: ChildProcess) -> Host:
 
 @pytest.fixture(scope="module")
 def host(connection_string: str) -> Iterator[Host]:
-    with start(SAMPLE, connection_string, WORK_QUEUE="host-work") as child:
+    with start(SAMPLE, connection_string, {"WORK_QUEUE": "host-work"}) as child:
         yield ready(child)
 
 
@@ -203,7 +203,7 @@ def test_a_message_that_keeps_failing_goes_to_the_poison_queue(host: Host, conne
 
 
 def test_timers_tick(host: Host) -> None:
-    host.child.wait_for("at_start ran")
+    host.child.wait_for("at_start began")
     host.child.wait_for("tick, past due False", timeout=timedelta(seconds=3))
 
 
@@ -225,24 +225,35 @@ def test_bad_admin_requests_are_refused(host: Host, name: str, body: bytes, stat
     assert host.call("POST", f"/admin/functions/{name}", body, MASTER_KEY).status == status
 
 
-def test_a_stop_lets_requests_end_and_a_kill_frees_the_port(connection_string: str) -> None:
-    with start(SAMPLE, connection_string, WORK_QUEUE="host-stop") as first, ThreadPoolExecutor() as pool:
-        host = ready(first)
-        request = pool.submit(host.call, "GET", "/api/slow?seconds=0.5")
-        first.wait_for("slow has started")
-        assert first.stop() == 0
+def test_a_stop_lets_everything_in_work_end(connection_string: str) -> None:
+    with (
+        start(SAMPLE, connection_string, {"WORK_QUEUE": "host-drain"}) as child,
+        ThreadPoolExecutor() as pool,
+    ):
+        host = ready(child)
+        host.call("POST", "/api/send", b'["slow"]')
+        request = pool.submit(host.call, "GET", "/api/slow?seconds=0.7")
+        for began in ("at_start began", "work takes slow", "slow has started"):
+            child.wait_for(began)
+        assert "at_start ended" not in child.output
+        assert child.stop() == 0
         assert request.result().status == 200
-    port = int(host.address.rpartition(":")[2])
-    disabled = {"AzureWebJobs.tick.Disabled": "true"}
-    with start(SAMPLE, connection_string, port=port, WORK_QUEUE="host-stop", **disabled) as second:
-        assert ready(second).address == host.address
-        assert "tick" not in second.output
-        second.kill()
-    with start(SAMPLE, connection_string, port=port, WORK_QUEUE="host-stop") as third:
-        assert ready(third).address == host.address
-        with start(SAMPLE, connection_string, port=port, WORK_QUEUE="host-stop") as fourth:
-            fourth.wait_for(f"cannot listen on {host.address}: ")
-            assert fourth.wait(timeout=TEN_SECONDS) == 1
+        assert "at_start ended" in child.output
+        assert "work has done the slow message" in child.output
+
+
+def test_a_host_that_was_killed_can_come_back_on_its_port(connection_string: str) -> None:
+    disabled = {"AzureWebJobs.tick.Disabled": "true", "WORK_QUEUE": "host-again"}
+    with start(SAMPLE, connection_string, disabled) as first:
+        address = ready(first).address
+        assert "tick" not in first.output
+        first.kill()
+    port = int(address.rpartition(":")[2])
+    with start(SAMPLE, connection_string, disabled, port=port) as second:
+        assert ready(second).address == address
+        with start(SAMPLE, connection_string, disabled, port=port) as third:
+            third.wait_for(f"cannot listen on {address}: ")
+            assert third.wait(timeout=TEN_SECONDS) == 1
 
 
 FAULTS = {
@@ -289,7 +300,7 @@ def test_an_app_with_a_fault_is_refused(fault: str, tmp_path: Path) -> None:
     (tmp_path / "function_app.py").write_text(
         "import azure.functions as func\napp = func.FunctionApp()\n" + textwrap.dedent(source)
     )
-    with start(tmp_path, "UseDevelopmentStorage=true") as child:
+    with start(tmp_path, "UseDevelopmentStorage=true", {}) as child:
         child.wait_for(text, timeout=TEN_SECONDS)
         assert child.wait(timeout=TEN_SECONDS) == 1
         assert "The host cannot start." in child.output
@@ -297,7 +308,7 @@ def test_an_app_with_a_fault_is_refused(fault: str, tmp_path: Path) -> None:
 
 def test_a_host_without_storage_says_so() -> None:
     nowhere = "AccountName=a;AccountKey=aw==;QueueEndpoint=http://127.0.0.1:9/a"
-    with start(SAMPLE, nowhere, WORK_QUEUE="work") as child:
+    with start(SAMPLE, nowhere, {"WORK_QUEUE": "work"}) as child:
         child.wait_for("no queue service: PUT http://127.0.0.1:9/a/work", timeout=TEN_SECONDS)
         assert child.wait(timeout=TEN_SECONDS) == 1
         with pytest.raises(ChildFailed, match="ended with status 1"):

@@ -24,6 +24,9 @@ OPTIONS = QueueOptions(
 )
 
 
+Handler = Callable[[Message, bytes], Awaitable[None]]
+
+
 class FakeQueues:
     """Hands out its messages once and notes every call; each renewal changes the pop receipt."""
 
@@ -33,7 +36,7 @@ class FakeQueues:
         self.changed = asyncio.Event()
         self.fails = 0
 
-    async def receive(self, _queue: str, *, count: int, visibility: timedelta) -> list[Message]:  # noqa: ARG002
+    async def receive(self, _queue: str, *, count: int, visibility: timedelta) -> list[Message]:
         if self.fails:
             self.fails -= 1
             raise QueueServiceError("down", 503)
@@ -66,7 +69,7 @@ def message(name: str, *, text: str = "aGk=", dequeue_count: int = 1) -> Message
 
 def run(
     test: Callable[[FakeQueues], Awaitable[None]],
-    handle: Callable[[Message, bytes], Awaitable[None]],
+    handle: Handler,
     *messages: Message,
     lease: timedelta = timedelta(minutes=10),
 ) -> FakeQueues:
@@ -112,12 +115,17 @@ def test_a_failed_message_comes_back_after_the_visibility_timeout() -> None:
 
 
 @pytest.mark.parametrize(
-    "poisonous",
-    [message("m", dequeue_count=5), message("m", dequeue_count=6), message("m", text="not base64")],
-    ids=["failed for the last time", "taken too often by hosts that died", "not base64"],
+    ("handle", "poisonous"),
+    [
+        pytest.param(fail, message("m", dequeue_count=5), id="failed for the last time"),
+        pytest.param(succeed, message("m", dequeue_count=6), id="taken too often by hosts that died"),
+        pytest.param(succeed, message("m", text="not base64"), id="not base64"),
+    ],
 )
-def test_a_message_that_cannot_be_worked_goes_to_the_poison_queue_as_it_is(poisonous: Message) -> None:
-    queues = run(deleted, fail, poisonous)
+def test_a_message_that_cannot_be_worked_goes_to_the_poison_queue_as_it_is(
+    handle: Handler, poisonous: Message
+) -> None:
+    queues = run(deleted, handle, poisonous)
     assert queues.calls == [("put", "work-poison", poisonous.text), ("delete", "m", "receipt")]
 
 
@@ -165,6 +173,24 @@ def test_listening_goes_on_when_the_service_fails() -> None:
         await queues.until("delete")
 
     run(recovered, succeed)
+
+
+def test_a_listener_that_is_notified_does_not_wait() -> None:
+    async def scenario() -> None:
+        queues = FakeQueues()
+        source = QueueBinding(queues, "work")  # type: ignore[arg-type]
+        hour = timedelta(hours=1)
+        listener = QueueListener(source, succeed, OPTIONS, Running(), shortest_pause=hour)
+        listening = asyncio.create_task(listener.listen())
+        await asyncio.sleep(0)  # the listener has found the queue empty
+        queues.waiting.append(message("m"))
+        listener.notify()
+        async with asyncio.timeout(5):
+            await queues.until("delete")
+        listening.cancel()
+        await asyncio.wait([listening])
+
+    asyncio.run(scenario())
 
 
 def test_a_body_is_written_as_base64() -> None:

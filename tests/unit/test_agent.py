@@ -60,7 +60,7 @@ def test_the_docstring_is_split_into_what_the_tool_does_and_what_its_parameters_
 
 
 def no_docstring(city: str) -> None: ...
-def no_annotation(city) -> None:  # type: ignore[no-untyped-def]  # noqa: ANN001
+def no_annotation(city) -> None:  # type: ignore[no-untyped-def]
     """Do."""
 
 

@@ -4,58 +4,165 @@ import pytest
 
 from shared.core import items
 from shared.core.model import FunctionCall
-from tests.fakes import message
 
 
-def text_of(*found: object) -> str:
-    return json.dumps(found)
+def message(*texts: str, role: str = "assistant") -> items.Item:
+    content = [{"type": "output_text", "text": text, "annotations": [{"type": "x"}]} for text in texts]
+    return {"type": "message", "id": "msg_1", "role": role, "status": "completed", "content": content}
 
 
-def test_the_text_is_all_output_text_of_all_messages():
-    two = {
-        "type": "message",
-        "content": [{"type": "output_text", "text": "b"}, {"type": "refusal", "refusal": "no"}],
+def call(call_id: object, name: object = "look_up", arguments: object = "{}") -> items.Item:
+    return {
+        "type": "function_call",
+        "id": "fc_1",
+        "status": "completed",
+        "call_id": call_id,
+        "name": name,
+        "arguments": arguments,
     }
-    assert items.output_text(text_of(*message("a"), {"type": "reasoning", "content": []}, two)) == "ab"
+
+
+def kept_calls(*found: object) -> tuple[FunctionCall, ...]:
+    return items.calls(json.dumps(found))
+
+
+@pytest.mark.parametrize("text", ["", "{", "null", "7", '"text"', '{"a": 1}', "[" * 100_000])
+def test_what_is_no_list_has_no_items(text):
+    assert items.parse(text) == []
+    assert items.calls(text) == ()
+    assert items.output_text(text) == ""
+
+
+def test_items_are_the_objects_of_a_list():
+    assert items.parse('[{"type": "a"}, 1, null, [], "x", {}]') == [{"type": "a"}, {}]
+
+
+def test_calls_keep_their_order_and_the_text_of_their_arguments():
+    arguments = '{"topic": "漢 \\ud83d\\ude80"}'
+    found = kept_calls(message("hm"), call("c2", "b", arguments), call("c1", "a"))
+    assert found == (FunctionCall("c2", "b", arguments), FunctionCall("c1", "a", "{}"))
+
+
+@pytest.mark.parametrize("call_id", ["", "x" * 65, None, 7, True, ["c"], {}, "a\nb", "é", "\ud800"])
+def test_a_call_without_a_usable_id_does_not_count(call_id):
+    assert kept_calls(call(call_id), call("c")) == (FunctionCall("c", "look_up", "{}"),)
+
+
+def test_of_calls_with_one_id_the_first_counts():
+    assert kept_calls(call("c", "a"), call("c", "b"), call("x" * 64, "c")) == (
+        FunctionCall("c", "a", "{}"),
+        FunctionCall("x" * 64, "c", "{}"),
+    )
+
+
+@pytest.mark.parametrize("name", ["", "x" * 65, "two words", "a/b", "名", None, 7, ["a"], "look_up\n"])
+def test_a_call_with_a_bad_name_counts_under_a_name_no_tool_has(name):
+    (found,) = kept_calls(call("c", name))
+    assert found.name == items.NOT_A_NAME
+    assert not found.name.isidentifier()
 
 
 @pytest.mark.parametrize(
-    "odd",
-    ["", "[]", "null", "3", '["x", 1, null]', '[{"type": "message"}]', '[{"type": "message", "content": "x"}]',
-     '[{"type": "message", "content": [{"type": "output_text", "text": 3}, "y"]}]'],
-)  # fmt: skip
-def test_what_is_not_as_documented_is_overlooked(odd):
-    assert items.output_text(odd) == ""
-    assert items.calls(odd) == ()
+    ("arguments", "text"),
+    [(None, ""), ({"a": "é"}, '{"a": "é"}'), ([1], "[1]"), (7, "7"), ("no JSON", "no JSON")]
+    + [("a\ud800b", "a\ufffdb"), ({"a": "\ud800"}, '{"a": "\ufffd"}')],
+)
+def test_arguments_are_always_a_text(arguments, text):
+    assert kept_calls(call("c", "a", arguments))[0].arguments == text
 
 
-def test_calls_without_a_usable_id_are_left_out_and_the_first_of_twins_counts():
-    def call(call_id, arguments="{}"):
-        return {"type": "function_call", "call_id": call_id, "name": "pay", "arguments": arguments}
+def test_output_text_joins_the_texts_of_messages_and_nothing_else():
+    refusal = {"type": "message", "content": [{"type": "refusal", "refusal": "no"}]}
+    reasoning = {"type": "reasoning", "content": [{"type": "output_text", "text": "hidden"}]}
+    junk = [{"type": "message"}, {"type": "message", "content": "x"}, {"type": "message", "content": [None, 1]}]
+    badly = {"type": "message", "content": [{"type": "output_text", "text": 7}, {"type": "output_text"}]}
+    found = [message("Once ", "upon"), refusal, reasoning, *junk, badly, message(" a time\x00\U0001f680")]
+    assert items.output_text(json.dumps(found)) == "Once upon a time\x00\U0001f680"
 
-    found = items.calls(
-        text_of(call("a"), call("a", '{"twice": 1}'), call(""), call("x" * 65), call(3), call("b", {"n": 1}))
-    )
-    assert found == (FunctionCall("a", "pay", "{}"), FunctionCall("b", "pay", '{"n": 1}'))
+
+def test_output_text_is_what_openais_sdk_says():
+    from openai.types.responses import Response  # noqa: PLC0415 - slow to import
+
+    found = [message("Once ", "upon"), call("c"), message(" a time")]
+    theirs = Response.model_construct(output=Response.__pydantic_validator__ and _built(found)).output_text
+    assert items.output_text(json.dumps(found)) == theirs
 
 
-def test_replayed_items_lose_what_ties_them_to_a_response():
-    given = [
-        {"role": "user", "content": "hi"},
-        {"type": "reasoning", "id": "rs_1", "summary": []},
+def _built(found: list[items.Item]) -> list[object]:
+    from openai.types.responses import ResponseFunctionToolCall, ResponseOutputMessage  # noqa: PLC0415
+
+    kinds = {"message": ResponseOutputMessage, "function_call": ResponseFunctionToolCall}
+    for item in found:
+        for part in item.get("content", []):
+            part["annotations"] = []
+    return [kinds[item["type"]].model_validate(item) for item in found]
+
+
+def test_a_tool_output_answers_its_call():
+    assert items.tool_output("c", "4 moons") == {
+        "type": "function_call_output",
+        "call_id": "c",
+        "output": "4 moons",
+    }
+
+
+def test_a_conversation_is_replayed_without_what_ties_it_to_its_responses():
+    user = {"role": "user", "content": [{"type": "input_text", "text": "Go"}], "id": "msg_0"}
+    said = message("Wait", "!") | {"phase": "commentary"}
+    refusal = {"type": "refusal", "refusal": "no", "more": 1}
+    said["content"].append(refusal)
+    replayed = items.replayable([user, said, call("c"), items.tool_output("c", "4") | {"id": "fco_1"}])
+    assert replayed == [
+        {"role": "user", "content": [{"type": "input_text", "text": "Go"}]},
         {
-            "type": "function_call",
-            "id": "fc_1",
-            "call_id": "c",
-            "name": "pay",
-            "arguments": "{}",
-            "status": "completed",
+            "type": "message",
+            "role": "assistant",
+            "phase": "commentary",
+            "content": [
+                {"type": "output_text", "text": "Wait"},
+                {"type": "output_text", "text": "!"},
+                {"type": "refusal", "refusal": "no"},
+            ],
         },
-        items.tool_output("c", "paid"),
-        {"type": "web_search_call", "id": "ws_1"},
+        {"type": "function_call", "call_id": "c", "name": "look_up", "arguments": "{}"},
+        {"type": "function_call_output", "call_id": "c", "output": "4"},
     ]
-    assert items.replayable(given) == [
-        {"role": "user", "content": "hi"},
-        {"type": "function_call", "call_id": "c", "name": "pay", "arguments": "{}"},
-        {"type": "function_call_output", "call_id": "c", "output": "paid"},
-    ]
+
+
+@pytest.mark.parametrize(
+    "item",
+    [
+        {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "x"},
+        {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {}},
+        {"type": "mcp_list_tools", "id": "mcpl_1", "tools": []},
+        {"type": "quantum_call", "id": "qc_1"},
+        {"type": ["message"]},
+        {"type": "message", "role": "assistant", "content": []},
+        {"type": "message", "content": "nobody said this"},
+        {},
+        call("", "unusable"),
+        call("unanswered"),
+        items.tool_output("unasked", "4"),
+        {"type": "function_call_output", "call_id": ["c"], "output": "4"},
+    ],
+)
+def test_what_a_provider_would_refuse_is_not_replayed(item):
+    pair = [call("c"), items.tool_output("c", "4")]
+    assert items.replayable([item, *pair]) == items.replayable(pair)
+    assert items.replayable([*pair, item]) == items.replayable(pair)
+
+
+def test_each_turn_may_use_the_same_call_id_again():
+    turn = [call("c"), call("c", "again"), items.tool_output("c", "4"), items.tool_output("c", "5")]
+    once = [items.replayable(turn)[0], items.tool_output("c", "4")]
+    assert items.replayable(turn + turn) == once + once
+
+
+def test_references_and_plain_messages_are_replayed_as_they_are():
+    plain = [{"type": "item_reference", "id": "msg_9"}, {"role": "assistant", "content": "hello"}]
+    assert items.replayable(plain) == plain
+
+
+def test_a_replayed_call_has_the_name_that_its_run_shows():
+    call_item, _ = items.replayable([call("c", "two words", {"a": 1}), items.tool_output("c", "no such tool")])
+    assert (call_item["name"], call_item["arguments"]) == (items.NOT_A_NAME, '{"a": 1}')

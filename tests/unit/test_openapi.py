@@ -14,6 +14,7 @@ from shared.core.model import TERMINAL, CallStatus, RunStatus
 from shared.core.schedule import MAX_DEADLINE
 from shared.usecases.start import MIN_DEADLINE
 from shared.web import bodies, parse, problems
+from shared.web.http import Reply
 from tests.api import DOCUMENT, ROOT, Client, check, conform, problem_codes, resolve, routes
 from tests.fakes import World
 
@@ -167,8 +168,6 @@ async def test_the_document_is_served_as_it_is():
 
 
 def test_a_status_or_header_that_is_not_described_is_noticed():
-    from shared.web.http import Reply
-
     [route] = [one for one in routes() if (one.method, one.template) == ("DELETE", "/runs/{run_id}")]
     check(route, Reply(204))
     for reply in (Reply(200), Reply(204, headers={"X-Powered-By": "me"}), Reply(204, b"{}")):

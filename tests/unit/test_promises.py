@@ -6,10 +6,11 @@ from datetime import timedelta
 
 import pytest
 
-from shared.core.events import Claimed, Polled
+from shared.core.events import Claimed
+from shared.core.items import output_text
 from shared.core.model import CallStatus, ResponseStatus, RunStatus, Snapshot, Step, Usage
-from shared.errors import Conflict, InvalidInput, NotFound, StorageUnavailable
-from shared.ports import Absent, NotNow
+from shared.errors import InvalidInput, NotFound
+from shared.ports import NotNow
 from shared.tick import tick
 from shared.usecases.end import cancel, delete_run, delete_session
 from shared.usecases.poll import claim_due, poll
@@ -163,8 +164,6 @@ async def test_4_the_stored_text_is_the_providers_text(text):
     run = await world.start()
     world.provider.state["resp_1"] = answer("resp_1", text)
     done = await world.until_terminal(run.id)
-    from shared.core.items import output_text
-
     assert output_text(await output_of(world.context, done)) == text
 
 

@@ -1,4 +1,5 @@
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 
 import pytest
 
@@ -13,7 +14,7 @@ def at(seconds: float) -> datetime:
 
 
 def test_gaps_grow_with_age_between_the_limits():
-    gaps = [later - earlier for earlier, later in zip(SCHEDULE.points, SCHEDULE.points[1:], strict=False)]
+    gaps = [later - earlier for earlier, later in pairwise(SCHEDULE.points)]
     assert gaps[0] == 2
     assert gaps == pytest.approx(sorted(gaps))
     assert max(gaps) == pytest.approx(30)
@@ -23,7 +24,7 @@ def test_gaps_grow_with_age_between_the_limits():
 @pytest.mark.parametrize("interval", [0.3, 1, 5, 17])
 def test_each_point_falls_into_one_tick(interval):
     ticks = [at(n * interval) for n in range(int(1000 / interval) + 1)]
-    due = sum(SCHEDULE.poll_due(START, before, now) for before, now in zip(ticks, ticks[1:], strict=False))
+    due = sum(SCHEDULE.poll_due(START, before, now) for before, now in pairwise(ticks))
     points = [point for point in SCHEDULE.points if 0 < point <= (ticks[-1] - START).total_seconds()]
     windows = {int(-(-point // interval)) for point in points}
     assert due == len(windows)

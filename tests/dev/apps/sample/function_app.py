@@ -1,6 +1,6 @@
 """One function for each thing that the local host must do."""
 
-# ruff: noqa: ARG001, UP006 # parameters are bindings; the worker library refuses func.Out[list[str]]
+# ruff: noqa: UP006 # parameters are bindings; the worker library refuses func.Out[list[str]]
 
 import asyncio
 import json
@@ -80,6 +80,9 @@ def send(req: func.HttpRequest, messages: func.Out[List[str]]) -> func.HttpRespo
 async def work(message: func.QueueMessage) -> str:
     text = message.get_body().decode()
     logger.info("work takes %s, time %s", text, message.dequeue_count)
+    if text == "slow":
+        await asyncio.sleep(0.7)
+        logger.info("work has done the slow message")
     if text == "bad":
         raise RuntimeError("planted fault in a message")
     return json.dumps({"worked": text, "count": message.dequeue_count, "dated": bool(message.insertion_time)})
@@ -91,8 +94,10 @@ async def tick(timer: func.TimerRequest) -> None:
 
 
 @app.timer_trigger(arg_name="timer", schedule="0 0 0 1 1 *", run_on_startup=True)
-def at_start(timer: func.TimerRequest) -> None:
-    logger.info("at_start ran")
+async def at_start(timer: func.TimerRequest) -> None:
+    logger.info("at_start began")
+    await asyncio.sleep(0.7)
+    logger.info("at_start ended")
 
 
 @app.timer_trigger(arg_name="timer", schedule="0 0 0 1 1 *")

@@ -1,0 +1,86 @@
+"""The shape of the tree, and that the docs say what the code does."""
+
+import ast
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from dev import run_states
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]
+
+
+def settings_read() -> set[str]:
+    """Return the name of every setting that shared/settings.py looks at."""
+    found = set()
+    for node in ast.walk(ast.parse((ROOT / "shared/settings.py").read_text())):
+        match node:
+            case ast.Call(
+                func=ast.Attribute(attr="text" | "number" | "whole" | "choice" | "get"),
+                args=[ast.Constant(str() as name), *_],
+            ):
+                found.add(name)
+    return found
+
+
+def test_the_readme_has_every_setting_and_no_other():
+    rows = re.findall(
+        r"^\| (`[A-Za-z_`, .]+) \|", README.split("## Settings")[1].split("## ")[0], re.MULTILINE
+    )
+    listed = set(re.findall(r"`(\w+)`", " ".join(rows)))
+    assert listed - {"NOVELIST_MODEL", "ANALYST_MODEL"} == settings_read()
+
+
+def test_the_sample_settings_are_settings_and_enough():
+    sample = json.loads((ROOT / "local.settings.sample.json").read_text())["Values"]
+    models = {"NOVELIST_MODEL", "ANALYST_MODEL"}
+    assert set(sample) - settings_read() - models == {"FUNCTIONS_WORKER_RUNTIME"}
+    from shared.settings import load  # noqa: PLC0415  (what is tested)
+
+    load(sample, sorted(models))
+
+
+def test_only_settings_and_the_composition_root_know_the_environment():
+    users = [path for path in (ROOT / "shared").rglob("*.py") if "os.environ" in path.read_text()]
+    assert [path.name for path in users] == ["app.py"]
+
+
+def test_triggers_are_a_few_lines_each():
+    for node in ast.parse((ROOT / "function_app.py").read_text()).body:
+        if isinstance(node, ast.AsyncFunctionDef) and not node.name.startswith("_"):
+            assert len(node.body) <= 3, node.name
+
+
+def test_the_run_states_are_drawn_from_the_rules():
+    assert run_states.PAGE.read_text() == run_states.page(), "run `make docs`"
+
+
+@pytest.mark.parametrize("page", DOCS, ids=lambda page: page.name)
+def test_links_between_documents_lead_somewhere(page: Path):
+    for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+        assert "://" in target or (page.parent / target).exists(), target
+
+
+def test_guarantees_name_tests_that_exist():
+    for name in re.findall(r"`([\w/]+\.py)(?:::[\w*]+)?`", (ROOT / "docs/guarantees.md").read_text()):
+        assert list((ROOT / "tests").glob(f"**/{name}")), name
+    tests = (ROOT / "tests/unit/test_promises.py").read_text()
+    assert all(f"test_{number}_" in tests for number in range(1, 11))
+
+
+def test_readme_is_short():
+    assert README.count("\n") < 200
+
+
+def test_the_lock_file_names_no_host():
+    assert "resolved" not in (ROOT / "package-lock.json").read_text()
+
+
+def test_sources_cited_in_the_code_exist():
+    for path in (ROOT / "shared").rglob("*.py"):
+        for cited in re.findall(r"docs/[\w/-]+\.md", path.read_text()):
+            assert (ROOT / cited).exists(), f"{path.name}: {cited}"

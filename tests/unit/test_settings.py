@@ -1,0 +1,153 @@
+"""Settings: what they become, and that an app with wrong ones refuses to start and lists every fault."""
+
+from datetime import timedelta
+
+import pytest
+
+from shared.adapters.table_account import TableAccount
+from shared.core.model import Chaining
+from shared.errors import InvalidSettings
+from shared.settings import load
+
+GOOD = {
+    "AzureWebJobsStorage": "UseDevelopmentStorage=true",
+    "WORK_QUEUE": "baton-work",
+    "POLL_SCHEDULE": "*/5 * * * * *",
+    "OPENAI_API_KEY": "sk-test",
+}
+
+
+def faults_of(environment: dict[str, str], *placeholders: str) -> list[str]:
+    checks = [("AzureWebJobsStorage", TableAccount.from_connection_string)]
+    with pytest.raises(InvalidSettings) as refusal:
+        load(environment, placeholders, checks)
+    for fault in refusal.value.faults:
+        assert f"- {fault}\n" in f"{refusal.value}\n"
+    return refusal.value.faults
+
+
+def test_the_least_that_must_be_set_is_enough():
+    settings = load(GOOD)
+    assert settings.storage_connection == "UseDevelopmentStorage=true"
+    assert (settings.runs_table, settings.content_table) == ("runs", "content")
+    assert settings.openai_base_url == "https://api.openai.com/v1"
+    assert settings.chaining is Chaining.PREVIOUS_RESPONSE_ID
+    assert settings.poll_min == timedelta(seconds=2)
+    assert settings.poll_max == timedelta(seconds=30)
+    assert settings.poll_concurrency == 500
+    assert settings.poll_fanout is False
+    assert settings.owner_header == settings.public_base_url == ""
+
+
+def test_everything_can_be_set():
+    settings = load(
+        GOOD
+        | {
+            "RUNS_TABLE": "batonruns",
+            "CONTENT_TABLE": "batoncontent",
+            "OPENAI_BASE_URL": "http://127.0.0.1:8080/v1",
+            "CHAINING": "replay",
+            "POLL_MIN_SECONDS": "0.5",
+            "POLL_MAX_SECONDS": "60",
+            "POLL_CONCURRENCY": "50",
+            "POLL_FANOUT": "on",
+            "PROVIDER_CREATE_TIMEOUT_SECONDS": "90",
+            "PROVIDER_POLL_TIMEOUT_SECONDS": "5",
+            "PUBLIC_BASE_URL": "https://baton.example",
+            "OWNER_HEADER": "X-MS-CLIENT-PRINCIPAL-ID",
+            "NOVELIST_MODEL": " gpt-5 ",
+        },
+        ["NOVELIST_MODEL"],
+    )
+    assert (settings.runs_table, settings.content_table) == ("batonruns", "batoncontent")
+    assert settings.chaining is Chaining.REPLAY
+    assert (settings.poll_min, settings.poll_max) == (timedelta(seconds=0.5), timedelta(seconds=60))
+    assert (settings.poll_concurrency, settings.poll_fanout) == (50, True)
+    assert settings.provider_create_timeout == timedelta(seconds=90)
+    assert settings.public_base_url == "https://baton.example"
+    assert settings.models == {"NOVELIST_MODEL": "gpt-5"}
+
+
+def test_an_identity_may_stand_for_keys():
+    identity = GOOD | {
+        "AzureWebJobsStorage": "",
+        "AzureWebJobsStorage__accountName": "account7",
+        "OPENAI_API_KEY": "",
+        "AZURE_OPENAI_ENDPOINT": "https://res.openai.azure.com",
+    }
+    assert load(identity).storage_endpoint == "https://account7.table.core.windows.net"
+    uri = {"AzureWebJobsStorage__tableServiceUri": "https://account7.table.core.chinacloudapi.cn"}
+    assert load(identity | uri).storage_endpoint == uri["AzureWebJobsStorage__tableServiceUri"]
+
+
+def test_nothing_set_names_everything_that_is_missing():
+    faults = faults_of({}, "NOVELIST_MODEL", "ANALYST_MODEL")
+    names = [
+        "AzureWebJobsStorage",
+        "WORK_QUEUE",
+        "OPENAI_API_KEY",
+        "POLL_SCHEDULE",
+        "NOVELIST_MODEL",
+        "ANALYST_MODEL",
+    ]
+    assert [fault.split()[0] for fault in faults] == names
+    assert all("missing" in fault for fault in faults)
+
+
+def test_all_faults_are_listed_at_once():
+    faults = faults_of(
+        {"WORK_QUEUE": "Bad_Queue", "POLL_MIN_SECONDS": "-1", "CHAINING": "none", "POLL_FANOUT": "yes"}
+    )
+    for name in (
+        "WORK_QUEUE",
+        "POLL_MIN_SECONDS",
+        "CHAINING",
+        "POLL_FANOUT",
+        "AzureWebJobsStorage",
+        "POLL_SCHEDULE",
+    ):
+        assert any(fault.startswith(name) for fault in faults), name
+
+
+WRONG = {
+    "AzureWebJobsStorage": ["nonsense", "AccountName=a;AccountKey=s3cret!", "AccountKey=czNjcmV0"],
+    "AzureWebJobsStorage__accountName": ["No_Account", "ab", "a.b/c"],
+    "AzureWebJobsStorage__tableServiceUri": [
+        "account",
+        "http://a.table.core.windows.net",
+        "https://[",
+        "https://",
+    ],
+    "RUNS_TABLE": ["ab", "1runs", "my-runs", "r" * 64],
+    "CONTENT_TABLE": ["content table"],
+    "WORK_QUEUE": ["ab", "Work", "work--queue", "-work", "work-", "work_queue", "q" * 64],
+    "OPENAI_BASE_URL": [
+        "api.openai.com",
+        "ftp://a",
+        "https://",
+        "http://[",
+        "http://a:99999",
+        "http://a:b",
+        "https://a?b=c",
+    ],
+    "AZURE_OPENAI_ENDPOINT": ["res.openai.azure.com", "https://res]"],
+    "PUBLIC_BASE_URL": ["baton.example", "https://baton.example/#x", "https://user:s3cret@baton.example"],
+    "OWNER_HEADER": ["X Owner", "X-Owner:", "é", "h" * 65],
+    "CHAINING": ["Replay", "both"],
+    "POLL_SCHEDULE": ["* * * * *", "often"],
+    "POLL_MIN_SECONDS": ["0", "-1", "two", "1e3", "NaN", "inf", "61", "1,5", "٣"],
+    "POLL_MAX_SECONDS": ["0", "601", "1"],
+    "POLL_CONCURRENCY": ["0", "5001", "1.5", "many"],
+    "POLL_FANOUT": ["true", "ON"],
+    "PROVIDER_CREATE_TIMEOUT_SECONDS": ["0", "201"],
+    "PROVIDER_POLL_TIMEOUT_SECONDS": ["0", "61"],
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [(name, value) for name, values in WRONG.items() for value in values]
+)
+def test_a_wrong_value_is_refused_by_name_and_not_repeated(name, value):
+    [fault] = faults_of(GOOD | {name: value})
+    assert name in fault
+    assert "s3cret" not in fault
