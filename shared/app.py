@@ -6,13 +6,15 @@ import os
 import re
 from functools import cache, cached_property
 
-from shared.adapters.responses import Connection, ResponsesProvider
+from shared.adapters.provider_access import Connection, azure_base_url
+from shared.adapters.responses import ResponsesProvider
 from shared.adapters.system import SystemClock, SystemRandomness
 from shared.adapters.table_account import TableAccount, create_missing_tables
 from shared.adapters.tables import TableStorage
 from shared.adapters.tools import InstalledAgents, discover
 from shared.core import ids
 from shared.core.schedule import Schedule
+from shared.errors import InvalidSettings
 from shared.log import hush_libraries, say
 from shared.settings import Settings, load
 from shared.store.content import ContentStore
@@ -99,21 +101,28 @@ def application() -> Baton:
 
 
 def _account(settings: Settings) -> TableAccount:
-    if settings.storage_connection:
-        return TableAccount.from_connection_string(settings.storage_connection)
-    return TableAccount.from_endpoint(settings.storage_endpoint, client_id=settings.storage_client_id or None)
+    try:
+        if settings.storage_connection:
+            return TableAccount.from_connection_string(settings.storage_connection)
+        client_id = settings.storage_client_id or None
+        return TableAccount.from_endpoint(settings.storage_endpoint, client_id=client_id)
+    except ValueError as fault:
+        raise InvalidSettings([f"AzureWebJobsStorage: {fault}"]) from None
 
 
 def _provider(settings: Settings) -> ResponsesProvider:
-    azure = settings.azure_openai_endpoint.rstrip("/")
-    return ResponsesProvider(
-        Connection(
-            base_url=f"{azure.removesuffix('/openai/v1')}/openai/v1" if azure else settings.openai_base_url,
-            api_key=settings.azure_openai_api_key if azure else settings.openai_api_key,
+    azure = settings.azure_openai_endpoint
+    key = settings.azure_openai_api_key if azure else settings.openai_api_key
+    try:
+        connection = Connection(
+            base_url=azure_base_url(azure) if azure else settings.openai_base_url,
+            api_key=key or None,
             scope=settings.azure_openai_scope,
             client_id=settings.azure_client_id or None,
             create_timeout=settings.provider_create_timeout,
             read_timeout=settings.provider_poll_timeout,
             connections=settings.poll_concurrency,
         )
-    )
+    except ValueError as fault:
+        raise InvalidSettings([f"AZURE_OPENAI_ENDPOINT: {fault}"]) from None
+    return ResponsesProvider(connection)

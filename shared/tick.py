@@ -18,14 +18,15 @@ async def tick(context: Context, concurrency: int, shards: Sequence[str] = all_s
         *(_guarded("shard.failed", shard, claim_due(context, shard), Due()) for shard in shards)
     )
     polls = [one for due in dues for one in due.polls]
-    places = asyncio.Semaphore(concurrency)
+    woken = [False] * len(polls)
+    numbers = iter(range(len(polls)))
 
-    async def poll_one(index: int) -> bool:
-        async with places:
-            one = polls[index]
-            return await _guarded("poll.failed", one.run_id, poll(context, one), False)
+    async def poll_one_after_another() -> None:
+        for number in numbers:
+            one = polls[number]
+            woken[number] = await _guarded("poll.failed", one.run_id, poll(context, one), False)
 
-    woken = await asyncio.gather(*map(poll_one, range(len(polls))))
+    await asyncio.gather(*(poll_one_after_another() for _ in range(min(concurrency, len(polls)))))
     wakes = [run_id for due in dues for run_id in due.wakes]
     wakes += [one.run_id for one, wake in zip(polls, woken, strict=True) if wake]
     if polls or wakes:
