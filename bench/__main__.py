@@ -1,4 +1,4 @@
-"""`python -m bench`: measure everything and print one table."""
+"""`python -m bench`: measure everything and print one table. Quiet machines give better figures."""
 
 import argparse
 import sys
@@ -8,19 +8,23 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError
 
 from bench.measure import Measurement, measure, median
-from bench.scenarios import SECTIONS, Section
-from bench.table import heading, section_text
+from bench.scenarios import Section, sections
+from bench.table import heading, section_text, targets_text
+from bench.targets import targets
 from dev.processes import ChildFailed, interrupt_on_sigterm
 
 
-def run(sections: Sequence[Section], repeats: int) -> dict[str, dict[str, Measurement]]:
+QUICK_SHARE = 5
+
+
+def run(chosen: Sequence[Section], repeats: int) -> dict[str, dict[str, Measurement]]:
     """Measure every scenario `repeats` times, in turns, so that a slow minute of the machine hits all alike.
 
     The medians are keyed by section and scenario.
     """
-    measured = {section.key: defaultdict[str, list[Measurement]](list) for section in sections}
+    measured = {section.key: defaultdict[str, list[Measurement]](list) for section in chosen}
     for number in range(1, repeats + 1):
-        for section in sections:
+        for section in chosen:
             for scenario in section.scenarios:
                 print(f"{number}/{repeats} {section.key}: {scenario.name}", file=sys.stderr)
                 measured[section.key][scenario.name].append(measure(scenario))
@@ -29,17 +33,25 @@ def run(sections: Sequence[Section], repeats: int) -> dict[str, dict[str, Measur
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    keys = [section.key for section in SECTIONS]
+    keys = [section.key for section in sections()]
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"{', '.join(keys)}; default: all")
-    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--repeats", type=int, help="of each scenario; default: 3, or 1 with --quick")
+    parser.add_argument(
+        "--quick", action="store_true", help=f"measure 1/{QUICK_SHARE} as much, for a first look"
+    )
     options = parser.parse_args(argv)
     if unknown := set(options.sections) - set(keys):
         parser.error(f"no such section: {', '.join(sorted(unknown))}")
-    sections = [each for each in SECTIONS if not options.sections or each.key in options.sections]
+    repeats = options.repeats or (1 if options.quick else 3)
+    chosen = [
+        section
+        for section in sections(QUICK_SHARE if options.quick else 1)
+        if not options.sections or section.key in options.sections
+    ]
     interrupt_on_sigterm()
     try:
-        head = heading(datetime.now(UTC), options.repeats)
-        results = run(sections, options.repeats)
+        head = heading(datetime.now(UTC), repeats)
+        results = run(chosen, repeats)
     except PackageNotFoundError as error:
         print(f"{error}: run `pip install -r requirements-bench.txt`", file=sys.stderr)
         return 1
@@ -49,8 +61,10 @@ def main(argv: list[str]) -> int:
     except KeyboardInterrupt:
         return 130
     print(head)
-    for section in sections:
+    for section in chosen:
         print(f"\n{section_text(section, results[section.key])}")
+    if judged := list(targets(chosen, results)):
+        print(f"\n{targets_text(judged)}")
     return 0
 
 

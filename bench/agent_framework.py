@@ -8,15 +8,13 @@ from agent_framework.openai import OpenAIChatClient, OpenAIChatOptions
 
 from bench.load import drive
 from bench.measure import Meter
+from bench.novel import AGENT, INSTRUCTIONS, REQUEST
 from bench.stub import OUTPUT_TEXT
-
-INSTRUCTIONS = "You write very long novels, chapter by chapter, and never ask back."
-REQUEST = "Write a very long novel about astronauts exploring an unknown galaxy."
 
 
 async def whole_runs(meter: Meter, *, provider: str, runs: int, in_flight: int) -> None:
     client = OpenAIChatClient[OpenAIChatOptions](model="stub", api_key="bench", base_url=provider)
-    agent = Agent[OpenAIChatOptions](client=client, name="space_novelist", instructions=INSTRUCTIONS)
+    agent = Agent[OpenAIChatOptions](client=client, name=AGENT, instructions=INSTRUCTIONS)
 
     async def run(_number: int) -> None:
         session = agent.create_session()

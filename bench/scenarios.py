@@ -7,7 +7,12 @@ from enum import Enum, auto
 from bench.measure import Scenario
 
 UNCHANGED_POLLS = 6
-"""Reads of a whole run that find nothing new; the one after them finds it completed."""
+"""Reads of a whole run that find it at work; the one after them finds it completed."""
+SLOW_ANSWER = timedelta(milliseconds=500)
+RUNS = 1_000
+RUNS_OF_BIG_TICK = 5_000
+IN_FLIGHT = 500
+"""The app's own default: POLL_CONCURRENCY."""
 
 
 class Column(Enum):
@@ -30,58 +35,96 @@ class Section:
     columns: tuple[Column, ...] = (Column.CPU, Column.RATE, Column.WALL, Column.MEMORY)
 
 
-def _floor(in_flight: int) -> Scenario:
+def sections(share: int = 1) -> tuple[Section, ...]:
+    """Return all sections; a `share` of 5 measures a fifth as much, for a first look."""
+    return (_poll(share), _run(share), _slow(share), _big(share), _operations(), _cold())
+
+
+def _poll(share: int) -> Section:
+    return Section(
+        key="poll",
+        title="An unchanged poll",
+        unit="poll",
+        references=("naive", "floor"),
+        scenarios=(
+            *(_floor(polls=10_000 // share, in_flight=many) for many in (16, 64)),
+            *(_naive(polls=1_000 // share, in_flight=many) for many in (1, 16, 64)),
+            *(
+                Scenario(
+                    name=f"Baton, ticks over {RUNS // share:,} runs, {many} in flight",
+                    group="baton",
+                    target="bench.baton:unchanged_polls",
+                    options={"runs": RUNS // share, "ticks": 10, "warm_up": 2, "in_flight": many},
+                    provider=True,
+                    storage=True,
+                )
+                for many in (64, IN_FLIGHT)
+            ),
+        ),
+    )
+
+
+def _floor(*, polls: int, in_flight: int) -> Scenario:
     return Scenario(
         name=f"floor: bare aiohttp GET, {in_flight} in flight",
         group="floor",
         target="bench.floor:unchanged_polls",
-        options={"polls": 10_000, "in_flight": in_flight},
+        options={"polls": polls, "in_flight": in_flight},
         provider=True,
     )
 
 
-def _naive(in_flight: int) -> Scenario:
+def _naive(*, polls: int, in_flight: int) -> Scenario:
     return Scenario(
         name=f"naive loop, {in_flight} in flight",
         group="naive",
         target="bench.naive:unchanged_polls",
-        options={"runs": 100, "polls": 1_000, "in_flight": in_flight},
+        options={"runs": 100, "polls": polls, "in_flight": in_flight},
         provider=True,
         storage=True,
     )
 
 
-def _agent_framework(*, runs: int, in_flight: int) -> Scenario:
-    return Scenario(
-        name=f"agent-framework in memory, {in_flight:,} in flight",
-        group="agent-framework",
-        target="bench.agent_framework:whole_runs",
-        options={"runs": runs, "in_flight": in_flight},
-        provider=True,
-        unchanged_polls=UNCHANGED_POLLS,
-    )
-
-
-SECTIONS = (
-    Section(
-        key="poll",
-        title="An unchanged poll",
-        unit="poll",
-        references=("naive", "floor"),
-        scenarios=(_floor(16), _floor(64), _naive(1), _naive(16), _naive(64)),
-    ),
-    Section(
+def _run(share: int) -> Section:
+    return Section(
         key="run",
-        title=f"A whole run: start, {UNCHANGED_POLLS} unchanged polls, finish with 2 KB",
+        title=f"A whole run: start, {UNCHANGED_POLLS} polls while it works, finish with 2 KB",
         unit="run",
         references=("agent-framework",),
         scenarios=(
-            _agent_framework(runs=300, in_flight=1),
-            _agent_framework(runs=500, in_flight=64),
-            _agent_framework(runs=1_000, in_flight=1_000),
+            *(
+                Scenario(
+                    name=f"agent-framework in memory, {in_flight:,} in flight",
+                    group="agent-framework",
+                    target="bench.agent_framework:whole_runs",
+                    options={"runs": runs, "in_flight": in_flight},
+                    provider=True,
+                    unchanged_polls=UNCHANGED_POLLS,
+                )
+                for runs, in_flight in (
+                    (300 // share, 1),
+                    (500 // share, 64),
+                    (RUNS // share, RUNS // share),
+                )
+            ),
+            *(
+                Scenario(
+                    name=f"Baton, all of it stored, {RUNS // share:,} runs, {many} in flight",
+                    group="baton",
+                    target="bench.baton:whole_runs",
+                    options={"runs": RUNS // share, "polls": UNCHANGED_POLLS + 1, "in_flight": many},
+                    provider=True,
+                    storage=True,
+                    unchanged_polls=UNCHANGED_POLLS,
+                )
+                for many in (64, IN_FLIGHT)
+            ),
         ),
-    ),
-    Section(
+    )
+
+
+def _slow(share: int) -> Section:
+    return Section(
         key="slow",
         title="A provider that answers after 500 ms",
         unit="poll",
@@ -90,14 +133,58 @@ SECTIONS = (
                 name="naive loop, serial",
                 group="naive",
                 target="bench.naive:unchanged_polls",
-                options={"runs": 20, "polls": 20, "in_flight": 1},
+                options={"runs": 20 // share, "polls": 20 // share, "in_flight": 1},
                 provider=True,
                 storage=True,
-                delay=timedelta(milliseconds=500),
+                delay=SLOW_ANSWER,
+            ),
+            Scenario(
+                name=f"Baton, one tick over {RUNS:,} runs, {IN_FLIGHT} in flight",
+                group="baton",
+                target="bench.baton:unchanged_polls",
+                options={"runs": RUNS, "ticks": 1, "warm_up": 0, "in_flight": IN_FLIGHT},
+                provider=True,
+                storage=True,
+                delay=SLOW_ANSWER,
             ),
         ),
-    ),
-    Section(
+    )
+
+
+def _big(share: int) -> Section:
+    runs = RUNS_OF_BIG_TICK // share
+    return Section(
+        key="big",
+        title="The first tick of a fresh process, connections still to be opened",
+        unit="poll",
+        scenarios=(
+            Scenario(
+                name=f"Baton, one tick over {runs:,} runs, {IN_FLIGHT} in flight",
+                group="baton",
+                target="bench.baton:unchanged_polls",
+                options={"runs": runs, "ticks": 1, "warm_up": 0, "in_flight": IN_FLIGHT},
+                provider=True,
+                storage=True,
+            ),
+        ),
+    )
+
+
+def _operations() -> Section:
+    def baton(
+        name: str, counted: str, *, provider_reads: int = UNCHANGED_POLLS, **options: object
+    ) -> Scenario:
+        return Scenario(
+            name=f"Baton: {name}",
+            group="baton",
+            target=f"bench.baton:{counted}_operations",
+            options=options,
+            provider=True,
+            storage=True,
+            unchanged_polls=provider_reads,
+        )
+
+    return Section(
         key="operations",
         title="Storage operations",
         unit="action",
@@ -110,27 +197,46 @@ SECTIONS = (
                 provider=True,
                 storage=True,
             ),
+            baton("a start", "start"),
+            baton("an unchanged poll", "poll", polls_before=1),
+            baton("the poll that finds it begun", "poll", polls_before=0),
+            baton("the poll that finds it finished", "poll", polls_before=1, provider_reads=1),
+            baton("a status read", "status", polls_before=1),
+            baton("a status read of the finished run", "status", polls_before=1, provider_reads=0),
+            baton("a tick over a shard, nothing due", "tick", due=False),
+            baton("a tick over a shard, a run due, no news", "tick", due=True),
         ),
-    ),
-    Section(
-        key="imports",
-        title="Importing in a fresh process",
+    )
+
+
+def _cold() -> Section:
+    sdks = ["azure.functions", "azure.data.tables.aio", "azure.identity.aio", "openai"]
+    return Section(
+        key="cold",
+        title="The first invocation in a fresh process, imports included",
         unit="cold start",
-        columns=(Column.CPU, Column.MEMORY),
+        columns=(Column.CPU, Column.WALL, Column.MEMORY, Column.NOTES),
         scenarios=(
+            *(
+                Scenario(
+                    name=f"Baton: {name}",
+                    group="baton",
+                    target="bench.cold:first_invocation",
+                    options={"of": of},
+                    provider=True,
+                    storage=True,
+                )
+                for of, name in (
+                    ("status", "a status read"),
+                    ("poll", "a tick, one run due"),
+                    ("start", "a start"),
+                )
+            ),
             Scenario(
-                name="the SDKs: functions, tables, identity, openai",
+                name="importing functions, tables, identity, openai",
                 group="sdks",
                 target="bench.imports:first_import",
-                options={
-                    "modules": [
-                        "azure.functions",
-                        "azure.data.tables.aio",
-                        "azure.identity.aio",
-                        "openai",
-                    ]
-                },
+                options={"modules": sdks},
             ),
         ),
-    ),
-)
+    )

@@ -4,11 +4,13 @@ import platform
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
+from itertools import zip_longest
 from pathlib import Path
 from typing import assert_never
 
 from bench.measure import Measurement
 from bench.scenarios import Column, Section
+from bench.targets import Target
 
 SHOWN_VERSIONS = ("aiohttp", "azure-data-tables", "openai", "agent-framework-core", "agent-framework-openai")
 _MIB = 1024 * 1024
@@ -52,15 +54,28 @@ def _cells(column: Column, unit: str, measured: Measurement) -> Iterator[tuple[s
         case Column.RATE:
             yield f"{unit}s/s a core", f"{1 / measured.cpu_seconds_each:,.0f}"
         case Column.WALL:
-            yield "wall", f"{measured.wall_seconds:.1f} s for {measured.count:,}"
+            several = measured.count > 1
+            yield (
+                "wall",
+                (
+                    f"{measured.wall_seconds:.1f} s for {measured.count:,}"
+                    if several
+                    else _duration(measured.wall_seconds)
+                ),
+            )
         case Column.MEMORY:
             growth = f"(+{measured.peak_growth_bytes / _MIB:.0f})"
             yield "peak memory", f"{measured.peak_bytes / _MIB:.0f} MiB {growth:>5}"
         case Column.NOTES:
             for name, number in measured.notes.items():
-                yield name, f"{number:,g}"
+                yield name, ("yes" if number else "no") if isinstance(number, bool) else f"{number:,g}"
         case _:
             assert_never(column)
+
+
+def targets_text(targets: Sequence[Target]) -> str:
+    rows = [[target.text, target.figure, "met" if target.met else "missed"] for target in targets]
+    return f"Targets\n{_aligned(rows)}"
 
 
 def _duration(seconds: float) -> str:
@@ -68,7 +83,8 @@ def _duration(seconds: float) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    """Return the rows in columns; a row with fewer cells than others ends early."""
+    widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
     lines = (
         "  ".join([row[0].ljust(widths[0]), *(map(str.rjust, row[1:], widths[1:]))]).rstrip() for row in rows
     )

@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from ipaddress import ip_address
 from typing import Any
 from urllib.parse import parse_qs
 
@@ -60,7 +61,7 @@ class Emulator:
         path, method = scope["path"], scope["method"]
         body = await _read_body(receive)
         query = scope["query_string"].decode("latin-1")
-        if path.startswith("/_emulator/"):
+        if path.startswith("/_emulator/") and ip_address(scope["client"][0]).is_loopback:
             await _send(send, await self._control.reply(method, path, query, body))
             return
         try:

@@ -73,7 +73,7 @@ class Fault:
     def take(self) -> bool:
         """Count one matching request and say whether it is hit."""
         self.seen += 1
-        if self.seen < self.nth or self.spent:
+        if self.spent:
             return False
         self.hits += 1
         return True

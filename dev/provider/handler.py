@@ -16,8 +16,8 @@ from dev.provider.script import Turn
 from dev.provider.wire import Json, hide
 
 Event = Any
-PIECES = 48
-"""How many deltas a scripted text is cut into."""
+DELTAS = 48
+"""How many deltas a scripted text is streamed in."""
 
 
 class Writer(Protocol):
@@ -76,7 +76,9 @@ class Model:
         turn = plan.turn
         pace = Pace(self._seconds(plan), cancelled)
         if turn.text is not None or turn.writes_prose:
-            pieces = self._prose(plan, pace) if turn.text is None else _paced(_cut(turn.text), pace)
+            # Where nobody watches, one piece is as good as many and costs less.
+            texts = None if turn.text is None else _cut(turn.text, DELTAS if plan.streamed else 1)
+            pieces = self._prose(plan, pace) if texts is None else _paced(texts, pace)
             async for pair in _message(stream, pieces):
                 yield pair
         if await pace.wait(1):
@@ -109,8 +111,8 @@ async def _paced(pieces: Pieces, pace: Pace) -> AsyncIterator[str]:
         yield piece
 
 
-def _cut(text: str) -> Pieces:
-    size = max(1, -(-len(text) // PIECES))
+def _cut(text: str, count: int) -> Pieces:
+    size = max(1, -(-len(text) // count))
     parts = [text[start : start + size] for start in range(0, len(text), size)] or [""]
     return Pieces(len(parts), iter(parts))
 

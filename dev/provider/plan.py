@@ -23,6 +23,7 @@ class Plan:
     prompt: str
     outputs: tuple[tuple[str, str], ...]
     is_novel: bool
+    streamed: bool
     seed: int
     input_tokens: int
     created: float
@@ -54,6 +55,7 @@ def make_plan(request: Json, conversation: Sequence[Json]) -> Plan:
         prompt=prompt,
         outputs=tuple((names.get(call_id, ""), output) for call_id, output in outputs.items()),
         is_novel=is_novel,
+        streamed=request.get("stream") is True,
         seed=crc32("\0".join([text, *outputs.values()]).encode("utf-8", "surrogatepass")),
         input_tokens=_estimate_tokens(request, conversation),
         created=time.time(),

@@ -32,7 +32,7 @@ def run(argv: list[str]) -> int:
     options = _parse(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
     # The engine warns at every start that it keeps nothing over a crash; here that is the intention.
-    logging.getLogger("azure.ai.agentserver").setLevel(logging.CRITICAL)
+    logging.getLogger("azure.ai.agentserver").setLevel(logging.ERROR)
     try:
         with tempfile.TemporaryDirectory(prefix="provider-") as state:
             os.environ["AGENTSERVER_STATE_ROOT"] = state

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import logging
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
 import aiohttp
@@ -17,7 +17,6 @@ from shared.log import say
 from shared.ports import (
     Absent,
     CancelReply,
-    Clock,
     CreateReply,
     DeleteReply,
     ReadReply,
@@ -26,6 +25,8 @@ from shared.ports import (
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
+
+__all__ = ["Connection", "ResponsesProvider"]
 
 CONNECT_TIMEOUT = timedelta(seconds=5)
 # Longer than most pauses between two ticks, so that a tick finds its connections open.
@@ -48,13 +49,12 @@ class ResponsesProvider:
     """One for each process. It opens by itself in the running event loop; close it in the same one.
 
     Reads go over aiohttp itself. They are what a tick consists of, and the SDK, which is used for everything
-    else, makes a read cost four times as much: docs/decisions/0006-reads-without-the-sdk.md. Proxies that the
+    else, makes a read cost four times as much: docs/decisions/0006-lean-polls.md. Proxies that the
     environment names are used by neither: looking for them costs more than a read.
     """
 
-    def __init__(self, connection: Connection, clock: Clock) -> None:
+    def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._clock = clock
         self._access = Access(connection)
         self._responses = connection.base_url.rstrip("/") + "/responses"
         self._interpreter = Interpreter(
@@ -67,25 +67,25 @@ class ResponsesProvider:
 
     async def create(self, request: ResponseRequest) -> CreateReply:
         answer = await self._send("POST", "/responses", create_body(request))
-        return self._interpreter.create(request, answer, self._clock.now())
+        return self._interpreter.create(request, answer, datetime.now(UTC))
 
     async def read(self, response_id: str) -> ReadReply:
         if not is_response_id(response_id):
             return Absent()
         answer = await self._get(f"{self._responses}/{response_id}")
-        return self._interpreter.read(response_id, answer, self._clock.now())
+        return self._interpreter.read(response_id, answer, datetime.now(UTC))
 
     async def cancel(self, response_id: str) -> CancelReply:
         if not is_response_id(response_id):
             return Absent()
         answer = await self._send("POST", f"/responses/{response_id}/cancel")
-        return self._interpreter.cancel(response_id, answer, self._clock.now())
+        return self._interpreter.cancel(response_id, answer, datetime.now(UTC))
 
     async def delete(self, response_id: str) -> DeleteReply:
         if not is_response_id(response_id):
             return Absent()
         answer = await self._send("DELETE", f"/responses/{response_id}")
-        return self._interpreter.delete(answer, self._clock.now())
+        return self._interpreter.delete(answer, datetime.now(UTC))
 
     async def close(self) -> None:
         session, self._session = self._session, None

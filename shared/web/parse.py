@@ -10,7 +10,6 @@ from typing import Any
 from shared.core import ids
 from shared.core.model import RunStatus
 from shared.core.schedule import MAX_DEADLINE
-from shared.core.text import representable
 from shared.errors import InvalidInput, Malformed, NotFound, TooLarge, Unidentified
 from shared.usecases.listing import Listing
 from shared.usecases.start import MIN_DEADLINE, StartRequest
@@ -40,7 +39,7 @@ def owner(request: Request, header: str | None) -> str:
     """Return whose request this is: the value of the header that the front of the app sets, if it sets one."""
     if header is None:
         return "default"
-    value = representable(request.headers.get(header.lower(), "").strip())
+    value = request.headers.get(header.lower(), "").strip()
     if not value:
         raise Unidentified(f"The header {header} is missing.", field=header)
     if len(value) > MAX_OWNER_CHARACTERS or not value.isprintable():

@@ -12,6 +12,7 @@ from dev.provider.launch import provider
 
 Json = dict[str, Any]
 BASE: Json = {"model": "m", "input": "hello"}
+CALL: Json = {"type": "function_call", "call_id": "call_1", "name": "f", "arguments": "{}"}
 TOOL: Json = {
     "type": "function",
     "name": "f",
@@ -79,7 +80,7 @@ async def finish(http: aiohttp.ClientSession, request: Json) -> Json:
         ({**BASE, "previous_response_id": "resp_no"}, "previous_response_id", "previous_response_not_found"),
         ({**BASE, "input": [{"role": "user"}]}, "input[0].content", "invalid_value"),
         ({**BASE, "input": [{"role": "user", "content": [1]}]}, "input[0].content[0]", "invalid_value"),
-        ({**BASE, "input": [{"type": "function_call", "call_id": []}]}, "input[0].call_id", "invalid_value"),
+        ({**BASE, "input": [{**CALL, "call_id": []}]}, "input[0].call_id", "invalid_value"),
         ({**BASE, "input": [{"type": "quantum", "x": 1}]}, "input[0].type", "invalid_value"),
         ({**BASE, "input": [1]}, "input[0]", "invalid_type"),
         ({**BASE, "input": "[[script {]]"}, "input", "invalid_script"),

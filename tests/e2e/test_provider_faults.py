@@ -101,13 +101,3 @@ def test_a_status_that_flips_after_the_end_changes_nothing(site: Site) -> None:
     other = site.outcome(site.start(script(turns=[{"text": "a"}], seconds=2)))
     assert other["status"] == "completed"
     assert site.get(run_id) == before
-
-
-def test_a_response_that_is_gone_fails_after_its_grace(new_site) -> None:
-    site: Site = new_site()
-    site.add_host()
-    run_id = site.start("gone- " + script(turns=[{"text": "never"}], seconds=60), deadline_seconds=600)
-    site.fault(kind="forget", operation="retrieve", contains="gone-")
-    assert site.get(run_id)["status"] in {"queued", "in_progress"}
-    run = site.outcome(run_id)
-    assert (run["status"], run["error"]["code"]) == ("failed", "response_not_found")

@@ -133,7 +133,9 @@ def test_of_duplicate_keys_the_last_counts():
     assert read(content) == Snapshot(response_id="resp_1", status=ResponseStatus.IN_PROGRESS)
 
 
-@pytest.mark.parametrize("text", ["漢字 かな 한글", "\U0001f680\U0001f468‍\U0001f469", "\x00\x1f\x7f", "\ufeff\ufffe\u2028"])
+@pytest.mark.parametrize(
+    "text", ["漢字 かな 한글", "\U0001f680\U0001f468‍\U0001f469", "\x00\x1f\x7f", "\ufeff\ufffe\u2028"]
+)
 @pytest.mark.parametrize("escaped", [True, False])
 def test_text_comes_through_unchanged(text, escaped):
     content = json.dumps(
@@ -263,7 +265,11 @@ _fields = st.sampled_from(
 
 
 @settings(max_examples=300)
-@given(st.dictionaries(_fields, _json | st.lists(st.dictionaries(_fields, _json)) | st.dictionaries(_fields, _json)))
+@given(
+    st.dictionaries(
+        _fields, _json | st.lists(st.dictionaries(_fields, _json)) | st.dictionaries(_fields, _json)
+    )
+)
 def test_decoding_never_raises_and_its_output_is_json(fields):
     found = read(body(**fields | {"id": "resp_1"}))
     if isinstance(found, Snapshot):

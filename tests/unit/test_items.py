@@ -74,7 +74,11 @@ def test_arguments_are_always_a_text(arguments, text):
 def test_output_text_joins_the_texts_of_messages_and_nothing_else():
     refusal = {"type": "message", "content": [{"type": "refusal", "refusal": "no"}]}
     reasoning = {"type": "reasoning", "content": [{"type": "output_text", "text": "hidden"}]}
-    junk = [{"type": "message"}, {"type": "message", "content": "x"}, {"type": "message", "content": [None, 1]}]
+    junk = [
+        {"type": "message"},
+        {"type": "message", "content": "x"},
+        {"type": "message", "content": [None, 1]},
+    ]
     badly = {"type": "message", "content": [{"type": "output_text", "text": 7}, {"type": "output_text"}]}
     found = [message("Once ", "upon"), refusal, reasoning, *junk, badly, message(" a time\x00\U0001f680")]
     assert items.output_text(json.dumps(found)) == "Once upon a time\x00\U0001f680"
@@ -164,5 +168,7 @@ def test_references_and_plain_messages_are_replayed_as_they_are():
 
 
 def test_a_replayed_call_has_the_name_that_its_run_shows():
-    call_item, _ = items.replayable([call("c", "two words", {"a": 1}), items.tool_output("c", "no such tool")])
+    call_item, _ = items.replayable(
+        [call("c", "two words", {"a": 1}), items.tool_output("c", "no such tool")]
+    )
     assert (call_item["name"], call_item["arguments"]) == (items.NOT_A_NAME, '{"a": 1}')

@@ -1,0 +1,5 @@
+"""What every client measured here asks for."""
+
+AGENT = "space_novelist"
+INSTRUCTIONS = "You write very long novels, chapter by chapter, and never ask back."
+REQUEST = "Write a very long novel about astronauts exploring an unknown galaxy."

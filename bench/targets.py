@@ -1,0 +1,64 @@
+"""What the figures have to be, and whether they are."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+
+from bench.measure import Measurement
+from bench.scenarios import RUNS, SLOW_ANSWER, Section
+
+TIMES_NAIVE = 6
+TICK_INTERVAL = timedelta(seconds=5)
+"""As in local.settings.sample.json: POLL_SCHEDULE."""
+LEFT_OUT_OF_STATUS = ("openai", "azure.identity")
+
+Results = Mapping[str, Mapping[str, Measurement]]
+"""By section and scenario."""
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    text: str
+    figure: str
+    met: bool
+
+
+def targets(sections: Sequence[Section], results: Results) -> Iterator[Target]:
+    """Judge what was measured; our dearest figure always stands against the cheapest of the others."""
+    for section in sections:
+        measured = _by_group(section, results[section.key])
+        match section.key:
+            case "poll":
+                times = _cheapest(measured["naive"]) / _dearest(measured["baton"])
+                text = f"an unchanged poll takes at most 1/{TIMES_NAIVE} of the naive loop's CPU"
+                yield Target(text, f"1/{times:.1f}", times >= TIMES_NAIVE)
+            case "run":
+                part = _dearest(measured["baton"]) / _cheapest(measured["agent-framework"])
+                text = "a whole run takes no more CPU than agent-framework's loop"
+                yield Target(text, f"{part:.0%} of it", part <= 1)
+            case "slow":
+                [tick] = measured["baton"]
+                text = f"a tick over {RUNS:,} runs ends within its interval of {TICK_INTERVAL.seconds} s"
+                serially = RUNS * SLOW_ANSWER.total_seconds()
+                figure = f"{tick.wall_seconds:.1f} s; one after another: {serially:.0f} s"
+                yield Target(text, figure, tick.wall_seconds < TICK_INTERVAL.total_seconds())
+            case "cold":
+                status = measured["baton"][0]
+                loaded = [module for module in LEFT_OUT_OF_STATUS if status.notes[module]]
+                text = f"a status read imports neither {' nor '.join(LEFT_OUT_OF_STATUS)}"
+                yield Target(text, f"imports {' and '.join(loaded) or 'neither'}", not loaded)
+
+
+def _by_group(section: Section, results: Mapping[str, Measurement]) -> dict[str, list[Measurement]]:
+    groups: dict[str, list[Measurement]] = {}
+    for scenario in section.scenarios:
+        groups.setdefault(scenario.group, []).append(results[scenario.name])
+    return groups
+
+
+def _cheapest(measurements: Sequence[Measurement]) -> float:
+    return min(each.cpu_seconds_each for each in measurements)
+
+
+def _dearest(measurements: Sequence[Measurement]) -> float:
+    return max(each.cpu_seconds_each for each in measurements)

@@ -1,0 +1,141 @@
+"""Our own code, wired as in production, with a clock that the scenario moves: no time passes by itself."""
+
+import json
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from bench.load import drive
+from bench.novel import AGENT, INSTRUCTIONS, REQUEST
+from shared.adapters.tools import InstalledAgents
+from shared.agent import Agent
+from shared.app import Baton
+from shared.core import ids
+from shared.core.events import Record
+from shared.core.model import Chaining, Content, Run, RunStatus, Session, Step
+from shared.log import hush_libraries
+from shared.settings import load
+from shared.store.runs import StoredSession
+from shared.web import handlers
+from shared.web.http import Reply, Request
+
+_BODY = json.dumps({"agent": AGENT, "input": REQUEST}).encode()
+_URL = "http://127.0.0.1/api/runs"
+_LAID_AT_ONCE = 32
+
+
+@dataclass
+class MovedClock:
+    at: datetime = field(default_factory=lambda: datetime.now(UTC))
+
+    def now(self) -> datetime:
+        return self.at
+
+
+class Listener(logging.Handler):
+    """Formats every line, as the Functions worker does, and learns from them whether the app does its work."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.polls = 0
+        self.faults: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        line = self.format(record)
+        if record.levelno >= logging.WARNING:
+            self.faults.append(line)
+        elif line.startswith("tick.done "):
+            self.polls += json.loads(line.removeprefix("tick.done "))["polls"]
+
+
+@dataclass(frozen=True, slots=True)
+class WiredBaton:
+    """The app, and how a scenario makes it work."""
+
+    app: Baton
+    clock: MovedClock
+    log: Listener
+
+    async def answer(
+        self, handler: Callable[..., Awaitable[Reply]], *path: str, body: bytes = b""
+    ) -> dict[str, Any]:
+        request = Request(url=_URL, headers={"content-type": "application/json"}, body=body)
+        reply = await handlers.answer(handler, self.app.api, request, *path)
+        assert reply.status < 300, reply.body
+        run: dict[str, Any] = json.loads(reply.body)
+        return run
+
+    async def start(self) -> str:
+        return str((await self.answer(handlers.start_run, body=_BODY))["id"])
+
+    async def lay(self, runs: int) -> None:
+        """Write runs as they are while the provider works on them."""
+        await drive(self._lay, times=runs, in_flight=_LAID_AT_ONCE)
+
+    def let_all_fall_due(self) -> None:
+        self.clock.at += self.app.settings.poll_max
+
+    async def tick(self, polls: int) -> None:
+        """Tick once, on all runs; there have to be as many as `polls`."""
+        self.let_all_fall_due()
+        before = self.log.polls
+        wakes = await self.app.tick()
+        assert not wakes, "these runs leave nothing to workers"
+        assert not self.log.faults, self.log.faults[0]
+        assert self.log.polls - before == polls, f"{self.log.polls - before} polls, not {polls}"
+
+    async def _lay(self, number: int) -> None:
+        now, shard = self.clock.now(), number % ids.SHARDS
+        random = number.to_bytes(ids.RANDOM_BYTES)
+        session_id, run_id = (ids.new_id(kind, shard, now, random) for kind in ("ses", "run"))
+        run = Run(
+            id=run_id,
+            session_id=session_id,
+            owner="default",
+            agent=AGENT,
+            max_turns=8,
+            status=RunStatus.IN_PROGRESS,
+            step=Step.POLL,
+            due=now,
+            events=1,
+            turn_started_at=now,
+            token=f"resp_{number}",
+            responses=(f"resp_{number}",),
+            chaining=Chaining.PREVIOUS_RESPONSE_ID,
+            created_at=now,
+            updated_at=now,
+            started_at=now,
+            expires_at=now + timedelta(hours=1),
+            input=Content(inline=b""),
+        )
+        session = Session(
+            id=session_id, owner=run.owner, agent=AGENT, created_at=now, updated_at=now, held_by=run_id
+        )
+        await self.app.context.runs.insert(run, StoredSession(session), [Record("run.in_progress")])
+
+
+@asynccontextmanager
+async def wired(provider: str, storage: str, **settings: str) -> AsyncIterator[WiredBaton]:
+    log = Listener()
+    logging.getLogger().addHandler(log)
+    logging.getLogger().setLevel(logging.INFO)
+    hush_libraries()
+    environment = {
+        "AzureWebJobsStorage": storage,
+        "OPENAI_BASE_URL": provider,
+        "OPENAI_API_KEY": "bench",
+        "WORK_QUEUE": "bench-work",
+        "POLL_SCHEDULE": "*/5 * * * * *",
+        **settings,
+    }
+    agents = InstalledAgents({AGENT: Agent(name=AGENT, model="stub", instructions=INSTRUCTIONS)}, {})
+    app, clock = Baton(load(environment), agents), MovedClock()
+    app.context = replace(app.context, clock=clock)
+    await app.prepare()
+    try:
+        yield WiredBaton(app, clock, log)
+    finally:
+        await app.close()

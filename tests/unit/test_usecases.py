@@ -1,0 +1,316 @@
+"""Situations in a run's life that no promise names, on the use cases over memory tables."""
+
+import json
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from shared.core.model import CallStatus, Chaining, ResponseStatus, RunError, RunStatus, Snapshot, Step
+from shared.errors import Conflict, InvalidInput, NotFound, RowConflict, StorageUnavailable
+from shared.ports import Absent, ChainBroken, NotNow, Put, Refused
+from shared.store import rows
+from shared.usecases import end, work
+from shared.usecases.read import owned_session, session_page
+from tests.fakes import OWNER, World, answer, asks
+
+
+async def finished(world: World, text: str = "done", **changes):
+    """Return a run that has ended with a text."""
+    run = await world.start(**changes)
+    world.provider.state[run.token] = answer(run.token, text)
+    return await world.until_terminal(run.id)
+
+
+async def test_a_response_that_stays_gone_fails_the_run_after_its_grace():
+    world = World()
+    run = await world.start()
+    world.provider.state["resp_1"] = Absent()
+    await world.drive(1, 5)
+    assert (await world.run(run.id)).status is RunStatus.QUEUED
+    await world.drive(10, 5)
+    assert (await world.run(run.id)).status is RunStatus.QUEUED
+    done = await world.until_terminal(run.id)
+    assert (done.status, done.error.code) == (RunStatus.FAILED, "response_not_found")
+    assert done.completed_at - done.created_at < timedelta(minutes=3)
+
+
+async def test_a_response_that_turns_up_again_goes_on():
+    world = World()
+    run = await world.start()
+    world.provider.state["resp_1"] = Absent()
+    await world.drive(3, 5)
+    world.provider.state["resp_1"] = Snapshot(response_id="resp_1", status=ResponseStatus.IN_PROGRESS)
+    await world.drive(3, 5)
+    assert (await world.run(run.id)).missing_since is None
+    world.provider.state["resp_1"] = Absent()
+    await world.drive(3, 20)
+    assert not (await world.run(run.id)).terminal
+
+
+async def test_the_provider_is_left_alone_for_as_long_as_it_asks():
+    world = World()
+    await world.start()
+    world.provider.state["resp_1"] = NotNow("429", timedelta(seconds=100))
+    await world.drive(1, 5)
+    world.provider.state.clear()
+    await world.drive(18, 5)
+    assert world.provider.reads == ["resp_1"]
+    await world.drive(8, 5)
+    assert len(world.provider.reads) > 1
+
+
+async def test_a_broken_clock_elsewhere_does_not_stop_the_polling():
+    world = World()
+    run = await world.start()
+    row = rows.Row(rows.TICK_KEY, {"at": rows.time_text(datetime(2100, 1, 1, tzinfo=UTC)), "tx": ""})
+    await world.table.write(run.id[4:6], [Put(row)])
+    world.provider.state["resp_1"] = answer("resp_1")
+    assert (await world.until_terminal(run.id, ticks=3)).status is RunStatus.COMPLETED
+
+
+@pytest.mark.parametrize("agent_gone", [False, True])
+async def test_a_refused_create_fails_at_once_and_frees_the_session(agent_gone):
+    world = World()
+    if agent_gone:
+        spec = world.agents.spec
+        world.agents.spec = lambda name: spec(name) if not world.table.counts["write"] else None
+    else:
+        world.provider.create_replies = [Refused(RunError("provider_denied", "check the key"))]
+    run = await world.start()
+    assert (run.status, run.error.code) == (
+        RunStatus.FAILED,
+        "unknown_agent" if agent_gone else "provider_denied",
+    )
+    assert (await owned_session(world.context, OWNER, run.session_id)).session.held_by is None
+
+
+async def test_a_key_refused_in_a_later_turn_is_waited_for():
+    world = World()
+    run = await world.start()
+    world.provider.state["resp_1"] = asks("resp_1", "pay")
+    world.provider.create_replies = [Refused(RunError("provider_denied", "no"))]
+    await world.drive(1)
+    assert (await world.run(run.id)).step is Step.CREATE
+    world.provider.state["resp_3"] = answer("resp_3")
+    assert (await world.until_terminal(run.id)).status is RunStatus.COMPLETED
+    assert world.agents.runs == {"call_resp_1_0": 1}
+
+
+async def test_a_busy_session_takes_no_second_run():
+    world = World()
+    run = await world.start()
+    with pytest.raises(Conflict, match="not ended"):
+        await world.start(session_id=run.session_id)
+    world.provider.state["resp_1"] = answer("resp_1")
+    await world.until_terminal(run.id)
+    again = await world.start(session_id=run.session_id)
+    assert again.previous_run_id == run.id
+    assert world.provider.creates[-1].previous_response_id == "resp_1"
+
+
+async def test_what_failed_is_not_part_of_the_conversation():
+    world = World()
+    first = await finished(world)
+    world.provider.create_replies = [Refused(RunError("provider_rejected", "no"))]
+    await world.start(session_id=first.session_id, input='[{"role": "user", "content": "forget this"}]')
+    await world.start(session_id=first.session_id)
+    assert world.provider.creates[-1].previous_response_id == first.responses[-1]
+
+
+async def test_replay_sends_everything_in_order_and_nothing_that_failed():
+    world = World(chaining=Chaining.REPLAY)
+    first = await world.start()
+    world.provider.state = {"resp_1": asks("resp_1", "pay"), "resp_2": answer("resp_2", "first answer")}
+    await world.until_terminal(first.id)
+    world.provider.create_replies = [Refused(RunError("provider_rejected", "no"))]
+    await world.start(session_id=first.session_id, input='[{"role": "user", "content": "forget this"}]')
+    await world.start(session_id=first.session_id, input='[{"role": "user", "content": "and now?"}]')
+    sent = json.loads(world.provider.creates[-1].input)
+    assert world.provider.creates[-1].previous_response_id is None
+    assert [item.get("type", item.get("role")) for item in sent] == [
+        "user",
+        "function_call",
+        "function_call_output",
+        "message",
+        "user",
+    ]
+    assert sent[2]["output"] == "result of call_resp_1_0"
+
+
+async def test_a_broken_chain_falls_back_to_replay_once():
+    world = World()
+    run = await world.start()
+    world.provider.state["resp_1"] = asks("resp_1", "pay")
+    world.provider.create_replies = [ChainBroken("No tool call found"), ChainBroken("No tool call found")]
+    done = await world.until_terminal(run.id)
+    assert (done.status, done.error.code) == (RunStatus.FAILED, "provider_rejected")
+    assert [bool(one.previous_response_id) for one in world.provider.creates] == [False, True, False]
+    assert world.agents.runs == {"call_resp_1_0": 1}
+
+
+async def test_a_cancellation_that_the_provider_takes_its_time_over_is_confirmed_by_polls():
+    world = World()
+    run = await world.start()
+    world.provider.cancel_replies["resp_1"] = Snapshot(
+        response_id="resp_1", status=ResponseStatus.IN_PROGRESS
+    )
+    applied = await end.cancel(world.context, OWNER, run.id)
+    assert applied.stored.run.status is RunStatus.CANCELLING
+    world.provider.state["resp_1"] = Snapshot(response_id="resp_1", status=ResponseStatus.CANCELLED)
+    assert (await world.until_terminal(run.id)).status is RunStatus.CANCELLED
+
+
+async def test_a_cancellation_is_tried_again_when_the_provider_is_away():
+    world = World()
+    run = await world.start()
+    world.provider.cancel_replies["resp_1"] = NotNow("503")
+    await end.cancel(world.context, OWNER, run.id)
+    del world.provider.cancel_replies["resp_1"]
+    assert (await world.until_terminal(run.id, ticks=10)).status is RunStatus.CANCELLED
+    assert world.provider.cancels == ["resp_1", "resp_1"]
+
+
+async def test_a_tool_at_work_ends_before_its_run_is_cancelled():
+    world = World()
+    run = await world.start()
+    world.provider.state["resp_1"] = asks("resp_1", "pay", "look_up")
+    seen = []
+
+    def cancel_meanwhile(_request):
+        world.agents.during = None
+        seen.append(run_sync(end.cancel(world.context, OWNER, run.id)).stored.run.status)
+
+    world.agents.during = cancel_meanwhile
+    await world.drive(1)
+    done = await world.run(run.id)
+    assert seen == [RunStatus.CANCELLING]
+    assert done.status is RunStatus.CANCELLED
+    assert [call.status for call in done.calls] == [CallStatus.COMPLETED, CallStatus.COMPLETED]
+    assert len(world.provider.creates) == 1
+
+
+def run_sync(coroutine):
+    """Run a use case over memory tables to its end: nothing in it ever waits."""
+    try:
+        while True:
+            coroutine.send(None)
+    except StopIteration as end_of_it:
+        return end_of_it.value
+
+
+async def test_a_checkpoint_that_the_storage_refuses_is_saved_after_the_others():
+    world = World()
+    run = await world.start()
+    world.provider.state = {"resp_1": asks("resp_1", "pay", "look_up"), "resp_2": answer("resp_2")}
+    [run_id] = await world.tick()
+    commit, faults = world.context.runs.commit, [StorageUnavailable("busy")]
+
+    async def fails_once(before, after, records, results=()):
+        if results and faults:
+            raise faults.pop()
+        return await commit(before, after, records, results)
+
+    world.context.runs.commit = fails_once
+    await work.work(world.context, run_id)
+    done = await world.until_terminal(run.id)
+    assert [call.status for call in done.calls] == [CallStatus.COMPLETED, CallStatus.COMPLETED]
+    assert set(world.agents.runs.values()) == {1}
+
+
+async def test_a_run_that_keeps_changing_is_given_up_for_now():
+    world = World()
+    run = await world.start()
+
+    async def always_conflicts(*_args):
+        raise RowConflict(run.id)
+
+    world.context.runs.commit = always_conflicts
+    with pytest.raises(StorageUnavailable, match="kept changing"):
+        await end.cancel(world.context, OWNER, run.id)
+
+
+async def test_a_session_is_deleted_with_all_its_runs():
+    world = World()
+    first = await finished(world)
+    second = await world.start(session_id=first.session_id)
+    purges = await end.delete_session(world.context, OWNER, first.session_id)
+    assert set(purges) == {first.id, second.id}
+    for run_id in purges:
+        await work.work(world.context, run_id)
+        assert (await world.run(run_id)).step is Step.NOTHING
+    with pytest.raises(NotFound):
+        await owned_session(world.context, OWNER, first.session_id)
+    with pytest.raises(NotFound):
+        await world.start(session_id=first.session_id)
+    assert second.token in world.provider.cancels
+    assert set(world.provider.deletes) == {second.token, first.responses[0]}
+
+
+async def test_a_deleted_run_leaves_its_place_in_the_session():
+    world = World()
+    first = await finished(world, "one")
+    second = await finished(world, "two", session_id=first.session_id)
+    third = await finished(world, "three", session_id=first.session_id)
+    await end.delete_run(world.context, OWNER, second.id)
+    page = await session_page(world.context, OWNER, first.session_id, begin=None, limit=10)
+    assert [run.id for run in page.runs] == [third.id, first.id]
+    assert "two" not in json.dumps(page.transcript)
+
+
+async def test_a_refusal_to_forget_is_final_unless_the_response_was_at_work():
+    world = World()
+    done = await finished(world)
+    world.provider.delete_replies = [Refused(RunError("provider_rejected", "no"))]
+    await end.delete_run(world.context, OWNER, done.id)
+    assert (await world.run(done.id)).step is Step.NOTHING
+    working = await world.start()
+    world.provider.delete_replies = [Refused(RunError("provider_rejected", "still at work"))]
+    await end.delete_run(world.context, OWNER, working.id)
+    assert (await world.run(working.id)).step is Step.CANCEL
+    await world.drive(5)
+    assert (await world.run(working.id)).step is Step.NOTHING
+
+
+async def test_a_provider_that_never_answers_is_not_asked_to_forget_for_ever():
+    world = World()
+    run = await world.start()
+    world.provider.delete_replies = [NotNow("503")] * 10_000
+    await end.delete_run(world.context, OWNER, run.id)
+    await world.drive(200, 30)
+    assert (await world.run(run.id)).step is Step.NOTHING
+    assert len(world.provider.deletes) < 150
+
+
+async def test_a_key_whose_run_was_deleted_starts_nothing():
+    world = World()
+    run = await world.start(idempotency_key="k", fingerprint="a")
+    await end.delete_run(world.context, OWNER, run.id)
+    with pytest.raises(Conflict, match="deleted"):
+        await world.start(idempotency_key="k", fingerprint="a")
+
+
+async def test_an_unknown_agent_is_refused_with_the_names_there_are():
+    world = World()
+    with pytest.raises(InvalidInput, match="writer"):
+        await world.start(agent="nobody")
+    assert world.table.taken() == {}
+
+
+async def test_messages_about_what_is_not_owed_do_nothing():
+    world = World()
+    run = await world.start()
+    before = await world.context.runs.read(run.id)
+    for run_id in (run.id, run.id[:-1] + "0", "run_00" + "0" * 26):
+        assert await work.work(world.context, run_id) is False
+    assert await world.context.runs.read(run.id) == before
+
+
+async def test_a_pending_row_without_a_run_is_said_and_survived():
+    world = World()
+    run = await world.start()
+    one = (await world.context.runs.pending(run.id[4:6]))[1][0]
+    orphan = replace(one, run_id=run.id[:-1] + ("1" if run.id[-1] == "0" else "0"))
+    await world.table.write(run.id[4:6], [Put(rows.pending_row(orphan))])
+    world.provider.state["resp_1"] = answer("resp_1")
+    assert (await world.until_terminal(run.id)).status is RunStatus.COMPLETED
