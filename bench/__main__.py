@@ -13,7 +13,6 @@ from bench.table import heading, section_text, targets_text
 from bench.targets import targets
 from dev.processes import ChildFailed, interrupt_on_sigterm
 
-
 QUICK_SHARE = 5
 
 

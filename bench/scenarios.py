@@ -107,17 +107,14 @@ def _run(share: int) -> Section:
                     (RUNS // share, RUNS // share),
                 )
             ),
-            *(
-                Scenario(
-                    name=f"Baton, all of it stored, {RUNS // share:,} runs, {many} in flight",
-                    group="baton",
-                    target="bench.baton:whole_runs",
-                    options={"runs": RUNS // share, "polls": UNCHANGED_POLLS + 1, "in_flight": many},
-                    provider=True,
-                    storage=True,
-                    unchanged_polls=UNCHANGED_POLLS,
-                )
-                for many in (64, IN_FLIGHT)
+            Scenario(
+                name=f"Baton, all of it stored, {RUNS // share:,} runs",
+                group="baton",
+                target="bench.baton:whole_runs",
+                options={"runs": RUNS // share, "polls": UNCHANGED_POLLS + 1, "in_flight": IN_FLIGHT},
+                provider=True,
+                storage=True,
+                unchanged_polls=UNCHANGED_POLLS,
             ),
         ),
     )

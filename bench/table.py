@@ -1,15 +1,13 @@
 """The measurements as text that a person reads."""
 
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
-from itertools import zip_longest
 from pathlib import Path
-from typing import assert_never
 
 from bench.measure import Measurement
-from bench.scenarios import Column, Section
+from bench.scenarios import Section
 from bench.targets import Target
 
 SHOWN_VERSIONS = ("aiohttp", "azure-data-tables", "openai", "agent-framework-core", "agent-framework-openai")
@@ -33,44 +31,18 @@ def section_text(section: Section, results: Mapping[str, Measurement]) -> str:
         group: min(results[each.name].cpu_seconds_each for each in section.scenarios if each.group == group)
         for group in section.references
     }
-    rows = []
+    rows: list[dict[str, str]] = []
     for scenario in section.scenarios:
         measured = results[scenario.name]
-        cells = {
-            title: cell
-            for column in section.columns
-            for title, cell in _cells(column, section.unit, measured)
-        }
+        cells = {"": scenario.name}
+        for column in section.columns:
+            cells |= _cells(column, section.unit, measured)
         for group, reference in cheapest.items():
             cells[f"{group} = 1"] = f"{reference / measured.cpu_seconds_each:.2f}"
-        rows.append([scenario.name, *cells.values()])
-    return f"{section.title}\n{_aligned([['', *cells], *rows])}"
-
-
-def _cells(column: Column, unit: str, measured: Measurement) -> Iterator[tuple[str, str]]:
-    match column:
-        case Column.CPU:
-            yield f"CPU a {unit}", _duration(measured.cpu_seconds_each)
-        case Column.RATE:
-            yield f"{unit}s/s a core", f"{1 / measured.cpu_seconds_each:,.0f}"
-        case Column.WALL:
-            several = measured.count > 1
-            yield (
-                "wall",
-                (
-                    f"{measured.wall_seconds:.1f} s for {measured.count:,}"
-                    if several
-                    else _duration(measured.wall_seconds)
-                ),
-            )
-        case Column.MEMORY:
-            growth = f"(+{measured.peak_growth_bytes / _MIB:.0f})"
-            yield "peak memory", f"{measured.peak_bytes / _MIB:.0f} MiB {growth:>5}"
-        case Column.NOTES:
-            for name, number in measured.notes.items():
-                yield name, ("yes" if number else "no") if isinstance(number, bool) else f"{number:,g}"
-        case _:
-            assert_never(column)
+        rows.append(cells)
+    titles = list(dict.fromkeys(title for cells in rows for title in cells))
+    table = [titles, *([cells.get(title, "") for title in titles] for cells in rows)]
+    return f"{section.title}\n{_aligned(table)}"
 
 
 def targets_text(targets: Sequence[Target]) -> str:
@@ -83,8 +55,7 @@ def _duration(seconds: float) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> str:
-    """Return the rows in columns; a row with fewer cells than others ends early."""
-    widths = [max(map(len, column)) for column in zip_longest(*rows, fillvalue="")]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (
         "  ".join([row[0].ljust(widths[0]), *(map(str.rjust, row[1:], widths[1:]))]).rstrip() for row in rows
     )

@@ -73,7 +73,7 @@ class Fault:
     def take(self) -> bool:
         """Count one matching request and say whether it is hit."""
         self.seen += 1
-        if self.spent:
+        if self.seen < self.nth or self.spent:
             return False
         self.hits += 1
         return True

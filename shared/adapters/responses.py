@@ -26,8 +26,6 @@ from shared.ports import (
 if TYPE_CHECKING:
     from openai import AsyncOpenAI
 
-__all__ = ["Connection", "ResponsesProvider"]
-
 CONNECT_TIMEOUT = timedelta(seconds=5)
 # Longer than most pauses between two ticks, so that a tick finds its connections open.
 KEEP_ALIVE = timedelta(seconds=60)
@@ -126,7 +124,7 @@ class ResponsesProvider:
                 reply = await send(path, content=body, cast_to=httpx2.Response, options={"headers": headers})
         except openai.APIStatusError as refusal:
             reply = refusal.response
-        except (openai.OpenAIError, httpx2.HTTPError, TimeoutError, NoToken) as fault:
+        except (openai.OpenAIError, httpx2.HTTPError, aiohttp.ClientError, TimeoutError, NoToken) as fault:
             return _no_answer(fault)
         content = reply.content
         answer = Answer(
@@ -213,7 +211,8 @@ def _no_answer(fault: BaseException) -> NoAnswer:
     if isinstance(fault, NoToken):
         return NoAnswer(str(fault), may_be_done=False, denied=fault.refused)
     # The SDK wraps what its transport raised, which wraps what aiohttp raised.
-    cause = fault
-    while cause.__cause__ is not None:
-        cause = cause.__cause__
-    return NoAnswer(f"no answer: {type(cause).__name__}", may_be_done=not isinstance(cause, _NOT_SENT))
+    chain = [fault]
+    while cause := chain[-1].__cause__:
+        chain.append(cause)
+    found = next((one for one in chain if isinstance(one, aiohttp.ClientError)), fault)
+    return NoAnswer(f"no answer: {type(found).__name__}", may_be_done=not isinstance(found, _NOT_SENT))

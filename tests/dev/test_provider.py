@@ -174,15 +174,33 @@ async def test_a_stream_is_resumed_where_it_was_left(client: AsyncOpenAI) -> Non
     assert [event.to_dict() async for event in rest] == [event.to_dict() for event in events[10:]]
 
 
-async def test_cancelling_is_idempotent(client: AsyncOpenAI) -> None:
-    request: Json = {"model": "m", "background": True, "input": script(turns=[{"text": "x"}], seconds=60)}
-    pending = await client.responses.create(**request)
-    assert (await client.responses.cancel(pending.id)).status == "cancelled"
-    assert (await client.responses.cancel(pending.id)).status == "cancelled"
-    assert (await client.responses.retrieve(pending.id)).status == "cancelled"
+@pytest.mark.parametrize("turn", [{"text": "x"}, {"calls": [{"name": "f"}]}], ids=["text", "calls"])
+async def test_cancelling_is_idempotent(client: AsyncOpenAI, turn: Json) -> None:
+    text = script(turns=[turn], seconds=60, queued_seconds=0)
+    pending = await client.responses.create(model="m", background=True, input=text)
+    assert (await client.responses.retrieve(pending.id)).status == "in_progress"
+    for _ in range(2):
+        cancelled = await client.responses.cancel(pending.id)
+        assert (cancelled.status, cancelled.output) == ("cancelled", [])
+    assert await client.responses.retrieve(pending.id) == cancelled
 
+
+async def test_cancelling_what_is_finished_changes_nothing(client: AsyncOpenAI) -> None:
     done = await run(client, input=script(turns=[{"text": "kept"}]))
-    assert (await client.responses.cancel(done.id)).output_text == "kept"
+    assert await client.responses.cancel(done.id) == done
+
+
+async def test_a_pending_response_shows_nothing_of_what_was_streamed(client: AsyncOpenAI) -> None:
+    text = script(turns=[{"text": "abc" * 100, "seconds": 6}], queued_seconds=0)
+    stream = await client.responses.create(model="m", background=True, stream=True, input=text)
+    async for event in stream:
+        if event.type == "response.output_text.delta":
+            break
+        if event.type == "response.created":
+            response_id = event.response.id
+    pending = await client.responses.retrieve(response_id)
+    assert (pending.status, pending.output, pending.usage) == ("in_progress", [], None)
+    assert (await client.responses.cancel(response_id)).status == "cancelled"
 
 
 @pytest.mark.parametrize("seconds", [0, 60])

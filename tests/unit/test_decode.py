@@ -2,7 +2,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.adapters.decode import (
@@ -234,8 +234,14 @@ def test_a_long_error_is_clipped_visibly():
 
 @pytest.mark.parametrize(
     "secret",
-    ["sk-proj-abcDEF123_-456", "sk-abc*********xyz", "Bearer abc.def", "eyJhbGciOiJIUzI1NiJ9.e30.abc-_"]
-    + ["0123456789abcdef0123456789abcdef", "my own key"],
+    [
+        "sk-proj-abcDEF123_-456",
+        "sk-abc*********xyz",
+        "Bearer abc.def",
+        "eyJhbGciOiJIUzI1NiJ9.e30.abc-_",
+        "0123456789abcdef0123456789abcdef",
+        "my own key",
+    ],
 )
 def test_an_error_never_shows_a_key(secret):
     error = read_error({"message": f"Wrong key: {secret}. See resp_{'0' * 48}."}, "my own key")
@@ -253,25 +259,21 @@ def test_why_a_response_is_incomplete(details, reason):
     assert snapshot(status="incomplete", incomplete_details=details).incomplete_reason == reason
 
 
-_json = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("completed"),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=8,
-)
 _fields = st.sampled_from(
-    ["id", "status", "output", "usage", "error", "incomplete_details"]
-    + ["type", "call_id", "name", "arguments", "content", "text", "reason", "input_tokens", "message", "code"]
+    [
+        *("status", "output", "usage", "error", "incomplete_details", "reason", "input_tokens"),
+        *("type", "call_id", "name", "arguments", "message", "code"),
+    ]
 )
+_value = (
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=3) | st.just("function_call")
+)
+_object = st.dictionaries(_fields, _value | st.lists(_value, max_size=2), max_size=4)
 
 
-@settings(max_examples=300)
-@given(
-    st.dictionaries(
-        _fields, _json | st.lists(st.dictionaries(_fields, _json)) | st.dictionaries(_fields, _json)
-    )
-)
+@given(st.dictionaries(_fields, _value | _object | st.lists(_value | _object, max_size=3), max_size=5))
 def test_decoding_never_raises_and_its_output_is_json(fields):
-    found = read(body(**fields | {"id": "resp_1"}))
+    found = read(body(**fields))
     if isinstance(found, Snapshot):
         assert isinstance(json.loads(found.output.encode()), list)
         assert items.calls(found.output) == found.calls or not found.calls

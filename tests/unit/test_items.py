@@ -1,6 +1,7 @@
 import json
 
 import pytest
+from openai.types.responses import Response
 
 from shared.core import items
 from shared.core.model import FunctionCall
@@ -64,8 +65,14 @@ def test_a_call_with_a_bad_name_counts_under_a_name_no_tool_has(name):
 
 @pytest.mark.parametrize(
     ("arguments", "text"),
-    [(None, ""), ({"a": "é"}, '{"a": "é"}'), ([1], "[1]"), (7, "7"), ("no JSON", "no JSON")]
-    + [("a\ud800b", "a\ufffdb"), ({"a": "\ud800"}, '{"a": "\ufffd"}')],
+    [
+        (None, ""),
+        ({"a": "é"}, '{"a": "é"}'),
+        ([1], "[1]"),
+        ("no JSON", "no JSON"),
+        ("a\ud800b", "a\ufffdb"),
+        ({"a": "\ud800"}, '{"a": "\ufffd"}'),
+    ],
 )
 def test_arguments_are_always_a_text(arguments, text):
     assert kept_calls(call("c", "a", arguments))[0].arguments == text
@@ -85,21 +92,9 @@ def test_output_text_joins_the_texts_of_messages_and_nothing_else():
 
 
 def test_output_text_is_what_openais_sdk_says():
-    from openai.types.responses import Response  # noqa: PLC0415 - slow to import
-
     found = [message("Once ", "upon"), call("c"), message(" a time")]
-    theirs = Response.model_construct(output=Response.__pydantic_validator__ and _built(found)).output_text
-    assert items.output_text(json.dumps(found)) == theirs
-
-
-def _built(found: list[items.Item]) -> list[object]:
-    from openai.types.responses import ResponseFunctionToolCall, ResponseOutputMessage  # noqa: PLC0415
-
-    kinds = {"message": ResponseOutputMessage, "function_call": ResponseFunctionToolCall}
-    for item in found:
-        for part in item.get("content", []):
-            part["annotations"] = []
-    return [kinds[item["type"]].model_validate(item) for item in found]
+    theirs = Response.construct(output=found)
+    assert items.output_text(json.dumps(found)) == theirs.output_text
 
 
 def test_a_tool_output_answers_its_call():

@@ -1,0 +1,704 @@
+"""The provider adapter over real HTTP: what each answer, and each way of not answering, is taken for."""
+
+import asyncio
+import gzip
+import json
+import logging
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from azure.core.exceptions import ClientAuthenticationError, ServiceRequestError
+
+from dev.provider.launch import provider as emulator
+from shared.adapters import replies
+from shared.adapters.provider_access import Access, Connection, NoToken, azure_base_url
+from shared.adapters.responses import MAX_STATUSES_REPORTED, ResponsesProvider
+from shared.core import items
+from shared.core.model import ResponseStatus, RunError, Snapshot
+from shared.ports import Absent, ChainBroken, NotNow, Refused, ResponseRequest
+
+KEY = "sk-test-0123456789"
+ROOT = Path(__file__).parents[2]
+SHORT = timedelta(milliseconds=80)
+Json = dict[str, Any]
+
+
+def response(**fields: Any) -> Json:
+    return {"id": "resp_1", "status": "in_progress", "output": []} | fields
+
+
+def http(status: int, body: Any = b"", **headers: str) -> bytes:
+    """Return a whole HTTP reply; a body that is not bytes becomes JSON."""
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    fields = {"content-length": str(len(content)), **{k.replace("_", "-"): v for k, v in headers.items()}}
+    head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
+    return f"HTTP/1.1 {status} Said\r\n{head}\r\n".encode() + content
+
+
+def complaint(message: str, code: str | None = None, param: str | None = None) -> Json:
+    return {"error": {"message": message, "type": "invalid_request_error", "param": param, "code": code}}
+
+
+@dataclass(frozen=True)
+class Received:
+    method: str
+    path: str
+    headers: dict[str, str]
+    body: bytes
+
+
+@dataclass
+class ScriptedServer:
+    """Says the same to every request, and remembers the requests. `says` None is silence, b"" a cut."""
+
+    says: bytes | None = None
+    received: list[Received] = field(default_factory=list)
+    sent: int = 0
+    port: int = 0
+    _open: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        self._open.add(task)
+        with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            while True:
+                self.received.append(await self._request(reader))
+                if self.says is None:
+                    await reader.read()
+                await self._say(writer, self.says or b"")
+        writer.close()
+
+    async def _say(self, writer: asyncio.StreamWriter, says: bytes) -> None:
+        head, _, body = says.partition(b"\r\n\r\n")
+        for at in range(0, len(says), 1 << 20):
+            writer.write(says[at : at + (1 << 20)])
+            await writer.drain()
+            self.sent += 1 << 20
+        length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
+        if not says or len(body) < int(length or 0):
+            raise asyncio.CancelledError
+
+    async def _request(self, reader: asyncio.StreamReader) -> Received:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
+        method, path, _ = head[0].split(" ")
+        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:-2])}
+        return Received(
+            method, path, headers, await reader.readexactly(int(headers.get("content-length", 0)))
+        )
+
+    async def close(self) -> None:
+        for task in self._open:
+            task.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[ScriptedServer]:
+    scripted = ScriptedServer()
+    listening = await asyncio.start_server(scripted.serve, "127.0.0.1", 0)
+    scripted.port = listening.sockets[0].getsockname()[1]
+    yield scripted
+    listening.close()
+    await scripted.close()
+
+
+@pytest.fixture
+async def provider(server: ScriptedServer) -> AsyncIterator[ResponsesProvider]:
+    base_url = f"http://127.0.0.1:{server.port}/v1"
+    found = ResponsesProvider(
+        Connection(base_url=base_url, api_key=KEY, create_timeout=SHORT * 20, read_timeout=SHORT * 20)
+    )
+    yield found
+    await found.close()
+
+
+@pytest.fixture
+async def hasty(server: ScriptedServer) -> AsyncIterator[ResponsesProvider]:
+    """A provider that waits for nothing."""
+    base_url = f"http://127.0.0.1:{server.port}/v1"
+    found = ResponsesProvider(
+        Connection(base_url=base_url, api_key=KEY, create_timeout=SHORT, read_timeout=SHORT)
+    )
+    yield found
+    await found.close()
+
+
+def request(**fields: Any) -> ResponseRequest:
+    defaults: Json = {
+        "run_id": "run_7",
+        "turn": 2,
+        "model": "gpt-9",
+        "instructions": "Write.",
+        "input": '[{"role": "user", "content": "Go"}]',
+        "tools": "[]",
+        "previous_response_id": None,
+    }
+    return ResponseRequest(**defaults | fields)
+
+
+CREATE = lambda provider: provider.create(request())  # noqa: E731
+CHAINED = lambda provider: provider.create(request(previous_response_id="resp_0"))  # noqa: E731
+READ = lambda provider: provider.read("resp_1")  # noqa: E731
+CANCEL = lambda provider: provider.cancel("resp_1")  # noqa: E731
+DELETE = lambda provider: provider.delete("resp_1")  # noqa: E731
+Operation = Callable[[ResponsesProvider], Awaitable[Any]]
+ALL = {"create": CREATE, "read": READ, "cancel": CANCEL, "delete": DELETE}
+# Those whose repetition could do something twice, or be too late.
+UNSURE = {"create", "cancel"}
+
+every = pytest.mark.parametrize("operation", ALL)
+by_id = pytest.mark.parametrize("operation", ["read", "cancel", "delete"])
+
+
+# What is sent.
+
+
+async def test_a_create_is_sent_in_background_mode_and_stored(server, provider):
+    server.says = http(200, response(status="queued"))
+    text = '[{"role": "user", "content": "漢 \U0001f680 \\u0000"}]'
+    made = request(input=text, tools='[{"type": "function", "name": "f"}]', previous_response_id="resp_0")
+    assert await provider.create(made) == Snapshot(response_id="resp_1", status=ResponseStatus.QUEUED)
+    (sent,) = server.received
+    assert (sent.method, sent.path) == ("POST", "/v1/responses")
+    assert sent.headers["authorization"] == f"Bearer {KEY}"
+    assert sent.headers["content-type"] == "application/json"
+    assert json.loads(sent.body) == {
+        "model": "gpt-9",
+        "instructions": "Write.",
+        "background": True,
+        "store": True,
+        "metadata": {"baton_run": "run_7", "baton_turn": "2"},
+        "previous_response_id": "resp_0",
+        "input": json.loads(text),
+        "tools": [{"type": "function", "name": "f"}],
+    }
+
+
+async def test_the_options_of_an_agent_are_sent_but_cannot_change_what_a_run_stands_on(server, provider):
+    server.says = http(200, response())
+    wanted = {"temperature": 0.5, "reasoning": {"effort": "low"}}
+    refused = {"background": False, "store": False, "stream": True, "stream_options": {}, "conversation": "c"}
+    refused |= {"model": "x", "input": "x", "instructions": "x", "tools": [1], "metadata": {}}
+    await provider.create(request(options=wanted | refused | {"previous_response_id": "resp_x"}))
+    sent = json.loads(server.received[0].body)
+    assert {name: sent[name] for name in wanted} == wanted
+    assert not {"stream", "stream_options", "conversation", "previous_response_id"} & set(sent)
+    assert (sent["background"], sent["store"], sent["model"]) == (True, True, "gpt-9")
+    assert (sent["tools"], sent["instructions"]) == ([], "Write.")
+
+
+async def test_a_create_is_valid_unicode_whatever_it_is_given(server, provider):
+    server.says = http(200, response())
+    await provider.create(request(instructions="a\ud800b", input='[{"content": "\udc00"}]'))
+    sent = json.loads(server.received[0].body)
+    assert (sent["instructions"], sent["input"]) == ("a\ufffdb", [{"content": "\ufffd"}])
+
+
+async def test_the_other_requests_name_the_response(server, provider):
+    server.says = http(200, response())
+    await provider.read("resp_1")
+    await provider.cancel("resp_1")
+    await provider.delete("resp_1")
+    assert [(sent.method, sent.path) for sent in server.received] == [
+        ("GET", "/v1/responses/resp_1"),
+        ("POST", "/v1/responses/resp_1/cancel"),
+        ("DELETE", "/v1/responses/resp_1"),
+    ]
+    assert {sent.headers["authorization"] for sent in server.received} == {f"Bearer {KEY}"}
+
+
+@by_id
+@pytest.mark.parametrize("bad", ["", "../models", "a/b", "a?b", "a b", "%2e", "é", "x" * 257])
+async def test_no_request_is_made_for_what_cannot_be_an_id(server, provider, operation, bad):
+    assert await getattr(provider, operation)(bad) == Absent()
+    assert server.received == []
+
+
+@every
+async def test_the_environment_changes_nothing(server, provider, operation, monkeypatch):
+    server.says = http(200, response())
+    dead = "http://127.0.0.1:1"
+    for name, value in {
+        "OPENAI_ORG_ID": "o",
+        "OPENAI_PROJECT_ID": "p",
+        "HTTP_PROXY": dead,
+        "ALL_PROXY": dead,
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert not isinstance(await ALL[operation](provider), NotNow)
+    assert not {name for name in server.received[0].headers if name.startswith("openai-")}
+
+
+# Success.
+
+
+@pytest.mark.parametrize("operation", ["create", "read", "cancel"])
+async def test_a_response_is_a_snapshot(server, provider, operation):
+    message = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "漢\x00"}]}
+    server.says = http(200, response(status="completed", output=[message]))
+    found = await ALL[operation](provider)
+    assert isinstance(found, Snapshot)
+    assert found.status is ResponseStatus.COMPLETED
+    assert items.output_text(found.output) == "漢\x00"
+
+
+@pytest.mark.parametrize("operation", ["create", "read", "cancel"])
+async def test_a_compressed_reply_is_understood(server, provider, operation):
+    body = gzip.compress(json.dumps(response(status="queued")).encode())
+    server.says = http(200, body, content_encoding="gzip")
+    assert await ALL[operation](provider) == Snapshot(response_id="resp_1", status=ResponseStatus.QUEUED)
+
+
+@pytest.mark.parametrize("body", [b"", b"not JSON", {"id": "resp_1", "deleted": True}])
+async def test_what_was_deleted_is_absent_whatever_the_reply_holds(server, provider, body):
+    server.says = http(200, body)
+    assert await provider.delete("resp_1") == Absent()
+
+
+JUNK: dict[str, Any] = {
+    "html": b"<!DOCTYPE html><html></html>",
+    "list": [1, 2],
+    "string": "hello",
+    "empty": b"",
+    "truncated": b'{"id": "resp_1", "sta',
+    "no_id": {"status": "queued", "output": []},
+    "odd_id": response(id="../x"),
+    "no_status": {"id": "resp_1", "output": []},
+    "null_output": response(status="completed", output=None),
+    "deep": b"[" * 100_000,
+}
+
+
+@pytest.mark.parametrize("operation", ["create", "read", "cancel"])
+@pytest.mark.parametrize("junk", JUNK)
+async def test_a_reply_that_is_no_response_is_not_believed(server, provider, operation, junk):
+    server.says = http(200, JUNK[junk])
+    found = await ALL[operation](provider)
+    assert isinstance(found, NotNow)
+    assert found.reason.startswith("unreadable reply: ")
+    assert found.unknown is (operation in UNSURE)
+
+
+@pytest.mark.parametrize("operation", ["read", "cancel"])
+async def test_another_response_than_the_one_asked_for_is_not_believed(server, provider, operation):
+    server.says = http(200, response(id="resp_2", status="completed"))
+    assert isinstance(await ALL[operation](provider), NotNow)
+
+
+async def test_each_unknown_status_is_said_once_and_means_in_progress(server, provider, caplog):
+    for status in ["pondering", "pondering", "dozing"] + [f"s{n}" for n in range(MAX_STATUSES_REPORTED)]:
+        server.says = http(200, response(status=status))
+        assert await provider.read("resp_1") == Snapshot(
+            response_id="resp_1", status=ResponseStatus.IN_PROGRESS
+        )
+    said = [record.getMessage() for record in caplog.records if "unknown_status" in record.getMessage()]
+    assert len(said) == MAX_STATUSES_REPORTED
+    assert sum("pondering" in line for line in said) == 1
+
+
+async def test_a_read_stops_at_what_no_model_writes_and_the_response_has_failed(server, provider):
+    server.says = http(200, b" " * (replies.MAX_REPLY_BYTES * 2))
+    found = await provider.read("resp_1")
+    assert isinstance(found, Snapshot)
+    assert (found.status, found.error.code) == (ResponseStatus.FAILED, "output_too_large")
+    assert server.sent < replies.MAX_REPLY_BYTES * 1.5
+    server.says = http(200, response())
+    assert (await provider.read("resp_1")).status is ResponseStatus.IN_PROGRESS
+
+
+# Not now.
+
+
+@every
+@pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 502, 503, 504, 529])
+async def test_a_passing_fault_is_tried_again_later(server, provider, operation, status):
+    server.says = http(status, complaint("Busy."), retry_after="7")
+    maybe_done = operation in UNSURE and status not in {409, 425, 429}
+    found = await ALL[operation](provider)
+    assert found == NotNow(f"HTTP {status}", timedelta(seconds=7), unknown=maybe_done)
+    assert len(server.received) == 1
+
+
+@every
+@pytest.mark.parametrize("body", [b"<html>", b"", [1], "x", {"error": "x"}, {"error": {"message": 7}}])
+async def test_the_body_of_a_fault_may_be_anything(server, provider, operation, body):
+    server.says = http(503, body)
+    assert await ALL[operation](provider) == NotNow("HTTP 503", unknown=operation in UNSURE)
+
+
+@pytest.mark.parametrize("operation", ["create", "read"])
+async def test_a_wait_may_be_given_as_a_date_or_absurdly(server, provider, operation):
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
+    server.says = http(429, retry_after=date)
+    assert timedelta(seconds=80) < (await ALL[operation](provider)).retry_after <= timedelta(seconds=100)
+    for absurd, wait in {"999999": timedelta(minutes=5), "-1": None, "0": None, "soon": None}.items():
+        server.says = http(429, retry_after=absurd)
+        assert (await ALL[operation](provider)).retry_after == wait
+    server.says = http(429, retry_after_ms="250")
+    assert (await ALL[operation](provider)).retry_after == timedelta(milliseconds=250)
+
+
+@every
+async def test_silence_is_given_up(server, hasty, operation):
+    server.says = None
+    found = await ALL[operation](hasty)
+    assert isinstance(found, NotNow)
+    assert found.unknown is (operation in UNSURE)
+    assert len(server.received) == 1
+
+
+@every
+async def test_a_reply_that_never_ends_is_given_up(server, hasty, operation):
+    server.says = http(200, response())[:-5]
+
+    async def dribble(writer: asyncio.StreamWriter, says: bytes) -> None:
+        writer.write(says)
+        await asyncio.Event().wait()
+
+    server._say = dribble
+    found = await ALL[operation](hasty)
+    assert isinstance(found, NotNow)
+    assert found.unknown is (operation in UNSURE)
+
+
+@every
+async def test_a_cut_connection_is_no_answer(server, provider, operation):
+    server.says = b""
+    found = await ALL[operation](provider)
+    assert isinstance(found, NotNow)
+    assert found.unknown is (operation in UNSURE)
+
+
+@every
+async def test_a_cut_body_is_no_answer(server, provider, operation):
+    server.says = http(200, response(status="completed"))[:-3]
+    found = await ALL[operation](provider)
+    assert isinstance(found, NotNow)
+    assert found.unknown is (operation in UNSURE)
+
+
+@every
+async def test_what_is_no_http_is_no_answer(server, provider, operation):
+    server.says = b"SSH-2.0-OpenSSH\r\n\r\n"
+    assert isinstance(await ALL[operation](provider), NotNow)
+
+
+@every
+async def test_nothing_can_be_done_where_nobody_listens(operation):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        base_url = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
+        provider = ResponsesProvider(Connection(base_url=base_url, api_key=KEY))
+        found = await ALL[operation](provider)
+        await provider.close()
+    assert found == NotNow("no answer: ClientConnectorError", unknown=False)
+
+
+@every
+async def test_a_redirect_is_not_followed(server, provider, operation):
+    server.says = http(307, location=f"http://127.0.0.1:{server.port}/elsewhere")
+    found = await ALL[operation](provider)
+    assert isinstance(found, NotNow if operation == "read" else Refused)
+    assert len(server.received) == 1
+
+
+# Absent, denied, refused.
+
+
+@by_id
+@pytest.mark.parametrize("body", [complaint("No such response."), b"<html>", b""])
+async def test_what_the_provider_does_not_know_is_absent(server, provider, operation, body):
+    server.says = http(404, body)
+    assert await ALL[operation](provider) == Absent()
+
+
+@by_id
+@pytest.mark.parametrize("status", [401, 403])
+async def test_denied_later_on_the_key_is_being_changed(server, provider, operation, status, caplog):
+    for _ in range(2):
+        server.says = http(status, complaint("Incorrect API key."))
+        found = await ALL[operation](provider)
+        assert found == NotNow(f"HTTP {status}; the provider refuses the credentials")
+    server.says = http(200, response())
+    assert not isinstance(await ALL[operation](provider), NotNow)
+    said = [
+        (record.levelno, record.getMessage().split()[0])
+        for record in caplog.records
+        if record.name == "baton"
+    ]
+    assert said == [(logging.WARNING, "provider.denied"), (logging.WARNING, "provider.admitted")]
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_denied_at_first_the_settings_are_wrong(server, provider, status):
+    server.says = http(status, complaint(f"Incorrect API key provided: {KEY}."))
+    found = await provider.create(request())
+    assert isinstance(found, Refused)
+    assert found.error.code == "provider_denied"
+    assert "OPENAI_API_KEY" in found.error.message
+    assert KEY not in found.error.message
+
+
+@pytest.mark.parametrize("status", [400, 405, 413, 422])
+async def test_a_refused_create_says_why(server, provider, status):
+    server.says = http(status, complaint(f"Invalid\x00\n'tools' for key {KEY}: " + "very " * 200))
+    found = await CREATE(provider)
+    assert isinstance(found, Refused)
+    assert found.error.code == "provider_rejected"
+    assert found.error.message.startswith("Invalid 'tools' for key [secret]: very")
+    assert len(found.error.message) == 500
+
+
+@pytest.mark.parametrize("operation", ["cancel", "delete"])
+async def test_what_else_is_refused_is_not_tried_again(server, provider, operation):
+    server.says = http(400, complaint("Cannot cancel a completed response."))
+    error = RunError("provider_rejected", "Cannot cancel a completed response.")
+    assert await ALL[operation](provider) == Refused(error)
+
+
+@pytest.mark.parametrize("body", [b"<html>", b"", [1], {"error": None}, {"error": {"message": ["x"]}}])
+async def test_a_refusal_without_a_reason_says_so(server, provider, body):
+    server.says = http(400, body)
+    error = RunError("provider_rejected", "The provider answered HTTP 400 and gave no reason.")
+    assert await CREATE(provider) == Refused(error)
+
+
+@pytest.mark.parametrize("body", [{"statusCode": 400, "message": "Too long."}, {"error": "Too long."}])
+async def test_a_gateway_may_word_its_refusal_otherwise(server, provider, body):
+    server.says = http(400, body)
+    assert await CREATE(provider) == Refused(RunError("provider_rejected", "Too long."))
+
+
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (404, complaint("The model does not exist.", "model_not_found")),
+        (400, complaint("The model does not exist.", "model_not_found")),
+        (404, complaint("The API deployment for this resource does not exist.", "DeploymentNotFound")),
+        (404, b"<html>"),
+    ],
+)
+@pytest.mark.parametrize("create", [CREATE, CHAINED])
+async def test_an_unknown_model_is_named(server, provider, create, status, body):
+    server.says = http(status, body)
+    found = await create(provider)
+    assert isinstance(found, Refused)
+    assert found.error.code == "model_not_found"
+    assert "'gpt-9'" in found.error.message
+
+
+CHAIN_FAULTS = [
+    (400, complaint("Previous response with id 'resp_0' not found.", "previous_response_not_found")),
+    (404, complaint("Previous response with id 'resp_0' not found.")),
+    (404, complaint("Gone.", "previous_response_not_found")),
+    (400, complaint("No tool call found for function call output with call_id call_1.", None, "input")),
+    (400, complaint("No tool output found for function call call_1.", None, "input")),
+    (400, complaint("This organization keeps no responses.", None, "previous_response_id")),
+]
+
+
+@pytest.mark.parametrize(("status", "body"), CHAIN_FAULTS)
+async def test_a_response_that_cannot_be_continued_breaks_the_chain(server, provider, status, body):
+    server.says = http(status, body)
+    assert isinstance(await CHAINED(provider), ChainBroken)
+    assert isinstance(await CREATE(provider), Refused)
+
+
+async def test_another_fault_of_a_chained_create_is_a_refusal(server, provider):
+    server.says = http(
+        400, complaint("Invalid schema for function 'f'.", "invalid_function_parameters", "tools")
+    )
+    assert isinstance(await CHAINED(provider), Refused)
+
+
+# Keys, tokens, logs, imports.
+
+
+async def test_nothing_that_is_said_or_sent_is_logged(server, provider, caplog):
+    caplog.set_level(logging.DEBUG)
+    for status, text in [(200, "OUTPUT"), (400, "COMPLAINT"), (401, "DENIAL"), (500, "FAULT")]:
+        server.says = http(status, response(status="completed", output=[text]) | complaint(text))
+        await provider.create(request(instructions="INSTRUCTIONS", input='[{"content": "PROMPT"}]'))
+        for operation in ("read", "cancel", "delete"):
+            await ALL[operation](provider)
+    assert caplog.records
+    logged = "\n".join(f"{record.getMessage()} {record.args}" for record in caplog.records)
+    for secret in ("INSTRUCTIONS", "PROMPT", "OUTPUT", "COMPLAINT", "DENIAL", "FAULT", KEY):
+        assert secret not in logged
+    assert KEY not in repr(Connection(base_url="https://x/v1", api_key=KEY))
+
+
+class FakeAccess(Access):
+    """Gives tokens one after another, or raises."""
+
+    def __init__(self, connection: Connection, *tokens: str | Exception) -> None:
+        super().__init__(connection)
+        self.tokens = list(tokens)
+
+        async def token() -> str:
+            found = self.tokens.pop(0)
+            if isinstance(found, Exception):
+                raise found
+            return found
+
+        self._new_token = token
+
+
+IDENTITY = Connection(base_url="https://res.openai.azure.com/openai/v1")
+
+
+@every
+async def test_each_request_carries_the_token_of_its_moment(server, provider, operation):
+    server.says = http(200, response())
+    provider._access = FakeAccess(IDENTITY, "first", "second")
+    await ALL[operation](provider)
+    await ALL[operation](provider)
+    assert [sent.headers["authorization"] for sent in server.received] == ["Bearer first", "Bearer second"]
+
+
+@every
+async def test_without_an_identity_nothing_is_sent(server, provider, operation):
+    provider._access = FakeAccess(IDENTITY, ClientAuthenticationError("tenant secrets"))
+    found = await ALL[operation](provider)
+    if operation == "create":
+        assert found.error.code == "provider_denied"
+        assert "tenant" not in found.error.message
+    else:
+        assert found == NotNow("there is no identity that may use the provider")
+    assert server.received == []
+
+
+@every
+async def test_when_entra_does_not_answer_it_is_asked_again_later(server, provider, operation):
+    provider._access = FakeAccess(IDENTITY, ServiceRequestError("no route"))
+    assert await ALL[operation](provider) == NotNow("Microsoft Entra gave no token: ServiceRequestError")
+    assert server.received == []
+
+
+async def test_an_identity_that_the_machine_does_not_have_is_reported(monkeypatch):
+    monkeypatch.setenv("AZURE_TOKEN_CREDENTIALS", "EnvironmentCredential")
+    for name in ("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_CLIENT_SECRET"):
+        monkeypatch.delenv(name, raising=False)
+    access = Access(IDENTITY)
+    with pytest.raises(NoToken) as raised:
+        await access.token()
+    assert raised.value.refused
+    await access.close()
+
+
+def test_tokens_are_not_sent_unencrypted():
+    with pytest.raises(ValueError, match="https"):
+        Connection(base_url="http://res.openai.azure.com/openai/v1")
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    ["https://r.openai.azure.com", "https://r.openai.azure.com/", "https://r.openai.azure.com/openai/v1/"],
+)
+def test_the_address_of_an_azure_resource(endpoint):
+    assert azure_base_url(endpoint) == "https://r.openai.azure.com/openai/v1"
+
+
+def test_the_sdk_and_the_identity_are_imported_only_when_needed():
+    code = (
+        "import sys, shared.adapters.responses\n"
+        "print([name for name in ('openai', 'httpx2', 'azure.identity') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+async def test_reads_need_neither_the_sdk_nor_more_connections_than_allowed(server):
+    server.says = http(200, response())
+    base_url = f"http://127.0.0.1:{server.port}/v1"
+    provider = ResponsesProvider(Connection(base_url=base_url, api_key=KEY, connections=3))
+    found = await asyncio.gather(*(provider.read("resp_1") for _ in range(50)))
+    assert {one.status for one in found} == {ResponseStatus.IN_PROGRESS}
+    assert len(server._open) <= 3
+    assert provider._sdk is None
+    await provider.close()
+
+
+async def test_it_can_be_closed_twice_and_used_again(server, provider):
+    server.says = http(200, response())
+    for _ in range(2):
+        await provider.create(request())
+        await provider.read("resp_1")
+        await provider.close()
+        await provider.close()
+    assert len(server.received) == 4
+
+
+# The emulator, which is Microsoft's server.
+
+
+@pytest.fixture(scope="module")
+def emulated() -> Iterator[str]:
+    with emulator() as url:
+        yield url
+
+
+@pytest.fixture
+async def live(emulated: str) -> AsyncIterator[ResponsesProvider]:
+    found = ResponsesProvider(Connection(base_url=f"{emulated}/v1", api_key="k"))
+    yield found
+    await found.close()
+
+
+async def finished(provider: ResponsesProvider, response_id: str) -> Snapshot:
+    async with asyncio.timeout(20):
+        while True:
+            found = await provider.read(response_id)
+            assert isinstance(found, Snapshot)
+            if found.status.finished:
+                return found
+
+
+def scripted(*turns: Json) -> list[items.Item]:
+    return [{"role": "user", "content": f"Please. [[script {json.dumps({'turns': turns})}]]"}]
+
+
+@pytest.mark.parametrize("replay", [False, True])
+async def test_a_conversation_with_a_tool_goes_on_by_either_way_of_chaining(live, replay):
+    tool = {"type": "function", "name": "look_up", "strict": False, "parameters": {"type": "object"}}
+    asked = scripted(
+        {"calls": [{"name": "look_up", "arguments": {"topic": "moons"}}]}, {"text": "There are 4. 漢"}
+    )
+    first = await live.create(request(input=json.dumps(asked), tools=json.dumps([tool])))
+    assert isinstance(first, Snapshot)
+    called = await finished(live, first.response_id)
+    (call,) = called.calls
+    assert (call.name, json.loads(call.arguments)) == ("look_up", {"topic": "moons"})
+    answer = items.tool_output(call.call_id, "4")
+    sent = items.replayable([*asked, *items.parse(called.output), answer]) if replay else [answer]
+    second = await live.create(
+        request(
+            input=json.dumps(sent),
+            tools=json.dumps([tool]),
+            previous_response_id=None if replay else first.response_id,
+        )
+    )
+    assert isinstance(second, Snapshot)
+    done = await finished(live, second.response_id)
+    assert items.output_text(done.output) == "There are 4. 漢"
+    assert done.usage.total_tokens > 0
+    assert await live.delete(second.response_id) == Absent()
+    assert await live.read(second.response_id) == Absent()
+
+
+async def test_the_emulator_refuses_as_documented(live):
+    unknown = await live.create(request(previous_response_id="resp_unknown"))
+    assert isinstance(unknown, ChainBroken)
+    assert await live.read("resp_unknown") == Absent()
+    assert await live.cancel("resp_unknown") == Absent()
+    assert isinstance(await live.create(request(input="[]")), Refused)
