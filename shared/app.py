@@ -14,9 +14,8 @@ from shared.adapters.tables import TableStorage
 from shared.adapters.tools import InstalledAgents, discover
 from shared.core import ids
 from shared.core.schedule import Schedule
-from shared.errors import InvalidSettings
 from shared.log import hush_libraries, say
-from shared.settings import Settings, load
+from shared.settings import ProviderSettings, Settings, StorageSettings, load
 from shared.store.content import ContentStore
 from shared.store.runs import RunStore
 from shared.tick import tick
@@ -33,9 +32,9 @@ class Baton:
 
     def __init__(self, settings: Settings, agents: InstalledAgents) -> None:
         self.settings = settings
-        self._account = _account(settings)
+        self._account = _account(settings.storage)
         self._storage = TableStorage(self._account)
-        self._provider = _provider(settings)
+        self._provider = _provider(settings.provider, settings.poll.concurrency)
         self._agents = agents
         self._tables_are_there = False
         self._preparing = asyncio.Lock()
@@ -44,41 +43,41 @@ class Baton:
     def context(self) -> Context:
         settings, randomness = self.settings, SystemRandomness()
         return Context(
-            runs=RunStore(self._storage.table(settings.runs_table), randomness),
-            content=ContentStore(self._storage.table(settings.content_table)),
+            runs=RunStore(self._storage.table(settings.storage.runs_table), randomness),
+            content=ContentStore(self._storage.table(settings.storage.content_table)),
             provider=self._provider,
             agents=self._agents,
             clock=SystemClock(),
             randomness=randomness,
-            schedule=Schedule(settings.poll_min, settings.poll_max),
-            chaining=settings.chaining,
-            provider_timeout=settings.provider_create_timeout,
+            schedule=Schedule(settings.poll.shortest, settings.poll.longest),
+            chaining=settings.provider.chaining,
+            provider_timeout=settings.provider.create_timeout,
         )
 
     @cached_property
     def api(self) -> Api:
-        return Api(self.context, self.settings.owner_header or None, self.settings.public_base_url or None)
+        return Api(self.context, self.settings.owner_header, self.settings.public_base_url)
 
     async def prepare(self) -> None:
         """Create the tables if they are missing; asked of the storage once a process."""
         async with self._preparing:
             if not self._tables_are_there:
-                names = [self.settings.runs_table, self.settings.content_table]
+                names = [self.settings.storage.runs_table, self.settings.storage.content_table]
                 await create_missing_tables(self._account, names)
                 self._tables_are_there = True
 
     async def tick(self) -> list[str]:
         """Poll what is due, or hand each shard to a worker; return messages for the work queue."""
         await self.prepare()
-        if self.settings.poll_fanout:
+        if self.settings.poll.fanout:
             return [f"shard_{shard}" for shard in ids.all_shards()]
-        return await tick(self.context, self.settings.poll_concurrency)
+        return await tick(self.context, self.settings.poll.concurrency)
 
     async def work(self, message: str) -> list[str]:
         """Do what a message of the work queue asks for; return further messages for it."""
         await self.prepare()
         if shard := _SHARD_MESSAGE.fullmatch(message):
-            return await tick(self.context, self.settings.poll_concurrency, [shard[1]])
+            return await tick(self.context, self.settings.poll.concurrency, [shard[1]])
         if not ids.is_id("run", message):
             say("message.unknown", level=logging.WARNING, length=len(message))
             return []
@@ -94,35 +93,27 @@ def application() -> Baton:
     """Return the application of this process. Raises InvalidSettings, or InvalidAgents, and lists all faults."""
     hush_libraries()
     agents = discover()
-    settings = load(
-        os.environ, sorted(set(_PLACEHOLDER.findall(" ".join(agent.model for agent in agents.values()))))
-    )
+    models = sorted(set(_PLACEHOLDER.findall(" ".join(agent.model for agent in agents.values()))))
+    settings = load(os.environ, models, [("AzureWebJobsStorage", TableAccount.from_connection_string)])
     return Baton(settings, InstalledAgents(agents, settings.models))
 
 
-def _account(settings: Settings) -> TableAccount:
-    try:
-        if settings.storage_connection:
-            return TableAccount.from_connection_string(settings.storage_connection)
-        client_id = settings.storage_client_id or None
-        return TableAccount.from_endpoint(settings.storage_endpoint, client_id=client_id)
-    except ValueError as fault:
-        raise InvalidSettings([f"AzureWebJobsStorage: {fault}"]) from None
+def _account(storage: StorageSettings) -> TableAccount:
+    if storage.connection:
+        return TableAccount.from_connection_string(storage.connection)
+    return TableAccount.from_endpoint(storage.endpoint, client_id=storage.client_id or None)
 
 
-def _provider(settings: Settings) -> ResponsesProvider:
-    azure = settings.azure_openai_endpoint
-    key = settings.azure_openai_api_key if azure else settings.openai_api_key
-    try:
-        connection = Connection(
+def _provider(settings: ProviderSettings, connections: int) -> ResponsesProvider:
+    azure = settings.azure_endpoint
+    return ResponsesProvider(
+        Connection(
             base_url=azure_base_url(azure) if azure else settings.openai_base_url,
-            api_key=key or None,
-            scope=settings.azure_openai_scope,
+            api_key=(settings.azure_api_key if azure else settings.openai_api_key) or None,
+            scope=settings.azure_scope,
             client_id=settings.azure_client_id or None,
-            create_timeout=settings.provider_create_timeout,
-            read_timeout=settings.provider_poll_timeout,
-            connections=settings.poll_concurrency,
+            create_timeout=settings.create_timeout,
+            read_timeout=settings.poll_timeout,
+            connections=connections,
         )
-    except ValueError as fault:
-        raise InvalidSettings([f"AZURE_OPENAI_ENDPOINT: {fault}"]) from None
-    return ResponsesProvider(connection)
+    )

@@ -4,7 +4,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
 from urllib.parse import urlsplit
 
 from shared.core.model import Chaining
@@ -23,31 +22,52 @@ _Check = Callable[[str], object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """What the environment says. README describes each setting under its name there."""
+class StorageSettings:
+    """A connection string, or the address of the tables that an identity opens."""
 
-    storage_connection: str
-    storage_endpoint: str
-    storage_client_id: str
+    connection: str
+    endpoint: str
+    client_id: str
     runs_table: str
     content_table: str
     work_queue: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProviderSettings:
+    """Azure OpenAI when there is an `azure_endpoint`, else OpenAI or whatever is at `openai_base_url`."""
+
     openai_base_url: str
     openai_api_key: str
-    azure_openai_endpoint: str
-    azure_openai_api_key: str
-    azure_openai_scope: str
+    azure_endpoint: str
+    azure_api_key: str
+    azure_scope: str
     azure_client_id: str
     chaining: Chaining
-    poll_schedule: str
-    poll_min: timedelta
-    poll_max: timedelta
-    poll_concurrency: int
-    poll_fanout: bool
-    provider_create_timeout: timedelta
-    provider_poll_timeout: timedelta
-    public_base_url: str
-    owner_header: str
+    create_timeout: timedelta
+    poll_timeout: timedelta
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PollSettings:
+    """How often and how much at once."""
+
+    schedule: str
+    shortest: timedelta
+    longest: timedelta
+    concurrency: int
+    fanout: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What the environment says. README describes each setting under its name there."""
+
+    storage: StorageSettings
+    provider: ProviderSettings
+    poll: PollSettings
+    public_base_url: str | None
+    owner_header: str | None
     models: Mapping[str, str]
 
 
@@ -93,10 +113,8 @@ class _Reader:
         return default
 
     def choice(self, name: str, default: str, choices: Sequence[str]) -> str:
-        return (
-            self.text(name, default, lambda value: value in choices, f"one of: {', '.join(choices)}")
-            or default
-        )
+        value = self.text(name, default, lambda value: value in choices, f"one of: {', '.join(choices)}")
+        return value if value in choices else default
 
 
 def load(
@@ -113,28 +131,24 @@ def load(
     read = _Reader(environment)
     for name, check in checks:
         read.try_out(name, check)
-    fields: dict[str, Any] = {**_storage(read), **_provider(read), **_polling(read)}
-    fields["public_base_url"] = read.text("PUBLIC_BASE_URL", "", _is_url, _URL)
-    fields["owner_header"] = read.text(
-        "OWNER_HEADER", "", lambda name: bool(_HEADER.fullmatch(name)), "a header name"
+    found = Settings(
+        storage=_storage(read),
+        provider=_provider(read),
+        poll=_poll(read),
+        public_base_url=read.text("PUBLIC_BASE_URL", "", _is_url, _URL) or None,
+        owner_header=read.text("OWNER_HEADER", "", _is(_HEADER), "a header name") or None,
+        models={name: read.text(name) for name in placeholders},
     )
-    fields["models"] = {name: read.text(name) for name in placeholders}
-    if fields["poll_min"] > fields["poll_max"]:
-        read.faults.append("POLL_MIN_SECONDS must not be more than POLL_MAX_SECONDS.")
     if read.faults:
         raise InvalidSettings(read.faults)
-    fields["chaining"] = Chaining(fields["chaining"])
-    return Settings(**fields)
+    return found
 
 
-def _storage(read: _Reader) -> dict[str, Any]:
+def _storage(read: _Reader) -> StorageSettings:
     connection = read.text("AzureWebJobsStorage", "")
     endpoint = read.text("AzureWebJobsStorage__tableServiceUri", "", _is_https, "an https address")
     account = read.text(
-        "AzureWebJobsStorage__accountName",
-        "",
-        lambda name: bool(_ACCOUNT.fullmatch(name)),
-        "3 to 24 small letters and digits",
+        "AzureWebJobsStorage__accountName", "", _is(_ACCOUNT), "3 to 24 small letters and digits"
     )
     if not endpoint and account:
         endpoint = f"https://{account}.table.core.windows.net"
@@ -142,60 +156,56 @@ def _storage(read: _Reader) -> dict[str, Any]:
         read.faults.append(
             "AzureWebJobsStorage is missing: a connection string, or for an identity AzureWebJobsStorage__accountName."
         )
-
-    def is_table(name: str) -> bool:
-        return bool(_TABLE.fullmatch(name))
-
-    want = "3 to 63 letters and digits, a letter first"
-    return {
-        "storage_connection": connection,
-        "storage_endpoint": endpoint,
-        "storage_client_id": read.text("AzureWebJobsStorage__clientId", ""),
-        "runs_table": read.text("RUNS_TABLE", "runs", is_table, want),
-        "content_table": read.text("CONTENT_TABLE", "content", is_table, want),
-        "work_queue": read.text(
-            "WORK_QUEUE",
-            None,
-            lambda name: bool(_QUEUE.fullmatch(name)),
-            "3 to 63 small letters, digits and single hyphens",
-        ),
-    }
+    a_table = "3 to 63 letters and digits, a letter first"
+    a_queue = "3 to 63 small letters, digits and single hyphens"
+    return StorageSettings(
+        connection=connection,
+        endpoint=endpoint,
+        client_id=read.text("AzureWebJobsStorage__clientId", ""),
+        runs_table=read.text("RUNS_TABLE", "runs", _is(_TABLE), a_table),
+        content_table=read.text("CONTENT_TABLE", "content", _is(_TABLE), a_table),
+        work_queue=read.text("WORK_QUEUE", None, _is(_QUEUE), a_queue),
+    )
 
 
-def _provider(read: _Reader) -> dict[str, Any]:
-    azure = read.text("AZURE_OPENAI_ENDPOINT", "", _is_url, _URL)
+def _provider(read: _Reader) -> ProviderSettings:
+    endpoint = read.text("AZURE_OPENAI_ENDPOINT", "", _is_url, _URL)
     key = read.text("OPENAI_API_KEY", "")
-    if not azure and not key:
+    if not endpoint and not key:
         read.faults.append(
             "OPENAI_API_KEY or AZURE_OPENAI_ENDPOINT is missing: one of them says which provider runs the agents."
         )
-    return {
-        "openai_base_url": read.text("OPENAI_BASE_URL", _OPENAI, _is_url, _URL),
-        "openai_api_key": key,
-        "azure_openai_endpoint": azure,
-        "azure_openai_api_key": read.text("AZURE_OPENAI_API_KEY", ""),
-        "azure_openai_scope": read.text("AZURE_OPENAI_SCOPE", "https://cognitiveservices.azure.com/.default"),
-        "azure_client_id": read.text("AZURE_CLIENT_ID", ""),
-        "provider_create_timeout": timedelta(
-            seconds=read.number("PROVIDER_CREATE_TIMEOUT_SECONDS", 60, 1, 200)
-        ),
-        "provider_poll_timeout": timedelta(seconds=read.number("PROVIDER_POLL_TIMEOUT_SECONDS", 10, 1, 60)),
-    }
+    chaining = read.choice("CHAINING", Chaining.PREVIOUS_RESPONSE_ID, list(Chaining))
+    return ProviderSettings(
+        openai_base_url=read.text("OPENAI_BASE_URL", _OPENAI, _is_url, _URL),
+        openai_api_key=key,
+        azure_endpoint=endpoint,
+        azure_api_key=read.text("AZURE_OPENAI_API_KEY", ""),
+        azure_scope=read.text("AZURE_OPENAI_SCOPE", "https://cognitiveservices.azure.com/.default"),
+        azure_client_id=read.text("AZURE_CLIENT_ID", ""),
+        chaining=Chaining(chaining),
+        create_timeout=timedelta(seconds=read.number("PROVIDER_CREATE_TIMEOUT_SECONDS", 60, 1, 200)),
+        poll_timeout=timedelta(seconds=read.number("PROVIDER_POLL_TIMEOUT_SECONDS", 10, 1, 60)),
+    )
 
 
-def _polling(read: _Reader) -> dict[str, Any]:
-    return {
-        "chaining": read.choice(
-            "CHAINING", Chaining.PREVIOUS_RESPONSE_ID.value, [one.value for one in Chaining]
-        ),
-        "poll_schedule": read.text(
-            "POLL_SCHEDULE", None, lambda text: len(text.split()) == 6, "an NCRONTAB expression of six fields"
-        ),
-        "poll_min": timedelta(seconds=read.number("POLL_MIN_SECONDS", 2, 0.1, 60)),
-        "poll_max": timedelta(seconds=read.number("POLL_MAX_SECONDS", 30, 0.1, 600)),
-        "poll_concurrency": int(read.number("POLL_CONCURRENCY", 500, 1, 5000, whole=True)),
-        "poll_fanout": read.choice("POLL_FANOUT", "off", ["on", "off"]) == "on",
-    }
+def _poll(read: _Reader) -> PollSettings:
+    shortest = timedelta(seconds=read.number("POLL_MIN_SECONDS", 2, 0.1, 60))
+    longest = timedelta(seconds=read.number("POLL_MAX_SECONDS", 30, 0.1, 600))
+    if shortest > longest:
+        read.faults.append("POLL_MIN_SECONDS must not be more than POLL_MAX_SECONDS.")
+    six_fields = "an NCRONTAB expression of six fields"
+    return PollSettings(
+        schedule=read.text("POLL_SCHEDULE", None, lambda text: len(text.split()) == 6, six_fields),
+        shortest=shortest,
+        longest=longest,
+        concurrency=int(read.number("POLL_CONCURRENCY", 500, 1, 5000, whole=True)),
+        fanout=read.choice("POLL_FANOUT", "off", ["on", "off"]) == "on",
+    )
+
+
+def _is(pattern: re.Pattern[str]) -> Callable[[str], bool]:
+    return lambda text: pattern.fullmatch(text) is not None
 
 
 def _is_https(text: str) -> bool:

@@ -4,7 +4,8 @@ import zlib
 from collections.abc import Iterator
 
 from shared.core.model import Content
-from shared.ports import Delete, Put, Row, Table
+from shared.ports import Put, Row, Table
+from shared.store.sweep import sweep
 
 # Compressed size up to which a text stays in the run's own row: a run of 32 turns then fits in the
 # 1 MiB that Azure Table Storage allows for a row.
@@ -12,8 +13,6 @@ INLINE_BYTES = 16 * 1024
 # Azure Table Storage: a binary property holds 64 KiB, a row 1 MiB.
 CHUNK_BYTES = 64 * 1024
 CHUNKS_PER_ROW = 11
-# A transaction holds 100 writes.
-WRITES_PER_TRANSACTION = 100
 # Fast, and still a third of the size for prose.
 _LEVEL = 3
 
@@ -38,7 +37,7 @@ class ContentStore:
         return Content(name=name, chunks=rows)
 
     async def load(self, run_id: str, content: Content) -> str:
-        """Return the text that `save` was given."""
+        """Return the text that `save` was given. Raises LookupError when its rows have been removed."""
         if content.inline is not None:
             return zlib.decompress(content.inline).decode()
         if not content.name:
@@ -52,18 +51,11 @@ class ContentStore:
     async def drop(self, run_id: str, content: Content) -> None:
         """Remove chunk rows that nothing will point to."""
         if content.name:
-            await self._delete(run_id, f"{content.name}|", f"{content.name}}}")
+            await sweep(self._table, run_id, f"{content.name}|", f"{content.name}}}")
 
     async def purge(self, run_id: str) -> None:
         """Remove everything stored for a run."""
-        await self._delete(run_id, "", "~")
-
-    async def _delete(self, run_id: str, first: str, end: str) -> None:
-        rows = await self._table.query(run_id, first, end)
-        for start in range(0, len(rows), WRITES_PER_TRANSACTION):
-            await self._table.write(
-                run_id, [Delete(row.key) for row in rows[start : start + WRITES_PER_TRANSACTION]]
-            )
+        await sweep(self._table, run_id, "", "~")
 
 
 def _rows(name: str, packed: bytes) -> Iterator[Row]:

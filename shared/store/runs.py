@@ -17,7 +17,7 @@ from shared.errors import RowConflict, StorageUnavailable
 from shared.log import say_fault
 from shared.ports import Delete, Insert, Merge, Put, Randomness, Row, Table, Value, Write
 from shared.store import rows
-from shared.store.content import WRITES_PER_TRANSACTION
+from shared.store.sweep import sweep
 
 _TX_BYTES = 8
 
@@ -129,12 +129,8 @@ class RunStore:
 
     async def purge(self, run_id: str) -> None:
         """Remove a deleted run's log and tool results; its tombstone stays."""
-        shard = shard_of(run_id)
         for kind in ("event", "tool"):
-            found = await self._table.query(shard, f"{kind}|{run_id}|", f"{kind}|{run_id}}}")
-            for start in range(0, len(found), WRITES_PER_TRANSACTION):
-                some = found[start : start + WRITES_PER_TRANSACTION]
-                await self._table.write(shard, [Delete(row.key) for row in some])
+            await sweep(self._table, shard_of(run_id), f"{kind}|{run_id}|", f"{kind}|{run_id}}}")
 
     async def pending(self, shard: str) -> tuple[Tick, list[Pending]]:
         """Return the shard's tick and everything pending in it, in one query."""
@@ -190,16 +186,22 @@ class RunStore:
             shard_of(held.session.id), [Put(rows.session_row(held.session, self._tx()), held.etag)]
         )
 
+    async def read_key(self, shard: str, hashed: str) -> StoredKey | None:
+        """Return what a key stands for, if anything."""
+        row = await self._table.get(shard, f"key|{hashed}")
+        if row is None:
+            return None
+        return StoredKey(*(str(row.values[name]) for name in ("run_id", "session_id", "fingerprint")))
+
     async def claim_key(self, shard: str, hashed: str, meant: StoredKey, now: datetime) -> StoredKey:
         """Store what a key stands for unless it stands for something already; return what it stands for."""
         values: dict[str, Value] = {**asdict(meant), "created_at": rows.time_text(now)}
         try:
             await self._table.write(shard, [Insert(Row(f"key|{hashed}", values))])
         except (RowConflict, StorageUnavailable):
-            row = await self._table.get(shard, f"key|{hashed}")
-            if row is None:
-                raise
-            return StoredKey(*(str(row.values[name]) for name in ("run_id", "session_id", "fingerprint")))
+            if stored := await self.read_key(shard, hashed):
+                return stored
+            raise
         return meant
 
 

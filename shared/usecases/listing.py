@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from shared.core.ids import position, shard_of
 from shared.core.model import Run, RunStatus
+from shared.errors import Malformed
 from shared.usecases.context import Context
 from shared.usecases.read import owned_session
 
@@ -43,7 +44,12 @@ async def _of_session(context: Context, owner: str, wanted: Listing) -> tuple[li
     at, seen = session.last_run_id, ""
     if wanted.after and wanted.session_id:
         at = f"run_{shard_of(wanted.session_id)}{wanted.after}"
-        at = stored.run.previous_run_id if (stored := await context.runs.read(at)) else None
+        stored = await context.runs.read(at)
+        if stored is None or stored.run.session_id != session.id:
+            raise Malformed(
+                "cursor has to come from a nextLink of this list.", code="invalid_cursor", field="cursor"
+            )
+        at = stored.run.previous_run_id
     found: list[Run] = []
     for _ in range(_LOOK_BACK):
         if at is None or (stored := await context.runs.read(at)) is None:

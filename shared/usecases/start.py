@@ -48,11 +48,18 @@ async def start(context: Context, request: StartRequest) -> Applied:
             f"There is no agent {request.agent!r}; there are: {known}.", code="unknown_agent", field="agent"
         )
     now = context.clock.now()
+    try:
+        continued = await _continued(context, request)
+    except (NotFound, Conflict):
+        # Perhaps because of the very run that this request has started before.
+        if earlier := await _earlier(context, request):
+            return _repeated(earlier)
+        raise
     fresh = _new_ids(context, request, now)
     meant = await _claim_key(context, request, fresh, now)
     if meant is not fresh and (earlier := await context.runs.read(meant.run_id)):
         return _repeated(earlier)
-    session = await _session(context, request, meant, now)
+    session = continued or StoredSession(_new_session(request, meant.session_id, now))
     content = await context.content.save(meant.run_id, f"input-{context.token()}", request.input)
     lease = context.lease()
     run = replace(_new_run(context, request, spec, meant.run_id, session.session, lease), input=content)
@@ -111,12 +118,25 @@ def _repeated(stored: StoredRun) -> Applied:
     return Applied(stored, changed=False, wake=False)
 
 
-async def _session(context: Context, request: StartRequest, meant: StoredKey, now: datetime) -> StoredSession:
+async def _earlier(context: Context, request: StartRequest) -> StoredRun | None:
+    """Return the run that the same request with the same key has started, if there is one."""
+    if not request.idempotency_key:
+        return None
+    hashed = ids.key_hash(request.owner, request.idempotency_key)
+    stored = await context.runs.read_key(ids.key_shard(hashed), hashed)
+    if stored is None or stored.fingerprint != request.fingerprint:
+        return None
+    return await context.runs.read(stored.run_id)
+
+
+def _new_session(request: StartRequest, session_id: str, now: datetime) -> Session:
+    return Session(id=session_id, owner=request.owner, agent=request.agent, created_at=now, updated_at=now)
+
+
+async def _continued(context: Context, request: StartRequest) -> StoredSession | None:
+    """Return the session that the request names. Raises NotFound, or Conflict when it cannot take a run now."""
     if request.session_id is None:
-        session = Session(
-            id=meant.session_id, owner=request.owner, agent=request.agent, created_at=now, updated_at=now
-        )
-        return StoredSession(session)
+        return None
     stored = await context.runs.read_session(request.session_id)
     if stored is None or stored.session.deleted or stored.session.owner != request.owner:
         raise NotFound(

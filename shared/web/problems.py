@@ -15,13 +15,13 @@ from shared.errors import (
 from shared.web.http import PROBLEM, Reply
 
 _STATUSES: dict[type[BatonError], tuple[int, str]] = {
-    Malformed: (400, "The request cannot be read"),
-    Unidentified: (401, "The request does not say whose it is"),
-    NotFound: (404, "Not found"),
-    Conflict: (409, "Not possible now"),
-    TooLarge: (413, "Too large"),
-    InvalidInput: (422, "The request cannot be carried out"),
-    StorageUnavailable: (503, "The storage does not answer"),
+    Malformed: (400, "Bad Request"),
+    Unidentified: (401, "Unauthorized"),
+    NotFound: (404, "Not Found"),
+    Conflict: (409, "Conflict"),
+    TooLarge: (413, "Content Too Large"),
+    InvalidInput: (422, "Unprocessable Content"),
+    StorageUnavailable: (503, "Service Unavailable"),
 }
 _RETRY_AFTER_SECONDS = 5
 

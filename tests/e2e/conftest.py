@@ -1,5 +1,4 @@
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -25,8 +24,7 @@ def new_site(
     sites: list[Site] = []
 
     def new(**settings: str) -> Site:
-        folder: Path = tmp_path_factory.mktemp("site")
-        sites.append(Site(folder, connection_string, provider, settings))
+        sites.append(Site(tmp_path_factory.mktemp("site"), connection_string, provider, settings))
         return sites[-1]
 
     yield new

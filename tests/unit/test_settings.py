@@ -28,15 +28,15 @@ def faults_of(environment: dict[str, str], *placeholders: str) -> list[str]:
 
 def test_the_least_that_must_be_set_is_enough():
     settings = load(GOOD)
-    assert settings.storage_connection == "UseDevelopmentStorage=true"
-    assert (settings.runs_table, settings.content_table) == ("runs", "content")
-    assert settings.openai_base_url == "https://api.openai.com/v1"
-    assert settings.chaining is Chaining.PREVIOUS_RESPONSE_ID
-    assert settings.poll_min == timedelta(seconds=2)
-    assert settings.poll_max == timedelta(seconds=30)
-    assert settings.poll_concurrency == 500
-    assert settings.poll_fanout is False
-    assert settings.owner_header == settings.public_base_url == ""
+    assert settings.storage.connection == "UseDevelopmentStorage=true"
+    assert (settings.storage.runs_table, settings.storage.content_table) == ("runs", "content")
+    assert settings.provider.openai_base_url == "https://api.openai.com/v1"
+    assert settings.provider.chaining is Chaining.PREVIOUS_RESPONSE_ID
+    assert settings.poll.shortest == timedelta(seconds=2)
+    assert settings.poll.longest == timedelta(seconds=30)
+    assert settings.poll.concurrency == 500
+    assert settings.poll.fanout is False
+    assert settings.owner_header is settings.public_base_url is None
 
 
 def test_everything_can_be_set():
@@ -59,11 +59,11 @@ def test_everything_can_be_set():
         },
         ["NOVELIST_MODEL"],
     )
-    assert (settings.runs_table, settings.content_table) == ("batonruns", "batoncontent")
-    assert settings.chaining is Chaining.REPLAY
-    assert (settings.poll_min, settings.poll_max) == (timedelta(seconds=0.5), timedelta(seconds=60))
-    assert (settings.poll_concurrency, settings.poll_fanout) == (50, True)
-    assert settings.provider_create_timeout == timedelta(seconds=90)
+    assert (settings.storage.runs_table, settings.storage.content_table) == ("batonruns", "batoncontent")
+    assert settings.provider.chaining is Chaining.REPLAY
+    assert (settings.poll.shortest, settings.poll.longest) == (timedelta(seconds=0.5), timedelta(seconds=60))
+    assert (settings.poll.concurrency, settings.poll.fanout) == (50, True)
+    assert settings.provider.create_timeout == timedelta(seconds=90)
     assert settings.public_base_url == "https://baton.example"
     assert settings.models == {"NOVELIST_MODEL": "gpt-5"}
 
@@ -75,9 +75,9 @@ def test_an_identity_may_stand_for_keys():
         "OPENAI_API_KEY": "",
         "AZURE_OPENAI_ENDPOINT": "https://res.openai.azure.com",
     }
-    assert load(identity).storage_endpoint == "https://account7.table.core.windows.net"
+    assert load(identity).storage.endpoint == "https://account7.table.core.windows.net"
     uri = {"AzureWebJobsStorage__tableServiceUri": "https://account7.table.core.chinacloudapi.cn"}
-    assert load(identity | uri).storage_endpoint == uri["AzureWebJobsStorage__tableServiceUri"]
+    assert load(identity | uri).storage.endpoint == uri["AzureWebJobsStorage__tableServiceUri"]
 
 
 def test_nothing_set_names_everything_that_is_missing():

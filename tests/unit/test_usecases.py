@@ -8,10 +8,10 @@ import pytest
 
 from shared.core.model import CallStatus, Chaining, ResponseStatus, RunError, RunStatus, Snapshot, Step
 from shared.errors import Conflict, InvalidInput, NotFound, RowConflict, StorageUnavailable
-from shared.ports import Absent, ChainBroken, NotNow, Put, Refused
+from shared.ports import Absent, ChainBroken, Delete, NotNow, Put, Refused
 from shared.store import rows
 from shared.usecases import end, work
-from shared.usecases.read import owned_session, session_page
+from shared.usecases.read import output_of, owned_session, session_page
 from tests.fakes import OWNER, World, answer, asks
 
 
@@ -314,3 +314,30 @@ async def test_a_pending_row_without_a_run_is_said_and_survived():
     await world.table.write(run.id[4:6], [Put(rows.pending_row(orphan))])
     world.provider.state["resp_1"] = answer("resp_1")
     assert (await world.until_terminal(run.id)).status is RunStatus.COMPLETED
+
+
+async def test_a_run_that_is_deleted_while_it_is_read_is_not_found():
+    world = World()
+    noise = "".join(chr(0x4E00 + (n * 7919) % 20000) for n in range(100_000))
+    run = await finished(world, noise)
+    await end.delete_run(world.context, OWNER, run.id)
+    with pytest.raises(NotFound):
+        await output_of(world.context, run)
+
+
+async def test_rows_that_somebody_else_removes_meanwhile_are_no_fault():
+    world = World()
+    run = await world.start()
+    query = world.content_table.query
+    for n in range(3):
+        await world.content_table.write(run.id, [Put(rows.Row(f"x|{n}", {"a": n}))])
+
+    async def raced(*args, **kwargs):
+        found = await query(*args, **kwargs)
+        world.content_table.query = query
+        await world.content_table.write(run.id, [Delete("x|1")])
+        return found
+
+    world.content_table.query = raced
+    await world.context.content.purge(run.id)
+    assert await world.content_table.query(run.id, "", "~") == []
