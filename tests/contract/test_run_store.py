@@ -53,7 +53,7 @@ def new_run(shard: int = 3, number: int = 0, **changes) -> Run:
         session_id=ids.new_id("ses", shard, at, name),
         owner=OWNER,
         agent="writer",
-        metadata={"title": "Zwei Türme 👩🏽‍🚀"},
+        metadata={"title": "Zwei Türme \U0001f469\U0001f3fd‍\U0001f680"},
         max_turns=8,
         step=Step.CREATE,
         due=at,
@@ -294,10 +294,13 @@ async def test_a_key_that_was_stored_counts_whatever_was_answered(table, error):
 
 # Over 5 MB of UTF-8, of which over 1 MB does not compress.
 seeded = Seeded()
-NOVEL = "".join(f"{seeded.bytes(16).hex()} 宇宙の果て 👩🏽‍🚀 \x00 été \u2028\n" for _ in range(75_000))
+NOVEL = "".join(
+    f"{seeded.bytes(16).hex()} 宇宙の果て \U0001f469\U0001f3fd‍\U0001f680 \x00 été \u2028\n"
+    for _ in range(75_000)
+)
 TEXTS = {
     "novel": NOVEL,
-    "short": "宇宙 👩🏽‍🚀 \x00\r\n",
+    "short": "宇宙 \U0001f469\U0001f3fd‍\U0001f680 \x00\r\n",
     "empty": "",
 }
 

@@ -221,7 +221,7 @@ async def test_a_deleted_response_is_gone_whether_finished_or_not(
     "text",
     [
         "漢字かな",
-        "👩‍🚀🛰️",
+        "\U0001f469‍\U0001f680\U0001f6f0️",
         "a\0b",
         "\ud800 and \udfff",
         "\U000f0ffe\U000f0000",

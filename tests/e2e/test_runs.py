@@ -83,7 +83,11 @@ def test_a_forgotten_previous_response_is_replayed(site: Site) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["漢字 かな 한글 😀👩‍🚀 \x00 \x1f \u2028 \ufffe", "\ud800 lone \udc00", "x" * 5_000_000],
+    [
+        "漢字 かな 한글 \U0001f600\U0001f469‍\U0001f680 \x00 \x1f \u2028 \ufffe",
+        "\ud800 lone \udc00",
+        "x" * 5_000_000,
+    ],
     ids=["odd characters", "lone surrogates", "5 MB"],
 )
 def test_text_comes_back_as_it_was(site: Site, text: str) -> None:
