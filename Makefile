@@ -1,6 +1,6 @@
 # Every target sets up what it needs: a virtual environment in .venv, npm packages in node_modules.
 PYTHON ?= python3.11
-VENV := .venv
+VENV ?= .venv
 BIN := $(VENV)/bin
 
 .PHONY: help demo demo-model up test check unit lint bench docs clean
@@ -34,7 +34,7 @@ docs: $(VENV)/ready  ## Draw again what the docs take from the code
 	$(BIN)/python -m dev.run_states
 
 clean:  ## Remove everything that the targets made
-	rm -rf $(VENV) node_modules .dev .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-* node_modules .dev .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 $(VENV)/ready: requirements.txt requirements-dev.txt requirements-worker.txt
