@@ -9,7 +9,7 @@ from shared.store.runs import StoredSession
 from shared.usecases.context import Context
 from shared.usecases.read import owned_run, owned_session
 from shared.usecases.transition import Applied, apply
-from shared.usecases.work import perform
+from shared.usecases.work import perform_now
 
 
 async def cancel(context: Context, owner: str, run_id: str) -> Applied:
@@ -21,14 +21,14 @@ async def cancel(context: Context, owner: str, run_id: str) -> Applied:
     if stored.run.terminal and stored.run.status is not RunStatus.CANCELLED:
         raise Conflict(f"Run {run_id} is {stored.run.status} and cannot be cancelled.", code="run_ended")
     lease = context.lease()
-    return await perform(context, await apply(context, stored, CancelAsked(lease)), lease)
+    return await perform_now(context, await apply(context, stored, CancelAsked(lease)), lease)
 
 
 async def delete_run(context: Context, owner: str, run_id: str) -> Applied:
     """Delete a run, here and at the provider. Raises NotFound, also when it is deleted already."""
     stored = await owned_run(context, owner, run_id)
     lease = context.lease()
-    return await perform(context, await apply(context, stored, DeleteAsked(lease)), lease)
+    return await perform_now(context, await apply(context, stored, DeleteAsked(lease)), lease)
 
 
 async def delete_session(context: Context, owner: str, session_id: str) -> list[str]:

@@ -14,7 +14,7 @@ from shared.ports import AgentSpec
 from shared.store.runs import StoredKey, StoredRun, StoredSession
 from shared.usecases.context import Context
 from shared.usecases.transition import Applied
-from shared.usecases.work import perform
+from shared.usecases.work import perform_now
 
 MIN_DEADLINE = timedelta(seconds=10)
 
@@ -60,9 +60,17 @@ async def start(context: Context, request: StartRequest) -> Applied:
     if meant is not fresh and (earlier := await context.runs.read(meant.run_id)):
         return _repeated(earlier)
     session = continued or StoredSession(_new_session(request, meant.session_id, now))
-    content = await context.content.save(meant.run_id, f"input-{context.token()}", request.input)
     lease = context.lease()
-    run = replace(_new_run(context, request, spec, meant.run_id, session.session, lease), input=content)
+    run = _new_run(context, request, spec, meant.run_id, session.session, lease)
+    accepted = await _store(context, run, request.input, session)
+    if accepted.changed:
+        return await perform_now(context, accepted, lease)
+    return accepted
+
+
+async def _store(context: Context, run: Run, text: str, session: StoredSession) -> Applied:
+    """Store the run, its input and the session that it now holds; or return the run that was faster."""
+    content = await context.content.save(run.id, f"input-{context.token()}", text)
     held = replace(
         session.session,
         held_by=run.id,
@@ -71,14 +79,16 @@ async def start(context: Context, request: StartRequest) -> Applied:
         updated_at=run.created_at,
     )
     try:
-        stored = await context.runs.insert(run, StoredSession(held, session.etag), [Record("run.queued")])
+        stored = await context.runs.insert(
+            replace(run, input=content), StoredSession(held, session.etag), [Record("run.queued")]
+        )
     except RowConflict:
         await context.content.drop(run.id, content)
         if winner := await context.runs.read(run.id):
             return _repeated(winner)
         raise _busy(run.session_id) from None
     say("run.accepted", run_id=run.id, session_id=run.session_id, agent=run.agent)
-    return await perform(context, Applied(stored, changed=True, wake=False), lease)
+    return Applied(stored, changed=True, wake=False)
 
 
 def _new_ids(context: Context, request: StartRequest, now: datetime) -> StoredKey:

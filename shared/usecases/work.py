@@ -75,6 +75,15 @@ async def perform(context: Context, applied: Applied, lease: Lease) -> Applied:
     return applied
 
 
+async def perform_now(context: Context, applied: Applied, lease: Lease) -> Applied:
+    """Carry out owed steps for a client who waits; what the storage prevents is left to the timer."""
+    try:
+        return await perform(context, applied, lease)
+    except StorageUnavailable as fault:
+        say("run.left_to_timer", level=logging.WARNING, run_id=applied.stored.run.id, reason=str(fault))
+        return applied
+
+
 async def expire(context: Context, stored: StoredRun) -> Applied:
     """End a run whose deadline has passed; an answer that is finished by now still counts."""
     if stored.run.token:

@@ -341,3 +341,36 @@ async def test_rows_that_somebody_else_removes_meanwhile_are_no_fault():
     world.content_table.query = raced
     await world.context.content.purge(run.id)
     assert await world.content_table.query(run.id, "", "~") == []
+
+
+@pytest.mark.parametrize("what", ["start", "cancel", "delete"])
+async def test_what_was_accepted_is_answered_so_though_the_storage_fails_then(what):
+    world = World()
+    run = None if what == "start" else await world.start()
+    commit, allowed = world.context.runs.commit, [] if what == "start" else [True]
+
+    async def fails(*args):
+        if not allowed:
+            raise StorageUnavailable("busy")
+        allowed.pop()
+        return await commit(*args)
+
+    world.context.runs.commit = fails
+    match what:
+        case "start":
+            run = await world.start()
+            assert run.status is RunStatus.QUEUED
+        case "cancel":
+            assert (await end.cancel(world.context, OWNER, run.id)).stored.run.status is RunStatus.CANCELLING
+        case "delete":
+            await end.delete_run(world.context, OWNER, run.id)
+    world.context.runs.commit = commit
+    for response in ("resp_1", "resp_2"):
+        world.provider.state[response] = answer(response)
+    await world.drive(40)
+    ended = await world.run(run.id)
+    assert (
+        ended.status
+        is {"start": RunStatus.COMPLETED, "cancel": RunStatus.CANCELLED, "delete": RunStatus.DELETED}[what]
+    )
+    assert ended.step is Step.NOTHING
