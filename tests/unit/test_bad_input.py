@@ -211,7 +211,7 @@ async def test_a_body_that_asks_for_what_cannot_be(town, change, status, code, f
     await town.refused(town.ann.post("/runs", body=changed(change)), status, code, field)
 
 
-@pytest.mark.parametrize("name", UNACCEPTABLE.keys() - NOT_IN_THE_SCHEMA)
+@pytest.mark.parametrize("name", [name for name in UNACCEPTABLE if name not in NOT_IN_THE_SCHEMA])
 def test_the_described_schema_refuses_it_too(name):
     with pytest.raises(AssertionError):
         conform(DOCUMENT["components"]["schemas"]["NewRun"], changed(UNACCEPTABLE[name][0]))
