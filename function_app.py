@@ -33,7 +33,6 @@ async def work(message: func.QueueMessage, more: Messages) -> None:
 @app.route("runs", methods=["POST"])
 @app.queue_output("work", QUEUE, STORAGE)
 async def start_run(req: func.HttpRequest, work: Messages) -> func.HttpResponse:
-    await baton.prepare()
     return await _answer(req, handlers.start_run, work)
 
 

@@ -22,8 +22,9 @@ def run(chosen: Sequence[Section], repeats: int) -> dict[str, dict[str, Measurem
     The medians are keyed by section and scenario.
     """
     measured = {section.key: defaultdict[str, list[Measurement]](list) for section in chosen}
+    timed = [section for section in chosen if not section.counts_only]
     for number in range(1, repeats + 1):
-        for section in chosen:
+        for section in chosen if number == 1 else timed:
             for scenario in section.scenarios:
                 print(f"{number}/{repeats} {section.key}: {scenario.name}", file=sys.stderr)
                 measured[section.key][scenario.name].append(measure(scenario))

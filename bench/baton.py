@@ -14,19 +14,27 @@ from shared.usecases.poll import poll
 from shared.web import handlers
 
 STARTS_IN_FLIGHT = 64
+WARM_UP_TICKS = 2
 
 
-async def unchanged_polls(  # noqa: PLR0913  (each is an option of the scenarios)
-    meter: Meter, *, provider: str, storage: str, runs: int, ticks: int, warm_up: int, in_flight: int
+async def unchanged_polls(
+    meter: Meter, *, provider: str, storage: str, runs: int, ticks: int, in_flight: int
 ) -> None:
     """Everything that a tick does is shared out to its polls: queries, claims, reads, decoding, log."""
     async with wired(provider, storage, POLL_CONCURRENCY=str(in_flight)) as baton:
         await baton.lay(runs)
-        for _ in range(warm_up):
+        for _ in range(WARM_UP_TICKS):
             await baton.tick(polls=runs)
         with meter.measuring(count=runs * ticks):
             for _ in range(ticks):
                 await baton.tick(polls=runs)
+
+
+async def first_tick(meter: Meter, *, provider: str, storage: str, runs: int, in_flight: int) -> None:
+    async with wired(provider, storage, POLL_CONCURRENCY=str(in_flight)) as baton:
+        await baton.lay(runs)
+        with meter.measuring(count=runs):
+            await baton.tick(polls=runs)
 
 
 async def whole_runs(

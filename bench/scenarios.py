@@ -33,6 +33,8 @@ class Section:
     scenarios: tuple[Scenario, ...]
     references: tuple[str, ...] = ()
     columns: tuple[Column, ...] = (Column.CPU, Column.RATE, Column.WALL, Column.MEMORY)
+    counts_only: bool = False
+    """Counting once is enough; what takes time is measured several times."""
 
 
 def sections(share: int = 1) -> tuple[Section, ...]:
@@ -48,13 +50,13 @@ def _poll(share: int) -> Section:
         references=("naive", "floor"),
         scenarios=(
             *(_floor(polls=10_000 // share, in_flight=many) for many in (16, 64)),
-            *(_naive(polls=1_000 // share, in_flight=many) for many in (1, 16, 64)),
+            *(_naive(polls=600 // share, in_flight=many) for many in (1, 16, 64)),
             *(
                 Scenario(
                     name=f"Baton, ticks over {RUNS // share:,} runs, {many} in flight",
                     group="baton",
                     target="bench.baton:unchanged_polls",
-                    options={"runs": RUNS // share, "ticks": 10, "warm_up": 2, "in_flight": many},
+                    options={"runs": RUNS // share, "ticks": 10, "in_flight": many},
                     provider=True,
                     storage=True,
                 )
@@ -102,8 +104,8 @@ def _run(share: int) -> Section:
                     unchanged_polls=UNCHANGED_POLLS,
                 )
                 for runs, in_flight in (
-                    (300 // share, 1),
-                    (500 // share, 64),
+                    (200 // share, 1),
+                    (300 // share, 64),
                     (RUNS // share, RUNS // share),
                 )
             ),
@@ -130,7 +132,7 @@ def _slow(share: int) -> Section:
                 name="naive loop, serial",
                 group="naive",
                 target="bench.naive:unchanged_polls",
-                options={"runs": 20 // share, "polls": 20 // share, "in_flight": 1},
+                options={"runs": 10 // share, "polls": 10 // share, "in_flight": 1},
                 provider=True,
                 storage=True,
                 delay=SLOW_ANSWER,
@@ -138,8 +140,8 @@ def _slow(share: int) -> Section:
             Scenario(
                 name=f"Baton, one tick over {RUNS:,} runs, {IN_FLIGHT} in flight",
                 group="baton",
-                target="bench.baton:unchanged_polls",
-                options={"runs": RUNS, "ticks": 1, "warm_up": 0, "in_flight": IN_FLIGHT},
+                target="bench.baton:first_tick",
+                options={"runs": RUNS, "in_flight": IN_FLIGHT},
                 provider=True,
                 storage=True,
                 delay=SLOW_ANSWER,
@@ -158,8 +160,8 @@ def _big(share: int) -> Section:
             Scenario(
                 name=f"Baton, one tick over {runs:,} runs, {IN_FLIGHT} in flight",
                 group="baton",
-                target="bench.baton:unchanged_polls",
-                options={"runs": runs, "ticks": 1, "warm_up": 0, "in_flight": IN_FLIGHT},
+                target="bench.baton:first_tick",
+                options={"runs": runs, "in_flight": IN_FLIGHT},
                 provider=True,
                 storage=True,
             ),
@@ -186,6 +188,7 @@ def _operations() -> Section:
         title="Storage operations",
         unit="action",
         columns=(Column.NOTES,),
+        counts_only=True,
         scenarios=(
             Scenario(
                 name="naive loop: a poll, changed or not",

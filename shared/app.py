@@ -56,7 +56,7 @@ class Baton:
 
     @cached_property
     def api(self) -> Api:
-        return Api(self.context, self.settings.owner_header, self.settings.public_base_url)
+        return Api(self.context, self.settings.owner_header, self.settings.public_base_url, self.prepare)
 
     async def prepare(self) -> None:
         """Create the tables if they are missing; asked of the storage once a process."""

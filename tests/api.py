@@ -72,6 +72,10 @@ class Answer:
     json: Any
 
 
+async def _nothing() -> None:
+    """Stand in for the creation of tables."""
+
+
 class Client:
     """Calls the handlers of a world's API by the routes of function_app.py.
 
@@ -79,7 +83,7 @@ class Client:
     """
 
     def __init__(self, world: World, owner: str | None = None, public_base_url: str | None = None) -> None:
-        self._api = Api(world.context, OWNER_HEADER if owner is not None else None, public_base_url)
+        self._api = Api(world.context, OWNER_HEADER if owner is not None else None, public_base_url, _nothing)
         self._headers = {OWNER_HEADER.lower(): owner} if owner else {}
 
     async def get(

@@ -3,6 +3,7 @@
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
+import hypothesis
 import pytest
 
 from dev.azurite import azurite
@@ -10,6 +11,10 @@ from shared.adapters.memory import MemoryTable
 from shared.adapters.table_account import TableAccount, create_missing_tables
 from shared.adapters.tables import TableStorage
 from shared.ports import Table
+
+# A shared machine is sometimes slow, which is no fault of an example.
+hypothesis.settings.register_profile("baton", deadline=None)
+hypothesis.settings.load_profile("baton")
 
 NewTable = Callable[[], Awaitable[Table]]
 

@@ -12,6 +12,8 @@ from shared.core.model import ResponseStatus, RunError, Snapshot, Usage
 from shared.core.text import representable
 
 MAX_MESSAGE_CHARACTERS = 500
+# Deeper than any output item, and far from where Python gives up.
+MAX_NESTING = 100
 # More than any response can use, and small enough for every reader of the sum.
 MAX_TOKENS = 10**12
 
@@ -86,6 +88,8 @@ def _finished(value: dict[str, Any], response_id: str, status: ResponseStatus) -
     output = value.get("output")
     if not isinstance(output, list):
         return Unreadable(f"the response is {status} and has no list of output items")
+    if _deeper_than(MAX_NESTING, output):
+        return Unreadable("the output is nested too deeply")
     may_call = status in {ResponseStatus.COMPLETED, ResponseStatus.INCOMPLETE}
     details = value.get("incomplete_details")
     return Snapshot(
@@ -97,6 +101,21 @@ def _finished(value: dict[str, Any], response_id: str, status: ResponseStatus) -
         error=read_error(value.get("error")),
         incomplete_reason=_code(details.get("reason")) if isinstance(details, dict) else None,
     )
+
+
+def _deeper_than(levels: int, value: Any) -> bool:
+    """Say whether lists and objects are nested deeper than `levels`: others read this deeper down the stack."""
+    layer = [value]
+    for _ in range(levels):
+        layer = [
+            inner
+            for outer in layer
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not layer:
+            return False
+    return True
 
 
 def _json_text(output: list[Any]) -> str:

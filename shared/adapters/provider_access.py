@@ -34,9 +34,9 @@ class Connection:
     client_id: str | None = None
     """Of the user-assigned managed identity to use; None leaves the choice to DefaultAzureCredential."""
     create_timeout: timedelta = timedelta(seconds=60)
-    """For the whole of a create, a cancel or a delete."""
+    """For the whole of a create."""
     read_timeout: timedelta = timedelta(seconds=10)
-    """For the whole of a read, its wait for a free connection included."""
+    """For the whole of a read, its wait for a free connection included, a cancel or a delete."""
     connections: int = 1000
     """How many reads may be in flight, and how many other requests besides."""
 

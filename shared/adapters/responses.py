@@ -64,7 +64,8 @@ class ResponsesProvider:
         self._denied = False
 
     async def create(self, request: ResponseRequest) -> CreateReply:
-        answer = await self._send("POST", "/responses", create_body(request))
+        timeout = self._connection.create_timeout
+        answer = await self._send("POST", "/responses", timeout, create_body(request))
         return self._interpreter.create(request, answer, datetime.now(UTC))
 
     async def read(self, response_id: str) -> ReadReply:
@@ -76,13 +77,13 @@ class ResponsesProvider:
     async def cancel(self, response_id: str) -> CancelReply:
         if not is_response_id(response_id):
             return Absent()
-        answer = await self._send("POST", f"/responses/{response_id}/cancel")
+        answer = await self._send("POST", f"/responses/{response_id}/cancel", self._connection.read_timeout)
         return self._interpreter.cancel(response_id, answer, datetime.now(UTC))
 
     async def delete(self, response_id: str) -> DeleteReply:
         if not is_response_id(response_id):
             return Absent()
-        answer = await self._send("DELETE", f"/responses/{response_id}")
+        answer = await self._send("DELETE", f"/responses/{response_id}", self._connection.read_timeout)
         return self._interpreter.delete(answer, datetime.now(UTC))
 
     async def close(self) -> None:
@@ -105,7 +106,9 @@ class ResponsesProvider:
         self._note_denial(answer)
         return answer
 
-    async def _send(self, method: str, path: str, body: bytes | None = None) -> Answer | NoAnswer:
+    async def _send(
+        self, method: str, path: str, within: timedelta, body: bytes | None = None
+    ) -> Answer | NoAnswer:
         # Slow to import, and not needed for reads.
         import httpx2  # noqa: PLC0415
         import openai  # noqa: PLC0415
@@ -120,7 +123,7 @@ class ResponsesProvider:
             headers["Content-Type"] = "application/json"
         send = sdk.post if method == "POST" else sdk.delete
         try:
-            async with asyncio.timeout(self._connection.create_timeout.total_seconds()):
+            async with asyncio.timeout(within.total_seconds()):
                 reply = await send(path, content=body, cast_to=httpx2.Response, options={"headers": headers})
         except openai.APIStatusError as refusal:
             reply = refusal.response

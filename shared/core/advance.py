@@ -110,11 +110,9 @@ def _claimed(run: Run, event: events.Claimed, now: datetime) -> Result:
     taken = replace(run, lease=event.lease, due=event.lease.expires_at)
     match run.step:
         case Step.CREATE if run.status is RunStatus.CANCELLING:
-            return _end(run, RunStatus.CANCELLED, now), ()
+            return _end(_counted(run), RunStatus.CANCELLED, now), ()
         case Step.CREATE if abandoned:
-            return replace(taken, unknown_creates=run.unknown_creates + 1), (
-                Record("turn.create_repeated", {"turn": run.turn}),
-            )
+            return _counted(taken), (Record("turn.create_repeated", {"turn": run.turn}),)
         case Step.TOOLS:
             return _claim_tools(taken, now)
     return taken, ()
@@ -134,6 +132,13 @@ def _claim_tools(run: Run, now: datetime) -> Result:
             case _:
                 calls.append(call)
     return _after_calls(replace(run, calls=tuple(calls)), now), tuple(effects)
+
+
+def _counted(run: Run) -> Run:
+    """Count the create of a lease that ended otherwise than by its holder's word."""
+    if run.step is Step.CREATE and run.lease is not None:
+        return replace(run, unknown_creates=run.unknown_creates + 1)
+    return run
 
 
 def _tool_record(call: ToolCall, status: CallStatus) -> Record:
@@ -195,11 +200,12 @@ def _create_deferred(run: Run, event: events.CreateDeferred, now: datetime) -> R
 
 
 def _chain_refused(run: Run, event: events.ChainRefused, now: datetime) -> Result:
-    if not _holds(run, event.lease_id, Step.CREATE):
+    if not _holds(run, event.lease.id, Step.CREATE):
         return run, ()
     if run.status is RunStatus.CANCELLING:
         return _end(run, RunStatus.CANCELLED, now), ()
-    return replace(run, chaining=Chaining.REPLAY), (Record("turn.replayed", {"turn": run.turn}),)
+    replayed = replace(run, chaining=Chaining.REPLAY, lease=event.lease, due=event.lease.expires_at)
+    return replayed, (Record("turn.replayed", {"turn": run.turn}),)
 
 
 def _polled(run: Run, event: events.Polled, now: datetime) -> Result:
@@ -323,7 +329,7 @@ def _cancel_asked(run: Run, event: events.CancelAsked, now: datetime) -> Result:
     if run.lease and now < run.lease.expires_at:
         # Whoever holds the lease sees the word when it saves what it did.
         return cancelling, (record,)
-    return _end(cancelling, RunStatus.CANCELLED, now), ()
+    return _end(_counted(cancelling), RunStatus.CANCELLED, now), ()
 
 
 def _cancel_sent(run: Run, event: events.CancelSent, now: datetime) -> Result:
@@ -343,14 +349,15 @@ def _deadline_passed(run: Run, event: events.DeadlinePassed, now: datetime) -> R
         return run, ()
     if now < run.expires_at:
         raise IllegalTransition(run, event)
-    return _end(run, RunStatus.EXPIRED, now), ()
+    spent = replace(_counted(run), usage=run.usage + event.usage)
+    return _end(spent, RunStatus.EXPIRED, now), ()
 
 
 def _delete_asked(run: Run, event: events.DeleteAsked, now: datetime) -> Result:
     if run.status is RunStatus.DELETED:
         return run, ()
     tombstone = replace(
-        _end(run, RunStatus.DELETED, run.completed_at or now),
+        _end(_counted(run), RunStatus.DELETED, now),
         token=run.token,
         step=Step.CANCEL,
         lease=event.lease,

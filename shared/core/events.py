@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from shared.core.model import CallStatus, Content, Lease, RunError, Snapshot
+from shared.core.model import CallStatus, Content, Lease, RunError, Snapshot, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +41,9 @@ class CreateDeferred:
 
 @dataclass(frozen=True, slots=True)
 class ChainRefused:
-    """The provider cannot continue the previous response; the conversation has to be replayed."""
+    """The provider cannot continue the previous response, so all is replayed under the renewed `lease`."""
 
-    lease_id: str
+    lease: Lease
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,9 @@ class CancelDeferred:
 
 @dataclass(frozen=True, slots=True)
 class DeadlinePassed:
-    """The run's time is over, and the provider has no finished answer."""
+    """The run's time is over, and the provider has no finished answer; `usage` is what it cost all the same."""
+
+    usage: Usage = field(default_factory=Usage)
 
 
 @dataclass(frozen=True, slots=True)

@@ -248,10 +248,10 @@ def read_session(row: Row) -> Session:
         agent=str(values["agent"]),
         created_at=read_time(values, "created_at"),
         updated_at=read_time(values, "updated_at"),
-        # A released session keeps the property as empty text: a merge cannot remove it.
+        # A merge cannot remove a property, only empty it.
         held_by=_text(values, "held_by") or None,
         last_run_id=_text(values, "last_run_id"),
-        last_response_id=_text(values, "last_response_id"),
+        last_response_id=_text(values, "last_response_id") or None,
         runs=int(values["runs"]),
         deleted=bool(values.get("deleted")),
     )

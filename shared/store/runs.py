@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 
 from shared.core.events import Record
-from shared.core.ids import all_shards, shard_of
+from shared.core.ids import all_shards, position, shard_of
 from shared.core.model import Content, Pending, Run, RunStatus, Session
 from shared.errors import RowConflict, StorageUnavailable
 from shared.log import say_fault
@@ -138,6 +138,8 @@ class RunStore:
         for row in await self._table.query(shard, *rows.prefix("pending")):
             try:
                 if row.key == rows.TICK_KEY:
+                    # Even if its time is unreadable it can be replaced.
+                    tick = Tick(None, row.etag)
                     tick = Tick(rows.read_time(row.values, "at"), row.etag)
                 else:
                     pending.append(rows.read_pending(row))
@@ -156,11 +158,6 @@ class RunStore:
             return False
         return True
 
-    async def ticks(self) -> dict[str, datetime | None]:
-        """Return when each shard was last polled."""
-        found = {shard: await self._table.get(shard, rows.TICK_KEY) for shard in all_shards()}
-        return {shard: rows.read_time(row.values, "at") if row else None for shard, row in found.items()}
-
     async def listing(
         self, owner: str, *, status: str | None, agent: str | None, after: str, limit: int
     ) -> list[Run]:
@@ -174,7 +171,8 @@ class RunStore:
             for shard in all_shards()
         }
         found = await self._table.query_each(bounds, where=where, limit=limit)
-        return sorted((rows.read_run(row) for row in found), key=lambda run: run.id[6:])[:limit]
+        runs = [run for row in found if (run := _readable(row))]
+        return sorted(runs, key=lambda run: position(run.id))[:limit]
 
     async def read_session(self, session_id: str) -> StoredSession | None:
         row = await self._table.get(shard_of(session_id), rows.session_key(session_id))
@@ -182,9 +180,9 @@ class RunStore:
 
     async def write_session(self, held: StoredSession) -> None:
         """Replace a session. Raises RowConflict when it has changed since it was read."""
-        await self._table.write(
-            shard_of(held.session.id), [Put(rows.session_row(held.session, self._tx()), held.etag)]
-        )
+        tx = self._tx()
+        row = rows.session_row(held.session, tx)
+        await self._write(shard_of(held.session.id), row.key, tx, [Put(row, held.etag)])
 
     async def read_key(self, shard: str, hashed: str) -> StoredKey | None:
         """Return what a key stands for, if anything."""
@@ -205,6 +203,15 @@ class RunStore:
         return meant
 
 
+def _readable(row: Row) -> Run | None:
+    """Return the run of a row, or None for a row that somebody broke: it must not hide the others."""
+    try:
+        return rows.read_run(row)
+    except (KeyError, ValueError) as fault:
+        say_fault("row.unreadable", fault, row=row.key)
+        return None
+
+
 def _pending_writes(before: Run | None, after: Run) -> list[Write]:
     was, now = Pending.of(before) if before else None, Pending.of(after)
     if was == now:
@@ -213,12 +220,18 @@ def _pending_writes(before: Run | None, after: Run) -> list[Write]:
 
 
 def _session_writes(before: Run, after: Run) -> list[Write]:
-    """Release the session in the transition that ends its run."""
-    if before.terminal or not after.terminal:
+    """Release the session in the transition that ends its run; end the chain when a part of it is deleted."""
+    values: dict[str, Value] = {}
+    if after.terminal and not before.terminal:
+        values["held_by"] = ""
+        if after.in_conversation and after.previous_response_id:
+            values["last_response_id"] = after.previous_response_id
+    if before.in_conversation and after.status is RunStatus.DELETED:
+        # The provider's chain would still hold it; without the chain the next run replays what is left.
+        values["last_response_id"] = ""
+    if not values:
         return []
-    values: dict[str, Value] = {"held_by": "", "updated_at": rows.time_text(after.updated_at)}
-    if after.in_conversation and after.previous_response_id:
-        values["last_response_id"] = after.previous_response_id
+    values["updated_at"] = rows.time_text(after.updated_at)
     return [Merge(Row(rows.session_key(after.session_id), values))]
 
 

@@ -3,7 +3,7 @@
 import json
 
 from shared.core import items
-from shared.core.model import CallStatus, Chaining, Run, ToolCall
+from shared.core.model import CallStatus, Chaining, Run, RunStatus, ToolCall
 from shared.ports import AgentSpec, ResponseRequest
 from shared.usecases.context import Context
 
@@ -18,11 +18,11 @@ _UNKNOWN = json.dumps(
 
 
 async def request_for(context: Context, run: Run, spec: AgentSpec) -> ResponseRequest:
-    """Return the request for the turn that `run` is owed."""
+    """Return the request for the turn that `run` is owed. Raises LookupError when its content is gone."""
     replayed = run.chaining is Chaining.REPLAY
     if replayed:
         sent = [
-            item for earlier in await _history(context, run) for item in await transcript(context, earlier)
+            item for earlier in await _history(context, run) for item in await _remaining(context, earlier)
         ]
         sent = items.replayable([*sent, *await transcript(context, run)])
     elif run.turn == 1:
@@ -48,6 +48,17 @@ async def transcript(context: Context, run: Run) -> list[items.Item]:
         found += items.parse(await context.content.load(run.id, output))
         found += await _tool_outputs(context, run, turn)
     return found
+
+
+async def _remaining(context: Context, run: Run) -> list[items.Item]:
+    """Return the items of an earlier run, and none when it is deleted meanwhile."""
+    try:
+        return await transcript(context, run)
+    except LookupError:
+        fresh = await context.runs.read(run.id)
+        if fresh is None or fresh.run.status is RunStatus.DELETED:
+            return []
+        raise
 
 
 async def _history(context: Context, run: Run) -> list[Run]:

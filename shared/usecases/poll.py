@@ -13,8 +13,8 @@ from shared.usecases.context import Context
 from shared.usecases.transition import Applied, apply
 from shared.usecases.work import expire, settle
 
-# A tick from further ahead than clocks drift is some broken clock's; believing it would stop the polling.
-_CLOCK_DRIFT = timedelta(minutes=1)
+# A tick from further ahead than clocks ever differ is some broken clock's; believing it would stop the polling.
+_CLOCK_DRIFT = timedelta(minutes=10)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,31 +68,37 @@ def _wake_due(context: Context, one: Pending, after: datetime, now: datetime) ->
 
 async def poll(context: Context, pending: Pending) -> bool:
     """Poll one run once, and return whether a worker is to be told of it. No news costs no storage."""
-    reply: ReadReply | None = None
-    if pending.step is Step.POLL and pending.token:
-        reply = await context.provider.read(pending.token)
     expired = _expired(pending, context.clock.now())
-    if not expired and not _news(pending, reply):
-        return False
+    # An expired run is read first: it is looked at in every tick, which the provider is not to feel.
+    stored = await _stored(context, pending) if expired else None
+    reply: ReadReply | None = None
+    if pending.step is Step.POLL and pending.token and (stored or not expired):
+        reply = await context.provider.read(pending.token)
+    if not expired and _news(pending, reply):
+        stored = await _stored(context, pending)
+    return stored is not None and (await _carry_on(context, stored, pending, reply)).wake
+
+
+async def _stored(context: Context, pending: Pending) -> StoredRun | None:
     stored = await context.runs.read(pending.run_id)
     if stored is None:
         say("pending.orphan", level=logging.ERROR, run_id=pending.run_id)
-        return False
-    return (await _carry_on(context, stored, reply, expired=expired)).wake
+    return stored
 
 
 async def _carry_on(
-    context: Context, stored: StoredRun, reply: ReadReply | None, *, expired: bool
+    context: Context, stored: StoredRun, pending: Pending, reply: ReadReply | None
 ) -> Applied:
-    token = stored.run.token
+    expired = _expired(pending, context.clock.now()) and context.clock.now() >= stored.run.expires_at
+    token = pending.token or ""
     match reply:
         case Snapshot() if reply.status.finished or not expired:
             return await settle(context, stored, reply)
-        case _ if expired and context.clock.now() >= stored.run.expires_at:
+        case _ if expired:
             return await expire(context, stored)
-        case Absent() if token:
+        case Absent():
             return await apply(context, stored, events.Missing(token))
-        case NotNow(retry_after=timedelta() as asked) if token:
+        case NotNow(retry_after=timedelta() as asked):
             return await apply(context, stored, events.PollDeferred(token, context.clock.now() + asked))
     return Applied(stored, changed=False, wake=False)
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from shared.core import ids
 from shared.core.events import Record
-from shared.core.model import Content, Lease, Run, RunStatus, Session, Step
+from shared.core.model import Chaining, Content, Lease, Run, RunStatus, Session, Step
 from shared.core.schedule import MAX_DEADLINE
 from shared.errors import Conflict, InvalidInput, NotFound, RowConflict
 from shared.log import say
@@ -43,6 +43,8 @@ async def start(context: Context, request: StartRequest) -> Applied:
     """
     spec = context.agents.spec(request.agent)
     if spec is None:
+        if earlier := await _earlier(context, request):
+            return _repeated(earlier)
         known = ", ".join(context.agents.names())
         raise InvalidInput(
             f"There is no agent {request.agent!r}; there are: {known}.", code="unknown_agent", field="agent"
@@ -83,8 +85,10 @@ async def _store(context: Context, run: Run, text: str, session: StoredSession) 
             replace(run, input=content), StoredSession(held, session.etag), [Record("run.queued")]
         )
     except RowConflict:
-        await context.content.drop(run.id, content)
-        if winner := await context.runs.read(run.id):
+        winner = await context.runs.read(run.id)
+        if winner is None or winner.run.input != content:
+            await context.content.drop(run.id, content)
+        if winner:
             return _repeated(winner)
         raise _busy(run.session_id) from None
     say("run.accepted", run_id=run.id, session_id=run.session_id, agent=run.agent)
@@ -187,7 +191,8 @@ def _new_run(
         due=lease.expires_at,
         lease=lease,
         events=1,
-        chaining=context.chaining,
+        # Without a response to continue, what there is of the conversation is replayed.
+        chaining=context.chaining if session.last_response_id or not session.last_run_id else Chaining.REPLAY,
         previous_response_id=session.last_response_id,
         previous_run_id=session.last_run_id,
         created_at=now,

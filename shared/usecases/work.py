@@ -5,6 +5,7 @@ unless a lease ran out.
 """
 
 import logging
+from collections.abc import Sequence
 from datetime import timedelta
 
 from shared.core import events, items
@@ -12,6 +13,7 @@ from shared.core.advance import claimable
 from shared.core.model import (
     CallStatus,
     Chaining,
+    FunctionCall,
     Lease,
     ResponseStatus,
     Run,
@@ -27,10 +29,14 @@ from shared.store import rows
 from shared.store.runs import CallResult, StoredRun
 from shared.usecases.context import Context
 from shared.usecases.conversation import request_for
-from shared.usecases.transition import Applied, apply
+from shared.usecases.transition import Applied, apply, reread
 
 # How long a provider is asked to forget before what it keeps is left to its own retention.
 PURGE_PATIENCE = timedelta(hours=1)
+# When nothing that was at work on a deleted run can be so any more: host.json lets no function run for longer.
+SECOND_PURGE = timedelta(minutes=10)
+# How often a new response's id is saved before it is given up.
+_ADOPTIONS = 3
 
 
 async def work(context: Context, run_id: str) -> bool:
@@ -43,6 +49,9 @@ async def work(context: Context, run_id: str) -> bool:
         return False
     if stored.run.status is not RunStatus.DELETED and context.clock.now() >= stored.run.expires_at:
         return (await expire(context, stored)).wake
+    if stored.run.step is Step.TOOLS:
+        # What cannot be read now must fail before any call is marked as started.
+        await _asked(context, stored.run)
     lease = context.lease(_duration(context, stored.run))
     applied = await apply(context, stored, events.Claimed(lease))
     return (await perform(context, applied, lease)).wake
@@ -57,20 +66,27 @@ def _duration(context: Context, run: Run) -> timedelta:
 
 
 async def perform(context: Context, applied: Applied, lease: Lease) -> Applied:
-    """Carry out owed steps for as long as the run's lease is `lease`."""
+    """Carry out owed steps for as long as the run's lease is `lease`, and lasts long enough for the step.
+
+    A process that stood still finds its lease too old, and leaves the step to whoever takes it next.
+    """
     while (held := applied.stored.run.lease) is not None and held.id == lease.id:
-        match applied.stored.run.step:
+        run = applied.stored.run
+        if context.clock.now() + _duration(context, run) > held.expires_at:
+            say("lease.too_old", level=logging.WARNING, run_id=run.id, step=run.step)
+            break
+        match run.step:
             case Step.CREATE:
                 applied = await _create(context, applied.stored, lease)
             case Step.TOOLS:
                 applied = await _run_tools(context, applied.stored, lease)
-            case Step.CANCEL if applied.stored.run.status is RunStatus.DELETED:
+            case Step.CANCEL if run.status is RunStatus.DELETED:
                 applied = await _purge(context, applied.stored, lease)
             case Step.CANCEL:
                 applied = await _cancel(context, applied.stored, lease)
             case _:
                 break
-        if not applied.changed:
+        if applied.stored.run == run:
             break
     return applied
 
@@ -87,13 +103,11 @@ async def perform_now(context: Context, applied: Applied, lease: Lease) -> Appli
 async def expire(context: Context, stored: StoredRun) -> Applied:
     """End a run whose deadline has passed; an answer that is finished by now still counts."""
     if stored.run.token:
-        reply = await context.provider.cancel(stored.run.token)
-        if (
-            isinstance(reply, Snapshot)
-            and reply.status.finished
-            and reply.status is not ResponseStatus.CANCELLED
-        ):
-            return await settle(context, stored, reply)
+        match await context.provider.cancel(stored.run.token):
+            case Snapshot(status=ResponseStatus.CANCELLED, usage=usage):
+                return await apply(context, stored, events.DeadlinePassed(usage))
+            case Snapshot() as reply if reply.status.finished:
+                return await settle(context, stored, reply)
     return await apply(context, stored, events.DeadlinePassed())
 
 
@@ -108,7 +122,8 @@ async def settle(context: Context, stored: StoredRun, snapshot: Snapshot) -> App
     spec = context.agents.spec(run.agent)
     repeatable = spec.repeatable if spec else frozenset()
     applied = await apply(context, stored, events.Polled(snapshot, output, repeatable))
-    if not applied.changed:
+    # Not by `changed`: the write may have taken effect, its reply lost, and somebody else written since.
+    if output not in applied.stored.run.turns:
         await context.content.drop(run.id, output)
     return applied
 
@@ -119,13 +134,24 @@ async def _create(context: Context, stored: StoredRun, lease: Lease) -> Applied:
     if spec is None:
         error = RunError("unknown_agent", f"This app has no agent {run.agent!r} any more.")
         return await apply(context, stored, events.CreateRefused(lease.id, error))
-    reply = await context.provider.create(await request_for(context, run, spec))
+    try:
+        request = await request_for(context, run, spec)
+    except LookupError as fault:
+        # Most likely the run was deleted a moment ago.
+        say("create.without_content", level=logging.WARNING, run_id=run.id, reason=str(fault))
+        return Applied(await reread(context, stored), changed=False, wake=False)
+    reply = await context.provider.create(request)
     match reply:
+        case Snapshot() if reply.response_id in run.responses:
+            return await _defer_create(
+                context, stored, lease, NotNow("an earlier response came back", unknown=True)
+            )
         case Snapshot():
-            return await apply(context, stored, events.Created(lease.id, reply))
+            return await _adopt(context, stored, lease, reply)
         case ChainBroken() if run.chaining is Chaining.PREVIOUS_RESPONSE_ID:
             say("turn.replayed", level=logging.WARNING, run_id=run.id, turn=run.turn, reason=reply.reason)
-            return await apply(context, stored, events.ChainRefused(lease.id))
+            renewed = Lease(lease.id, context.lease_end())
+            return await apply(context, stored, events.ChainRefused(renewed))
         case ChainBroken():
             error = RunError("provider_rejected", reply.reason)
             return await apply(context, stored, events.CreateRefused(lease.id, error))
@@ -136,6 +162,16 @@ async def _create(context: Context, stored: StoredRun, lease: Lease) -> Applied:
             return await apply(context, stored, events.CreateRefused(lease.id, error))
         case NotNow():
             return await _defer_create(context, stored, lease, reply)
+
+
+async def _adopt(context: Context, stored: StoredRun, lease: Lease, snapshot: Snapshot) -> Applied:
+    """Save the id of a new response, more than once if need be: without it the response is lost."""
+    for _ in range(_ADOPTIONS - 1):
+        try:
+            return await apply(context, stored, events.Created(lease.id, snapshot))
+        except StorageUnavailable as fault:
+            say("create.unsaved", level=logging.WARNING, run_id=stored.run.id, reason=str(fault))
+    return await apply(context, stored, events.Created(lease.id, snapshot))
 
 
 async def _defer_create(context: Context, stored: StoredRun, lease: Lease, reply: NotNow) -> Applied:
@@ -150,10 +186,9 @@ async def _run_tools(context: Context, stored: StoredRun, lease: Lease) -> Appli
     """Run the turn's started calls side by side and checkpoint each one as it ends."""
     run = stored.run
     started = {call.call_id for call in run.calls_of_turn() if call.status is CallStatus.IN_PROGRESS}
-    asked = items.calls(await context.content.load(run.id, run.turns[-1]))
     requests = [
         ToolRequest(call.call_id, call.name, call.arguments, f"{run.id}-{run.turn}-{call.call_id}")
-        for call in asked
+        for call in await _asked(context, run)
         if call.call_id in started
     ]
     applied = Applied(stored, changed=False, wake=False)
@@ -170,9 +205,27 @@ async def _run_tools(context: Context, stored: StoredRun, lease: Lease) -> Appli
                 reason=str(fault),
             )
             unsaved.append(result)
+    return await _save_again(context, applied, lease, unsaved)
+
+
+async def _save_again(
+    context: Context, applied: Applied, lease: Lease, unsaved: Sequence[ToolResult]
+) -> Applied:
+    """Save what could not be saved at first. Raises StorageUnavailable when any of it still cannot."""
+    fault: StorageUnavailable | None = None
     for result in unsaved:
-        applied = await _checkpoint(context, applied.stored, lease, result)
+        try:
+            applied = await _checkpoint(context, applied.stored, lease, result)
+        except StorageUnavailable as again:
+            fault = again
+    if fault:
+        raise fault
     return applied
+
+
+async def _asked(context: Context, run: Run) -> tuple[FunctionCall, ...]:
+    """Return the calls of the turn as the model wrote them."""
+    return items.calls(await context.content.load(run.id, run.turns[-1]))
 
 
 async def _checkpoint(context: Context, stored: StoredRun, lease: Lease, result: ToolResult) -> Applied:
@@ -182,7 +235,7 @@ async def _checkpoint(context: Context, stored: StoredRun, lease: Lease, result:
     renewed = Lease(lease.id, context.lease_end())
     done = events.ToolDone(renewed, result.call_id, result.status)
     applied = await apply(context, stored, done, [CallResult(run.turn, result.call_id, output)])
-    if not applied.changed:
+    if output.name and (await context.runs.results(run.id, run.turn)).get(result.call_id) != output:
         await context.content.drop(run.id, output)
     return applied
 
@@ -199,7 +252,7 @@ async def _cancel(context: Context, stored: StoredRun, lease: Lease) -> Applied:
         case Absent():
             return await apply(context, stored, events.Missing(token))
         case NotNow():
-            until = context.retry_at(stored.run.updated_at, reply.retry_after)
+            until = context.retry_at(stored.run.created_at, reply.retry_after)
             return await apply(context, stored, events.CancelDeferred(lease.id, until))
 
 
@@ -222,6 +275,9 @@ async def _purge(context: Context, stored: StoredRun, lease: Lease) -> Applied:
         say("response.kept", level=logging.WARNING, run_id=run.id, response_id=response_id)
     await context.content.purge(run.id)
     await context.runs.purge(run.id)
+    if context.clock.now() - since < SECOND_PURGE:
+        # Whoever was at work on the run may still save something, and die before it removes it again.
+        return await apply(context, stored, events.CancelDeferred(lease.id, since + SECOND_PURGE))
     return await apply(context, stored, events.Purged(lease.id))
 
 

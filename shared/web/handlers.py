@@ -26,6 +26,8 @@ class Api:
     context: Context
     owner_header: str | None
     public_base_url: str | None
+    # Makes sure that what a start writes to is there.
+    prepare: Callable[[], Awaitable[None]]
 
     def owner(self, request: Request) -> str:
         return parse.owner(request, self.owner_header)
@@ -43,6 +45,7 @@ async def answer(handler: Callable[..., Awaitable[Reply]], api: Api, request: Re
 
 
 async def start_run(api: Api, request: Request) -> Reply:
+    await api.prepare()
     applied = await start(api.context, parse.start_request(request, api.owner(request)))
     run = applied.stored.run
     headers = {"Location": api.link(request, f"runs/{run.id}")}

@@ -81,8 +81,14 @@ def start_request(request: Request, whose: str) -> StartRequest:
         metadata=_metadata(body.get("metadata")),
         deadline=_deadline(body.get("deadline_seconds")),
         idempotency_key=_idempotency_key(request),
-        fingerprint=hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest(),
+        fingerprint=_fingerprint(body),
     )
+
+
+def _fingerprint(body: Mapping[str, Any]) -> str:
+    """Return what tells one request from another: a field that is null is a field left out."""
+    said = {name: value for name, value in body.items() if value is not None}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
 
 
 def _agent(body: Mapping[str, Any]) -> str:
@@ -117,6 +123,11 @@ def _input(body: Mapping[str, Any]) -> str:
                 code="invalid_input",
                 field="input",
             )
+    if any(item.get("type") == "item_reference" for item in items):
+        # All owners share one account at the provider, so a reference could name another owner's item.
+        raise InvalidInput(
+            "input must not refer to items by id; send them.", code="invalid_input", field="input"
+        )
     if len(items) > MAX_INPUT_ITEMS:
         raise TooLarge(f"input has more than {MAX_INPUT_ITEMS} items.", code="input_too_long", field="input")
     text = json.dumps(items, ensure_ascii=False)

@@ -140,7 +140,7 @@ def test_a_deferred_create_waits_without_a_lease():
 
 
 def test_a_broken_chain_is_replayed_under_the_same_lease():
-    made = after(creating(), events.ChainRefused("mine"))
+    made = after(creating(), events.ChainRefused(LEASE))
     assert (made.chaining, made.lease, made.step) == (Chaining.REPLAY, LEASE, Step.CREATE)
 
 
@@ -410,7 +410,7 @@ def everything_that_can_happen():
         events.Created("mine", snapshot(ResponseStatus.QUEUED)),
         events.CreateRefused("mine", RunError("a", "b")),
         events.CreateDeferred("mine", LATER, unknown=True),
-        events.ChainRefused("mine"),
+        events.ChainRefused(LEASE),
         events.PollDeferred("resp_1", LATER),
         events.Missing("resp_1"),
         events.ToolDone(LEASE, "call_pay", CallStatus.COMPLETED),

@@ -1,5 +1,6 @@
 """Situations in a run's life that no promise names, on the use cases over memory tables."""
 
+import asyncio
 import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -10,7 +11,10 @@ from shared.core.model import CallStatus, Chaining, ResponseStatus, RunError, Ru
 from shared.errors import Conflict, InvalidInput, NotFound, RowConflict, StorageUnavailable
 from shared.ports import Absent, ChainBroken, Delete, NotNow, Put, Refused
 from shared.store import rows
+from shared.tick import tick
 from shared.usecases import end, work
+from shared.usecases.listing import Listing, list_runs
+from shared.usecases.poll import poll
 from shared.usecases.read import output_of, owned_session, session_page
 from tests.fakes import OWNER, World, answer, asks
 
@@ -238,7 +242,7 @@ async def test_a_session_is_deleted_with_all_its_runs():
     assert set(purges) == {first.id, second.id}
     for run_id in purges:
         await work.work(world.context, run_id)
-        assert (await world.run(run_id)).step is Step.NOTHING
+        assert await world.content_table.query(run_id, "", "~") == []
     with pytest.raises(NotFound):
         await owned_session(world.context, OWNER, first.session_id)
     with pytest.raises(NotFound):
@@ -263,13 +267,13 @@ async def test_a_refusal_to_forget_is_final_unless_the_response_was_at_work():
     done = await finished(world)
     world.provider.delete_replies = [Refused(RunError("provider_rejected", "no"))]
     await end.delete_run(world.context, OWNER, done.id)
-    assert (await world.run(done.id)).step is Step.NOTHING
+    await world.drive(20, 10)
+    assert len(world.provider.deletes) == 1
     working = await world.start()
     world.provider.delete_replies = [Refused(RunError("provider_rejected", "still at work"))]
     await end.delete_run(world.context, OWNER, working.id)
-    assert (await world.run(working.id)).step is Step.CANCEL
-    await world.drive(5)
-    assert (await world.run(working.id)).step is Step.NOTHING
+    await world.drive(20, 10)
+    assert len(world.provider.deletes) == 3
 
 
 async def test_a_provider_that_never_answers_is_not_asked_to_forget_for_ever():
@@ -367,10 +371,264 @@ async def test_what_was_accepted_is_answered_so_though_the_storage_fails_then(wh
     world.context.runs.commit = commit
     for response in ("resp_1", "resp_2"):
         world.provider.state[response] = answer(response)
-    await world.drive(40)
+    await world.drive(120, 10)
     ended = await world.run(run.id)
     assert (
         ended.status
         is {"start": RunStatus.COMPLETED, "cancel": RunStatus.CANCELLED, "delete": RunStatus.DELETED}[what]
     )
     assert ended.step is Step.NOTHING
+
+
+def long_text() -> str:
+    """A text that does not compress into a row."""
+    return "".join(chr(0x4E00 + (n * 7919) % 20000) for n in range(100_000))
+
+
+class LosesReplies:
+    """Wraps a commit: it takes effect, somebody else writes after it, and the reply is lost."""
+
+    def __init__(self, world, meanwhile):
+        self._commit, self._meanwhile, self._done = world.context.runs.commit, meanwhile, False
+
+    async def __call__(self, before, after, records, results=()):
+        stored = await self._commit(before, after, records, results)
+        if not self._done and (after.turns or results):
+            self._done = True
+            await self._meanwhile()
+            raise RowConflict("the reply was lost, and the repeated write met a conflict")
+        return stored
+
+
+async def test_content_that_a_lost_reply_stored_is_kept():
+    world = World()
+    run = await world.start()
+    world.provider.state["resp_1"] = answer("resp_1", long_text())
+
+    async def nothing():
+        pass
+
+    world.context.runs.commit = LosesReplies(world, nothing)
+    done = await world.until_terminal(run.id)
+    assert long_text() in await output_of(world.context, done)
+
+
+async def test_a_result_that_a_lost_reply_stored_is_kept():
+    world = World()
+    run = await world.start()
+    world.provider.state = {"resp_1": asks("resp_1", "pay"), "resp_2": answer("resp_2")}
+    run_tools = world.agents.run_tools
+
+    async def long_results(agent, requests):
+        async for result in run_tools(agent, requests):
+            yield replace(result, output=long_text())
+
+    world.agents.run_tools = long_results
+    [run_id] = await world.tick()
+
+    async def nothing():
+        pass
+
+    world.context.runs.commit = LosesReplies(world, nothing)
+    await work.work(world.context, run_id)
+    assert (await world.until_terminal(run.id)).status is RunStatus.COMPLETED
+    assert long_text() in json.loads(world.provider.creates[-1].input)[0]["output"]
+
+
+async def test_an_unreadable_tick_is_replaced():
+    world = World()
+    run = await world.start()
+    await world.table.write(run.id[4:6], [Put(rows.Row(rows.TICK_KEY, {"at": "gibberish", "tx": ""}))])
+    world.provider.state["resp_1"] = answer("resp_1")
+    assert (await world.until_terminal(run.id, ticks=3)).status is RunStatus.COMPLETED
+
+
+async def test_a_start_that_stood_still_leaves_the_create_to_others():
+    world = World()
+    insert = world.context.runs.insert
+
+    async def slow(*args):
+        stored = await insert(*args)
+        world.clock.pass_(600)
+        return stored
+
+    world.context.runs.insert = slow
+    run = await world.start()
+    assert world.provider.creates == []
+    world.provider.state["resp_1"] = answer("resp_1")
+    assert (await world.until_terminal(run.id)).responses == ("resp_1",)
+
+
+async def test_a_replayed_create_has_a_lease_of_its_own():
+    world = World()
+    first = await finished(world)
+
+    def late_refusal():
+        world.clock.pass_(29)
+        return ChainBroken("Previous response not found")
+
+    world.provider.create_replies = [late_refusal]
+    run = await world.start(session_id=first.session_id)
+    creates = len(world.provider.creates)
+    stored = await world.context.runs.read(run.id)
+    assert stored.run.token
+    assert creates == 3
+
+
+async def test_the_id_of_a_new_response_is_saved_again_when_the_storage_fails_once():
+    world = World()
+    commit, faults = world.context.runs.commit, [StorageUnavailable("busy")]
+
+    async def fails_once(*args):
+        if faults:
+            raise faults.pop()
+        return await commit(*args)
+
+    world.context.runs.commit = fails_once
+    run = await world.start()
+    assert (run.token, run.unknown_creates) == ("resp_1", 0)
+
+
+@pytest.mark.parametrize("how", ["cancel", "deadline"])
+async def test_a_create_of_which_nobody_heard_is_counted_however_the_run_ends(how):
+    world = World()
+
+    def dies():
+        raise asyncio.CancelledError
+
+    world.provider.create_replies = [dies]
+    with pytest.raises(asyncio.CancelledError):
+        await world.start(deadline=timedelta(minutes=1))
+    [pending] = [one for n in range(16) for one in (await world.context.runs.pending(f"{n:02x}"))[1]]
+    world.clock.pass_(120)
+    if how == "cancel":
+        await end.cancel(world.context, OWNER, pending.run_id)
+    else:
+        await world.drive(1)
+    done = await world.run(pending.run_id)
+    assert (done.terminal, done.unknown_creates) == (True, 1)
+
+
+async def test_an_old_run_is_deleted_as_patiently_as_a_new_one():
+    world = World()
+    run = await finished(world)
+    world.clock.pass_(2 * 3600)
+    world.provider.delete_replies = [NotNow("503"), NotNow("503")]
+    await end.delete_run(world.context, OWNER, run.id)
+    await world.drive(20, 10)
+    assert len(world.provider.deletes) == 3
+
+
+async def test_what_a_late_writer_left_of_a_deleted_run_is_swept_up():
+    world = World()
+    run = await world.start()
+    await end.delete_run(world.context, OWNER, run.id)
+    await world.content_table.write(run.id, [Put(rows.Row("turn-01-late|0000", {"c00": b"secret"}))])
+    await world.drive(100, 10)
+    assert await world.content_table.query(run.id, "", "~") == []
+    assert (await world.run(run.id)).step is Step.NOTHING
+
+
+@pytest.mark.parametrize("deleted", [0, 1])
+async def test_a_deleted_run_leaves_the_conversation(deleted):
+    world = World()
+    first = await finished(world, "the first answer")
+    second = await finished(world, "the second answer", session_id=first.session_id)
+    await end.delete_run(world.context, OWNER, (first, second)[deleted].id)
+    await world.start(session_id=first.session_id)
+    sent = world.provider.creates[-1]
+    assert sent.previous_response_id is None
+    assert ("the first answer" in sent.input, "the second answer" in sent.input) == (
+        deleted == 1,
+        deleted == 0,
+    )
+
+
+async def test_what_is_said_of_an_earlier_response_is_not_charged_to_the_next():
+    world = World()
+    run = await world.start()
+    pending = (await world.context.runs.pending(run.id[4:6]))[1][0]
+    world.provider.state["resp_1"] = asks("resp_1", "pay")
+    await world.drive(1)
+    assert (await world.run(run.id)).token == "resp_2"
+    for late in (Absent(), NotNow("429", timedelta(minutes=4))):
+        world.provider.state["resp_1"] = late
+        before = await world.run(run.id)
+        await poll(world.context, pending)
+        assert await world.run(run.id) == before
+
+
+async def test_an_expired_run_whose_row_is_broken_costs_the_provider_nothing():
+    world = World()
+    run = await world.start(deadline=timedelta(minutes=1))
+    row = await world.table.get(run.id[4:6], f"run|{run.id}")
+    world.table._partitions[run.id[4:6]][row.key] = replace(row, values={**row.values, "status": "gibberish"})
+    world.clock.pass_(120)
+    for _ in range(5):
+        world.clock.pass_(5)
+        await tick(world.context, 5)
+    assert world.provider.reads == []
+
+
+async def test_one_broken_run_does_not_hide_the_others_from_a_list():
+    world = World()
+    runs = [await world.start() for _ in range(3)]
+    row = await world.table.get(runs[1].id[4:6], f"run|{runs[1].id}")
+    broken = replace(row, values={**row.values, "due": "gibberish"})
+    world.table._partitions[runs[1].id[4:6]][row.key] = broken
+    found, _ = await list_runs(world.context, OWNER, Listing(limit=10))
+    assert {run.id for run in found} == {runs[0].id, runs[2].id}
+
+
+async def test_every_unsaved_result_is_tried_again():
+    world = World()
+    run = await world.start()
+    world.provider.state = {"resp_1": asks("resp_1", "pay", "pay", "pay"), "resp_2": answer("resp_2")}
+    [run_id] = await world.tick()
+    commit, faults = world.context.runs.commit, [StorageUnavailable("busy")] * 4
+
+    async def fails(before, after, records, results=()):
+        if results and faults:
+            raise faults.pop()
+        return await commit(before, after, records, results)
+
+    world.context.runs.commit = fails
+    with pytest.raises(StorageUnavailable):
+        await work.work(world.context, run_id)
+    statuses = [call.status for call in (await world.run(run.id)).calls]
+    assert statuses.count(CallStatus.COMPLETED) == 2
+
+
+async def test_a_call_is_not_started_before_its_arguments_can_be_read():
+    world = World()
+    run = await world.start()
+    world.provider.state = {"resp_1": asks("resp_1", "pay"), "resp_2": answer("resp_2")}
+    [run_id] = await world.tick()
+    load = world.context.content.load
+
+    async def fails(*_args):
+        raise StorageUnavailable("busy")
+
+    world.context.content.load = fails
+    with pytest.raises(StorageUnavailable):
+        await work.work(world.context, run_id)
+    world.context.content.load = load
+    done = await world.until_terminal(run.id)
+    assert [call.status for call in done.calls] == [CallStatus.COMPLETED]
+
+
+async def test_a_create_that_answers_with_an_earlier_response_counts_nothing_twice():
+    world = World()
+    run = await world.start()
+    world.provider.state = {"resp_1": asks("resp_1", "pay"), "resp_3": answer("resp_3")}
+    world.provider.create_replies = [Snapshot(response_id="resp_1", status=ResponseStatus.QUEUED)]
+    done = await world.until_terminal(run.id)
+    assert done.responses == ("resp_1", "resp_3")
+    assert set(world.agents.runs.values()) == {1}
+
+
+async def test_an_agent_that_is_gone_does_not_hide_the_run_of_a_repeated_start():
+    world = World()
+    run = await world.start(idempotency_key="k", fingerprint="a")
+    world.agents.spec = lambda _name: None
+    assert (await world.start(idempotency_key="k", fingerprint="a")).id == run.id
