@@ -39,7 +39,12 @@ class Section:
 
 def sections(share: int = 1) -> tuple[Section, ...]:
     """Return all sections; a `share` of 5 measures a fifth as much, for a first look."""
-    return (_poll(share), _run(share), _slow(share), _big(share), _operations(), _cold())
+    requests = (
+        _request("get", 500 // share),
+        _request("transaction", 200 // share),
+        _request("query", 40 // share),
+    )
+    return (_poll(share), _run(share), _slow(share), _big(share), _operations(), _cold(), *requests)
 
 
 def _poll(share: int) -> Section:
@@ -165,6 +170,31 @@ def _big(share: int) -> Section:
                 provider=True,
                 storage=True,
             ),
+        ),
+    )
+
+
+def _request(request: str, times: int) -> Section:
+    clients = {
+        "default": "azure-data-tables",
+        "tuned": "azure-data-tables, no proxies and fewer retries",
+        "own": "Baton",
+    }
+    return Section(
+        key=request,
+        title=f"A request to Table Storage: {request}",
+        unit="request",
+        references=("sdk",),
+        columns=(Column.CPU, Column.RATE),
+        scenarios=tuple(
+            Scenario(
+                name=f"{name}: {request}",
+                group="baton" if client == "own" else "sdk",
+                target="bench.requests_to_tables:requests",
+                options={"client": client, "request": request, "times": times},
+                storage=True,
+            )
+            for client, name in clients.items()
         ),
     )
 
