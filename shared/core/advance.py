@@ -47,7 +47,8 @@ MOVES: Mapping[type[Event], Mapping[RunStatus, frozenset[RunStatus]]] = {
         _C: _STOPPED | {_C},
         _DELETED: frozenset({_DELETED}),
     },
-    events.Created: {_Q: frozenset({_Q, _P}), _P: frozenset({_P}), _C: frozenset({_C})},
+    events.Created: {status: frozenset({status}) for status in _PENDING | OUTCOMES | {_DELETED}}
+    | {_Q: frozenset({_Q, _P})},
     events.CreateRefused: {
         _Q: frozenset({RunStatus.FAILED}),
         _P: frozenset({RunStatus.FAILED}),
@@ -161,7 +162,7 @@ def _holds(run: Run, lease_id: str, step: Step) -> bool:
 def _created(run: Run, event: events.Created, now: datetime) -> Result:
     snapshot = event.snapshot
     if not _holds(run, event.lease_id, Step.CREATE):
-        return run, () if snapshot.response_id in run.responses else (Abandon(snapshot.response_id),)
+        return _came_too_late(run, snapshot.response_id, now)
     adopted = replace(
         run,
         lease=None,
@@ -180,6 +181,16 @@ def _created(run: Run, event: events.Created, now: datetime) -> Result:
         else RunStatus.IN_PROGRESS
     )
     return replace(adopted, step=Step.POLL, status=status, due=now), (started,)
+
+
+def _came_too_late(run: Run, response_id: str, now: datetime) -> Result:
+    """Note a response that nobody will adopt, so that it is stopped, and forgotten with the run."""
+    if response_id in run.responses or response_id in run.abandoned:
+        return run, ()
+    noted = replace(run, abandoned=(*run.abandoned, response_id))
+    if run.status is RunStatus.DELETED:
+        return replace(noted, step=Step.CANCEL, lease=None, due=now), (Abandon(response_id), Wake())
+    return noted, (Abandon(response_id),)
 
 
 def _create_refused(run: Run, event: events.CreateRefused, now: datetime) -> Result:
@@ -375,7 +386,7 @@ def _delete_asked(run: Run, event: events.DeleteAsked, now: datetime) -> Result:
 def _purged(run: Run, event: events.Purged, _now: datetime) -> Result:
     if not _holds(run, event.lease_id, Step.CANCEL) or run.status is not RunStatus.DELETED:
         return run, ()
-    return replace(run, step=Step.NOTHING, lease=None, token=None, responses=()), ()
+    return replace(run, step=Step.NOTHING, lease=None, token=None, responses=(), abandoned=()), ()
 
 
 def _end(

@@ -202,6 +202,8 @@ class Run:
     missing_since: datetime | None = None
     # Every response adopted, oldest first.
     responses: tuple[str, ...] = ()
+    # Responses that came too late to be adopted.
+    abandoned: tuple[str, ...] = ()
     chaining: Chaining
     # The response that the next one continues, with `Chaining.PREVIOUS_RESPONSE_ID`.
     previous_response_id: str | None = None

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from shared.core.advance import advance
 from shared.core.events import Abandon, Event, Record, Wake
-from shared.core.model import RunStatus
 from shared.errors import RowConflict, StorageUnavailable
 from shared.log import say
 from shared.ports import NotNow
@@ -53,7 +52,7 @@ async def apply(
             )
         for effect in effects:
             if isinstance(effect, Abandon):
-                await _abandon(context, stored, effect.response_id)
+                await _abandon(context, run.id, effect.response_id)
         return Applied(stored, after is not run, any(isinstance(effect, Wake) for effect in effects))
     raise StorageUnavailable(f"Run {stored.run.id} kept changing under {type(event).__name__}.")
 
@@ -65,15 +64,8 @@ async def reread(context: Context, stored: StoredRun) -> StoredRun:
     return fresh
 
 
-async def _abandon(context: Context, stored: StoredRun, response_id: str) -> None:
+async def _abandon(context: Context, run_id: str, response_id: str) -> None:
     """Stop a response that nobody adopted. If that fails it runs to its end unread."""
     reply = await context.provider.cancel(response_id)
-    if stored.run.status is RunStatus.DELETED:
-        reply = await context.provider.delete(response_id)
-    say(
-        "response.abandoned",
-        level=logging.WARNING,
-        run_id=stored.run.id,
-        response_id=response_id,
-        stopped=not isinstance(reply, NotNow),
-    )
+    stopped = not isinstance(reply, NotNow)
+    say("response.abandoned", level=logging.WARNING, run_id=run_id, response_id=response_id, stopped=stopped)

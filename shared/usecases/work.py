@@ -49,9 +49,8 @@ async def work(context: Context, run_id: str) -> bool:
         return False
     if stored.run.status is not RunStatus.DELETED and context.clock.now() >= stored.run.expires_at:
         return (await expire(context, stored)).wake
-    if stored.run.step is Step.TOOLS:
-        # What cannot be read now must fail before any call is marked as started.
-        await _asked(context, stored.run)
+    if stored.run.step is Step.TOOLS and not await _can_be_asked(context, stored.run):
+        return False
     lease = context.lease(_duration(context, stored.run))
     applied = await apply(context, stored, events.Claimed(lease))
     return (await perform(context, applied, lease)).wake
@@ -223,6 +222,17 @@ async def _save_again(
     return applied
 
 
+async def _can_be_asked(context: Context, run: Run) -> bool:
+    """Say whether the calls are there to read: if not, that has to show before any is marked as started."""
+    try:
+        await _asked(context, run)
+    except LookupError as fault:
+        # Most likely the run was deleted a moment ago.
+        say("tools.without_content", level=logging.WARNING, run_id=run.id, reason=str(fault))
+        return False
+    return True
+
+
 async def _asked(context: Context, run: Run) -> tuple[FunctionCall, ...]:
     """Return the calls of the turn as the model wrote them."""
     return items.calls(await context.content.load(run.id, run.turns[-1]))
@@ -260,7 +270,7 @@ async def _purge(context: Context, stored: StoredRun, lease: Lease) -> Applied:
     """Remove what a deleted run left, here and at the provider."""
     run = stored.run
     since = run.completed_at or run.updated_at
-    for response_id in run.responses:
+    for response_id in run.responses + run.abandoned:
         working = response_id == run.token
         if working:
             await context.provider.cancel(response_id)

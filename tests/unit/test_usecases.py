@@ -632,3 +632,28 @@ async def test_an_agent_that_is_gone_does_not_hide_the_run_of_a_repeated_start()
     run = await world.start(idempotency_key="k", fingerprint="a")
     world.agents.spec = lambda _name: None
     assert (await world.start(idempotency_key="k", fingerprint="a")).id == run.id
+
+
+@pytest.mark.parametrize("late", [False, True])
+async def test_an_abandoned_response_is_forgotten_with_its_run(late):
+    world = World()
+    create = world.provider.create
+
+    async def slow(request):
+        world.provider.create = create
+        reply = await create(request)
+        [pending] = [one for n in range(16) for one in (await world.context.runs.pending(f"{n:02x}"))[1]]
+        world.clock.pass_(600)
+        await work.work(world.context, pending.run_id)
+        if late:
+            await end.delete_run(world.context, OWNER, pending.run_id)
+            await world.drive(100, 10)
+        return reply
+
+    world.provider.create = slow
+    run = await world.start()
+    if not late:
+        await end.delete_run(world.context, OWNER, run.id)
+    await world.drive(100, 10)
+    assert set(world.provider.deletes) == {"resp_1", "resp_2"}
+    assert (await world.run(run.id)).step is Step.NOTHING
