@@ -2,6 +2,9 @@
 
 import json
 import logging
+import traceback
+
+from shared.core.text import representable
 
 _LOGGER = logging.getLogger("baton")
 # They log every request, which costs more than the request and says where it went.
@@ -15,8 +18,9 @@ def say(event: str, *, level: int = logging.INFO, **fields: object) -> None:
 
 
 def say_fault(event: str, fault: BaseException, **fields: object) -> None:
-    """Log an exception with its traceback."""
-    _LOGGER.error("%s %s", event, json.dumps(fields, default=str), exc_info=fault)
+    """Log an exception with its traceback, as text that any log can take whatever the exception says."""
+    trace = representable("".join(traceback.format_exception(fault)).rstrip())
+    _LOGGER.error("%s %s\n%s", event, json.dumps(fields, default=str), trace)
 
 
 def hush_libraries() -> None:

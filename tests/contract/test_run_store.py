@@ -179,8 +179,6 @@ async def test_pending_runs_and_the_tick_of_one_shard(store):
     tick, pending = await store.pending("03")
     assert tick.at == NOW
     assert pending == [Pending.of(run) for run in reversed(runs)]
-    assert (await store.ticks())["03"] == NOW
-    assert (await store.ticks())["04"] is None
 
 
 @pytest.mark.parametrize("first", [True, False])
