@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
+from shared.core.schedule import MAX_DEADLINE, MIN_DEADLINE
+
 MAX_TURNS = 32
-MIN_DEADLINE, MAX_DEADLINE = timedelta(seconds=10), timedelta(hours=24)
 # A function invocation is ended after ten minutes (functionTimeout in host.json).
 MIN_TIMEOUT, MAX_TIMEOUT = timedelta(milliseconds=1), timedelta(minutes=9)
 # Fields of a response that Baton sets itself.

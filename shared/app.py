@@ -11,7 +11,7 @@ from shared.adapters.responses import ResponsesProvider
 from shared.adapters.system import SystemClock, SystemRandomness
 from shared.adapters.table_account import TableAccount, create_missing_tables
 from shared.adapters.tables import TableStorage
-from shared.adapters.tools import InstalledAgents, discover
+from shared.adapters.tools import InstalledAgents, discover, placeholders
 from shared.core import ids
 from shared.core.schedule import Schedule
 from shared.log import hush_libraries, say
@@ -23,7 +23,6 @@ from shared.usecases.context import Context
 from shared.usecases.work import work
 from shared.web.handlers import Api
 
-_PLACEHOLDER = re.compile(r"%(\w+)%")
 _SHARD_MESSAGE = re.compile(r"shard_(0[0-9a-f])")
 
 
@@ -93,8 +92,9 @@ def application() -> Baton:
     """Return the application of this process. Raises InvalidSettings, or InvalidAgents, and lists all faults."""
     hush_libraries()
     agents = discover()
-    models = sorted(set(_PLACEHOLDER.findall(" ".join(agent.model for agent in agents.values()))))
-    settings = load(os.environ, models, [("AzureWebJobsStorage", TableAccount.from_connection_string)])
+    settings = load(
+        os.environ, placeholders(agents), [("AzureWebJobsStorage", TableAccount.from_connection_string)]
+    )
     return Baton(settings, InstalledAgents(agents, settings.models))
 
 

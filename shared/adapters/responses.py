@@ -12,6 +12,7 @@ from yarl import URL
 from shared.adapters.decode import is_response_id
 from shared.adapters.provider_access import Access, Connection, NoToken
 from shared.adapters.replies import MAX_REPLY_BYTES, Answer, Interpreter, NoAnswer
+from shared.agent import RESERVED_OPTIONS
 from shared.core.text import representable
 from shared.log import say
 from shared.ports import (
@@ -37,10 +38,7 @@ MAX_STATUSES_REPORTED = 100
 # Faults after which no byte of a request can have reached the provider.
 _NOT_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
 # What runs stand on, and what would make a reply something else than one background response.
-_NOT_OPTIONS = frozenset(
-    {"background", "store", "stream", "stream_options", "conversation"}
-    | {"model", "instructions", "input", "tools", "previous_response_id", "metadata"}
-)
+_NOT_OPTIONS = RESERVED_OPTIONS | {"stream_options"}
 
 
 class ResponsesProvider:

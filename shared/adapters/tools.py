@@ -83,6 +83,11 @@ def discover(package: str = "agents") -> dict[str, Agent]:
     return {name: agent for name, (_, agent) in sorted(found.items())}
 
 
+def placeholders(agents: Mapping[str, Agent]) -> list[str]:
+    """Return the settings that the agents' models name, each once."""
+    return sorted({name for agent in agents.values() for name in _SETTING.findall(agent.model)})
+
+
 class InstalledAgents:
     """`Agents` that run in this process. `settings` are what `%NAME%` in a model's name stands for."""
 

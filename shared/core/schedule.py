@@ -10,6 +10,7 @@ from functools import cached_property
 
 # The longest deadline a run may have; the schedule is laid out once up to this age.
 MAX_DEADLINE = timedelta(hours=24)
+MIN_DEADLINE = timedelta(seconds=10)
 
 _GROWTH = 0.1
 

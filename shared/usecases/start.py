@@ -16,8 +16,6 @@ from shared.usecases.context import Context
 from shared.usecases.transition import Applied
 from shared.usecases.work import perform_now
 
-MIN_DEADLINE = timedelta(seconds=10)
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartRequest:

@@ -1,7 +1,7 @@
 """Carry out the step that a run is owed: create a response, run tools, cancel, purge.
 
-Each of these has side effects, so each is done under a lease. The provider is told nothing twice
-unless a lease ran out.
+Each of these has side effects, so each is done under a lease; only the cancellation of an expired run is
+not, because doing it twice does no harm.
 """
 
 import logging

@@ -9,10 +9,10 @@ from typing import Any
 
 from shared.core import ids
 from shared.core.model import RunStatus
-from shared.core.schedule import MAX_DEADLINE
+from shared.core.schedule import MAX_DEADLINE, MIN_DEADLINE
 from shared.errors import InvalidInput, Malformed, NotFound, TooLarge, Unidentified
 from shared.usecases.listing import Listing
-from shared.usecases.start import MIN_DEADLINE, StartRequest
+from shared.usecases.start import StartRequest
 from shared.web.bodies import read_object
 from shared.web.http import Request
 

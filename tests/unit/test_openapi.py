@@ -11,8 +11,7 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 from shared import errors
 from shared.core import ids
 from shared.core.model import TERMINAL, CallStatus, RunStatus
-from shared.core.schedule import MAX_DEADLINE
-from shared.usecases.start import MIN_DEADLINE
+from shared.core.schedule import MAX_DEADLINE, MIN_DEADLINE
 from shared.web import bodies, parse, problems
 from shared.web.http import Reply
 from tests.api import DOCUMENT, ROOT, Client, check, conform, problem_codes, resolve, routes
