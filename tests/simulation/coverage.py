@@ -1,0 +1,61 @@
+"""What a simulation reached: transitions of a run's life, operations that met, faults, answers."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import combinations_with_replacement
+
+from shared.core.advance import MOVES
+from tests.simulation.faults import KINDS
+
+# What can be at work on one run. A list, and a page of a session, look at many.
+OPERATIONS = (
+    "start", "read", "cancel", "delete", "delete session", "list", "session page",
+    "poll", "work: create", "work: tools", "work: cancel", "work: purge",
+)  # fmt: skip
+
+
+def transitions() -> list[str]:
+    """Return every change that the rules of a run's life allow."""
+    return [
+        f"{event.__name__}: {before} -> {after}"
+        for event, moves in MOVES.items()
+        for before, afters in moves.items()
+        for after in sorted(afters)
+    ]
+
+
+def pairs() -> list[str]:
+    return [f"{one} + {other}" for one, other in combinations_with_replacement(sorted(OPERATIONS), 2)]
+
+
+@dataclass
+class Coverage:
+    """Counts of what was reached; they add up over seeds."""
+
+    transitions: Counter[str] = field(default_factory=Counter)
+    pairs: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    answers: Counter[str] = field(default_factory=Counter)
+
+    def met(self, one: str, other: str) -> None:
+        self.pairs[f"{min(one, other)} + {max(one, other)}"] += 1
+
+    def add(self, other: "Coverage") -> None:
+        self.transitions += other.transitions
+        self.pairs += other.pairs
+        self.faults += other.faults
+        self.answers += other.answers
+
+    def missing(self) -> Mapping[str, list[str]]:
+        """Return what was never reached, by kind."""
+        wanted = {
+            "transition": (transitions(), self.transitions),
+            "pair of operations": (pairs(), self.pairs),
+            "fault": (list(KINDS), self.faults),
+        }
+        return {
+            kind: never
+            for kind, (names, counts) in wanted.items()
+            if (never := [name for name in names if not counts[name]])
+        }

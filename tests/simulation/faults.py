@@ -1,0 +1,86 @@
+"""What can go wrong, how often in this seed, and how often it did."""
+
+from collections import Counter
+from collections.abc import Mapping
+from random import Random
+
+# By the occasion at which a fault is drawn: its kinds, each with how often it strikes where it is let loose.
+OCCASIONS: Mapping[str, Mapping[str, float]] = {
+    # Around every request to a table.
+    "storage": {
+        "storage_refused": 0.02,
+        "storage_slow": 0.01,
+    },
+    # The same, for writes: they took effect, and nobody was told so.
+    "storage_write": {
+        "storage_refused": 0.02,
+        "reply_lost": 0.04,
+        "conflict_with_itself": 0.04,
+        "storage_slow": 0.01,
+    },
+    # Around every call of any port.
+    "process": {
+        "killed_before": 0.006,
+        "killed_after": 0.006,
+        "host_killed": 0.002,
+        "frozen_before": 0.006,
+        "frozen_after": 0.006,
+    },
+    "create": {
+        "throttled": 0.1,
+        "create_reply_lost": 0.1,
+        "create_unsure": 0.05,
+        "chain_broken": 0.3,
+        "create_refused": 0.03,
+        "access_denied": 0.05,
+        "earlier_response_again": 0.05,
+    },
+    "read": {
+        "read_unavailable": 0.1,
+        "retry_after": 0.1,
+        "not_found_yet": 0.08,
+        "forgotten": 0.02,
+    },
+    "cancel": {"cancel_unavailable": 0.2, "cancel_refused": 0.1},
+    "delete": {"delete_unavailable": 0.2, "delete_refused": 0.1},
+    "response": {"late": 0.15, "contradicts_itself": 0.3, "ends_badly": 0.15, "ends_by_itself": 0.05},
+    "tool": {"tool_failed": 0.1, "tool_slow": 0.1},
+    "message": {"message_lost": 0.1, "message_doubled": 0.15, "message_late": 0.1},
+    "tick": {"tick_missed": 0.2, "tick_doubled": 0.2},
+    "client": {"client_gone": 0.15},
+    # Once a seed.
+    "seed": {"broken_row": 0.1, "skewed_clocks": 0.3, "two_timers": 0.5},
+}
+KINDS = tuple(dict.fromkeys(kind for kinds in OCCASIONS.values() for kind in kinds))
+
+# A seed without any fault shows what must hold when nothing goes wrong.
+_QUIET_SEEDS = 0.08
+
+
+class Faults:
+    """Draws faults. Each seed lets loose some kinds only, so that none hides what another would show."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self.counts: Counter[str] = Counter()
+        self.on = True
+        quiet = random.random() < _QUIET_SEEDS
+        share, strength = random.choice((0.2, 0.5, 0.8)), random.choice((0.5, 1.0, 2.0))
+        loose = {} if quiet else {kind: strength for kind in KINDS if random.random() < share}
+        self._rates = {
+            occasion: tuple((kind, rate * loose[kind]) for kind, rate in kinds.items() if kind in loose)
+            for occasion, kinds in OCCASIONS.items()
+        }
+
+    def draw(self, occasion: str) -> str | None:
+        """Return the fault that strikes now, if any."""
+        rates = self._rates[occasion]
+        if not rates or not self.on:
+            return None
+        drawn = self._random.random()
+        for kind, rate in rates:
+            if drawn < rate:
+                self.counts[kind] += 1
+                return kind
+            drawn -= rate
+        return None
