@@ -19,8 +19,9 @@ def say(event: str, *, level: int = logging.INFO, **fields: object) -> None:
 
 def say_fault(event: str, fault: BaseException, **fields: object) -> None:
     """Log an exception with its traceback, as text that any log can take whatever the exception says."""
-    trace = representable("".join(traceback.format_exception(fault)).rstrip())
-    _LOGGER.error("%s %s\n%s", event, json.dumps(fields, default=str), trace)
+    if _LOGGER.isEnabledFor(logging.ERROR):
+        trace = representable("".join(traceback.format_exception(fault)).rstrip())
+        _LOGGER.error("%s %s\n%s", event, json.dumps(fields, default=str), trace)
 
 
 def hush_libraries() -> None:

@@ -65,15 +65,9 @@ def _duration(context: Context, run: Run) -> timedelta:
 
 
 async def perform(context: Context, applied: Applied, lease: Lease) -> Applied:
-    """Carry out owed steps for as long as the run's lease is `lease`, and lasts long enough for the step.
-
-    A process that stood still finds its lease too old, and leaves the step to whoever takes it next.
-    """
+    """Carry out owed steps for as long as the run's lease is `lease`."""
     while (held := applied.stored.run.lease) is not None and held.id == lease.id:
         run = applied.stored.run
-        if context.clock.now() + _duration(context, run) > held.expires_at:
-            say("lease.too_old", level=logging.WARNING, run_id=run.id, step=run.step)
-            break
         match run.step:
             case Step.CREATE:
                 applied = await _create(context, applied.stored, lease)
@@ -88,6 +82,17 @@ async def perform(context: Context, applied: Applied, lease: Lease) -> Applied:
         if applied.stored.run == run:
             break
     return applied
+
+
+def _too_late(context: Context, run: Run) -> bool:
+    """Say, right before something happens that must not happen twice, whether the lease is too old for it.
+
+    A process that stood still meanwhile leaves the step to whoever takes it next.
+    """
+    late = run.lease is None or context.clock.now() + _duration(context, run) > run.lease.expires_at
+    if late:
+        say("lease.too_old", level=logging.WARNING, run_id=run.id, step=run.step)
+    return late
 
 
 async def perform_now(context: Context, applied: Applied, lease: Lease) -> Applied:
@@ -139,6 +144,8 @@ async def _create(context: Context, stored: StoredRun, lease: Lease) -> Applied:
         # Most likely the run was deleted a moment ago.
         say("create.without_content", level=logging.WARNING, run_id=run.id, reason=str(fault))
         return Applied(await reread(context, stored), changed=False, wake=False)
+    if _too_late(context, run):
+        return Applied(stored, changed=False, wake=False)
     reply = await context.provider.create(request)
     match reply:
         case Snapshot() if reply.response_id in run.responses:
@@ -191,6 +198,8 @@ async def _run_tools(context: Context, stored: StoredRun, lease: Lease) -> Appli
         if call.call_id in started
     ]
     applied = Applied(stored, changed=False, wake=False)
+    if _too_late(context, run):
+        return applied
     unsaved: list[ToolResult] = []
     async for result in context.agents.run_tools(run.agent, requests):
         try:
