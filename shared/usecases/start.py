@@ -16,6 +16,9 @@ from shared.usecases.context import Context
 from shared.usecases.transition import Applied
 from shared.usecases.work import perform_now
 
+# Nobody changes a session this often while a run is started in it.
+_ATTEMPTS = 4
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartRequest:
@@ -59,17 +62,26 @@ async def start(context: Context, request: StartRequest) -> Applied:
     meant = await _claim_key(context, request, fresh, now)
     if meant is not fresh and (earlier := await context.runs.read(meant.run_id)):
         return _repeated(earlier)
-    session = continued or StoredSession(_new_session(request, meant.session_id, now))
-    lease = context.lease()
-    run = _new_run(context, request, spec, meant.run_id, session.session, lease)
-    accepted = await _store(context, run, request.input, session)
-    if accepted.changed:
-        return await perform_now(context, accepted, lease)
-    return accepted
+    for _ in range(_ATTEMPTS):
+        session = continued or StoredSession(_new_session(request, meant.session_id, now))
+        lease = context.lease()
+        run = _new_run(context, request, spec, meant.run_id, session.session, lease)
+        accepted = await _store(context, run, request.input, session)
+        if accepted is None:
+            # Whoever changed the session may have left it free: a deletion does.
+            continued = await _continued(context, request)
+        elif accepted.changed:
+            return await perform_now(context, accepted, lease)
+        else:
+            return accepted
+    raise _busy(meant.session_id)
 
 
-async def _store(context: Context, run: Run, text: str, session: StoredSession) -> Applied:
-    """Store the run, its input and the session that it now holds; or return the run that was faster."""
+async def _store(context: Context, run: Run, text: str, session: StoredSession) -> Applied | None:
+    """Store the run, its input and the session that it now holds; or return the run that was faster.
+
+    Returns None when the session has changed.
+    """
     content = await context.content.save(run.id, f"input-{context.token()}", text)
     held = replace(
         session.session,
@@ -88,7 +100,7 @@ async def _store(context: Context, run: Run, text: str, session: StoredSession) 
             await context.content.drop(run.id, content)
         if winner:
             return _repeated(winner)
-        raise _busy(run.session_id) from None
+        return None
     say("run.accepted", run_id=run.id, session_id=run.session_id, agent=run.agent)
     return Applied(stored, changed=True, wake=False)
 

@@ -6,6 +6,7 @@ not, because doing it twice does no harm.
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from shared.core import events, items
@@ -24,7 +25,7 @@ from shared.core.model import (
 )
 from shared.errors import StorageUnavailable
 from shared.log import say
-from shared.ports import Absent, ChainBroken, NotNow, Refused, ToolRequest, ToolResult
+from shared.ports import Absent, ChainBroken, CreateReply, NotNow, Refused, ToolRequest, ToolResult
 from shared.store import rows
 from shared.store.runs import CallResult, StoredRun
 from shared.usecases.context import Context
@@ -134,6 +135,7 @@ async def settle(context: Context, stored: StoredRun, snapshot: Snapshot) -> App
 
 async def _create(context: Context, stored: StoredRun, lease: Lease) -> Applied:
     run = stored.run
+    unchanged = Applied(stored, changed=False, wake=False)
     spec = context.agents.spec(run.agent)
     if spec is None:
         error = RunError("unknown_agent", f"This app has no agent {run.agent!r} any more.")
@@ -143,10 +145,15 @@ async def _create(context: Context, stored: StoredRun, lease: Lease) -> Applied:
     except LookupError as fault:
         # Most likely the run was deleted a moment ago.
         say("create.without_content", level=logging.WARNING, run_id=run.id, reason=str(fault))
-        return Applied(await reread(context, stored), changed=False, wake=False)
+        return replace(unchanged, stored=await reread(context, stored))
     if _too_late(context, run):
-        return Applied(stored, changed=False, wake=False)
-    reply = await context.provider.create(request)
+        return unchanged
+    return await _created(context, stored, lease, await context.provider.create(request))
+
+
+async def _created(context: Context, stored: StoredRun, lease: Lease, reply: CreateReply) -> Applied:
+    """Bring what the provider said to a create into the run."""
+    run = stored.run
     match reply:
         case Snapshot() if reply.response_id in run.responses:
             return await _defer_create(

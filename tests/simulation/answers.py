@@ -62,7 +62,9 @@ class AnswerAuditor:
         body = json.loads(reply.body) if reply.body else {}
         about = asked.run_id or asked.session_id or str(body.get("id", ""))
         if reply.status == 503 and asked.operation != "health":
-            self._require(by.storage_faults > 0, 10, about, f"{asked.operation} got a 503, and nothing failed")
+            self._require(
+                by.storage_faults > 0, 10, about, f"{asked.operation} got a 503, and nothing failed"
+            )
             return
         if reply.status >= 500 and asked.operation != "health":
             self._require(False, 10, about, f"{asked.operation} got a {reply.status}")
@@ -93,11 +95,16 @@ class AnswerAuditor:
                 known = evidence.keys.setdefault(name, (body["id"], _canonical(asked.body)))
                 self._require(known[0] == body["id"], 6, body["id"], f"key {name} gave {known[0]} before")
                 self._require(
-                    known[1] == _canonical(asked.body), 6, body["id"], f"key {name} was taken with another body"
+                    known[1] == _canonical(asked.body),
+                    6,
+                    body["id"],
+                    f"key {name} was taken with another body",
                 )
         elif code == "idempotency_key_reused":
-            self._require(len(evidence.bodies.get(name, ())) > 1, 6, "", f"key {name} was never used otherwise")
-        elif code == "run_deleted":
+            self._require(
+                len(evidence.bodies.get(name, ())) > 1, 6, "", f"key {name} was never used otherwise"
+            )
+        elif code in {"run_deleted", "run_not_found"}:
             self._require(
                 any(one.delete_asked for one in evidence.runs.values() if one.owner == asked.owner),
                 6,
@@ -105,7 +112,9 @@ class AnswerAuditor:
                 "nothing was deleted",
             )
         elif code == "session_busy":
-            busy = any(self._pending_since(one, asked.at) for one in evidence.of_session(asked.session_id or ""))
+            busy = any(
+                self._pending_since(one, asked.at) for one in evidence.of_session(asked.session_id or "")
+            )
             self._require(busy, 2, asked.session_id or "", "the session was called busy, and was not")
         elif code == "session_not_found":
             gone = asked.session_id in evidence.sessions_delete_asked
@@ -121,7 +130,9 @@ class AnswerAuditor:
         seen = self._evidence.runs[asked.run_id or ""]
         run_id = seen.run.id
         if seen.owner != asked.owner:
-            self._require(reply.status == 404, 8, run_id, f"{asked.owner} got a {reply.status} for another's run")
+            self._require(
+                reply.status == 404, 8, run_id, f"{asked.owner} got a {reply.status} for another's run"
+            )
             return
         at_first = seen.status_at(asked.at)
         if at_first is RunStatus.DELETED:
@@ -143,7 +154,10 @@ class AnswerAuditor:
         if RunStatus(status).terminal:
             told = {text for one in seen.responses for text in map(_text, [s.output for s in one.told])}
             self._require(
-                body["output_text"] == "" or body["output_text"] in told, 4, run_id, "a text that nobody wrote"
+                body["output_text"] == "" or body["output_text"] in told,
+                4,
+                run_id,
+                "a text that nobody wrote",
             )
 
     def _listed(self, asked: Asked, body: dict[str, Any]) -> None:
@@ -194,7 +208,9 @@ class AnswerAuditor:
         for item in body["transcript"]:
             if item.get("type") == "message" and item.get("role") == "assistant":
                 text = "".join(part["text"] for part in item["content"])
-                self._require(text in told, 4, asked.session_id or "", "a transcript has a text that nobody wrote")
+                self._require(
+                    text in told, 4, asked.session_id or "", "a transcript has a text that nobody wrote"
+                )
 
 
 def _canonical(body: Mapping[str, Any]) -> str:

@@ -69,11 +69,14 @@ class EffectAuditor:
         if any(output == result for _, result in ran):
             return
         evidence = self._evidence
-        excused = not ran or any(_NORMAL < by.stalled or by.dead or by.storage_faults for by, _ in ran)
+        excused = not ran or any(by.stalled > _NORMAL or by.dead or by.storage_faults for by, _ in ran)
         unknown = '"outcome_unknown"' in output
         evidence.require(unknown, 4, run_id, f"the model was told of {call_id}: {output[:40]!r}")
         evidence.require(
-            excused or evidence.runs[run_id].disturbed, 3, run_id, f"the result of {call_id} is lost, and nobody died"
+            excused or evidence.runs[run_id].disturbed,
+            3,
+            run_id,
+            f"the result of {call_id} is lost, and nobody died",
         )
 
     def polled(self, response: Response) -> None:
@@ -89,7 +92,10 @@ class EffectAuditor:
         age = evidence.now() - response.created_at
         allowed = bisect_right(self._schedule.points, age + 2 * MAX_SKEW) - 1 + seen.late_polls
         evidence.require(
-            response.reads <= allowed, 9, run_id, f"{response.id} was polled {response.reads} times in {age:.1f} s"
+            response.reads <= allowed,
+            9,
+            run_id,
+            f"{response.id} was polled {response.reads} times in {age:.1f} s",
         )
 
     def told(self, response: Response, reply: ReadReply | CancelReply, by: Invocation) -> None:
@@ -111,7 +117,9 @@ class EffectAuditor:
             evidence.require(not earlier, 3, run_id, f"{key} took effect twice")
         elif earlier:
             excused = any(one.dead or one.stalled > _NORMAL or one.storage_faults for one, _ in earlier)
-            evidence.require(excused or by.stalled > _NORMAL, 3, run_id, f"{key} was repeated, and nobody died")
+            evidence.require(
+                excused or by.stalled > _NORMAL, 3, run_id, f"{key} was repeated, and nobody died"
+            )
         self._was_wanted(run_id, request, by)
         output = f"result {len(earlier)} of {key}"
         earlier.append((by, output))
@@ -123,7 +131,7 @@ class EffectAuditor:
         evidence.require(asked, 3, run_id, f"nobody asked for {request.call_id}")
         status = seen.status_at(by.started_at)
         evidence.require(
-            status not in {RunStatus.CANCELLING} and not (status and status.terminal),
+            status is not RunStatus.CANCELLING and not (status and status.terminal),
             3,
             run_id,
             f"a tool was begun by one who came when the run was {status}",
@@ -166,4 +174,3 @@ def _may_be_lost(response: Response) -> bool:
     """Say whether whoever created a response may have been kept from saving its id."""
     by = response.creator
     return response.unknown or by.dead or by.stalled > _NORMAL or by.storage_faults > 0
-

@@ -60,7 +60,15 @@ class RunAuditor:
             require(run.status is RunStatus.DELETED, 8, run.id, f"deleted became {run.status}")
         elif before.terminal and run.status is not RunStatus.DELETED:
             same = (
-                (run.status, run.usage, run.error, run.turns, run.completed_at, run.calls, run.incomplete_reason)
+                (
+                    run.status,
+                    run.usage,
+                    run.error,
+                    run.turns,
+                    run.completed_at,
+                    run.calls,
+                    run.incomplete_reason,
+                )
             ) == (
                 (
                     before.status,
@@ -156,4 +164,3 @@ class RunAuditor:
         self._evidence.require(
             not is_answer(word), 1, run.id, f"made {run.status} by one who knew the finished answer"
         )
-

@@ -47,7 +47,17 @@ class Clients:
         random = self.gate.random
         session_id = self.answers.session_of(run_id)
         action = random.choices(
-            ("read", "cancel", "delete", "list", "session page", "delete session", "continue", "pry", "health"),
+            (
+                "read",
+                "cancel",
+                "delete",
+                "list",
+                "session page",
+                "delete session",
+                "continue",
+                "pry",
+                "health",
+            ),
             weights=(5, 3, 3, 1, 1, 1, 3, 1, 0.3),
         )[0]
         match action:
@@ -93,7 +103,9 @@ class Clients:
         invocation, context = self.triggers.invocation(asked.operation)
         api = Api(context, "x-owner", None, _prepared)
         self.answers.asked(asked)
-        self.gate.trace(f"  {invocation.name} by {asked.owner}: {asked.run_id or asked.session_id or ''} key {asked.key}")
+        self.gate.trace(
+            f"  {invocation.name} by {asked.owner}: {asked.run_id or asked.session_id or ''} key {asked.key}"
+        )
 
         def nothing_came() -> None:
             # A client that got no answer asks again, if it can do so safely.
@@ -146,5 +158,3 @@ async def _call(api: Api, asked: Asked) -> Reply:
             return await handlers.answer(handlers.delete_session, api, request, asked.session_id or "")
     handler = {"read": handlers.get_run, "cancel": handlers.cancel_run, "delete": handlers.delete_run}
     return await handlers.answer(handler[asked.operation], api, request, asked.run_id or "")
-
-

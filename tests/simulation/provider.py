@@ -110,7 +110,11 @@ class SimulatedProvider:
                 return Refused(RunError("provider_denied", "The key is not valid."))
             case "earlier_response_again":
                 for response in self.responses.values():
-                    if response.request.run_id == request.run_id and not response.forgotten:
+                    if (
+                        response.request.run_id == request.run_id
+                        and response.reads
+                        and not response.forgotten
+                    ):
                         return self._said(response)
         return None
 
@@ -152,14 +156,18 @@ class SimulatedProvider:
         random = self._gate.random
         names: list[str] = []
         if random.random() < (0.7 if request.turn == 1 else 0.35):
-            names = random.choices(("pay", "look_up", "no_such_tool"), weights=(6, 4, 1), k=random.randint(1, 3))
+            names = random.choices(
+                ("pay", "look_up", "no_such_tool"), weights=(6, 4, 1), k=random.randint(1, 3)
+            )
         text = f"text of {response_id}" + (self._long_text if random.random() < 0.06 else "")
         calls = tuple(FunctionCall(f"call_{response_id}_{n}", name, "{}") for n, name in enumerate(names))
         output: list[dict[str, object]] = [
             {"type": "function_call", "call_id": one.call_id, "name": one.name, "arguments": one.arguments}
             for one in calls
         ]
-        output.append({"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]})
+        output.append(
+            {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]}
+        )
         # A digit of the sum for each response: it shows how often each was counted.
         tokens = 4**number
         return Snapshot(
@@ -173,9 +181,17 @@ class SimulatedProvider:
     def _contradiction(self, final: Snapshot) -> Snapshot:
         """Return what a response says after it has said that it is finished."""
         other = json.dumps(
-            [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "Otherwise."}]}]
+            [
+                {
+                    "type": "message",
+                    "role": "assistant",
+                    "content": [{"type": "output_text", "text": "Otherwise."}],
+                }
+            ]
         )
-        status = self._gate.random.choice((ResponseStatus.COMPLETED, ResponseStatus.IN_PROGRESS, ResponseStatus.FAILED))
+        status = self._gate.random.choice(
+            (ResponseStatus.COMPLETED, ResponseStatus.IN_PROGRESS, ResponseStatus.FAILED)
+        )
         return replace(final, status=status, output=other, calls=())
 
     def _said(self, response: Response) -> Snapshot | Absent:

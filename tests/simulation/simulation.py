@@ -34,7 +34,9 @@ from tests.simulation.triggers import HOSTS, Triggers, seconds_of
 
 SCHEDULE = Schedule(timedelta(seconds=2), timedelta(seconds=30))
 # Text that does not compress to what a run's row holds: it is kept in rows of its own.
-LONG_TEXT = "".join(randoms.Random(0).choices("abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", k=23_000))
+LONG_TEXT = "".join(
+    randoms.Random(0).choices("abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", k=23_000)
+)
 # What a poll takes at most, when nothing fails.
 _LONGEST_POLL = 10.0
 # No seed takes more steps than this.
@@ -172,11 +174,16 @@ class Simulation:
             due = max(seconds_of(seen.run.expires_at), seen.since, self.faults_end)
             late = not seen.run.terminal and self.scheduler.now > due + allowed
             self.auditor.evidence.require(
-                not late, 2, seen.run.id, f"still {seen.run.status}, {self.scheduler.now - due:.0f} s after its end"
+                not late,
+                2,
+                seen.run.id,
+                f"still {seen.run.status}, {self.scheduler.now - due:.0f} s after its end",
             )
 
     def _purges(self) -> bool:
-        return any(key.startswith("pending|run") for rows in self.runs_table._partitions.values() for key in rows)
+        return any(
+            key.startswith("pending|run") for rows in self.runs_table._partitions.values() for key in rows
+        )
 
     def _hold_the_end_against_all(self) -> None:
         """In the end clients read everything once more, undisturbed."""
@@ -184,16 +191,18 @@ class Simulation:
         self.auditor.effects.reported_rightly()
         self.auditor.effects.stopped_and_forgotten()
         self.auditor.effects.extra_responses_are_counted()
+        now = self.scheduler.now
         for run_id, seen in list(self.auditor.evidence.runs.items()):
-            self.clients.send(Asked("read", seen.owner, run_id=run_id, at=self.scheduler.now))
+            self.clients.send(Asked("read", seen.owner, run_id=run_id, at=now))
         sessions = {seen.run.session_id: seen.owner for seen in self.auditor.evidence.runs.values()}
         for session_id, owner in sessions.items():
-            self.clients.send(Asked("session page", owner, session_id=session_id, at=self.scheduler.now))
+            self.clients.send(Asked("session page", owner, session_id=session_id, at=now))
+        if sessions:
             # A session that nothing holds takes another run.
+            session_id, owner = self.random.choice(list(sessions.items()))
             body = {"agent": "writer", "input": "more", "session_id": session_id}
-            self.clients.send(Asked("start", owner, session_id=session_id, body=body, at=self.scheduler.now))
-        for owner in OWNERS:
-            self.clients.send(Asked("list", owner, query={"limit": "100"}, at=self.scheduler.now))
+            self.clients.send(Asked("start", owner, session_id=session_id, body=body, at=now))
+        self.clients.send(Asked("list", self.random.choice(OWNERS), query={"limit": "100"}, at=now))
         self.scheduler.run(self.scheduler.now + 30.0, self._over)
 
     def _nothing_is_left_over(self) -> None:
@@ -219,7 +228,8 @@ class Simulation:
 
     def _unexpected(self, invocation: Invocation, fault: Exception) -> None:
         where = " < ".join(
-            f"{frame.name}:{frame.lineno}" for frame in reversed(traceback.extract_tb(fault.__traceback__)[-4:])
+            f"{frame.name}:{frame.lineno}"
+            for frame in reversed(traceback.extract_tb(fault.__traceback__)[-4:])
         )
         run_id = next(iter(sorted(invocation.touched)), "")
         self.auditor.evidence.breach(

@@ -102,9 +102,7 @@ class Triggers:
             left[0] += len(due.polls)
             for one in due.polls:
                 self._note_late_poll(one, invocation)
-                self.begin(
-                    invocation, poll(context, one), lambda wake, one=one: polled(one, wake), failed
-                )
+                self.begin(invocation, poll(context, one), lambda wake, one=one: polled(one, wake), failed)
             one_less()
 
         for shard in shards:
@@ -125,7 +123,9 @@ class Triggers:
             case "message_late":
                 soon += self.gate.random.uniform(5, 60)
             case "message_doubled":
-                self.gate.scheduler.after(self.gate.random.uniform(0, 5), lambda: self._deliver(message, delivery))
+                self.gate.scheduler.after(
+                    self.gate.random.uniform(0, 5), lambda: self._deliver(message, delivery)
+                )
         self.gate.scheduler.after(soon, lambda: self._deliver(message, delivery))
 
     def _deliver(self, message: str, delivery: int) -> None:
