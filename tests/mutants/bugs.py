@@ -106,10 +106,10 @@ BUGS = (
         "        if call.call_id in started or run.turn\n",
     ),
     Bug(
-        "tools start in a run that is being cancelled",
+        "tools start again in a run that is being cancelled",
         _ADVANCE,
-        "case CallStatus.QUEUED if run.status is not RunStatus.CANCELLING:",
-        "case CallStatus.QUEUED:",
+        "case CallStatus.IN_PROGRESS if not call.idempotent or run.status is RunStatus.CANCELLING:",
+        "case CallStatus.IN_PROGRESS if not call.idempotent:",
     ),
     Bug(
         "a tool's result is saved twice over",
@@ -200,12 +200,6 @@ BUGS = (
         "shared/usecases/read.py",
         "or stored.run.owner != owner:",
         "or not owner:",
-    ),
-    Bug(
-        "a deleted run is purged before the provider was asked to forget",
-        _WORK,
-        "            case NotNow(retry_after=asked) if context.clock.now() - since < PURGE_PATIENCE:",
-        "            case NotNow(retry_after=asked) if context.clock.now() < since:",
     ),
     Bug(
         "a first 404 is believed",

@@ -54,7 +54,7 @@ class EffectAuditor:
             for item in json.loads(request.input)
             if item.get("type") == "function_call_output"
         }
-        before = [one for one in self._by_turn[run.id, request.turn - 1] if one.reads or one.told]
+        before = [one for one in self._by_turn[run.id, request.turn - 1] if one.reads]
         asked = [call for one in before for call in one.calls]
         missing = [call.call_id for call in asked if call.call_id not in sent]
         self._evidence.require(not missing, 3, run.id, f"the model was not told of {missing}")
@@ -100,7 +100,6 @@ class EffectAuditor:
 
     def told(self, response: Response, reply: ReadReply | CancelReply, by: Invocation) -> None:
         seen = self._evidence.runs[response.request.run_id]
-        by.last_word = None
         if isinstance(reply, Absent):
             seen.absences.setdefault(response.id, self._evidence.now())
         if isinstance(reply, Snapshot):

@@ -14,6 +14,10 @@ from tests.simulation.triggers import Triggers
 OWNERS = ("ann", "bob")
 _KEYS = "abcd"
 _ATTEMPTS = 4
+_ACTIONS = (
+    "read", "read", "cancel", "cancel", "delete", "list", "session page", "delete session", "continue",
+    "continue", "pry", "health",
+)  # fmt: skip
 
 
 async def _prepared() -> None:
@@ -28,6 +32,8 @@ class Clients:
     triggers: Triggers
     answers: AnswerAuditor
     long_text: str
+    # What is done more often than other things in this seed.
+    favourite: str = "read"
     # What a start with a key was, so that it can be repeated.
     keyed: list[Asked] = field(default_factory=list)
     # Runs and sessions with their owners, as clients have learnt of them.
@@ -41,6 +47,9 @@ class Clients:
             self.start()
         else:
             self.about(*random.choice(self.runs))
+
+    def __post_init__(self) -> None:
+        self.favourite = self.gate.random.choice(_ACTIONS)
 
     def about(self, run_id: str, owner: str) -> None:
         """Do something with a run."""
@@ -84,7 +93,7 @@ class Clients:
         body: dict[str, Any] = {
             "agent": "writer",
             "input": "please" + (self.long_text if random.random() < 0.04 else ""),
-            "deadline_seconds": random.choice((15, 40, 90)),
+            "deadline_seconds": random.choice((15, 40, 90, 200)),
         }
         if session_id:
             body["session_id"] = session_id

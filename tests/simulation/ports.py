@@ -152,9 +152,11 @@ class SimulatedTable(MemoryTable):
             raise
         self._auditor.wrote(self._name, writes, self._gate.caller)
         await self._gate.leave(fate)
+        met_itself = own == "conflict_with_itself" and any(_meets_itself(one) for one in writes)
+        self._gate.caller.lost_replies += self._name == "runs" and (met_itself or own == "reply_lost")
         if own == "reply_lost":
             self._fail("its reply is lost")
-        if own == "conflict_with_itself" and any(_meets_itself(one) for one in writes):
+        if met_itself:
             # The client library sent it again because the reply was lost.
             self._gate.caller.storage_faults += 1
             raise RowConflict("itself")

@@ -123,7 +123,7 @@ class SimulatedProvider:
         number = sum(one.request.run_id == request.run_id for one in self.responses.values())
         response_id = f"resp_{len(self.responses)}"
         final = self._outcome(response_id, request, number)
-        duration = random.choice((0, 0.5, 2, 6, 15))
+        duration = random.choice((0, 0.5, 2, 6, 15, 40))
         later = None
         match self._gate.faults.draw("response"):
             case "late":
@@ -143,7 +143,7 @@ class SimulatedProvider:
             number=number,
             creator=self._gate.caller,
             created_at=now,
-            working_at=now + random.choice((0, 1, 4)),
+            working_at=now + random.choice((0, 1, 4, 15)),
             finishes_at=now + duration,
             final=final,
             later=later,

@@ -37,6 +37,8 @@ class Invocation:
     stalled: float = 0.0
     # Requests to the storage that failed, or whose reply was lost.
     storage_faults: int = 0
+    # Those among them that took effect in the table of runs all the same.
+    lost_replies: int = 0
     # What the provider told it last.
     last_word: Snapshot | None = None
     # The runs that it has looked at or worked on.
@@ -89,6 +91,11 @@ class Scheduler:
         self.alive: dict[Invocation, None] = {}
         self._queue: list[tuple[float, int, Callable[[], None]]] = []
         self._count = 0
+
+    @property
+    def busy(self) -> bool:
+        """Whether anything is still to happen."""
+        return bool(self._queue)
 
     def after(self, seconds: float, action: Callable[[], None]) -> None:
         self._count += 1

@@ -11,6 +11,7 @@ from shared.core.model import Chaining, Step
 from shared.core.schedule import Schedule
 from shared.ports import Put, Row
 from shared.store.content import ContentStore
+from shared.store.rows import unpack
 from shared.store.runs import RunStore
 from shared.usecases import transition
 from shared.usecases.context import Context
@@ -132,7 +133,7 @@ class Simulation:
     def _tick_again(self) -> None:
         if self._owed():
             self.triggers.tick()
-        if self.faults.on or self._pending() or self.scheduler.alive:
+        if self.faults.on:
             self.scheduler.after(self._period, self._tick_again)
 
     def _break_a_row(self) -> None:
@@ -156,7 +157,9 @@ class Simulation:
         """Nothing fails any more: every run ends by its deadline and two ticks, and what is deleted goes."""
         self.faults.on = False
         self._meddling = 0.0
-        while not self._over() and (self._pending() or self.scheduler.alive):
+        while not self._over() and (self._pending() or self.scheduler.busy):
+            if self._owed():
+                self.triggers.tick()
             self.scheduler.run(self.scheduler.now + self._period, self._over)
             self._nobody_is_late()
         for seconds in _AFTERMATH:
@@ -188,6 +191,7 @@ class Simulation:
     def _hold_the_end_against_all(self) -> None:
         """In the end clients read everything once more, undisturbed."""
         self._nothing_is_left_over()
+        self._logs_are_whole()
         self.auditor.effects.reported_rightly()
         self.auditor.effects.stopped_and_forgotten()
         self.auditor.effects.extra_responses_are_counted()
@@ -219,6 +223,19 @@ class Simulation:
             seen = evidence.runs.get(run_id)
             if seen and seen.deleted:
                 evidence.require(not rows, 8, run_id, f"{len(rows)} rows of content are left over")
+
+    def _logs_are_whole(self) -> None:
+        """A log is dense, and tells the end of each tool call once."""
+        entries: dict[str, list[dict[str, str]]] = {}
+        for rows in self.runs_table._partitions.values():
+            for key in sorted(key for key in rows if key.startswith("event|")):
+                entries.setdefault(key.split("|")[1], []).extend(unpack(rows[key].values["entries"]))
+        for run_id, found in entries.items():
+            run = self.auditor.evidence.runs[run_id].run
+            dense = [entry["seq"] for entry in found] == list(range(1, run.events + 1))
+            ended = [entry["call_id"] for entry in found if entry["type"] == "tool.completed"]
+            self.auditor.evidence.require(dense, 4, run_id, "its log has a gap")
+            self.auditor.evidence.require(len(ended) == len(set(ended)), 3, run_id, "a tool call ended twice")
 
     def _observed_advance(self, run, event, now):
         after, effects = advance(run, event, now)
@@ -252,10 +269,10 @@ class Simulation:
         if not touched:
             return
         run_id = touched[-1]
-        if self.random.random() < 0.4:
-            self.scheduler.after(self.random.random(), lambda: self.triggers.send(run_id))
-        else:
-            self.scheduler.after(self.random.random(), lambda: self.clients.visit(run_id))
+        come = self.clients.visit if self.random.random() < 0.6 else self.triggers.send
+        # Sometimes all at once.
+        for _ in range(self.random.choice((1, 1, 3))):
+            self.scheduler.after(0.3 * self.random.random(), lambda: come(run_id))
 
 
 def simulate(seed: int, trace: list[str] | None = None) -> Outcome:
