@@ -146,7 +146,7 @@ class RunAuditor:
             case RunStatus.EXPIRED:
                 right = run.updated_at >= run.expires_at
             case _:
-                right = seen.delete_asked
+                right = seen.delete_asked or run.session_id in self._evidence.sessions_delete_asked
         require(right, 1, run.id, f"nothing that happened makes it {run.status}")
         if run.status in {RunStatus.CANCELLED, RunStatus.EXPIRED}:
             self._no_answer_was_known(before, run, by)

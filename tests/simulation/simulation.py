@@ -199,11 +199,10 @@ class Simulation:
         for run_id, seen in list(self.auditor.evidence.runs.items()):
             self.clients.send(Asked("read", seen.owner, run_id=run_id, at=now))
         sessions = {seen.run.session_id: seen.owner for seen in self.auditor.evidence.runs.values()}
-        for session_id, owner in sessions.items():
-            self.clients.send(Asked("session page", owner, session_id=session_id, at=now))
         if sessions:
-            # A session that nothing holds takes another run.
             session_id, owner = self.random.choice(list(sessions.items()))
+            self.clients.send(Asked("session page", owner, session_id=session_id, at=now))
+            # A session that nothing holds takes another run.
             body = {"agent": "writer", "input": "more", "session_id": session_id}
             self.clients.send(Asked("start", owner, session_id=session_id, body=body, at=now))
         self.clients.send(Asked("list", self.random.choice(OWNERS), query={"limit": "100"}, at=now))
