@@ -93,7 +93,7 @@ class Clients:
         body: dict[str, Any] = {
             "agent": "writer",
             "input": "please" + (self.long_text if random.random() < 0.04 else ""),
-            "deadline_seconds": random.choice((15, 40, 90, 200)),
+            "deadline_seconds": random.choice((15, 60, 120, 240)),
         }
         if session_id:
             body["session_id"] = session_id

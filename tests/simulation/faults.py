@@ -15,13 +15,14 @@ OCCASIONS: Mapping[str, Mapping[str, float]] = {
     "storage_write": {
         "storage_refused": 0.02,
         "reply_lost": 0.04,
+        "outage": 0.02,
         "conflict_with_itself": 0.04,
         "storage_slow": 0.01,
     },
     # Around every call of any port.
     "process": {
-        "killed_before": 0.006,
-        "killed_after": 0.006,
+        "killed_before": 0.01,
+        "killed_after": 0.01,
         "host_killed": 0.002,
         "frozen_before": 0.006,
         "frozen_after": 0.006,

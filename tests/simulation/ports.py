@@ -142,8 +142,7 @@ class SimulatedTable(MemoryTable):
     async def write(self, partition: str, writes: Sequence[Write]) -> str:
         keys = " ".join(f"{type(one).__name__} {_key(one)}" for one in writes)
         own, fate = await self._gate.enter(f"{self._name}.write {keys}", "storage_write")
-        if own == "storage_refused":
-            self._fail("refused")
+        self._fail_if_refused(own)
         try:
             etag = await super().write(partition, writes)
         except RowConflict as conflict:
@@ -153,8 +152,11 @@ class SimulatedTable(MemoryTable):
         self._auditor.wrote(self._name, writes, self._gate.caller)
         await self._gate.leave(fate)
         met_itself = own == "conflict_with_itself" and any(_meets_itself(one) for one in writes)
-        self._gate.caller.lost_replies += self._name == "runs" and (met_itself or own == "reply_lost")
-        if own == "reply_lost":
+        lost = own in {"reply_lost", "outage"}
+        self._gate.caller.lost_replies += self._name == "runs" and (met_itself or lost)
+        if own == "outage":
+            self._gate.caller.cut_off_until = self._gate.scheduler.now + self._gate.random.uniform(0.5, 3)
+        if lost:
             self._fail("its reply is lost")
         if met_itself:
             # The client library sent it again because the reply was lost.
@@ -164,9 +166,12 @@ class SimulatedTable(MemoryTable):
 
     async def _enter(self, call: str, occasion: str) -> str | None:
         own, fate = await self._gate.enter(call, occasion)
-        if own == "storage_refused":
-            self._fail("refused")
+        self._fail_if_refused(own)
         return fate
+
+    def _fail_if_refused(self, fault: str | None) -> None:
+        if fault == "storage_refused" or self._gate.scheduler.now < self._gate.caller.cut_off_until:
+            self._fail("refused")
 
     def _fail(self, how: str) -> None:
         self._gate.caller.storage_faults += 1

@@ -37,7 +37,9 @@ class Invocation:
     stalled: float = 0.0
     # Requests to the storage that failed, or whose reply was lost.
     storage_faults: int = 0
-    # Those among them that took effect in the table of runs all the same.
+    # Until when it does not reach the storage.
+    cut_off_until: float = 0.0
+    # Those of its faults that took effect in the table of runs all the same.
     lost_replies: int = 0
     # What the provider told it last.
     last_word: Snapshot | None = None
