@@ -56,7 +56,7 @@ class Server:
 
     def application(self) -> web.Application:
         application = web.Application(client_max_size=0)  # `_body` limits
-        application.router.add_route("*", "/{path:.*}", self._handle)
+        application.router.add_route("*", r"/{path:[\s\S]*}", self._handle)
         return application
 
     async def _handle(self, request: web.Request) -> web.Response:

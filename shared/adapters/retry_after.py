@@ -34,7 +34,8 @@ def _limited(seconds: float) -> timedelta:
 def _until(text: str, now: datetime) -> timedelta:
     try:
         at = parsedate_to_datetime(text)
-    except ValueError:
+        # RFC 9110 dates are in GMT, whether they say so or not.
+        return min((at if at.tzinfo else at.replace(tzinfo=UTC)) - now, MAX_RETRY_AFTER)
+    except (ValueError, OverflowError):
+        # A year or a zone can have more digits than any date holds.
         return timedelta()
-    # RFC 9110 dates are in GMT, whether they say so or not.
-    return min((at if at.tzinfo else at.replace(tzinfo=UTC)) - now, MAX_RETRY_AFTER)

@@ -22,6 +22,10 @@ from azure.core.utils import parse_connection_string
 
 from shared.errors import StorageUnavailable
 
+# For one attempt of a request to the storage.
+CONNECT_SECONDS = 10
+READ_SECONDS = 10
+
 if TYPE_CHECKING:
     from azure.identity.aio import DefaultAzureCredential
 
@@ -111,7 +115,13 @@ async def create_missing_tables(account: TableAccount, names: Iterable[str]) -> 
 
     credential = account.credential()
     try:
-        async with TableServiceClient(account.endpoint, credential=credential, retry_total=2) as service:
+        async with TableServiceClient(
+            account.endpoint,
+            credential=credential,
+            retry_total=2,
+            connection_timeout=CONNECT_SECONDS,
+            read_timeout=READ_SECONDS,
+        ) as service:
             for name in names:
                 await service.create_table_if_not_exists(name)
     except AzureError as error:

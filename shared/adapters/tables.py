@@ -16,7 +16,13 @@ from azure.core.pipeline.policies import AsyncRetryPolicy, UserAgentPolicy
 from azure.core.pipeline.transport import AioHttpTransport
 from azure.core.rest import AsyncHttpResponse, HttpRequest
 
-from shared.adapters.table_account import TableAccount, close_credential, credential_policy
+from shared.adapters.table_account import (
+    CONNECT_SECONDS,
+    READ_SECONDS,
+    TableAccount,
+    close_credential,
+    credential_policy,
+)
 from shared.adapters.table_limits import check_key, check_writes
 from shared.adapters.table_wire import (
     BATCH_TYPE,
@@ -42,8 +48,6 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 API_VERSION = "2019-02-02"
-CONNECT_SECONDS = 10
-READ_SECONDS = 10
 # For a request with its retries and its wait for a free connection.
 TOTAL_SECONDS = 60
 RETRIES = 2

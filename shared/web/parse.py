@@ -31,6 +31,8 @@ DEFAULT_PAGE = 20
 _FIELDS = {"agent", "input", "session_id", "metadata", "deadline_seconds"}
 _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 _AGENT = re.compile(r"[A-Za-z0-9_-]{1,64}")
+# As openapi.json says it: what either Python or JavaScript takes for white space is nothing.
+_NOT_BLANK = re.compile(r"[^\s\ufeff]")
 _POSITION = re.compile(r"[0-9a-z]{26}")
 _STATUSES = [status.value for status in RunStatus if status is not RunStatus.DELETED]
 
@@ -113,7 +115,7 @@ def _input(body: Mapping[str, Any]) -> str:
     """Return the input as the JSON text of Responses input items."""
     given = body.get("input")
     match given:
-        case str() if given.strip():
+        case str() if _NOT_BLANK.search(given):
             items: list[Any] = [{"role": "user", "content": given}]
         case list() if given and all(isinstance(item, dict) for item in given):
             items = given

@@ -47,7 +47,9 @@ def main() -> int:
     for bug in wanted:
         began = time.monotonic()
         found, how = find(bug)
-        print(f"{'found' if found else 'SURVIVED':<9}{time.monotonic() - began:5.1f} s  {bug.name}", flush=True)
+        print(
+            f"{'found' if found else 'SURVIVED':<9}{time.monotonic() - began:5.1f} s  {bug.name}", flush=True
+        )
         print(f"{'':<16}  {how[:140]}", flush=True)
         if not found:
             survivors.append(bug)

@@ -1,13 +1,14 @@
 """What calls the app: timers, the work queue, and HTTP. The little of a Functions host that matters here."""
 
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from shared.core.model import Pending, RunStatus, Step
 from shared.errors import StorageUnavailable
 from shared.usecases.context import Context
-from shared.usecases.poll import claim_due, poll
+from shared.usecases.poll import Due, claim_due, poll
 from shared.usecases.work import work
 from tests.simulation.auditor import Auditor
 from tests.simulation.ports import START, Gate, SimulatedClock
@@ -75,40 +76,10 @@ class Triggers:
             self._poll_shards(self.shards)
 
     def _poll_shards(self, shards: tuple[str, ...]) -> None:
-        """Do what `shared.tick.tick` does: claim what is due, poll it side by side, pass on what workers owe."""
         invocation, context = self.invocation("poll")
-        left, wakes = [len(shards)], list[str]()
+        _Tick(self, invocation, context, len(shards)).begin(shards)
 
-        def one_less(_nothing: object = None) -> None:
-            left[0] -= 1
-            if not left[0]:
-                self.gate.scheduler.end(invocation)
-                for run_id in wakes:
-                    self.send(run_id)
-
-        def failed(fault: Exception) -> None:
-            # What the shell logs and passes over; only the storage may be at fault.
-            if not isinstance(fault, StorageUnavailable):
-                self.unexpected(invocation, fault)
-            one_less()
-
-        def polled(pending: Pending, wake: bool) -> None:
-            if wake:
-                wakes.append(pending.run_id)
-            one_less()
-
-        def claimed(due: Any) -> None:
-            wakes.extend(due.wakes)
-            left[0] += len(due.polls)
-            for one in due.polls:
-                self._note_late_poll(one, invocation)
-                self.begin(invocation, poll(context, one), lambda wake, one=one: polled(one, wake), failed)
-            one_less()
-
-        for shard in shards:
-            self.begin(invocation, claim_due(context, shard), claimed, failed)
-
-    def _note_late_poll(self, pending: Pending, by: Invocation) -> None:
+    def note_late_poll(self, pending: Pending, by: Invocation) -> None:
         now = SimulatedClock(self.gate.scheduler, by.skew).now()
         seen = self.auditor.evidence.runs.get(pending.run_id)
         if seen and now >= pending.expires_at:
@@ -158,6 +129,50 @@ class Triggers:
         if seen is None or seen.run.step not in {Step.CREATE, Step.TOOLS, Step.CANCEL}:
             return "work"
         return "work: purge" if seen.run.status is RunStatus.DELETED else f"work: {seen.run.step}"
+
+
+@dataclass(eq=False)
+class _Tick:
+    """Does what `shared.tick.tick` does: claims what is due, polls it side by side, passes on what workers owe."""
+
+    triggers: Triggers
+    invocation: Invocation
+    context: Context
+    # Claims and polls that have not come back.
+    left: int
+    wakes: list[str] = field(default_factory=list)
+
+    def begin(self, shards: tuple[str, ...]) -> None:
+        for shard in shards:
+            claim = claim_due(self.context, shard)
+            self.triggers.begin(self.invocation, claim, self._claimed, self._failed)
+
+    def _claimed(self, due: Due) -> None:
+        self.wakes.extend(due.wakes)
+        self.left += len(due.polls)
+        for one in due.polls:
+            self.triggers.note_late_poll(one, self.invocation)
+            then = partial(self._polled, one.run_id)
+            self.triggers.begin(self.invocation, poll(self.context, one), then, self._failed)
+        self._one_less()
+
+    def _polled(self, run_id: str, wake: bool) -> None:
+        if wake:
+            self.wakes.append(run_id)
+        self._one_less()
+
+    def _failed(self, fault: Exception) -> None:
+        # What the shell logs and passes over; only the storage may be at fault.
+        if not isinstance(fault, StorageUnavailable):
+            self.triggers.unexpected(self.invocation, fault)
+        self._one_less()
+
+    def _one_less(self) -> None:
+        self.left -= 1
+        if not self.left:
+            self.triggers.gate.scheduler.end(self.invocation)
+            for run_id in self.wakes:
+                self.triggers.send(run_id)
 
 
 def seconds_of(run_time: Any) -> float:

@@ -155,6 +155,8 @@ UNACCEPTABLE = {
     "no input": ({"input": MISSING}, 422, "invalid_input", "input"),
     "input null": ({"input": None}, 422, "invalid_input", "input"),
     "input empty": ({"input": ""}, 422, "invalid_input", "input"),
+    "input blank to JavaScript alone": ({"input": "\ufeff"}, 422, "invalid_input", "input"),
+    "input blank to Python alone": ({"input": "\x1c\x85"}, 422, "invalid_input", "input"),
     "input blank": ({"input": " \t\r\n\u3000"}, 422, "invalid_input", "input"),
     "input a number": ({"input": 7}, 422, "invalid_input", "input"),
     "input a boolean": ({"input": True}, 422, "invalid_input", "input"),

@@ -40,6 +40,8 @@ def test_does_not_believe_an_absurdly_long_wait(value):
         "Thu, 01 Jan 2026 11:59:59 GMT",
         "Thu, 99 Jan 2026 12:00:40 GMT",
         "Thu, 01 Jan 2026 12:00:40 +9999999",
+        "Thu, 01 Jan 99999999999999999999 12:00:40 GMT",
+        "Thu, 01 Jan 2026 12:00:40 +99999999999999999999",
     ],
 )
 def test_ignores_what_asks_for_nothing(value):

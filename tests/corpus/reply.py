@@ -1,0 +1,83 @@
+"""Recorded replies: what stands in a case's file, and the bytes that a server sends for it."""
+
+import gzip
+import tomllib
+from base64 import b64decode
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).parent
+# What is asked when the reply comes; each has a folder. `chained` is a create that continues a response.
+REQUESTS = ("create", "chained", "read", "cancel", "delete")
+# Unlike any real key, so that it can only be struck out as what it is.
+KEY = "a.corpus.key"
+
+_FIELDS = {"about", "status", "reason", "headers", "length", "body", "base64", "charset", "gzip", "cut"}
+_FIELDS |= {"fill", "raw", "expect"}
+
+
+@dataclass(frozen=True)
+class Case:
+    """One reply and what it has to lead to. README.md says what each field is."""
+
+    request: str
+    name: str
+    expect: Mapping[str, Any]
+    about: str
+    status: int = 200
+    reason: str = "Said"
+    headers: Mapping[str, str] = field(default_factory=dict)
+    length: str | None = None
+    body: str = ""
+    base64: str = ""
+    charset: str = "utf-8"
+    gzip: bool = False
+    cut: int | None = None
+    fill: Mapping[str, Any] = field(default_factory=dict)
+    raw: str = ""
+
+    @classmethod
+    def read(cls, path: Path) -> "Case":
+        fields = tomllib.loads(path.read_text(encoding="utf-8"))
+        if strange := set(fields) - _FIELDS:
+            raise ValueError(f"{path.name} has fields that are none: {', '.join(sorted(strange))}")
+        return cls(request=path.parent.name, name=path.stem, **fields)
+
+    def content(self) -> bytes:
+        """Return the body as its sender meant it."""
+        if self.base64:
+            return b64decode(self.base64)
+        text = self.body.replace("@KEY@", KEY)
+        if self.fill:
+            pieces = (self.fill["piece"].replace("@N@", str(n)) for n in range(self.fill["times"]))
+            text = text.replace("@FILL@", self.fill.get("between", "").join(pieces))
+        packed = text.encode(self.charset)
+        return gzip.compress(packed, mtime=0) if self.gzip else packed
+
+    def wire(self, now: datetime, other: str) -> bytes:
+        """Return all bytes that are sent; `other` is the address of a host that is not to be asked."""
+        if self.raw:
+            return self.raw.replace("\n", "\r\n").encode("latin-1")
+        content = self.content()
+        length = str(len(content)) if self.length is None else self.length
+        headers = {"Content-Type": "application/json", "Content-Length": length, **self.headers}
+        lines = [f"{name}: {value}" for name, value in headers.items() if value]
+        head = "\r\n".join([f"HTTP/1.1 {self.status} {self.reason}", *lines, "Connection: close", "", ""])
+        head = head.replace("@OTHER@", other)
+        for word, seconds in (("@SOON@", 100), ("@PAST@", -100), ("@FAR@", 10**7)):
+            head = head.replace(word, format_datetime(now + timedelta(seconds=seconds), usegmt=True))
+        return head.encode("latin-1") + content[: self.cut]
+
+
+def cases() -> dict[str, Case]:
+    """Return all cases by request and name, in order."""
+    paths = [path for request in REQUESTS for path in sorted((FOLDER / request).glob("*.toml"))]
+    return {f"{path.parent.name}/{path.stem}": Case.read(path) for path in paths}
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
