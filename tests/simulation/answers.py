@@ -62,7 +62,9 @@ class AnswerAuditor:
         body = json.loads(reply.body) if reply.body else {}
         about = asked.run_id or asked.session_id or str(body.get("id", ""))
         if reply.status == 503 and asked.operation != "health":
-            refused = by.storage_faults > by.lost_replies
+            # What another has written over, nobody can tell from what never was.
+            runs = [self._evidence.runs[one] for one in sorted(by.touched) if one in self._evidence.runs]
+            refused = by.storage_faults > by.lost_replies or any(one.writer is not by for one in runs)
             what = f"{asked.operation} got a 503, though everything it asked for was carried out"
             self._require(refused, 2, about, what)
             return

@@ -24,10 +24,10 @@ class RunAuditor:
         evidence, now = self._evidence, self._evidence.now()
         seen = evidence.runs.get(run.id)
         if seen is None:
-            seen = evidence.runs[run.id] = Seen(run, now, run.owner)
+            seen = evidence.runs[run.id] = Seen(run, now, run.owner, by)
             seen.statuses.append((now, run.status))
             return
-        before, seen.run = seen.run, run
+        before, seen.run, seen.writer = seen.run, run, by
         if by.disturbed:
             seen.disturbed = True
         self._grew(before, run)

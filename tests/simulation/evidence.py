@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from shared.core.model import Run, RunStatus
+from tests.simulation.scheduler import Invocation
 
 if TYPE_CHECKING:
     from tests.simulation.responses import Response
@@ -32,6 +33,8 @@ class Seen:
     since: float
     # A tombstone names no owner any more.
     owner: str = ""
+    # Who wrote it last.
+    writer: Invocation | None = None
     # Its statuses, each with when it took it.
     statuses: list[tuple[float, RunStatus]] = field(default_factory=list)
     ended_at: float | None = None
