@@ -1,0 +1,49 @@
+"""An agent whose tools note what they did in a file that outlives the process."""
+
+import asyncio
+import os
+import time
+from datetime import timedelta
+from pathlib import Path
+
+from shared.agent import Agent, IdempotencyKey, tool
+
+_EFFECTS = Path(os.environ["EFFECTS"])
+
+
+def _take_effect(tool_name: str, mark: str, key: str) -> None:
+    line = f"{tool_name} {mark} {key} {os.getpid()} {time.time():.3f}\n"
+    # One write, so that lines of several processes do not mix, and on the disk before the tool goes on.
+    file = os.open(_EFFECTS, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    try:
+        os.write(file, line.encode())
+        os.fsync(file)
+    finally:
+        os.close(file)
+
+
+@tool(timeout=timedelta(seconds=10))
+async def charge(mark: str, seconds: float, key: IdempotencyKey) -> str:
+    """Do what must not be done twice."""
+    await asyncio.sleep(seconds / 2)
+    _take_effect("charge", mark, key)
+    await asyncio.sleep(seconds / 2)
+    return f"charged {mark}"
+
+
+@tool(timeout=timedelta(seconds=10), idempotent=True)
+async def look_up(mark: str, seconds: float, key: IdempotencyKey) -> str:
+    """Do what may be done again under the same key."""
+    _take_effect("look_up", mark, key)
+    await asyncio.sleep(seconds)
+    return f"found {mark}"
+
+
+clerk = Agent(
+    name="clerk",
+    model="%WRITER_MODEL%",
+    instructions="Follow the script.",
+    tools=(charge, look_up),
+    max_turns=4,
+    deadline=timedelta(minutes=30),
+)

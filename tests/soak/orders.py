@@ -1,0 +1,72 @@
+"""What the runs are asked for, and what has to come of each: decided by its number alone."""
+
+import random
+from dataclasses import dataclass
+from functools import cached_property
+
+from tests.e2e.site import script
+
+TOOL_SECONDS = 0.5
+# A text of several rows of content, and one that lies in the run's own row.
+_LONG, _SHORT = 4_000, 3
+_LONG_EVERY = 20
+_SECOND_TOOL_TURN_EVERY = 4
+
+
+@dataclass(frozen=True)
+class Order:
+    """One run. The provider takes about `seconds` for all of its turns together."""
+
+    number: int
+    seconds: float
+
+    @property
+    def mark(self) -> str:
+        return f"n{self.number}"
+
+    @property
+    def tool_turns(self) -> int:
+        return 2 if self.number % _SECOND_TOOL_TURN_EVERY == 0 else 1
+
+    @property
+    def turns(self) -> int:
+        return self.tool_turns + 1
+
+    @cached_property
+    def turn_seconds(self) -> float:
+        """How long the provider takes for each turn; half to one and a half times as long as for the average run."""
+        return self.seconds / self.turns * random.Random(self.number).uniform(0.5, 1.5)
+
+    @property
+    def effects(self) -> set[str]:
+        """The marks of what its tools are to do, by the tool's name and the turn."""
+        return {
+            f"{tool} {self.mark}.{turn}" for tool in ("charge", "look_up") for turn in range(self.tool_turns)
+        }
+
+    @property
+    def input(self) -> str:
+        turns: list[dict[str, object]] = [
+            {
+                "calls": [
+                    {"name": tool, "arguments": {"mark": f"{self.mark}.{turn}", "seconds": TOOL_SECONDS}}
+                    for tool in ("charge", "look_up")
+                ]
+            }
+            for turn in range(self.tool_turns)
+        ]
+        turns.append({"text": self._phrase, "repeat": self._repeat})
+        return script(turns=turns, seconds=round(self.turn_seconds, 3))
+
+    @property
+    def text(self) -> str:
+        """What the emulated model writes, and so what has to be in the outcome."""
+        return self._phrase * self._repeat
+
+    @property
+    def _phrase(self) -> str:
+        return f"The tale of {self.mark}: \u661f \u00fc \U0001f680 \u202e(;\n"
+
+    @property
+    def _repeat(self) -> int:
+        return _LONG if self.number % _LONG_EVERY == 0 else _SHORT
