@@ -124,7 +124,7 @@ def _claim_tools(run: Run, now: datetime) -> Result:
     calls, effects = [], []
     for call in run.calls:
         match call.status:
-            case CallStatus.QUEUED:
+            case CallStatus.QUEUED if run.status is not RunStatus.CANCELLING:
                 effects.append(Record("tool.started", {"call_id": call.call_id, "name": call.name}))
                 calls.append(replace(call, status=CallStatus.IN_PROGRESS, started_at=now))
             case CallStatus.IN_PROGRESS if not call.idempotent or run.status is RunStatus.CANCELLING:
