@@ -1,13 +1,14 @@
 """Figures as a person reads them."""
 
+import math
 from collections.abc import Sequence
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Return the value that this share of `values` does not exceed, NaN of none."""
+    """Return the least of `values` that this share of them does not exceed, NaN of none."""
     if not values:
         return float("nan")
-    return sorted(values)[min(len(values) - 1, int(len(values) * share))]
+    return sorted(values)[math.ceil(len(values) * share) - 1]
 
 
 def spread(values: Sequence[float], unit: str, scale: float = 1) -> str:

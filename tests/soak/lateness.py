@@ -36,9 +36,11 @@ class ProviderLog:
     def take(self, log: Mapping[str, Any]) -> None:
         self.counters = log["counters"]
         for one in log["requests"]:
-            if one["seconds"] is None or one["request_id"] in self._seen or one["status"] != 200:
+            if one["seconds"] is None or one["request_id"] in self._seen:
                 continue
             self._seen.add(one["request_id"])
+            if one["status"] != 200:
+                continue
             response, answered = one["response_id"], one["at"] + one["seconds"]
             if one["operation"] == "create":
                 self.created[response] = (one["at"], answered)

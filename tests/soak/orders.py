@@ -6,7 +6,7 @@ from functools import cached_property
 
 from tests.e2e.site import script
 
-TOOL_SECONDS = 0.5
+TOOL_SECONDS = 1.0
 # A text of several rows of content, and one that lies in the run's own row.
 _LONG, _SHORT = 4_000, 3
 _LONG_EVERY = 20

@@ -195,19 +195,21 @@ def _operation(draw: st.DrawFn, names: Sequence[str]) -> Operation:
 
 
 @st.composite
-def any_operation(draw: st.DrawFn) -> Operation:
-    return _operation(draw, (*ARGUMENTS, "commit", "commit", "commit", "write_session", "load", "load"))
+def one_or_two(draw: st.DrawFn) -> list[Operation]:
+    """Draw one operation, or two to be carried out at once.
 
-
-@st.composite
-def two_operations(draw: st.DrawFn) -> tuple[Operation, Operation]:
-    """Draw two operations of any kind, or two of one kind that know the same and are after the same thing."""
-    if draw(st.booleans()):
-        return _operation(draw, IN_ONE_PIECE), _operation(draw, IN_ONE_PIECE)
+    Two are of any kind, or of one kind; then they know the same and are after the same thing.
+    """
+    match draw(st.sampled_from(["one", "one", "two of a kind", "two"])):
+        case "one":
+            often = ("commit", "commit", "write_session", "save", "load", "load", "listing")
+            return [_operation(draw, (*ARGUMENTS, *often))]
+        case "two":
+            return [_operation(draw, IN_ONE_PIECE) for _ in range(2)]
     name = draw(st.sampled_from(list(SAME)))
     one, other = [_operation(draw, [name])[1] for _ in range(2)]
     newest = {"version": 0} if "version" in one else {}
-    return (name, one | newest), (name, other | newest | {SAME[name]: one[SAME[name]]})
+    return [(name, one | newest), (name, other | newest | {SAME[name]: one[SAME[name]]})]
 
 
 def new_run(number: int, changes: Mapping[str, object]) -> Run:

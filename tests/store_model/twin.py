@@ -6,7 +6,7 @@ import json
 import os
 import secrets
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 import hypothesis
@@ -22,6 +22,8 @@ from shared.ports import Row, Table
 # UTF-16, so keys end before it; Baton's own keys are ASCII.
 LAST_KEY = "\uffff"
 STEPS = 50
+# What a run of very many examples may take before it counts as stuck.
+PATIENCE_SECONDS = 4 * 3600
 # A number of examples, each of other random steps every time; without it a few, always the same.
 EXAMPLES = "STORE_MODEL_EXAMPLES"
 
@@ -82,9 +84,10 @@ class Twin:
         self.present[partition] = {row.key for row in model}
 
     def same_rows(self, partition: str, model: list[Row], system: list[Row]) -> None:
-        assert [plain(row) for row in model] == [plain(row) for row in system]
-        for ours, theirs in zip(model, system, strict=True):
-            self._same_version(partition, ours, theirs)
+        ours, theirs = [[plain(row) for row in found] for found in (model, system)]
+        assert ours == theirs, f"in {partition!r} the model has {ours}, the system {theirs}"
+        for row, other in zip(model, system, strict=True):
+            self._same_version(partition, row, other)
 
     def _same_version(self, partition: str, model: Row, system: Row) -> None:
         known = self._versions.setdefault((partition, model.key), {})
@@ -95,10 +98,24 @@ class Twin:
 
     def same_etag(self, partition: str, key: str, model: str, system: str) -> None:
         """Hold an etag that an operation returned against what the partition was seen to hold after it."""
-        assert bool(model) == bool(system)
+        assert bool(model) == bool(system), "only one of them gives an etag"
         known = {ours.etag: theirs.etag for ours, theirs in self.versions(partition, key)}
-        assert (model in known) == (system in known.values())
-        assert known.get(model, system) == system
+        assert (model in known) == (system in known.values()), (
+            "only one of them gives the etag of a stored row"
+        )
+        assert known.get(model, system) == system, "they give etags of different versions"
+
+
+def same_error(model: Outcome, system: Outcome) -> None:
+    assert model.error == system.error, f"the model comes to {model}, the system to {system}"
+
+
+def agreed_by(attempts: Sequence[Twin | AssertionError]) -> Twin:
+    """Return the first attempt of the model that is what the system did."""
+    for attempt in attempts:
+        if isinstance(attempt, Twin):
+            return attempt
+    raise AssertionError("in no order is it what the model does:\n" + "\n".join(map(str, attempts)))
 
 
 class Azurite:
@@ -127,8 +144,10 @@ class Azurite:
 class Tally(Counter[str]):
     """How often each rule came to each kind of outcome."""
 
-    def report(self) -> str:
-        return "\n".join(f"{count:8} {what}" for what, count in sorted(self.items()))
+    def show(self, wanted: set[str]) -> None:
+        """Print all counts, and raise AssertionError when anything wanted was never reached."""
+        print("\n".join(f"{count:8,}  {what}" for what, count in sorted(self.items())))
+        assert self.keys() >= wanted, f"never reached: {sorted(wanted - self.keys())}"
 
 
 def explore(machine: Callable[[], RuleBasedStateMachine], few: int) -> None:
