@@ -5,6 +5,7 @@ Source: "Understanding the Table service data model" in Microsoft's REST referen
 
 import re
 from collections.abc import Sequence
+from functools import lru_cache
 
 from shared.adapters.table_wire import entity_text
 from shared.ports import Delete, Row, Value, Write
@@ -67,7 +68,8 @@ def _checked_size(partition: str, row: Row) -> int:
         raise ValueError(f"row {row.key!r} has {len(row.values)} properties, over {MAX_PROPERTIES}")
     size = 4 + _text_bytes(partition) + _text_bytes(row.key)
     for name, value in row.values.items():
-        if not name.isidentifier() or len(name) > MAX_NAME_LENGTH or name in _RESERVED_NAMES:
+        name_size = _name_bytes(name)
+        if not name_size:
             raise ValueError(f"row {row.key!r} cannot have a property named {name[:300]!r}")
         try:
             value_size = _value_bytes(value)
@@ -77,10 +79,17 @@ def _checked_size(partition: str, row: Row) -> int:
             raise ValueError(
                 f"property {name!r} of row {row.key!r} has {value_size} bytes, over {MAX_VALUE_BYTES}"
             )
-        size += 12 + _text_bytes(name) + value_size
+        size += 12 + name_size + value_size
     if size > MAX_ROW_BYTES:
         raise ValueError(f"row {row.key!r} has {size} bytes, over {MAX_ROW_BYTES}")
     return size
+
+
+@lru_cache(maxsize=256)
+def _name_bytes(name: str) -> int:
+    """Return the bytes that the name of a property counts for, 0 if none can have it."""
+    fit = name.isidentifier() and len(name) <= MAX_NAME_LENGTH and name not in _RESERVED_NAMES
+    return _text_bytes(name) if fit else 0
 
 
 def _value_bytes(value: Value) -> int:

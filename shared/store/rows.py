@@ -8,7 +8,6 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
@@ -37,6 +36,11 @@ def run_key(run_id: str) -> str:
 
 def pending_key(run_id: str) -> str:
     return f"pending|{run_id}"
+
+
+# To compress less than this takes longer than to read and write all the rest of its row, and saves nothing.
+_SHORT_BYTES = 512
+_ZLIB = b"x"
 
 
 def session_key(session_id: str) -> str:
@@ -88,11 +92,15 @@ def read_content(value: Value | None) -> Content:
 
 def pack(value: Any) -> bytes:
     """Return JSON that callers, models or providers decide the length of, small enough for a property."""
-    return zlib.compress(json.dumps(value, ensure_ascii=False).encode())
+    plain = json.dumps(value, ensure_ascii=False).encode()
+    return zlib.compress(plain) if len(plain) > _SHORT_BYTES else plain
 
 
 def unpack(value: Value | None) -> Any:
-    return json.loads(zlib.decompress(value)) if isinstance(value, bytes) else None
+    if not isinstance(value, bytes):
+        return None
+    # No JSON begins with the byte that every zlib stream begins with.
+    return json.loads(zlib.decompress(value) if value.startswith(_ZLIB) else value)
 
 
 def _present(values: Mapping[str, Any]) -> dict[str, Value]:
@@ -104,7 +112,7 @@ def _present(values: Mapping[str, Any]) -> dict[str, Value]:
     }
 
 
-def _fields(value: ToolCall | Session) -> dict[str, Any]:
+def _fields(value: ToolCall | Session | Usage | RunError) -> dict[str, Any]:
     """Return the fields of a flat dataclass; `asdict` would copy each of them deeply, which takes ten times as long."""
     return {name: getattr(value, name) for name in value.__slots__}
 
@@ -142,8 +150,8 @@ def run_row(run: Run, tx: str) -> Row:
             "expires_at": run.expires_at,
             "input": content_value(run.input),
             "calls": _pack_calls(run.calls) if run.calls else None,
-            "usage": json.dumps(asdict(run.usage)) if run.usage.total_tokens else None,
-            "error": json.dumps(asdict(run.error)) if run.error else None,
+            "usage": json.dumps(_fields(run.usage)) if run.usage.total_tokens else None,
+            "error": json.dumps(_fields(run.error)) if run.error else None,
             "incomplete_reason": run.incomplete_reason,
         }
     )

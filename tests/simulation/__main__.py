@@ -44,15 +44,12 @@ def carry_out(seeds: range) -> Batch:
     batch = Batch()
     for seed in seeds:
         batch.add(simulate(seed))
-        if seed % _SMALL_CHUNK == 0:
-            gc.collect()
     return batch
 
 
 def _quiet() -> None:
-    # What the app logs is written for nobody here, and the cycles of a seed are collected after it.
+    # What the app logs is written for nobody here, and what is loaded now stays.
     logging.getLogger("baton").setLevel(logging.CRITICAL + 1)
-    gc.disable()
     gc.freeze()
 
 

@@ -14,10 +14,11 @@ from tests.simulation.triggers import Triggers
 OWNERS = ("ann", "bob")
 _KEYS = "abcd"
 _ATTEMPTS = 4
-_ACTIONS = (
-    "read", "read", "cancel", "cancel", "delete", "list", "session page", "delete session", "continue",
-    "continue", "pry", "health",
-)  # fmt: skip
+# What clients do with a run, each with how often.
+_ACTIONS = {
+    "read": 3, "cancel": 4, "delete": 3, "list": 2, "session page": 1, "delete session": 1, "continue": 5, "pry": 1,
+    "health": 0.2,
+}  # fmt: skip
 
 
 async def _prepared() -> None:
@@ -32,8 +33,6 @@ class Clients:
     triggers: Triggers
     answers: AnswerAuditor
     long_text: str
-    # What is done more often than other things in this seed.
-    favourite: str = "read"
     # What a start with a key was, so that it can be repeated.
     keyed: list[Asked] = field(default_factory=list)
     # Runs and sessions with their owners, as clients have learnt of them.
@@ -48,27 +47,11 @@ class Clients:
         else:
             self.about(*random.choice(self.runs))
 
-    def __post_init__(self) -> None:
-        self.favourite = self.gate.random.choice(_ACTIONS)
-
     def about(self, run_id: str, owner: str) -> None:
         """Do something with a run."""
         random = self.gate.random
         session_id = self.answers.session_of(run_id)
-        action = random.choices(
-            (
-                "read",
-                "cancel",
-                "delete",
-                "list",
-                "session page",
-                "delete session",
-                "continue",
-                "pry",
-                "health",
-            ),
-            weights=(5, 3, 3, 1, 1, 1, 3, 1, 0.3),
-        )[0]
+        action = random.choices(tuple(_ACTIONS), tuple(_ACTIONS.values()))[0]
         match action:
             case "continue":
                 self.start(session_id, owner)
@@ -92,7 +75,7 @@ class Clients:
             return
         body: dict[str, Any] = {
             "agent": "writer",
-            "input": "please" + (self.long_text if random.random() < 0.04 else ""),
+            "input": "please" + (self.long_text if random.random() < 0.015 else ""),
             "deadline_seconds": random.choice((15, 60, 120, 240)),
         }
         if session_id:
@@ -144,6 +127,14 @@ class Clients:
     def visit(self, run_id: str) -> None:
         """Do something with a run that has come to an interesting point just now."""
         self.about(run_id, self.answers.owner_of(run_id))
+
+    def lose_patience(self, run_id: str) -> None:
+        """Do something about a run that does not move."""
+        owner = self.answers.owner_of(run_id)
+        if self.gate.random.random() < 0.5:
+            self.send(self._asked("cancel", owner, run_id, None))
+        else:
+            self.about(run_id, owner)
 
 
 async def _call(api: Api, asked: Asked) -> Reply:

@@ -13,6 +13,8 @@ OPERATIONS = (
     "start", "read", "cancel", "delete", "delete session", "list", "session page",
     "poll", "work: create", "work: tools", "work: cancel", "work: purge",
 )  # fmt: skip
+# A list shows no deleted run: it would have to stand still between two of its requests for longer than it may.
+_NEVER = frozenset({"list + work: purge"})
 
 
 def transitions() -> list[str]:
@@ -26,7 +28,8 @@ def transitions() -> list[str]:
 
 
 def pairs() -> list[str]:
-    return [f"{one} + {other}" for one, other in combinations_with_replacement(sorted(OPERATIONS), 2)]
+    met = (f"{one} + {other}" for one, other in combinations_with_replacement(sorted(OPERATIONS), 2))
+    return [pair for pair in met if pair not in _NEVER]
 
 
 @dataclass
@@ -42,10 +45,10 @@ class Coverage:
         self.pairs[f"{min(one, other)} + {max(one, other)}"] += 1
 
     def add(self, other: "Coverage") -> None:
-        self.transitions += other.transitions
-        self.pairs += other.pairs
-        self.faults += other.faults
-        self.answers += other.answers
+        self.transitions.update(other.transitions)
+        self.pairs.update(other.pairs)
+        self.faults.update(other.faults)
+        self.answers.update(other.answers)
 
     def missing(self) -> Mapping[str, list[str]]:
         """Return what was never reached, by kind."""

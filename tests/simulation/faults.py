@@ -15,7 +15,7 @@ OCCASIONS: Mapping[str, Mapping[str, float]] = {
     "storage_write": {
         "storage_refused": 0.02,
         "reply_lost": 0.04,
-        "outage": 0.02,
+        "outage": 0.05,
         "conflict_with_itself": 0.04,
         "storage_slow": 0.01,
     },
@@ -24,13 +24,14 @@ OCCASIONS: Mapping[str, Mapping[str, float]] = {
         "killed_before": 0.01,
         "killed_after": 0.01,
         "host_killed": 0.002,
-        "frozen_before": 0.006,
-        "frozen_after": 0.006,
+        "frozen_before": 0.008,
+        "frozen_after": 0.008,
     },
     "create": {
         "throttled": 0.1,
         "create_reply_lost": 0.1,
         "create_unsure": 0.05,
+        "create_stalls": 0.04,
         "chain_broken": 0.3,
         "create_refused": 0.06,
         "access_denied": 0.05,
@@ -42,7 +43,7 @@ OCCASIONS: Mapping[str, Mapping[str, float]] = {
         "not_found_yet": 0.08,
         "forgotten": 0.04,
     },
-    "cancel": {"cancel_unavailable": 0.2, "cancel_refused": 0.1},
+    "cancel": {"cancel_unavailable": 0.5, "cancel_refused": 0.1},
     "delete": {"delete_unavailable": 0.2, "delete_refused": 0.1},
     "response": {"late": 0.15, "contradicts_itself": 0.3, "ends_badly": 0.15, "ends_by_itself": 0.05},
     "tool": {"tool_failed": 0.1, "tool_slow": 0.1},
@@ -50,7 +51,7 @@ OCCASIONS: Mapping[str, Mapping[str, float]] = {
     "tick": {"tick_missed": 0.2, "tick_doubled": 0.2},
     "client": {"client_gone": 0.15},
     # Once a seed.
-    "seed": {"broken_row": 0.1, "skewed_clocks": 0.3, "two_timers": 0.5},
+    "seed": {"broken_row": 0.1, "skewed_clocks": 0.3, "two_timers": 0.4},
 }
 KINDS = tuple(dict.fromkeys(kind for kinds in OCCASIONS.values() for kind in kinds))
 
@@ -66,7 +67,7 @@ class Faults:
         self.counts: Counter[str] = Counter()
         self.on = True
         quiet = random.random() < _QUIET_SEEDS
-        share, strength = random.choice((0.2, 0.5, 0.8)), random.choice((0.5, 1.0, 2.0))
+        share, strength = random.choice((0.2, 0.5, 0.8)), random.choice((0.5, 1.0, 2.0, 4.0))
         loose = {} if quiet else {kind: strength for kind in KINDS if random.random() < share}
         self._rates = {
             occasion: tuple((kind, rate * loose[kind]) for kind, rate in kinds.items() if kind in loose)

@@ -50,6 +50,8 @@ class Gate:
 
     def __init__(self, random: randoms.Random, scheduler: Scheduler, faults: Faults, trace: Trace) -> None:
         self.random, self.scheduler, self.faults, self.trace = random, scheduler, faults, trace
+        # What others do when one who is at a run dies or stands still.
+        self.stuck: Callable[[Invocation], None] | None = None
 
     @property
     def caller(self) -> Invocation:
@@ -73,7 +75,7 @@ class Gate:
             await self._die(whole_host=fate == "host_killed")
         await pause(self.latency())
         if fate == "frozen_before":
-            await self._freeze()
+            await self.freeze()
         if own in {"storage_slow", "tool_slow"}:
             await pause(self.random.uniform(1, 6))
         return own, fate
@@ -84,17 +86,24 @@ class Gate:
             await self._die(whole_host=False)
         await pause(self.latency())
         if fate == "frozen_after":
-            await self._freeze()
+            await self.freeze()
 
     async def _die(self, *, whole_host: bool) -> None:
+        self._tell()
         if whole_host:
             self.scheduler.kill_host(self.caller.host, but=self.caller)
         await pause(DEATH)
 
-    async def _freeze(self) -> None:
+    async def freeze(self) -> None:
+        """Let the caller stand still, mostly for longer than its lease lasts."""
         seconds = self.random.choice((15, 45, 70, 120))
         self.caller.stalled += seconds
+        self._tell()
         await pause(seconds)
+
+    def _tell(self) -> None:
+        if self.stuck:
+            self.stuck(self.caller)
 
 
 class SimulatedTable(MemoryTable):
@@ -140,7 +149,7 @@ class SimulatedTable(MemoryTable):
         return found
 
     async def write(self, partition: str, writes: Sequence[Write]) -> str:
-        keys = " ".join(f"{type(one).__name__} {_key(one)}" for one in writes)
+        keys = " ".join([f"{type(one).__name__} {_key(one)}" for one in writes])
         own, fate = await self._gate.enter(f"{self._name}.write {keys}", "storage_write")
         self._fail_if_refused(own)
         try:
@@ -155,7 +164,7 @@ class SimulatedTable(MemoryTable):
         lost = own in {"reply_lost", "outage"}
         self._gate.caller.lost_replies += self._name == "runs" and (met_itself or lost)
         if own == "outage":
-            self._gate.caller.cut_off_until = self._gate.scheduler.now + self._gate.random.uniform(0.5, 3)
+            self._gate.caller.cut_off_until = self._gate.scheduler.now + self._gate.random.uniform(0.2, 2)
         if lost:
             self._fail("its reply is lost")
         if met_itself:

@@ -37,6 +37,8 @@ class SimulatedProvider:
             response = self._begin(request, asked_at=at)
             response.unknown = own == "create_reply_lost"
             reply = NotNow("the reply is lost", unknown=True) if response.unknown else self._said(response)
+        if own == "create_stalls":
+            await self._gate.freeze()
         await self._gate.leave(fate)
         return reply
 
@@ -159,7 +161,7 @@ class SimulatedProvider:
             names = random.choices(
                 ("pay", "look_up", "no_such_tool"), weights=(6, 4, 1), k=random.randint(1, 3)
             )
-        text = f"text of {response_id}" + (self._long_text if random.random() < 0.06 else "")
+        text = f"text of {response_id}" + (self._long_text if random.random() < 0.02 else "")
         calls = tuple(FunctionCall(f"call_{response_id}_{n}", name, "{}") for n, name in enumerate(names))
         output: list[dict[str, object]] = [
             {"type": "function_call", "call_id": one.call_id, "name": one.name, "arguments": one.arguments}

@@ -42,6 +42,19 @@ LONG_TEXT = "".join(
 _LONGEST_POLL = 10.0
 # No seed takes more steps than this.
 _MOST_STEPS = 40_000
+# Operations that few are at: others come to the run then by so much the more often.
+_RARE = {
+    "work: create": 2.0,
+    "work: tools": 2.0,
+    "work: cancel": 16.0,
+    "work: purge": 4.0,
+    "read": 0.5,
+    "poll": 0.5,
+}
+# How often somebody minds that nothing moves.
+_IMPATIENT = 0.6
+# How many seeds end with one more run.
+_CONTINUED = 0.25
 # Deleted runs are purged a second time after ten minutes, and the provider is asked to forget for an hour.
 _AFTERMATH = (660.0, 3700.0)
 
@@ -76,7 +89,8 @@ class Simulation:
         self.triggers = self._wire(shards)
         answers = AnswerAuditor(self.auditor.evidence, self.coverage)
         self.clients = Clients(self.gate, self.triggers, answers, LONG_TEXT)
-        self.faults_end = self.random.choice((20.0, 40.0, 80.0))
+        self.gate.stuck = self._nothing_moves
+        self.faults_end = self.random.choice((20.0, 30.0, 60.0))
         self._period = self.random.choice((3.0, 5.0, 5.0, 8.0))
         self._meddling = self.random.choice((0.0, 0.02, 0.06))
 
@@ -121,7 +135,7 @@ class Simulation:
 
     def _troubles(self) -> None:
         """Let clients do what they like, while everything goes wrong that this seed has."""
-        for _ in range(self.random.choice((1, 2, 4))):
+        for _ in range(self.random.choice((1, 1, 2, 3))):
             self.scheduler.after(self.random.uniform(0, self.faults_end * 0.7), self.clients.something)
         if self.faults.draw("seed") == "broken_row":
             self._break_a_row()
@@ -157,6 +171,8 @@ class Simulation:
         """Nothing fails any more: every run ends by its deadline and two ticks, and what is deleted goes."""
         self.faults.on = False
         self._meddling = 0.0
+        # Nothing happens between ticks any more, so fewer of them show the same.
+        self._period *= 4
         while not self._over() and (self._pending() or self.scheduler.busy):
             if self._owed():
                 self.triggers.tick()
@@ -202,9 +218,10 @@ class Simulation:
         if sessions:
             session_id, owner = self.random.choice(list(sessions.items()))
             self.clients.send(Asked("session page", owner, session_id=session_id, at=now))
-            # A session that nothing holds takes another run.
-            body = {"agent": "writer", "input": "more", "session_id": session_id}
-            self.clients.send(Asked("start", owner, session_id=session_id, body=body, at=now))
+            if self.random.random() < _CONTINUED:
+                # A session that nothing holds takes another run.
+                body = {"agent": "writer", "input": "more", "session_id": session_id}
+                self.clients.send(Asked("start", owner, session_id=session_id, body=body, at=now))
         self.clients.send(Asked("list", self.random.choice(OWNERS), query={"limit": "100"}, at=now))
         self.scheduler.run(self.scheduler.now + 30.0, self._over)
 
@@ -257,14 +274,24 @@ class Simulation:
             who = self.scheduler.current.name if self.scheduler.current else "-"
             troubles = " ".join(f"[{one}]" for one in (own, fate) if one)
             self._trace.append(f"{self.scheduler.now:8.2f}  {who:<22} {call} {troubles}".rstrip())
-        if self._meddling and self.random.random() < self._meddling:
-            self._meddle()
+        if self._meddling and self.scheduler.current:
+            urgent = _RARE.get(self.scheduler.current.operation, 1.0)
+            if self.random.random() < self._meddling * urgent:
+                self._meddle(self.scheduler.current)
 
-    def _meddle(self) -> None:
+    def _nothing_moves(self, caller: Invocation) -> None:
+        """Let a client lose its patience with a run whose worker has died or stands still."""
+        touched = self._touched(caller)
+        if touched and self.random.random() < _IMPATIENT:
+            run_id = self.random.choice(touched)
+            self.scheduler.after(self.random.uniform(0, 90), lambda: self.clients.lose_patience(run_id))
+
+    def _touched(self, caller: Invocation) -> list[str]:
+        return sorted(run_id for run_id in caller.touched if run_id in self.auditor.evidence.runs)
+
+    def _meddle(self, caller: Invocation) -> None:
         """Let a client or a second worker come just now to a run that somebody is at."""
-        caller = self.scheduler.current
-        runs = self.auditor.evidence.runs
-        touched = sorted(run_id for run_id in caller.touched if run_id in runs) if caller else []
+        touched = self._touched(caller)
         if not touched:
             return
         run_id = touched[-1]
