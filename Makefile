@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo demo-model up test check unit simulate mutants crash fuzz soak bench docs clean
+.PHONY: help demo demo-model up test check unit simulate mutants crash faults fuzz soak bench docs clean
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -36,6 +36,9 @@ mutants: $(VENV)/ready  ## Plant known bugs in a copy of the source, and see the
 
 crash: $(VENV)/ready node_modules/ready  ## End the app before and after every call of a port
 	@$(BIN)/python -m tests.crash
+
+faults: $(VENV)/ready node_modules/ready  ## Put a lying network before storage and provider
+	@$(BIN)/pytest -q -n 4 --dist loadgroup tests/faults
 
 CASES ?= 10000
 fuzz: $(VENV)/fuzz node_modules/ready  ## Send CASES=10000 requests made from openapi.json

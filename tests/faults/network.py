@@ -189,6 +189,8 @@ class Link:
         for task in self._open:
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
+        # A transport that was closed or aborted is gone after the loop's next round.
+        await asyncio.sleep(0.01)
 
     async def deliver(self, request: Request) -> None:
         """Bring a request to the server, and let nobody know what it says."""

@@ -84,6 +84,8 @@ class Rig:
     agents: Agents
     run_id: str = ""
     failures: int = 0
+    # The first request that this scenario is about, counted from 1; those before it are another one's.
+    first: int = 1
     _messages: list[str] = field(default_factory=list)
 
     async def start(self, text: str) -> None:
@@ -105,6 +107,10 @@ class Rig:
     async def ask(self, action: Callable[[Context, str, str], Awaitable[Applied]]) -> None:
         """Cancel or delete as a client does."""
         self._note(await self.insist(lambda: action(self.context, OWNER, self.run_id)))
+
+    def from_here(self) -> None:
+        """Say that what went before is what any run begins with."""
+        self.first = len(self.network.seen) + 1
 
     async def insist(self, action: Callable[[], Awaitable[_Result]]) -> _Result:
         for _ in range(TRIES):

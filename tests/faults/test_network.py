@@ -15,7 +15,7 @@ NO_CONTENT = b"HTTP/1.1 204 No Content\r\nX: y\r\n\r\n"
 # Both replies have this head once they are out of their frames.
 HEAD = b"HTTP/1.1 %s\r\nX: y\r\n"
 
-Ask = Callable[[bytes], Awaitable[bytes]]
+Ask = Callable[..., Awaitable[bytes]]
 
 
 class Server:
@@ -51,15 +51,20 @@ async def network() -> AsyncIterator[Network]:
 
 @pytest.fixture
 async def ask(network: Network, server: Server) -> Ask:
-    """Sends one body over a connection of its own, and returns what comes until the connection ends."""
+    """Sends one body over a connection of its own, and returns what comes until the connection ends.
+
+    Its own end is told at once, unless it waits for what may never come.
+    """
     address = await network.link("server", f"http://127.0.0.1:{server.port}/path")
     port = int(address.removesuffix("/path").rpartition(":")[2])
 
-    async def ask(body: bytes) -> bytes:
+    async def ask(body: bytes, *, waits: bool = False) -> bytes:
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         writer.write(b"POST /path HTTP/1.1\r\nContent-Length: 1\r\n\r\n" + body)
+        if not waits:
+            writer.write_eof()
         try:
-            async with asyncio.timeout(0.1):
+            async with asyncio.timeout(0.1 if waits else 5):
                 return await reader.read()
         finally:
             writer.close()
@@ -111,7 +116,7 @@ async def test_a_connection_may_be_reset(network, server, ask):
 async def test_silence_lasts_until_the_client_has_had_enough(network, server, ask, fault, got):
     network.expect(trouble := Trouble(fault))
     with pytest.raises(TimeoutError):
-        await ask(b"a")
+        await ask(b"a", waits=True)
     while not trouble.delivered:  # noqa: ASYNC110  (the network has no event to wait for)
         await asyncio.sleep(0)
     assert server.got == got

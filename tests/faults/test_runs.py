@@ -47,6 +47,7 @@ async def cancelled(rig: Rig) -> None:
     rig.endless = True
     await rig.start(ENDLESS)
     await rig.until(lambda run: run.status is RunStatus.IN_PROGRESS)
+    rig.from_here()
     await rig.ask(cancel)
     run = await rig.until(lambda run: run.terminal)
     assert run.status is RunStatus.CANCELLED
@@ -72,6 +73,7 @@ async def deleted_at_work(rig: Rig) -> None:
 
 
 async def forget(rig: Rig, responses: tuple[str, ...]) -> None:
+    rig.from_here()
     try:
         await rig.ask(delete_run)
     except NotFound:
@@ -90,6 +92,9 @@ async def forget(rig: Rig, responses: tuple[str, ...]) -> None:
 SCENARIOS: Mapping[str, Callable[[Rig], Awaitable[None]]] = {
     each.__name__: each for each in (complete, cancelled, deleted, deleted_at_work)
 }
+# Its texts make it slow: of the faults that look alike to an app, one each.
+FAULTS = {"deleted": (Fault.BUSY, Fault.LATE, Fault.LOST, Fault.BROKEN, Fault.SILENT)}
+CASES = [(name, fault) for name in SCENARIOS for fault in FAULTS.get(name, Fault)]
 
 
 async def nothing_is_left_over(rig: Rig) -> None:
@@ -124,21 +129,22 @@ async def creates_are_accounted_for(rig: Rig) -> None:
     faulty = [one for one in creates if one.fault]
     extra = [one for one in faulty if one.answered == 200]
     assert all(one.answered in {200, None} for one in creates)
-    assert run.unknown_creates == len(faulty)
+    # Who is stopped before its create leaves a lease behind that looks as if it had been stopped after it.
+    stopped = any(one.fault and one not in creates for one in rig.network.seen)
+    assert len(faulty) <= run.unknown_creates <= len(faulty) + stopped
     created = sum(one.answered == 200 for one in creates)
     turns = run.turn if run.status is RunStatus.DELETED else len(run.responses)
     assert created - len(extra) == turns, "a response was created for nothing"
 
 
-@pytest.mark.parametrize("fault", Fault)
-@pytest.mark.parametrize("name", SCENARIOS)
+@pytest.mark.parametrize(("name", "fault"), CASES)
 async def test_a_run_ends_as_it_would_have_without_the_fault(name, fault, account, emulator, hasten, counted):
     play = SCENARIOS[name]
     # Several run side by side, and none may be so slow that it is taken for silent.
     seconds = 3 * STALL_SECONDS if fault.stalls else PATIENCE_SECONDS
 
-    async def case(bench: Bench, nth: int | None) -> int:
-        """Play with the fault at the `nth` request, or without; return how many requests it took."""
+    async def case(bench: Bench, nth: int | None) -> range:
+        """Play with the fault at the `nth` request, or without; return the requests that matter."""
         app = await bench.rig()
         trouble = Trouble(fault, nth=nth or 0)
         app.network.expect(trouble if nth else None)
@@ -151,7 +157,7 @@ async def test_a_run_ends_as_it_would_have_without_the_fault(name, fault, accoun
             victim = next((str(one) for one in app.network.seen if one.fault), None)
             failure.add_note(f"{name}, {fault} at request {nth}: {victim}")
             raise
-        return len(app.network.seen)
+        return range(app.first, len(app.network.seen) + 1)
 
     async def lane(numbers: Iterator[int]) -> None:
         async with bench(account, emulator, seconds) as connections:
@@ -161,8 +167,8 @@ async def test_a_run_ends_as_it_would_have_without_the_fault(name, fault, accoun
     async with bench(account, emulator, PATIENCE_SECONDS) as connections:
         requests = await case(connections, None)
     hasten(fault)
-    numbers = iter(range(1, requests + 1))
+    numbers = iter(requests)
     async with asyncio.TaskGroup() as lanes:
         for _ in range(WAITING if fault.stalls else 1):
             lanes.create_task(lane(numbers))
-    counted(f"requests of a run ({name}) x faults", requests)
+    counted(f"requests of a run ({name}) x faults", len(requests))
