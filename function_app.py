@@ -58,6 +58,11 @@ async def cancel_run(req: func.HttpRequest, work: Messages) -> func.HttpResponse
     return await _answer(req, handlers.cancel_run, work)
 
 
+@app.route("runs/{run_id}/events", methods=["GET"])
+async def get_events(req: func.HttpRequest) -> func.HttpResponse:
+    return await _answer(req, handlers.get_events)
+
+
 @app.route("sessions/{session_id}", methods=["GET"])
 async def get_session(req: func.HttpRequest) -> func.HttpResponse:
     return await _answer(req, handlers.get_session)
@@ -82,6 +87,12 @@ async def get_health(req: func.HttpRequest) -> func.HttpResponse:
 @app.route("openapi.json", methods=["GET"])
 async def get_openapi(req: func.HttpRequest) -> func.HttpResponse:
     return await _answer(req, handlers.get_openapi)
+
+
+# The page holds no data: it asks for the key, and sends it with each of its requests.
+@app.route("dashboard", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+async def get_dashboard(req: func.HttpRequest) -> func.HttpResponse:
+    return await _answer(req, handlers.get_dashboard)
 
 
 async def _answer(

@@ -11,4 +11,5 @@ market_analyst = Agent(
         "what would change your mind. Keep what you know apart from what you estimate, and say how old your "
         "knowledge is. Never ask back: state your assumptions instead. Answer in the language of the request."
     ),
+    stream=True,
 )

@@ -75,4 +75,5 @@ itself, with nothing before or after it.
     tools=[research_space_facts, generate_character_profiles],
     max_turns=8,
     deadline=timedelta(minutes=30),
+    stream=True,
 )

@@ -112,7 +112,8 @@ class Agent:
 
     `model` may name settings, as in "%NOVELIST_MODEL%". `tools` holds functions made tools by `@tool`
     and hosted tools as the dicts that the Responses API expects. A run of the agent has at most
-    `max_turns` responses and ends by its `deadline`. `options` are further fields of each response,
+    `max_turns` responses and ends by its `deadline`. With `stream` its text can be watched while it is
+    written, unless a request says otherwise. `options` are further fields of each response,
     such as `max_output_tokens` or `reasoning`.
 
     Raises ValueError when anything of this is wrong.
@@ -125,6 +126,7 @@ class Agent:
     tools: Sequence[Tool[..., Any] | Mapping[str, Any]] = ()
     max_turns: int = 8
     deadline: timedelta = timedelta(minutes=30)
+    stream: bool = False
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:

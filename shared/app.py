@@ -15,7 +15,7 @@ from shared.adapters.tools import InstalledAgents, discover, placeholders
 from shared.core import ids
 from shared.core.schedule import Schedule
 from shared.log import hush_libraries, say
-from shared.settings import ProviderSettings, Settings, StorageSettings, load
+from shared.settings import PollSettings, ProviderSettings, Settings, StorageSettings, load
 from shared.store.content import ContentStore
 from shared.store.runs import RunStore
 from shared.tick import tick
@@ -33,7 +33,7 @@ class Baton:
         self.settings = settings
         self._account = _account(settings.storage)
         self._storage = TableStorage(self._account)
-        self._provider = _provider(settings.provider, settings.poll.concurrency)
+        self._provider = _provider(settings.provider, settings.poll)
         self._agents = agents
         self._tables_are_there = False
         self._preparing = asyncio.Lock()
@@ -49,6 +49,9 @@ class Baton:
             clock=SystemClock(),
             randomness=randomness,
             schedule=Schedule(settings.poll.shortest, settings.poll.longest),
+            streaming=Schedule(
+                settings.poll.shortest, max(settings.poll.shortest, settings.poll.longest_stream)
+            ),
             chaining=settings.provider.chaining,
             provider_timeout=settings.provider.create_timeout,
         )
@@ -104,7 +107,7 @@ def _account(storage: StorageSettings) -> TableAccount:
     return TableAccount.from_endpoint(storage.endpoint, client_id=storage.client_id or None)
 
 
-def _provider(settings: ProviderSettings, connections: int) -> ResponsesProvider:
+def _provider(settings: ProviderSettings, poll: PollSettings) -> ResponsesProvider:
     azure = settings.azure_endpoint
     return ResponsesProvider(
         Connection(
@@ -114,6 +117,8 @@ def _provider(settings: ProviderSettings, connections: int) -> ResponsesProvider
             client_id=settings.azure_client_id or None,
             create_timeout=settings.create_timeout,
             read_timeout=settings.poll_timeout,
-            connections=connections,
+            connections=poll.concurrency,
+            slice_budget=poll.slice_budget,
+            slice_pause=poll.slice_pause,
         )
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from shared.core.model import CallStatus, RunError, Snapshot
+from shared.core.model import CallStatus, RunError, Slice, Snapshot
 
 Value = str | int | bool | bytes
 
@@ -102,6 +102,8 @@ class ResponseRequest:
     input: str
     tools: str
     previous_response_id: str | None
+    # Whether its stream is to be read by slices.
+    stream: bool = False
     options: Mapping[str, object] = field(default_factory=dict)
 
 
@@ -133,8 +135,14 @@ class ChainBroken:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class NoStream:
+    """The provider will not go on with the response's stream, which says nothing of the response."""
+
+
 CreateReply = Snapshot | NotNow | Refused | ChainBroken
 ReadReply = Snapshot | NotNow | Absent
+SliceReply = Slice | Snapshot | NotNow | NoStream
 CancelReply = Snapshot | NotNow | Absent | Refused
 DeleteReply = Absent | NotNow | Refused
 
@@ -145,6 +153,13 @@ class Provider(Protocol):
     async def create(self, request: ResponseRequest) -> CreateReply: ...
 
     async def read(self, response_id: str) -> ReadReply: ...
+
+    async def slice(self, response_id: str, after: int) -> SliceReply:
+        """Read the response's stream on from the event `after`, for a moment.
+
+        A provider that does not stream may answer with the response itself.
+        """
+        ...
 
     async def cancel(self, response_id: str) -> CancelReply: ...
 
@@ -187,6 +202,7 @@ class AgentSpec:
     max_turns: int
     deadline: timedelta
     options: Mapping[str, object]
+    stream: bool = False
 
 
 class Agents(Protocol):

@@ -57,6 +57,10 @@ class PollSettings:
     longest: timedelta
     concurrency: int
     fanout: bool
+    # The longest pause between two slices, and how long one may take, or wait for the next event.
+    longest_stream: timedelta
+    slice_budget: timedelta
+    slice_pause: timedelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -201,6 +205,9 @@ def _poll(read: _Reader) -> PollSettings:
         longest=longest,
         concurrency=int(read.number("POLL_CONCURRENCY", 500, 1, 5000, whole=True)),
         fanout=read.choice("POLL_FANOUT", "off", ["on", "off"]) == "on",
+        longest_stream=timedelta(seconds=read.number("STREAM_POLL_MAX_SECONDS", 5, 0.1, 600)),
+        slice_budget=timedelta(seconds=read.number("STREAM_SLICE_SECONDS", 1, 0.1, 30)),
+        slice_pause=timedelta(seconds=read.number("STREAM_PAUSE_SECONDS", 0.25, 0.01, 10)),
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 
 from shared.adapters.memory import MemoryTable
-from shared.core.model import CallStatus, Chaining, FunctionCall, ResponseStatus, Run, Snapshot, Usage
+from shared.core.model import CallStatus, Chaining, FunctionCall, ResponseStatus, Run, Slice, Snapshot, Usage
 from shared.core.schedule import Schedule
 from shared.ports import (
     Absent,
@@ -18,6 +18,7 @@ from shared.ports import (
     DeleteReply,
     ReadReply,
     ResponseRequest,
+    SliceReply,
     ToolRequest,
     ToolResult,
 )
@@ -95,6 +96,8 @@ class FakeProvider:
     state: dict[str, ReadReply] = field(default_factory=dict)
     cancel_replies: dict[str, CancelReply] = field(default_factory=dict)
     delete_replies: list[DeleteReply] = field(default_factory=list)
+    slices: list[tuple[str, int]] = field(default_factory=list)
+    slice_replies: list[SliceReply] = field(default_factory=list)
 
     async def create(self, request: ResponseRequest) -> CreateReply:
         self.creates.append(request)
@@ -103,13 +106,22 @@ class FakeProvider:
             raise reply
         if callable(reply):
             reply = reply()
-        return reply or Snapshot(response_id=f"resp_{len(self.creates)}", status=ResponseStatus.QUEUED)
+        sequence = 0 if request.stream else None
+        return reply or Snapshot(
+            response_id=f"resp_{len(self.creates)}", status=ResponseStatus.QUEUED, sequence=sequence
+        )
 
     async def read(self, response_id: str) -> ReadReply:
         self.reads.append(response_id)
         return self.state.get(response_id) or Snapshot(
             response_id=response_id, status=ResponseStatus.IN_PROGRESS
         )
+
+    async def slice(self, response_id: str, after: int) -> SliceReply:
+        self.slices.append((response_id, after))
+        if self.slice_replies:
+            return self.slice_replies.pop(0)
+        return Slice(response_id=response_id, after=after, sequence=after)
 
     async def cancel(self, response_id: str) -> CancelReply:
         self.cancels.append(response_id)
@@ -196,6 +208,7 @@ class World:
             clock=self.clock,
             randomness=randomness,
             schedule=Schedule(timedelta(seconds=2), timedelta(seconds=30)),
+            streaming=Schedule(timedelta(seconds=2), timedelta(seconds=5)),
             chaining=chaining,
             provider_timeout=timedelta(seconds=30),
         )

@@ -48,13 +48,25 @@ def decode(
     """
     try:
         value = read_json(body)
-        if not isinstance(value, dict):
-            return Unreadable("the body is no JSON object")
-        return _snapshot(value, expected, on_unknown_status)
     except RecursionError:
         return Unreadable("the body is nested too deeply")
     except ValueError:
         return Unreadable("the body is no JSON")
+    return read_response(value, expected, on_unknown_status)
+
+
+def read_response(
+    value: object, expected: str | None, on_unknown_status: Callable[[str], None]
+) -> Snapshot | Unreadable:
+    """Return the response in a value of JSON, as `decode` does."""
+    if not isinstance(value, dict):
+        return Unreadable("the body is no JSON object")
+    try:
+        return _snapshot(value, expected, on_unknown_status)
+    except RecursionError:
+        return Unreadable("the body is nested too deeply")
+    except ValueError:
+        return Unreadable("the body holds what JSON has not")
 
 
 def read_json(body: bytes) -> Any:

@@ -39,6 +39,10 @@ class Connection:
     """For the whole of a read, its wait for a free connection included, a cancel or a delete."""
     connections: int = 1000
     """How many reads may be in flight, and how many other requests besides."""
+    slice_budget: timedelta = timedelta(seconds=1)
+    """How long a slice of a stream is read at most."""
+    slice_pause: timedelta = timedelta(milliseconds=250)
+    """How long a stream may say nothing until what came is taken for all that there is now."""
 
     def __post_init__(self) -> None:
         if not self.api_key and not self.base_url.startswith("https://"):

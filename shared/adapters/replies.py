@@ -1,23 +1,26 @@
 """What a provider's answers over HTTP mean: pure, one method for each request of the port."""
 
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 
-from shared.adapters.decode import Unreadable, decode, read_error, read_json
+from shared.adapters.decode import Unreadable, decode, read_error, read_json, read_response
 from shared.adapters.retry_after import retry_after
 from shared.core.model import ResponseStatus, RunError, Snapshot
+from shared.core.stream import StreamEvent, gather, stream_event
 from shared.ports import (
     Absent,
     CancelReply,
     ChainBroken,
     CreateReply,
     DeleteReply,
+    NoStream,
     NotNow,
     ReadReply,
     Refused,
     ResponseRequest,
+    SliceReply,
 )
 
 # Far beyond any model's output; more would cost the process its memory.
@@ -58,6 +61,13 @@ class Answer:
     def may_be_done(self) -> bool:
         """Whether the request may have been carried out although it failed."""
         return self.status == 408 or self.status >= 500
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The data of the events that were heard of a stream."""
+
+    events: Sequence[bytes]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +121,44 @@ class Interpreter:
             why = f"The provider has no model or deployment {request.model!r}, or its address is wrong."
             return Refused(RunError("model_not_found", f"{why} It says: {said.shown}"))
         return Refused(RunError("provider_rejected", said.shown))
+
+    def create_stream(
+        self, request: ResponseRequest, heard: Heard | Answer | NoAnswer, now: datetime
+    ) -> CreateReply:
+        if not isinstance(heard, Heard):
+            return self.create(request, heard, now)
+        for event in self._events(heard):
+            found = read_response(event.data.get("response"), None, self.on_unknown_status)
+            if isinstance(found, Snapshot):
+                return replace(found, sequence=event.sequence)
+        return NotNow("the stream did not say which response it is of", unknown=True)
+
+    def slice(
+        self, response_id: str, after: int, heard: Heard | Answer | NoAnswer, now: datetime
+    ) -> SliceReply:
+        if isinstance(heard, Heard):
+            return gather(response_id, after, self._events(heard), self._response(response_id))
+        if isinstance(heard, Answer) and not heard.ok and not heard.transient and not heard.denied:
+            # Even a 404 speaks of the stream only: OpenAI resumes none that is older than five minutes.
+            return NoStream()
+        reply = self.read(response_id, heard, now)
+        return NoStream() if isinstance(reply, Absent) else reply
+
+    def _events(self, heard: Heard) -> Iterator[StreamEvent]:
+        for data in heard.events:
+            try:
+                event = stream_event(read_json(data))
+            except (ValueError, RecursionError):
+                continue
+            if event:
+                yield event
+
+    def _response(self, response_id: str) -> Callable[[object], Snapshot | None]:
+        def read(value: object) -> Snapshot | None:
+            found = read_response(value, response_id, self.on_unknown_status)
+            return found if isinstance(found, Snapshot) and found.status.finished else None
+
+        return read
 
     def cancel(self, response_id: str, answer: Answer | NoAnswer, now: datetime) -> CancelReply:
         if isinstance(answer, NoAnswer) or answer.transient:

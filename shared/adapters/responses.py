@@ -3,15 +3,18 @@
 import asyncio
 import json
 import logging
+import math
+import time
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import aiohttp
 from yarl import URL
 
 from shared.adapters.decode import is_response_id
 from shared.adapters.provider_access import Access, Connection, NoToken
-from shared.adapters.replies import MAX_REPLY_BYTES, Answer, Interpreter, NoAnswer
+from shared.adapters.replies import MAX_REPLY_BYTES, Answer, Heard, Interpreter, NoAnswer
+from shared.adapters.sse import EventReader
 from shared.agent import RESERVED_OPTIONS
 from shared.core.text import representable
 from shared.log import say
@@ -20,8 +23,10 @@ from shared.ports import (
     CancelReply,
     CreateReply,
     DeleteReply,
+    NoStream,
     ReadReply,
     ResponseRequest,
+    SliceReply,
 )
 
 if TYPE_CHECKING:
@@ -62,8 +67,11 @@ class ResponsesProvider:
         self._denied = False
 
     async def create(self, request: ResponseRequest) -> CreateReply:
-        timeout = self._connection.create_timeout
-        answer = await self._send("POST", "/responses", timeout, create_body(request))
+        timeout, body = self._connection.create_timeout, create_body(request)
+        if request.stream:
+            heard = await self._listen("POST", self._responses, timeout, _First(), body)
+            return self._interpreter.create_stream(request, heard, datetime.now(UTC))
+        answer = await self._send("POST", "/responses", timeout, body)
         return self._interpreter.create(request, answer, datetime.now(UTC))
 
     async def read(self, response_id: str) -> ReadReply:
@@ -71,6 +79,14 @@ class ResponsesProvider:
             return Absent()
         answer = await self._get(f"{self._responses}/{response_id}")
         return self._interpreter.read(response_id, answer, datetime.now(UTC))
+
+    async def slice(self, response_id: str, after: int) -> SliceReply:
+        if not is_response_id(response_id):
+            return NoStream()
+        url = f"{self._responses}/{response_id}?stream=true&starting_after={after}"
+        within = self._connection.slice_budget + self._connection.read_timeout
+        heard = await self._listen("GET", url, within, _Slice(self._connection))
+        return self._interpreter.slice(response_id, after, heard, datetime.now(UTC))
 
     async def cancel(self, response_id: str) -> CancelReply:
         if not is_response_id(response_id):
@@ -103,6 +119,39 @@ class ResponsesProvider:
             return _no_answer(fault)
         self._note_denial(answer)
         return answer
+
+    async def _listen(
+        self, method: str, url: str, within: timedelta, until: "_Until", body: bytes | None = None
+    ) -> Heard | Answer | NoAnswer:
+        """Return the events of a stream `until` it is enough, or the answer when it is no stream."""
+        session = self._session or self._open_session()
+        limits = aiohttp.ClientTimeout(
+            total=within.total_seconds(), sock_connect=CONNECT_TIMEOUT.total_seconds()
+        )
+        events: list[bytes] = []
+        try:
+            headers = {
+                "Authorization": f"Bearer {await self._access.token()}",
+                "Accept": "text/event-stream, application/json",
+                "Content-Type": "application/json",
+            }
+            async with session.request(
+                method,
+                URL(url, encoded=True),
+                headers=headers,
+                data=body,
+                allow_redirects=False,
+                timeout=limits,
+            ) as reply:
+                if reply.status != 200 or reply.content_type != "text/event-stream":
+                    answer = Answer(reply.status, reply.headers, await _body(reply))
+                    self._note_denial(answer)
+                    return answer
+                await _hear(reply.content, until, events)
+        except (aiohttp.ClientError, TimeoutError, NoToken) as fault:
+            # What came before is as good as if the stream had ended there.
+            return Heard(events) if events else _no_answer(fault)
+        return Heard(events)
 
     async def _send(
         self, method: str, path: str, within: timedelta, body: bytes | None = None
@@ -181,6 +230,49 @@ class ResponsesProvider:
             say("response.unknown_status", level=logging.WARNING, response_status=status[:64])
 
 
+class _Until(Protocol):
+    """When to stop listening."""
+
+    def wait(self, heard: int) -> float | None:
+        """Return how many seconds to wait for more after `heard` events; None when they are enough."""
+        ...
+
+
+class _First:
+    """The first event says which response was created."""
+
+    def wait(self, heard: int) -> float | None:
+        return None if heard else math.inf
+
+
+class _Slice:
+    """Until the stream has caught up, which a pause shows, or the time for a slice is over."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._pause = connection.slice_pause.total_seconds()
+        self._ends = time.monotonic() + connection.slice_budget.total_seconds()
+
+    def wait(self, heard: int) -> float | None:
+        left = self._ends - time.monotonic()
+        if left <= 0:
+            return None
+        return min(left, self._pause) if heard else left
+
+
+async def _hear(content: aiohttp.StreamReader, until: _Until, events: list[bytes]) -> None:
+    reader, size = EventReader(), 0
+    while size <= MAX_REPLY_BYTES and (seconds := until.wait(len(events))) is not None:
+        try:
+            async with asyncio.timeout(None if seconds == math.inf else seconds):
+                piece = await content.readany()
+        except TimeoutError:
+            return
+        if not piece:
+            return
+        size += len(piece)
+        events += reader.feed(piece)
+
+
 def create_body(request: ResponseRequest) -> bytes:
     """Return the body of a create. Input and tools are texts of JSON already, and may be megabytes."""
     fields = {name: value for name, value in request.options.items() if name not in _NOT_OPTIONS}
@@ -191,6 +283,8 @@ def create_body(request: ResponseRequest) -> bytes:
         "store": True,
         "metadata": {"baton_run": request.run_id, "baton_turn": str(request.turn)},
     }
+    if request.stream:
+        fields["stream"] = True
     if request.previous_response_id:
         fields["previous_response_id"] = request.previous_response_id
     head = json.dumps(fields, ensure_ascii=False)

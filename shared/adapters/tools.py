@@ -152,6 +152,7 @@ class InstalledAgents:
             max_turns=agent.max_turns,
             deadline=agent.deadline,
             options=agent.options,
+            stream=agent.stream,
         )
 
     def _schema(self, tool: Tool[..., Any]) -> "ToolSchema":

@@ -57,6 +57,8 @@ MOVES: Mapping[type[Event], Mapping[RunStatus, frozenset[RunStatus]]] = {
     events.CreateDeferred: {_Q: frozenset({_Q}), _P: frozenset({_P}), _C: _STOPPED},
     events.ChainRefused: {_Q: frozenset({_Q}), _P: frozenset({_P}), _C: _STOPPED},
     events.Polled: {_Q: OUTCOMES | {_Q, _P}, _P: OUTCOMES | {_P}, _C: OUTCOMES - {RunStatus.EXPIRED} | {_C}},
+    events.Sliced: {_Q: frozenset({_Q, _P}), _P: frozenset({_P})},
+    events.StreamLost: {_Q: frozenset({_Q}), _P: frozenset({_P})},
     events.PollDeferred: {status: frozenset({status}) for status in _PENDING},
     events.Missing: {
         _Q: frozenset({_Q, RunStatus.FAILED}),
@@ -94,9 +96,17 @@ def advance(run: Run, event: Event, now: datetime) -> Result:
     if after.status not in MOVES[type(event)].get(run.status, frozenset()):
         raise IllegalTransition(run, event)
     if after.terminal and not run.terminal and after.status is not RunStatus.DELETED:
-        effects += (Record(f"run.{after.status}"),)
+        effects += (*_text_taken_back(run, after), Record(f"run.{after.status}"))
     records = sum(isinstance(effect, Record) for effect in effects)
     return replace(after, rev=run.rev + 1, events=run.events + records, updated_at=now), effects
+
+
+def _text_taken_back(run: Run, after: Run) -> tuple[Record, ...]:
+    """Say that a turn which ends without a response leaves the text as the turn before it had it."""
+    unfinished = run.token is not None and after.turns == run.turns
+    if unfinished and (run.written or run.turns):
+        return (Record("text.replaced", {"turn": len(run.turns)}),)
+    return ()
 
 
 def claimable(run: Run, now: datetime) -> bool:
@@ -167,6 +177,9 @@ def _created(run: Run, event: events.Created, now: datetime) -> Result:
         run,
         lease=None,
         token=snapshot.response_id,
+        sequence=snapshot.sequence,
+        written=0,
+        activity="",
         responses=(*run.responses, snapshot.response_id),
         turn_started_at=now,
         started_at=run.started_at or now,
@@ -227,7 +240,20 @@ def _polled(run: Run, event: events.Polled, now: datetime) -> Result:
         return _still_working(run, snapshot, now)
     if event.output is None:
         raise IllegalTransition(run, event)
-    return _finish_turn(run, snapshot, event.output, event.repeatable, now)
+    if event.written != run.written:
+        # A slice came in between, and its text has to be held against the answer first: by the next poll.
+        return run, ()
+    after, effects = _finish_turn(run, snapshot, event.output, event.repeatable, now)
+    return after, _last_word(run, event) + effects
+
+
+def _last_word(run: Run, event: events.Polled) -> tuple[Record, ...]:
+    """Bring the text that was told so far to what the finished response says."""
+    if not event.as_told:
+        return (Record("text.replaced", {"turn": run.turn}),)
+    if event.characters > run.written:
+        return (Record("text.delta", {"turn": run.turn, "start": run.written}),)
+    return ()
 
 
 def _still_working(run: Run, snapshot: Snapshot, now: datetime) -> Result:
@@ -243,7 +269,9 @@ def _still_working(run: Run, snapshot: Snapshot, now: datetime) -> Result:
 def _finish_turn(
     run: Run, snapshot: Snapshot, output: Content, repeatable: frozenset[str], now: datetime
 ) -> Result:
-    done = replace(run, token=None, usage=run.usage + snapshot.usage, turns=(*run.turns, output))
+    done = replace(
+        run, token=None, sequence=None, usage=run.usage + snapshot.usage, turns=(*run.turns, output)
+    )
     match snapshot.status:
         case ResponseStatus.FAILED:
             error = snapshot.error or RunError("provider_error", "The provider gave no reason.")
@@ -285,6 +313,41 @@ def _ask_for_tools(run: Run, snapshot: Snapshot, repeatable: frozenset[str], now
         previous_response_id=snapshot.response_id,
     )
     return owed, (Record("turn.completed", {"turn": run.turn, "tool_calls": len(asked)}), Wake())
+
+
+def _sliced(run: Run, event: events.Sliced, _now: datetime) -> Result:
+    piece = event.slice
+    # Another poller may have read the same stream and been faster: what follows its slice is read next time.
+    if run.step is not Step.POLL or run.token != piece.response_id or run.sequence != piece.after:
+        return run, ()
+    if run.status is RunStatus.CANCELLING or not piece.news:
+        return run, ()
+    records: tuple[Record, ...] = ()
+    status = run.status
+    if status is RunStatus.QUEUED and (piece.text or piece.status is ResponseStatus.IN_PROGRESS):
+        status = RunStatus.IN_PROGRESS
+        records = (Record("run.in_progress"),)
+    if event.text:
+        where = event.text
+        records += (Record("text.delta", {"turn": run.turn, "name": where.name, "chunks": where.chunks}),)
+    read = replace(
+        run,
+        status=status,
+        sequence=piece.sequence,
+        written=run.written + len(piece.text),
+        items=run.items + piece.items,
+        activity=piece.activity or run.activity,
+        missing_since=None,
+    )
+    return read, records
+
+
+def _stream_lost(run: Run, event: events.StreamLost, _now: datetime) -> Result:
+    if run.step is not Step.POLL or run.token != event.token or run.sequence is None:
+        return run, ()
+    if run.status is RunStatus.CANCELLING:
+        return run, ()
+    return replace(run, sequence=None), ()
 
 
 def _queue_call(run: Run, call: FunctionCall, repeatable: frozenset[str]) -> ToolCall:
@@ -398,6 +461,7 @@ def _end(
         status=status,
         step=Step.NOTHING,
         token=None,
+        sequence=None,
         lease=None,
         missing_since=None,
         completed_at=now,
@@ -424,6 +488,8 @@ _RULES: Mapping[type[Event], Callable[[Run, Any, datetime], Result]] = {
     events.CreateDeferred: _create_deferred,
     events.ChainRefused: _chain_refused,
     events.Polled: _polled,
+    events.Sliced: _sliced,
+    events.StreamLost: _stream_lost,
     events.PollDeferred: _poll_deferred,
     events.Missing: _missing,
     events.ToolDone: _tool_done,

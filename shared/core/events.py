@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from shared.core.model import CallStatus, Content, Lease, RunError, Snapshot, Usage
+from shared.core.model import CallStatus, Content, Lease, RunError, Slice, Snapshot, Usage
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,13 +50,32 @@ class ChainRefused:
 class Polled:
     """The provider's response as a read showed it.
 
-    `output` is where the items of a finished response are stored; `repeatable` names the agent's
-    idempotent tools.
+    `output` is where the items of a finished response are stored, and `characters` the length of their text;
+    `as_told` says whether that text begins with the `written` characters that came by slices. `repeatable`
+    names the agent's idempotent tools.
     """
 
     snapshot: Snapshot
     output: Content | None = None
     repeatable: frozenset[str] = frozenset()
+    characters: int = 0
+    written: int = 0
+    as_told: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Sliced:
+    """A slice of the response's stream came; `text` is where its text is stored, if it has any."""
+
+    slice: Slice
+    text: Content | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StreamLost:
+    """The response can be read, and its stream cannot be taken up again."""
+
+    token: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +152,8 @@ Event = (
     | CreateDeferred
     | ChainRefused
     | Polled
+    | Sliced
+    | StreamLost
     | PollDeferred
     | Missing
     | ToolDone

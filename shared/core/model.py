@@ -171,6 +171,33 @@ class Snapshot:
     usage: Usage = Usage()
     error: RunError | None = None
     incomplete_reason: str | None = None
+    # Where its stream can be taken up, when it was created as one.
+    sequence: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Slice:
+    """What a response's stream brought after the event `after`, up to and with the event `sequence`.
+
+    `text` is valid Unicode. `final` is the response as its stream ended with it. `whole` is False when the
+    stream cannot have told everything: an event is missing, or it broke off with an error.
+    """
+
+    response_id: str
+    after: int
+    sequence: int
+    status: ResponseStatus = ResponseStatus.QUEUED
+    text: str = ""
+    # How many output items were begun.
+    items: int = 0
+    # What the model is at now, in a few words; empty if that is as before.
+    activity: str = ""
+    final: Snapshot | None = None
+    whole: bool = True
+
+    @property
+    def news(self) -> bool:
+        return self.sequence > self.after
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -183,6 +210,8 @@ class Run:
     agent: str
     metadata: Mapping[str, str] = field(default_factory=dict)
     max_turns: int
+    # Whether its responses are read by slices of their streams.
+    stream: bool = False
 
     status: RunStatus = RunStatus.QUEUED
     step: Step
@@ -198,6 +227,13 @@ class Run:
     turn_started_at: datetime | None = None
     # The continuation token: the response to poll. Present means unfinished.
     token: str | None = None
+    # The other half of it: the last event of the response's stream that is stored. None: it is read as a whole.
+    sequence: int | None = None
+    # Characters of the turn's text that came by slices, and output items that were begun in all turns.
+    written: int = 0
+    items: int = 0
+    # What the model is at, in a few words.
+    activity: str = ""
     # Since when the provider has answered 404 for the token.
     missing_since: datetime | None = None
     # Every response adopted, oldest first.
@@ -272,6 +308,7 @@ class Pending:
     token: str | None
     turn_started_at: datetime | None
     missing: bool
+    sequence: int | None = None
 
     @classmethod
     def of(cls, run: Run) -> "Pending | None":
@@ -287,4 +324,5 @@ class Pending:
             token=run.token,
             turn_started_at=run.turn_started_at,
             missing=run.missing_since is not None,
+            sequence=run.sequence,
         )

@@ -1,7 +1,7 @@
 """Texts of any length, kept inline while they are small and in chunk rows when they are not."""
 
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from shared.core.model import Content
 from shared.ports import Put, Row, Table
@@ -26,15 +26,28 @@ class ContentStore:
     def __init__(self, table: Table) -> None:
         self._table = table
 
-    async def save(self, run_id: str, name: str, text: str) -> Content:
-        """Store `text`, in rows if it is long, and return how to find it again."""
+    async def save(self, run_id: str, name: str, text: str, *, apart: bool = False) -> Content:
+        """Store `text`, in rows if it is long or to be kept `apart`, and return how to find it again."""
         packed = zlib.compress(text.encode(), _LEVEL)
-        if len(packed) <= INLINE_BYTES:
+        if len(packed) <= INLINE_BYTES and not apart:
             return Content(inline=packed)
         rows = 0
         for rows, row in enumerate(_rows(name, packed), 1):  # noqa: B007  (counts what was written)
             await self._table.write(run_id, [Put(row)])
         return Content(name=name, chunks=rows)
+
+    async def load_each(self, run_id: str, contents: Sequence[Content]) -> list[str]:
+        """Return the texts of contents that were saved apart and whose names stand in order: in one query.
+
+        Raises LookupError when any of their rows has been removed.
+        """
+        if not contents:
+            return []
+        rows = await self._table.query(run_id, f"{contents[0].name}|", f"{contents[-1].name}}}")
+        found: dict[str, list[Row]] = {}
+        for row in rows:
+            found.setdefault(row.key.partition("|")[0], []).append(row)
+        return [_unpacked(content, found.get(content.name, [])) for content in contents]
 
     async def load(self, run_id: str, content: Content) -> str:
         """Return the text that `save` was given. Raises LookupError when its rows have been removed."""
@@ -42,11 +55,7 @@ class ContentStore:
             return zlib.decompress(content.inline).decode()
         if not content.name:
             return ""
-        rows = await self._table.query(run_id, f"{content.name}|", f"{content.name}}}")
-        if len(rows) != content.chunks:
-            raise LookupError(f"{len(rows)} of {content.chunks} content rows of {content.name} are there")
-        packed = b"".join(bytes(row.values[f"c{n:02d}"]) for row in rows for n in range(len(row.values)))  # type: ignore[arg-type]
-        return zlib.decompress(packed).decode()
+        return _unpacked(content, await self._table.query(run_id, f"{content.name}|", f"{content.name}}}"))
 
     async def drop(self, run_id: str, content: Content) -> None:
         """Remove chunk rows that nothing will point to."""
@@ -56,6 +65,13 @@ class ContentStore:
     async def purge(self, run_id: str) -> None:
         """Remove everything stored for a run."""
         await sweep(self._table, run_id, "", "~")
+
+
+def _unpacked(content: Content, rows: Sequence[Row]) -> str:
+    if len(rows) != content.chunks:
+        raise LookupError(f"{len(rows)} of {content.chunks} content rows of {content.name} are there")
+    packed = b"".join(bytes(row.values[f"c{n:02d}"]) for row in rows for n in range(len(row.values)))  # type: ignore[arg-type]
+    return zlib.decompress(packed).decode()
 
 
 def _rows(name: str, packed: bytes) -> Iterator[Row]:

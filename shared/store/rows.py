@@ -75,6 +75,11 @@ def _text(values: Mapping[str, Value], name: str) -> str | None:
     return text if isinstance(text, str) else None
 
 
+def _number(values: Mapping[str, Value], name: str) -> int | None:
+    number = values.get(name)
+    return number if isinstance(number, int) else None
+
+
 def content_value(content: Content) -> Value:
     """Return what stands in the row for `content`: its bytes, or a pointer to its chunk rows."""
     return content.inline if content.inline is not None else f"{content.chunks}|{content.name}"
@@ -125,6 +130,7 @@ def run_row(run: Run, tx: str) -> Row:
             "agent": run.agent,
             "metadata": pack(dict(run.metadata)) if run.metadata else None,
             "max_turns": run.max_turns,
+            "stream": run.stream or None,
             "status": run.status.value,
             "step": run.step.value,
             "due": run.due,
@@ -136,6 +142,10 @@ def run_row(run: Run, tx: str) -> Row:
             "turn": run.turn,
             "turn_started_at": run.turn_started_at,
             "token": run.token,
+            "sequence": run.sequence,
+            "written": run.written or None,
+            "items": run.items or None,
+            "activity": run.activity or None,
             "missing_since": run.missing_since,
             "responses": " ".join(run.responses) or None,
             "abandoned": " ".join(run.abandoned) or None,
@@ -171,6 +181,7 @@ def read_run(row: Row) -> Run:
         agent=str(values["agent"]),
         metadata=unpack(values.get("metadata")) or {},
         max_turns=int(values["max_turns"]),
+        stream=bool(values.get("stream")),
         status=RunStatus(str(values["status"])),
         step=Step(str(values["step"])),
         due=read_time(values, "due"),
@@ -180,6 +191,10 @@ def read_run(row: Row) -> Run:
         turn=int(values["turn"]),
         turn_started_at=_time(values, "turn_started_at"),
         token=_text(values, "token"),
+        sequence=_number(values, "sequence"),
+        written=int(values.get("written", 0)),
+        items=int(values.get("items", 0)),
+        activity=_text(values, "activity") or "",
         missing_since=_time(values, "missing_since"),
         responses=tuple((_text(values, "responses") or "").split()),
         abandoned=tuple((_text(values, "abandoned") or "").split()),
@@ -230,6 +245,7 @@ def pending_row(pending: Pending) -> Row:
             "token": pending.token,
             "turn_started_at": pending.turn_started_at,
             "missing": pending.missing or None,
+            "sequence": pending.sequence,
         }
     )
     return Row(pending_key(pending.run_id), values)
@@ -246,6 +262,7 @@ def read_pending(row: Row) -> Pending:
         token=_text(values, "token"),
         turn_started_at=_time(values, "turn_started_at"),
         missing=bool(values.get("missing")),
+        sequence=_number(values, "sequence"),
     )
 
 

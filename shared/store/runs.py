@@ -6,9 +6,10 @@ the reply is lost or speaks of a conflict, the row is read again, and its own `t
 the write took effect.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import Any
 
 from shared.core.events import Record
 from shared.core.ids import all_shards, position, shard_of
@@ -20,6 +21,8 @@ from shared.store import rows
 from shared.store.sweep import sweep
 
 _TX_BYTES = 8
+# The most that one transition writes into a run's log: every tool call of a run, and what goes with them.
+MAX_RECORDS = 300
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +56,16 @@ class Tick:
 
     at: datetime | None
     etag: str
+
+
+@dataclass(frozen=True, slots=True)
+class Logged:
+    """An entry of a run's log, as it is stored. `seq` counts from 1 without a gap."""
+
+    seq: int
+    type: str
+    at: datetime
+    data: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +133,19 @@ class RunStore:
 
     def _tx(self) -> str:
         return self._randomness.bytes(_TX_BYTES).hex()
+
+    async def log(self, run_id: str, after: int = 0, limit: int | None = None) -> list[Logged]:
+        """Return the entries of the run's log after `after`, the first `limit` of them."""
+        # A row holds the entries of one transition and is named after the first of them.
+        first = max(0, after + 1 - MAX_RECORDS)
+        found = await self._table.query(
+            shard_of(run_id),
+            f"event|{run_id}|{first:08d}",
+            f"event|{run_id}}}",
+            limit=None if limit is None else limit + MAX_RECORDS,
+        )
+        entries = [entry for row in found for entry in _logged(row) if entry.seq > after]
+        return entries[:limit]
 
     async def results(self, run_id: str, turn: int) -> dict[str, Content]:
         """Return the stored results of one turn's tool calls, by call id."""
@@ -243,6 +269,13 @@ def _log_writes(run: Run, records: Sequence[Record]) -> list[Write]:
     entries = [{"seq": first + n, "type": record.type, **record.data} for n, record in enumerate(records)]
     values: dict[str, Value] = {"at": rows.time_text(run.updated_at), "entries": rows.pack(entries)}
     return [Insert(Row(f"event|{run.id}|{first:08d}", values))]
+
+
+def _logged(row: Row) -> list[Logged]:
+    at = rows.read_time(row.values, "at")
+    return [
+        Logged(entry.pop("seq"), entry.pop("type"), at, entry) for entry in rows.unpack(row.values["entries"])
+    ]
 
 
 def _result_row(run_id: str, result: CallResult) -> Row:

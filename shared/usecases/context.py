@@ -26,9 +26,15 @@ class Context:
     clock: Clock
     randomness: Randomness
     schedule: Schedule
+    # The same for responses that are read by slices: as often as people who watch them expect.
+    streaming: Schedule
     chaining: Chaining
     # The longest that one request to the provider may take.
     provider_timeout: timedelta
+
+    def schedule_for(self, sequence: int | None) -> Schedule:
+        """Return when a response is polled, read as a whole or by slices."""
+        return self.schedule if sequence is None else self.streaming
 
     def token(self) -> str:
         """Return a short random name: for a lease, or for content that only one writer may own."""

@@ -38,6 +38,7 @@ async def request_for(context: Context, run: Run, spec: AgentSpec) -> ResponseRe
         tools=spec.tools,
         previous_response_id=None if replayed else run.previous_response_id,
         options=spec.options,
+        stream=run.stream,
     )
 
 

@@ -5,16 +5,20 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from shared.core import events
-from shared.core.model import Pending, ResponseStatus, RunStatus, Snapshot, Step
+from shared.core.model import Pending, ResponseStatus, RunStatus, Slice, Snapshot, Step
 from shared.log import say
-from shared.ports import Absent, NotNow, ReadReply
+from shared.ports import Absent, NoStream, NotNow, ReadReply
 from shared.store.runs import StoredRun, Tick
 from shared.usecases.context import Context
+from shared.usecases.slices import keep
 from shared.usecases.transition import Applied, apply
 from shared.usecases.work import expire, settle
 
 # A tick from further ahead than clocks ever differ is some broken clock's; believing it would stop the polling.
 _CLOCK_DRIFT = timedelta(minutes=10)
+
+
+Reply = ReadReply | Slice
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,7 @@ def _poll_due(context: Context, one: Pending, after: datetime, now: datetime) ->
         return True
     if one.step is not Step.POLL or one.turn_started_at is None or now < one.due:
         return False
-    return context.schedule.poll_due(one.turn_started_at, after, now)
+    return context.schedule_for(one.sequence).poll_due(one.turn_started_at, after, now)
 
 
 def _wake_due(context: Context, one: Pending, after: datetime, now: datetime) -> bool:
@@ -71,12 +75,39 @@ async def poll(context: Context, pending: Pending) -> bool:
     expired = _expired(pending, context.clock.now())
     # An expired run is read first: it is looked at in every tick, which the provider is not to feel.
     stored = await _stored(context, pending) if expired else None
-    reply: ReadReply | None = None
+    reply: Reply | None = None
+    lost = False
     if pending.step is Step.POLL and pending.token and (stored or not expired):
-        reply = await context.provider.read(pending.token)
-    if not expired and _news(pending, reply):
+        reply, lost = await _ask(context, pending, pending.token, expired=expired)
+    if not expired and (lost or _news(pending, reply)):
         stored = await _stored(context, pending)
-    return stored is not None and (await _carry_on(context, stored, pending, reply)).wake
+    if stored is None:
+        return False
+    if lost:
+        stored = (await apply(context, stored, events.StreamLost(pending.token or ""))).stored
+    return (await _carry_on(context, stored, pending, reply)).wake
+
+
+async def _ask(context: Context, pending: Pending, token: str, *, expired: bool) -> tuple[Reply, bool]:
+    """Return what the provider says of the response, and whether its stream has been lost.
+
+    Where its stream says nothing, or not everything, the response is read as a whole.
+    """
+    if pending.sequence is None or expired or pending.status is RunStatus.CANCELLING:
+        return await context.provider.read(token), False
+    match await context.provider.slice(token, pending.sequence):
+        case Slice(final=Snapshot() as final):
+            return final, False
+        case Slice(news=True) as piece:
+            return piece, False
+        case Slice(whole=whole):
+            lost = not whole
+        case NoStream():
+            lost = True
+        case reply:
+            return reply, False
+    read = await context.provider.read(token)
+    return read, lost and isinstance(read, Snapshot) and not read.status.finished
 
 
 async def _stored(context: Context, pending: Pending) -> StoredRun | None:
@@ -86,12 +117,12 @@ async def _stored(context: Context, pending: Pending) -> StoredRun | None:
     return stored
 
 
-async def _carry_on(
-    context: Context, stored: StoredRun, pending: Pending, reply: ReadReply | None
-) -> Applied:
+async def _carry_on(context: Context, stored: StoredRun, pending: Pending, reply: Reply | None) -> Applied:
     expired = _expired(pending, context.clock.now()) and context.clock.now() >= stored.run.expires_at
     token = pending.token or ""
     match reply:
+        case Slice():
+            return await keep(context, stored, reply)
         case Snapshot() if reply.status.finished or not expired:
             return await settle(context, stored, reply)
         case _ if expired:
@@ -103,9 +134,11 @@ async def _carry_on(
     return Applied(stored, changed=False, wake=False)
 
 
-def _news(pending: Pending, reply: ReadReply | None) -> bool:
+def _news(pending: Pending, reply: Reply | None) -> bool:
     """Say whether a reply could change the run."""
     match reply:
+        case Slice():
+            return True
         case Snapshot():
             first_sign = pending.status is RunStatus.QUEUED and reply.status is ResponseStatus.IN_PROGRESS
             return reply.status.finished or first_sign or pending.missing

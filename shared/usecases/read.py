@@ -52,10 +52,10 @@ async def output_of(context: Context, run: Run) -> str | None:
         return None
     if not run.turns:
         return "[]"
-    return await _unless_deleted(context, run, context.content.load(run.id, run.turns[-1]))
+    return await unless_deleted(context, run, context.content.load(run.id, run.turns[-1]))
 
 
-async def _unless_deleted(context: Context, run: Run, load: Awaitable[_Loaded]) -> _Loaded:
+async def unless_deleted(context: Context, run: Run, load: Awaitable[_Loaded]) -> _Loaded:
     """Return what is loaded, or say that the run is gone when its content has gone with it."""
     try:
         return await load
@@ -83,6 +83,6 @@ async def session_page(
             runs.append(stored.run)
         at = stored.run.previous_run_id
     found = [
-        item for run in runs[::-1] for item in await _unless_deleted(context, run, transcript(context, run))
+        item for run in runs[::-1] for item in await unless_deleted(context, run, transcript(context, run))
     ]
     return SessionPage(session, runs, found, at)

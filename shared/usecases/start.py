@@ -33,6 +33,8 @@ class StartRequest:
     session_id: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     deadline: timedelta | None = None
+    # None leaves it to the agent.
+    stream: bool | None = None
     idempotency_key: str | None = None
     fingerprint: str = ""
 
@@ -197,6 +199,7 @@ def _new_run(
         agent=spec.name,
         metadata=request.metadata,
         max_turns=spec.max_turns,
+        stream=spec.stream if request.stream is None else request.stream,
         step=Step.CREATE,
         due=lease.expires_at,
         lease=lease,

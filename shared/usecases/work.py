@@ -30,6 +30,7 @@ from shared.store import rows
 from shared.store.runs import CallResult, StoredRun
 from shared.usecases.context import Context
 from shared.usecases.conversation import request_for
+from shared.usecases.slices import told
 from shared.usecases.transition import Applied, apply, reread
 
 # How long a provider is asked to forget before what it keeps is left to its own retention.
@@ -123,10 +124,20 @@ async def settle(context: Context, stored: StoredRun, snapshot: Snapshot) -> App
     run = stored.run
     if run.token != snapshot.response_id:
         return Applied(stored, changed=False, wake=False)
+    text = items.output_text(snapshot.output)
+    try:
+        as_told = text.startswith(await told(context, run))
+    except LookupError as fault:
+        # Most likely the run was deleted a moment ago.
+        say("slices.without_content", level=logging.WARNING, run_id=run.id, reason=str(fault))
+        return Applied(await reread(context, stored), changed=False, wake=False)
+    if not as_told:
+        say("text.mended", level=logging.WARNING, run_id=run.id, turn=run.turn)
     output = await context.content.save(run.id, f"turn-{run.turn:02d}-{context.token()}", snapshot.output)
     spec = context.agents.spec(run.agent)
     repeatable = spec.repeatable if spec else frozenset()
-    applied = await apply(context, stored, events.Polled(snapshot, output, repeatable))
+    polled = events.Polled(snapshot, output, repeatable, len(text), run.written, as_told)
+    applied = await apply(context, stored, polled)
     # Not by `changed`: the write may have taken effect, its reply lost, and somebody else written since.
     if output not in applied.stored.run.turns:
         await context.content.drop(run.id, output)

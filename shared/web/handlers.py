@@ -10,11 +10,13 @@ from shared.core.model import Run
 from shared.errors import BatonError
 from shared.usecases import end, health, read
 from shared.usecases.context import Context
+from shared.usecases.feed import read_feed
 from shared.usecases.listing import list_runs
 from shared.usecases.start import start
 from shared.usecases.transition import Applied
 from shared.web import parse, render
-from shared.web.http import JSON, Reply, Request, json_reply
+from shared.web.dashboard import page
+from shared.web.http import EVENT_STREAM, JSON, Reply, Request, json_reply
 from shared.web.links import link
 from shared.web.problems import problem
 
@@ -77,6 +79,32 @@ async def delete_run(api: Api, request: Request, run_id: str) -> Reply:
     return Reply(204, wakes=_wakes(applied))
 
 
+async def get_events(api: Api, request: Request, run_id: str) -> Reply:
+    """Answer with what is there after the event that a client names, and end: whoever wants more comes back."""
+    owner, after = api.owner(request), parse.after_event(request)
+    limit = parse.page_limit(request.query, parse.DEFAULT_EVENTS, parse.MAX_EVENTS)
+    feed = await read_feed(api.context, owner, parse.run_id(run_id), after=after, limit=limit)
+    retry_ms = 0 if feed.more else math.ceil(_pause(api, feed.run).total_seconds() * 1000)
+    if parse.wants_stream(request):
+        if feed.done and not feed.events:
+            # For EventSource that means: do not come back.
+            return Reply(204, headers={"Cache-Control": "no-store"})
+        headers = {"Content-Type": f"{EVENT_STREAM}; charset=utf-8", "Cache-Control": "no-store"}
+        return Reply(200, render.event_stream(feed, retry_ms), headers)
+    body = {
+        "object": "list",
+        "data": [render.feed_event(event) for event in feed.events],
+        "last_id": feed.last_id,
+        "done": feed.done,
+        "retry_ms": retry_ms,
+    }
+    return json_reply(200, body)
+
+
+async def get_dashboard(_api: Api, _request: Request) -> Reply:
+    return page()
+
+
 async def get_session(api: Api, request: Request, session_id: str) -> Reply:
     begin = parse.session_cursor(request)
     page = await read.session_page(
@@ -123,11 +151,14 @@ async def _run_reply(api: Api, applied: Applied, status: int, headers: dict[str,
 def _run_headers(api: Api, run: Run) -> dict[str, str]:
     headers = {"ETag": render.etag(run), "Cache-Control": "no-cache"}
     if not run.terminal:
-        now = api.context.clock.now()
-        age = now - (run.turn_started_at or run.created_at)
-        wait = max(api.context.schedule.gap(age), timedelta(seconds=1))
-        headers["Retry-After"] = str(math.ceil(wait.total_seconds()))
+        headers["Retry-After"] = str(math.ceil(_pause(api, run).total_seconds()))
     return headers
+
+
+def _pause(api: Api, run: Run) -> timedelta:
+    """Return how long nothing new is to be expected: until the run's next poll."""
+    age = api.context.clock.now() - (run.turn_started_at or run.created_at)
+    return max(api.context.schedule_for(run.sequence).gap(age), timedelta(seconds=1))
 
 
 def _wakes(applied: Applied) -> tuple[str, ...]:

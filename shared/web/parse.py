@@ -14,7 +14,7 @@ from shared.errors import InvalidInput, Malformed, NotFound, TooLarge, Unidentif
 from shared.usecases.listing import Listing
 from shared.usecases.start import StartRequest
 from shared.web.bodies import read_object
-from shared.web.http import Request
+from shared.web.http import EVENT_STREAM, Request
 
 # About half a million tokens: more than today's models read at once.
 MAX_INPUT_CHARACTERS = 2_000_000
@@ -28,7 +28,11 @@ MAX_OWNER_CHARACTERS = 256
 MAX_PAGE = 100
 DEFAULT_PAGE = 20
 
-_FIELDS = {"agent", "input", "session_id", "metadata", "deadline_seconds"}
+# Of a run's feed at once.
+MAX_EVENTS = 1_000
+DEFAULT_EVENTS = 100
+
+_FIELDS = {"agent", "input", "session_id", "metadata", "deadline_seconds", "stream"}
 _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 _AGENT = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # As openapi.json says it: what either Python or JavaScript takes for white space is nothing.
@@ -82,6 +86,7 @@ def start_request(request: Request, whose: str) -> StartRequest:
         session_id=_session(body),
         metadata=_metadata(body.get("metadata")),
         deadline=_deadline(body.get("deadline_seconds")),
+        stream=_stream(body.get("stream")),
         idempotency_key=_idempotency_key(request),
         fingerprint=_fingerprint(body),
     )
@@ -176,6 +181,12 @@ def _deadline(given: Any) -> timedelta | None:
     return timedelta(seconds=given)
 
 
+def _stream(given: Any) -> bool | None:
+    if given is not None and not isinstance(given, bool):
+        raise InvalidInput("stream has to be true or false.", code="invalid_stream", field="stream")
+    return given
+
+
 def _idempotency_key(request: Request) -> str | None:
     key = request.headers.get("idempotency-key")
     if key is not None and not _KEY.fullmatch(key):
@@ -211,11 +222,27 @@ def listing(request: Request) -> Listing:
     )
 
 
-def page_limit(query: Mapping[str, str]) -> int:
-    text = query.get("limit", str(DEFAULT_PAGE))
-    if not re.fullmatch(r"[0-9]{1,3}", text) or not 1 <= int(text) <= MAX_PAGE:
+def page_limit(query: Mapping[str, str], default: int = DEFAULT_PAGE, most: int = MAX_PAGE) -> int:
+    text = query.get("limit", str(default))
+    if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= most:
+        raise InvalidInput(f"limit has to be a number from 1 to {most}.", code="invalid_limit", field="limit")
+    return int(text)
+
+
+def wants_stream(request: Request) -> bool:
+    """Say whether a client wants events as a browser's EventSource does; everybody else gets JSON."""
+    return EVENT_STREAM in request.headers.get("accept", "")
+
+
+def after_event(request: Request) -> int:
+    """Return the last event that a client has: what it says on coming back wins over where it began."""
+    _known(request.query, {"after", "limit"})
+    text = request.headers.get("last-event-id") or request.query.get("after", "0")
+    if not re.fullmatch(r"[0-9]{1,9}", text):
         raise InvalidInput(
-            f"limit has to be a number from 1 to {MAX_PAGE}.", code="invalid_limit", field="limit"
+            "after, or the header Last-Event-ID, has to be the id of an event.",
+            code="invalid_after",
+            field="after",
         )
     return int(text)
 

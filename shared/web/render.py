@@ -7,8 +7,9 @@ from datetime import UTC, datetime
 from typing import Any
 
 from shared.core import items
-from shared.core.model import Run, Session, ToolCall
+from shared.core.model import CallStatus, Run, RunStatus, Session, Step, ToolCall
 from shared.ports import AgentSpec
+from shared.usecases.feed import Feed, FeedEvent
 from shared.usecases.health import Health
 from shared.usecases.read import SessionPage
 
@@ -36,6 +37,7 @@ def run_summary(run: Run) -> dict[str, Any]:
         "completed_at": time(run.completed_at),
         "expires_at": time(run.expires_at),
         "turn": run.turn,
+        "progress": None if run.terminal else progress(run),
         "error": asdict(run.error) if run.error else None,
         "incomplete_details": {"reason": run.incomplete_reason} if run.incomplete_reason else None,
         "required_action": None,
@@ -43,6 +45,32 @@ def run_summary(run: Run) -> dict[str, Any]:
         "tool_calls": [_tool_call(call) for call in run.calls],
         "usage": asdict(run.usage),
     }
+
+
+def progress(run: Run) -> dict[str, Any]:
+    """Return what is known of a run at work. No provider says how much there is still to come."""
+    return {"characters": run.written, "items": run.items, "activity": _activity(run)}
+
+
+def _activity(run: Run) -> str:
+    if run.status is RunStatus.CANCELLING:
+        return "cancelling"
+    if running := [call.name for call in run.calls if call.status is CallStatus.IN_PROGRESS]:
+        return f"running {', '.join(running)}"
+    return (run.activity if run.step is Step.POLL else "") or "waiting"
+
+
+def feed_event(event: FeedEvent) -> dict[str, Any]:
+    return {"id": event.id, "type": event.type, "at": time(event.at), **event.data}
+
+
+def event_stream(feed: Feed, retry_ms: int) -> bytes:
+    """Return events as the browser's EventSource reads them. The body ends, and EventSource comes back."""
+    blocks = [f"retry: {retry_ms}\n\n"]
+    for event in feed.events:
+        data = json.dumps(feed_event(event), ensure_ascii=False, separators=(",", ":"))
+        blocks.append(f"id: {event.id}\nevent: {event.type}\ndata: {data}\n\n")
+    return "".join(blocks).encode()
 
 
 def run_view(run: Run, output: str | None) -> dict[str, Any]:
@@ -92,6 +120,7 @@ def agent_view(spec: AgentSpec) -> dict[str, Any]:
         "tools": list(spec.tool_names),
         "max_turns": spec.max_turns,
         "deadline_seconds": int(spec.deadline.total_seconds()),
+        "stream": spec.stream,
     }
 
 

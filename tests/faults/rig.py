@@ -249,6 +249,7 @@ def _context(
         clock=clock,
         randomness=randomness,
         schedule=_SCHEDULE,
+        streaming=_SCHEDULE,
         chaining=Chaining.PREVIOUS_RESPONSE_ID,
         provider_timeout=timedelta(seconds=30),
     )

@@ -40,7 +40,6 @@ class Batch:
 
 def carry_out(seeds: range) -> Batch:
     """Simulate a range of seeds in this process."""
-    _quiet()
     batch = Batch()
     for seed in seeds:
         batch.add(simulate(seed))
@@ -81,7 +80,7 @@ def _many(first: int, count: int, *, until_failure: bool) -> int:
 
 def _batches(first: int, count: int, size: int) -> Iterator[tuple[range, Batch]]:
     ranges = [range(at, min(at + size, first + count)) for at in range(first, first + count, size)]
-    with ProcessPoolExecutor(os.cpu_count()) as pool:
+    with ProcessPoolExecutor(os.cpu_count(), initializer=_quiet) as pool:
         try:
             yield from zip(ranges, pool.map(carry_out, ranges), strict=True)
         finally:

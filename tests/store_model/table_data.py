@@ -44,8 +44,9 @@ bounds = st.one_of(
     st.tuples(st.sampled_from(["", "A", "a"]), st.sampled_from(BOUNDS)),
     st.tuples(st.sampled_from(BOUNDS), st.sampled_from(BOUNDS)),
 )
+# No comma: in a batch, Azurite takes the key for two at one that stands in front. No key of Baton's has any.
 odd_keys = st.text(
-    st.characters(max_codepoint=0xFFFE, exclude_categories=["Cs", "Cc"], exclude_characters="/\\#?\ufeff"),
+    st.characters(max_codepoint=0xFFFE, exclude_categories=["Cs", "Cc"], exclude_characters="/\\#?\ufeff,"),
     max_size=40,
 )
 

@@ -1,0 +1,27 @@
+"""Server-sent events, as a provider streams them: bytes in, the data of whole events out.
+
+Source: the WHATWG's HTML standard, "Server-sent events". What ends in the middle of an event is not told.
+"""
+
+import re
+
+# A line ends in CR LF, LF or CR, so an event ends in two of them.
+_END_OF_EVENT = re.compile(rb"\r\n\r\n|\n\n|\r\r|\r\n\n|\n\r\n")
+_END_OF_LINE = re.compile(rb"\r\n|\n|\r")
+
+
+class EventReader:
+    """Puts together events that come in pieces, cut anywhere."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def feed(self, piece: bytes) -> list[bytes]:
+        """Return the data of each event that `piece` completes, without those that have none."""
+        *events, self._rest = _END_OF_EVENT.split(self._rest + piece)
+        return [data for event in events if (data := _data(event))]
+
+
+def _data(event: bytes) -> bytes:
+    found = [line[5:] for line in _END_OF_LINE.split(event) if line.startswith(b"data:")]
+    return b"\n".join(line.removeprefix(b" ") for line in found)

@@ -1,0 +1,50 @@
+"""The dashboard: one page, sent with headers under which nothing but its own script and style can run."""
+
+import base64
+import hashlib
+import importlib.resources
+import re
+from functools import cache
+
+from shared.web.http import Reply
+
+_INLINE = re.compile(rb"<(?P<tag>script|style)\b[^>]*>(?P<content>.*?)</(?P=tag)>", re.DOTALL)
+
+
+@cache
+def page() -> Reply:
+    """Return the page. It asks for the function key itself, so it is served to anybody."""
+    body = importlib.resources.files("shared.web").joinpath("dashboard.html").read_bytes()
+    headers = {
+        "Content-Type": "text/html; charset=utf-8",
+        "Content-Security-Policy": _policy(body),
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Cross-Origin-Opener-Policy": "same-origin",
+        "Cache-Control": "no-cache",
+    }
+    return Reply(200, body, headers)
+
+
+def _policy(body: bytes) -> str:
+    """Return the Content-Security-Policy that names the page's one script and one style by their hashes."""
+    inline = [(found["tag"].decode(), found["content"]) for found in _INLINE.finditer(body)]
+    (style,) = (_hash(content) for tag, content in inline if tag == "style")
+    (script,) = (_hash(content) for tag, content in inline if tag == "script")
+    return "; ".join(
+        [
+            "default-src 'none'",
+            f"script-src '{script}'",
+            f"style-src '{style}'",
+            "connect-src 'self'",
+            "base-uri 'none'",
+            "form-action 'none'",
+            "frame-ancestors 'none'",
+            # Even the page's own script cannot turn text into markup.
+            "require-trusted-types-for 'script'",
+        ]
+    )
+
+
+def _hash(content: bytes) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(content).digest()).decode()
