@@ -127,11 +127,25 @@ class Interpreter:
     ) -> CreateReply:
         if not isinstance(heard, Heard):
             return self.create(request, heard, now)
-        for event in self._events(heard):
-            found = read_response(event.data.get("response"), None, self.on_unknown_status)
-            if isinstance(found, Snapshot):
-                return replace(found, sequence=event.sequence)
+        if created := next(filter(None, map(self.created, heard.events)), None):
+            return created
         return NotNow("the stream did not say which response it is of", unknown=True)
+
+    def created(self, data: bytes) -> Snapshot | None:
+        """Return the response that an event of a stream is of, when it says so.
+
+        Where its events have no numbers, the stream cannot be taken up again, and the response is read as a whole.
+        """
+        value = _json(data)
+        if not isinstance(value, dict):
+            return None
+        found = read_response(value.get("response"), None, self.on_unknown_status)
+        event = stream_event(value)
+        return (
+            replace(found, sequence=event.sequence if event else None)
+            if isinstance(found, Snapshot)
+            else None
+        )
 
     def slice(
         self, response_id: str, after: int, heard: Heard | Answer | NoAnswer, now: datetime
@@ -145,13 +159,7 @@ class Interpreter:
         return NoStream() if isinstance(reply, Absent) else reply
 
     def _events(self, heard: Heard) -> Iterator[StreamEvent]:
-        for data in heard.events:
-            try:
-                event = stream_event(read_json(data))
-            except (ValueError, RecursionError):
-                continue
-            if event:
-                yield event
+        return filter(None, (stream_event(_json(data)) for data in heard.events))
 
     def _response(self, response_id: str) -> Callable[[object], Snapshot | None]:
         def read(value: object) -> Snapshot | None:
@@ -198,10 +206,7 @@ class Interpreter:
         return f"The provider refuses the credentials (HTTP {answer.status}). Check {self.to_check}. {said}"
 
     def _complaint(self, answer: Answer) -> _Complaint:
-        try:
-            value = read_json(answer.body or b"")
-        except (ValueError, RecursionError):
-            value = None
+        value = _json(answer.body or b"")
         # API gateways leave out the object around the error.
         error = value.get("error", value) if isinstance(value, dict) else None
         shown = read_error(error, self.secret)
@@ -209,6 +214,14 @@ class Interpreter:
         if not isinstance(error, dict):
             return _Complaint(None, None, told)
         return _Complaint(error.get("code"), error.get("param"), told)
+
+
+def _json(body: bytes) -> object:
+    """Return the value of a JSON text, None for what is no such text."""
+    try:
+        return read_json(body)
+    except (ValueError, RecursionError):
+        return None
 
 
 def _later(answer: Answer | NoAnswer, now: datetime, *, unknown: bool = False) -> NotNow:

@@ -5,6 +5,7 @@ import json
 import logging
 import math
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Protocol
 
@@ -69,7 +70,8 @@ class ResponsesProvider:
     async def create(self, request: ResponseRequest) -> CreateReply:
         timeout, body = self._connection.create_timeout, create_body(request)
         if request.stream:
-            heard = await self._listen("POST", self._responses, timeout, _First(), body)
+            until = _Created(self._interpreter)
+            heard = await self._listen("POST", self._responses, timeout, until, body)
             return self._interpreter.create_stream(request, heard, datetime.now(UTC))
         answer = await self._send("POST", "/responses", timeout, body)
         return self._interpreter.create(request, answer, datetime.now(UTC))
@@ -233,16 +235,19 @@ class ResponsesProvider:
 class _Until(Protocol):
     """When to stop listening."""
 
-    def wait(self, heard: int) -> float | None:
-        """Return how many seconds to wait for more after `heard` events; None when they are enough."""
+    def wait(self, heard: Sequence[bytes]) -> float | None:
+        """Return how many seconds to wait for more after the events `heard`; None when they are enough."""
         ...
 
 
-class _First:
-    """The first event says which response was created."""
+class _Created:
+    """Until an event says which response was created: mostly the first."""
 
-    def wait(self, heard: int) -> float | None:
-        return None if heard else math.inf
+    def __init__(self, interpreter: Interpreter) -> None:
+        self._interpreter = interpreter
+
+    def wait(self, heard: Sequence[bytes]) -> float | None:
+        return None if any(map(self._interpreter.created, heard)) else math.inf
 
 
 class _Slice:
@@ -252,7 +257,7 @@ class _Slice:
         self._pause = connection.slice_pause.total_seconds()
         self._ends = time.monotonic() + connection.slice_budget.total_seconds()
 
-    def wait(self, heard: int) -> float | None:
+    def wait(self, heard: Sequence[bytes]) -> float | None:
         left = self._ends - time.monotonic()
         if left <= 0:
             return None
@@ -261,7 +266,7 @@ class _Slice:
 
 async def _hear(content: aiohttp.StreamReader, until: _Until, events: list[bytes]) -> None:
     reader, size = EventReader(), 0
-    while size <= MAX_REPLY_BYTES and (seconds := until.wait(len(events))) is not None:
+    while size <= MAX_REPLY_BYTES and (seconds := until.wait(events)) is not None:
         try:
             async with asyncio.timeout(None if seconds == math.inf else seconds):
                 piece = await content.readany()

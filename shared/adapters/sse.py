@@ -7,6 +7,7 @@ import re
 
 # A line ends in CR LF, LF or CR, so an event ends in two of them.
 _END_OF_EVENT = re.compile(rb"\r\n\r\n|\n\n|\r\r|\r\n\n|\n\r\n")
+_LONGEST_END = 4
 _END_OF_LINE = re.compile(rb"\r\n|\n|\r")
 
 
@@ -14,11 +15,19 @@ class EventReader:
     """Puts together events that come in pieces, cut anywhere."""
 
     def __init__(self) -> None:
-        self._rest = b""
+        self._rest = bytearray()
+        # How much of the rest has been searched: a long event comes in many pieces.
+        self._searched = 0
 
     def feed(self, piece: bytes) -> list[bytes]:
         """Return the data of each event that `piece` completes, without those that have none."""
-        *events, self._rest = _END_OF_EVENT.split(self._rest + piece)
+        self._rest += piece
+        events, begin = [], 0
+        for end in _END_OF_EVENT.finditer(self._rest, max(0, self._searched + 1 - _LONGEST_END)):
+            events.append(bytes(self._rest[begin : end.start()]))
+            begin = end.end()
+        del self._rest[:begin]
+        self._searched = len(self._rest)
         return [data for event in events if (data := _data(event))]
 
 

@@ -135,7 +135,7 @@ def _claim_tools(run: Run, now: datetime) -> Result:
     for call in run.calls:
         match call.status:
             case CallStatus.QUEUED if run.status is not RunStatus.CANCELLING:
-                effects.append(Record("tool.started", {"call_id": call.call_id, "name": call.name}))
+                effects.append(Record("tool.started", _told_of(call)))
                 calls.append(replace(call, status=CallStatus.IN_PROGRESS, started_at=now))
             case CallStatus.IN_PROGRESS if not call.idempotent or run.status is RunStatus.CANCELLING:
                 effects.append(_tool_record(call, CallStatus.UNKNOWN))
@@ -153,7 +153,11 @@ def _counted(run: Run) -> Run:
 
 
 def _tool_record(call: ToolCall, status: CallStatus) -> Record:
-    return Record("tool.completed", {"call_id": call.call_id, "name": call.name, "status": status.value})
+    return Record("tool.completed", {**_told_of(call), "status": status.value})
+
+
+def _told_of(call: ToolCall) -> dict[str, str | int]:
+    return {"turn": call.turn, "call_id": call.call_id, "name": call.name}
 
 
 def _after_calls(run: Run, now: datetime) -> Run:

@@ -13,6 +13,21 @@ MAX_DEADLINE = timedelta(hours=24)
 MIN_DEADLINE = timedelta(seconds=10)
 
 _GROWTH = 0.1
+# When workers are reminded of a step that is due: at once, and then each time after twice as long. Messages get
+# lost almost never; where workers do not keep up, reminders only lengthen their queue.
+_FIRST_REMINDER = 15.0
+_LONGEST_REMINDER = 600.0
+
+
+def _reminders() -> tuple[float, ...]:
+    points, gap = [0.0], _FIRST_REMINDER
+    while points[-1] < MAX_DEADLINE.total_seconds():
+        points.append(points[-1] + gap)
+        gap = min(2 * gap, _LONGEST_REMINDER)
+    return tuple(points)
+
+
+_REMINDERS = _reminders()
 
 
 @dataclass(frozen=True)
@@ -37,11 +52,14 @@ class Schedule:
 
     def poll_due(self, turn_started_at: datetime, after: datetime, now: datetime) -> bool:
         """Say whether a poll point of the turn, its start not among them, lies in (`after`, `now`]."""
-        return self._count(now - turn_started_at) > max(1, self._count(after - turn_started_at))
+        reached = _count(self.points, now - turn_started_at)
+        return reached > max(1, _count(self.points, after - turn_started_at))
 
-    def reminder_due(self, due: datetime, after: datetime, now: datetime) -> bool:
-        """Say whether a worker is to be reminded now of a step due at `due`: then, and ever more rarely."""
-        return self._count(now - due) > self._count(after - due)
 
-    def _count(self, age: timedelta) -> int:
-        return bisect_right(self.points, age.total_seconds())
+def reminder_due(due: datetime, after: datetime, now: datetime) -> bool:
+    """Say whether a worker is to be reminded now of a step due at `due`: then, and ever more rarely."""
+    return _count(_REMINDERS, now - due) > _count(_REMINDERS, after - due)
+
+
+def _count(points: tuple[float, ...], age: timedelta) -> int:
+    return bisect_right(points, age.total_seconds())

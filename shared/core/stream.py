@@ -60,7 +60,7 @@ def gather(response_id: str, after: int, events: Iterable[StreamEvent], read: Re
     if final := _final(fresh.values(), read):
         return Slice(response_id=response_id, after=after, sequence=after, final=final)
     taken = _without_gap(after, fresh)
-    broken = len(taken) < len(fresh) or any(event.type == "error" for event in taken)
+    broken = len(taken) < len(fresh)
     taken = _with_whole_characters(taken)
     begun = [event.data.get("item") for event in taken if event.type == "response.output_item.added"]
     return Slice(
@@ -84,8 +84,9 @@ def _final(events: Iterable[StreamEvent], read: ReadResponse) -> Snapshot | None
 
 
 def _without_gap(after: int, events: Mapping[int, StreamEvent]) -> list[StreamEvent]:
+    """Return what follows `after` in the stream, up to what is missing or is an error."""
     taken: list[StreamEvent] = []
-    while event := events.get(after + 1 + len(taken)):
+    while (event := events.get(after + 1 + len(taken))) and event.type != "error":
         taken.append(event)
     return taken
 

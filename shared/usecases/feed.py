@@ -82,9 +82,9 @@ class _Reader:
                 turn = data["turn"]
                 return {"turn": turn, "text": items.output_text(await self._output(turn)) if turn else ""}
             case "tool.started":
-                return data | {"arguments": await self._arguments(data["call_id"])}
+                return data | {"arguments": await self._arguments(data["turn"], data["call_id"])}
             case "tool.completed":
-                return data | {"output": await self._result(data["call_id"])}
+                return data | {"output": await self._result(data["turn"], data["call_id"])}
         return data
 
     async def _output(self, turn: int) -> str:
@@ -93,20 +93,16 @@ class _Reader:
             self._outputs[turn] = await self.context.content.load(self.run.id, self.run.turns[turn - 1])
         return self._outputs[turn]
 
-    async def _arguments(self, call_id: str) -> str:
-        asked = items.calls(await self._output(self._turn_of(call_id)))
+    async def _arguments(self, turn: int, call_id: str) -> str:
+        asked = items.calls(await self._output(turn))
         return next((call.arguments for call in asked if call.call_id == call_id), "")
 
-    async def _result(self, call_id: str) -> str:
+    async def _result(self, turn: int, call_id: str) -> str:
         """Return what the model was told of a call; nothing when no result of it was saved."""
-        turn = self._turn_of(call_id)
         if turn not in self._results:
             self._results[turn] = await self.context.runs.results(self.run.id, turn)
         result = self._results[turn].get(call_id)
         return await self.context.content.load(self.run.id, result) if result else ""
-
-    def _turn_of(self, call_id: str) -> int:
-        return next(call.turn for call in self.run.calls if call.call_id == call_id)
 
 
 def _piece(entry: Logged) -> Content:

@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 from shared.core import events
 from shared.core.model import Pending, ResponseStatus, RunStatus, Slice, Snapshot, Step
+from shared.core.schedule import reminder_due
 from shared.log import say
 from shared.ports import Absent, NoStream, NotNow, ReadReply
 from shared.store.runs import StoredRun, Tick
@@ -38,7 +39,7 @@ async def claim_due(context: Context, shard: str) -> Due:
     tick, pending = await context.runs.pending(shard)
     after = _last_tick(tick, shard, now)
     polls = tuple(one for one in pending if _poll_due(context, one, after, now))
-    wakes = tuple(one.run_id for one in pending if _wake_due(context, one, after, now))
+    wakes = tuple(one.run_id for one in pending if _wake_due(one, after, now))
     if not (polls or wakes) or not await context.runs.claim_tick(shard, tick, now):
         return Due()
     return Due(polls, wakes)
@@ -65,9 +66,9 @@ def _poll_due(context: Context, one: Pending, after: datetime, now: datetime) ->
     return context.schedule_for(one.sequence).poll_due(one.turn_started_at, after, now)
 
 
-def _wake_due(context: Context, one: Pending, after: datetime, now: datetime) -> bool:
+def _wake_due(one: Pending, after: datetime, now: datetime) -> bool:
     owed = one.step in {Step.CREATE, Step.TOOLS, Step.CANCEL} and not _expired(one, now)
-    return owed and context.schedule.reminder_due(one.due, after, now)
+    return owed and reminder_due(one.due, after, now)
 
 
 async def poll(context: Context, pending: Pending) -> bool:
@@ -104,6 +105,9 @@ async def _ask(context: Context, pending: Pending, token: str, *, expired: bool)
             lost = not whole
         case NoStream():
             lost = True
+        case NotNow(retry_after=None):
+            # Perhaps only the stream is out of order.
+            lost = False
         case reply:
             return reply, False
     read = await context.provider.read(token)

@@ -54,8 +54,8 @@ BUGS = (
     Bug(
         "the token is kept after the end",
         _ADVANCE,
-        "        step=Step.NOTHING,\n        token=None,\n        lease=None,\n        missing_since=None,",
-        "        step=Step.NOTHING,\n        token=run.responses[-1] if run.responses else None,\n        lease=None,\n        missing_since=None,",
+        "        step=Step.NOTHING,\n        token=None,\n        sequence=None,\n        lease=None,\n        missing_since=None,",
+        "        step=Step.NOTHING,\n        token=run.responses[-1] if run.responses else None,\n        sequence=None,\n        lease=None,\n        missing_since=None,",
     ),
     Bug(
         "transitions are saved without condition",
@@ -126,8 +126,8 @@ BUGS = (
     Bug(
         "a cancellation wins over a finished answer",
         _ADVANCE,
-        "    done = replace(run, token=None,",
-        "    if run.status is RunStatus.CANCELLING:\n        return _end(run, RunStatus.CANCELLED, now), ()\n    done = replace(run, token=None,",
+        "    done = replace(run, token=None, sequence=None,",
+        "    if run.status is RunStatus.CANCELLING:\n        return _end(run, RunStatus.CANCELLED, now), ()\n    done = replace(run, token=None, sequence=None,",
     ),
     Bug(
         "a deadline wins over a finished answer",
@@ -168,7 +168,7 @@ BUGS = (
     Bug(
         "the poll schedule is ignored",
         _POLL,
-        "    return context.schedule.poll_due(one.turn_started_at, after, now)",
+        "    return context.schedule_for(one.sequence).poll_due(one.turn_started_at, after, now)",
         "    return True",
     ),
     Bug(
@@ -212,5 +212,47 @@ BUGS = (
         _RUNS,
         "            except (KeyError, ValueError) as fault:\n                # One row",
         "            except IndexError as fault:\n                # One row",
+    ),
+    Bug(
+        "a slice is kept wherever it begins",
+        _ADVANCE,
+        "run.token != piece.response_id or run.sequence != piece.after:",
+        "run.token != piece.response_id:",
+    ),
+    Bug(
+        "the rest of a turn is told from its beginning",
+        _ADVANCE,
+        '{"turn": run.turn, "start": run.written}',
+        '{"turn": run.turn, "start": 0}',
+    ),
+    Bug(
+        "a text that the answer does not begin with stays",
+        _ADVANCE,
+        "    if not event.as_told:",
+        "    if False:",
+    ),
+    Bug(
+        "the text of an unfinished turn stays",
+        _ADVANCE,
+        "    if unfinished and (run.written or run.turns):",
+        "    if unfinished and run.turns:",
+    ),
+    Bug(
+        "an answer is held against an earlier state of the stream",
+        _ADVANCE,
+        "    if event.written != run.written:",
+        "    if False:",
+    ),
+    Bug(
+        "the next turn goes on counting the text of the last",
+        _ADVANCE,
+        "        written=0,\n",
+        "",
+    ),
+    Bug(
+        "of two slices, any is found",
+        "shared/usecases/slices.py",
+        'f"slice-{run.rev:08d}-{context.token()}"',
+        'f"slice-{run.rev:08d}"',
     ),
 )

@@ -7,6 +7,7 @@ from typing import Any
 
 from shared.core.model import RunStatus
 from shared.web.http import Reply
+from tests.simulation.answer_feeds import FeedAuditor
 from tests.simulation.coverage import Coverage
 from tests.simulation.evidence import Evidence, Seen
 from tests.simulation.scheduler import Invocation
@@ -35,6 +36,7 @@ class AnswerAuditor:
 
     def __init__(self, evidence: Evidence, coverage: Coverage) -> None:
         self._evidence, self._coverage = evidence, coverage
+        self._feeds = FeedAuditor(evidence)
 
     def session_of(self, run_id: str) -> str:
         return self._evidence.runs[run_id].run.session_id
@@ -73,7 +75,7 @@ class AnswerAuditor:
         match asked.operation:
             case "start":
                 self._started(asked, reply, body)
-            case "read" | "cancel" | "delete":
+            case "read" | "cancel" | "delete" | "events":
                 self._about_a_run(asked, reply, body)
             case "list":
                 self._listed(asked, body)
@@ -145,6 +147,8 @@ class AnswerAuditor:
             self._require(seen.ended_at is not None, 1, run_id, "said to have ended, and has not")
         elif reply.status == 204:
             self._require(seen.deleted, 8, run_id, "said to be deleted, and is not")
+        elif asked.operation == "events":
+            self._feeds.told(run_id, int(asked.query["after"]), body)
         else:
             self._reads_right(asked, seen, body)
 
@@ -154,6 +158,7 @@ class AnswerAuditor:
         possible = {since} | {one for at, one in seen.statuses if at >= asked.at}
         self._require(status in possible, 1, run_id, f"read as {status}, was {sorted(map(str, possible))}")
         if RunStatus(status).terminal:
+            self._feeds.read(run_id, body["output_text"])
             told = {text for one in seen.responses for text in map(_text, [s.output for s in one.told])}
             self._require(
                 body["output_text"] == "" or body["output_text"] in told,

@@ -18,8 +18,8 @@ _NORMAL = 20.0
 class EffectAuditor:
     """Sees what reaches the provider and the tools."""
 
-    def __init__(self, evidence: Evidence, schedule: Schedule) -> None:
-        self._evidence, self._schedule = evidence, schedule
+    def __init__(self, evidence: Evidence, schedules: tuple[Schedule, Schedule]) -> None:
+        self._evidence, self._schedules = evidence, schedules
         self._by_turn: dict[tuple[str, int], list[Response]] = defaultdict(list)
         # By idempotency key: who ran the tool, and what it returned.
         self.tool_runs: dict[str, list[tuple[Invocation, str]]] = defaultdict(list)
@@ -90,7 +90,8 @@ class EffectAuditor:
         )
         seen = evidence.runs[run_id]
         age = evidence.now() - response.created_at
-        allowed = bisect_right(self._schedule.points, age + 2 * MAX_SKEW) - 1 + seen.late_polls
+        schedule = self._schedules[response.request.stream]
+        allowed = bisect_right(schedule.points, age + 2 * MAX_SKEW) - 1 + seen.late_polls
         evidence.require(
             response.reads <= allowed,
             9,

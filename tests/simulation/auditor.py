@@ -17,10 +17,12 @@ from tests.simulation.scheduler import Invocation, Scheduler
 class Auditor:
     """Takes notes at every port, and holds them against each other."""
 
-    def __init__(self, scheduler: Scheduler, schedule: Schedule, coverage: Coverage) -> None:
+    def __init__(
+        self, scheduler: Scheduler, schedules: tuple[Schedule, Schedule], coverage: Coverage
+    ) -> None:
         self._scheduler, self._coverage = scheduler, coverage
         self.evidence = Evidence(lambda: scheduler.now)
-        self.effects = EffectAuditor(self.evidence, schedule)
+        self.effects = EffectAuditor(self.evidence, schedules)
         self._responses: dict[str, Response] = {}
         self._runs = RunAuditor(self.evidence, self._responses)
 

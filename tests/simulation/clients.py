@@ -1,7 +1,7 @@
 """Clients over HTTP: they start, repeat, read, cancel, delete and pry, often at the worst of moments."""
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from shared.web import handlers
@@ -14,10 +14,12 @@ from tests.simulation.triggers import Triggers
 OWNERS = ("ann", "bob")
 _KEYS = "abcd"
 _ATTEMPTS = 4
+# How many readers of a feed go on when they were told something.
+_FOLLOWED = 0.7
 # What clients do with a run, each with how often.
 _ACTIONS = {
     "read": 3, "cancel": 4, "delete": 3, "list": 2, "session page": 1, "delete session": 1, "continue": 5, "pry": 1,
-    "health": 0.2,
+    "health": 0.2, "events": 3,
 }  # fmt: skip
 
 
@@ -57,13 +59,21 @@ class Clients:
                 self.start(session_id, owner)
             case "pry":
                 other = OWNERS[owner == OWNERS[0]]
-                what = random.choice(("read", "cancel", "delete", "session page", "delete session"))
-                self.send(self._asked(what, other, run_id, session_id))
+                what = random.choice(("read", "cancel", "delete", "events", "session page", "delete session"))
+                asked = self._asked(what, other, run_id, session_id)
+                self.send(replace(asked, query={"after": "0"}) if what == "events" else asked)
+            case "events":
+                self.follow(run_id, owner)
             case _:
                 self.send(self._asked(action, owner, run_id, session_id))
 
     def _asked(self, operation: str, owner: str, run_id: str, session_id: str | None) -> Asked:
         return Asked(operation, owner, run_id=run_id, session_id=session_id, at=self.gate.scheduler.now)
+
+    def follow(self, run_id: str, owner: str, after: int = 0) -> None:
+        """Read a feed, from its beginning or from anywhere."""
+        query = {"after": str(after), "limit": str(self.gate.random.choice((1, 3, 100)))}
+        self.send(replace(self._asked("events", owner, run_id, None), query=query))
 
     def start(self, session_id: str | None = None, owner: str | None = None) -> None:
         """Start a run: new, or once more with the same key, or with another body and the same key."""
@@ -77,6 +87,7 @@ class Clients:
             "agent": "writer",
             "input": "please" + (self.long_text if random.random() < 0.015 else ""),
             "deadline_seconds": random.choice((15, 60, 120, 240)),
+            "stream": random.random() < 0.5,
         }
         if session_id:
             body["session_id"] = session_id
@@ -118,6 +129,10 @@ class Clients:
             if asked.operation == "start" and reply.status in {200, 202}:
                 body = json.loads(reply.body)
                 self.runs.append((body["id"], asked.owner))
+            if asked.operation == "events" and reply.status == 200:
+                feed = json.loads(reply.body)
+                if feed["data"] and self.gate.random.random() < _FOLLOWED:
+                    self.follow(asked.run_id or "", asked.owner, feed["last_id"])
             if reply.status == 503:
                 nothing_came()
 
@@ -156,5 +171,10 @@ async def _call(api: Api, asked: Asked) -> Reply:
             return await handlers.answer(handlers.get_session, api, request, asked.session_id or "")
         case "delete session":
             return await handlers.answer(handlers.delete_session, api, request, asked.session_id or "")
-    handler = {"read": handlers.get_run, "cancel": handlers.cancel_run, "delete": handlers.delete_run}
+    handler = {
+        "events": handlers.get_events,
+        "read": handlers.get_run,
+        "cancel": handlers.cancel_run,
+        "delete": handlers.delete_run,
+    }
     return await handlers.answer(handler[asked.operation], api, request, asked.run_id or "")

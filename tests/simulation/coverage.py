@@ -10,7 +10,7 @@ from tests.simulation.faults import KINDS
 
 # What can be at work on one run. A list, and a page of a session, look at many.
 OPERATIONS = (
-    "start", "read", "cancel", "delete", "delete session", "list", "session page",
+    "start", "events", "read", "cancel", "delete", "delete session", "list", "session page",
     "poll", "work: create", "work: tools", "work: cancel", "work: purge",
 )  # fmt: skip
 # A list shows no deleted run: it would have to stand still between two of its requests for longer than it may.

@@ -4,21 +4,27 @@ import json
 from dataclasses import replace
 from datetime import timedelta
 
-from shared.core.model import FunctionCall, ResponseStatus, RunError, Snapshot, Usage
+from shared.core.items import output_text
+from shared.core.model import FunctionCall, ResponseStatus, RunError, Slice, Snapshot, Usage
 from shared.ports import (
     Absent,
     CancelReply,
     ChainBroken,
     CreateReply,
     DeleteReply,
+    NoStream,
     NotNow,
     ReadReply,
     Refused,
     ResponseRequest,
+    SliceReply,
 )
 from tests.simulation.auditor import Auditor
 from tests.simulation.ports import Gate
 from tests.simulation.responses import Response
+
+# What a stream tells that has little to do with how it ends.
+STRAY = "text of nothing that will be"
 
 
 class SimulatedProvider:
@@ -36,7 +42,7 @@ class SimulatedProvider:
         if reply is None:
             response = self._begin(request, asked_at=at)
             response.unknown = own == "create_reply_lost"
-            reply = NotNow("the reply is lost", unknown=True) if response.unknown else self._said(response)
+            reply = NotNow("the reply is lost", unknown=True) if response.unknown else self._created(response)
         if own == "create_stalls":
             await self._gate.freeze()
         await self._gate.leave(fate)
@@ -45,8 +51,10 @@ class SimulatedProvider:
     async def read(self, response_id: str) -> ReadReply:
         own, fate = await self._gate.enter(f"read {response_id}", "read")
         response = self.responses[response_id]
-        response.reads += 1
-        self._auditor.polled(response, self._gate.caller)
+        # To read the whole after a slice that said nothing is the same poll.
+        if response.sliced_by is not self._gate.caller:
+            response.reads += 1
+            self._auditor.polled(response, self._gate.caller)
         reply: ReadReply
         match own:
             case "read_unavailable":
@@ -61,6 +69,51 @@ class SimulatedProvider:
         self._auditor.told(response, reply, self._gate.caller)
         await self._gate.leave(fate)
         return reply
+
+    async def slice(self, response_id: str, after: int) -> SliceReply:
+        own, fate = await self._gate.enter(f"slice {response_id} after {after}", "slice")
+        response = self.responses[response_id]
+        reply: SliceReply
+        said = self._said(response)
+        if own == "slice_unavailable":
+            reply = NotNow("503")
+        elif own == "stream_refused" or isinstance(said, Absent):
+            reply = NoStream()
+        else:
+            reply = self._slice(response, said, after, own)
+        response.reads += 1
+        response.sliced_by = self._gate.caller
+        self._auditor.polled(response, self._gate.caller)
+        if isinstance(reply, Slice) and reply.final:
+            self._auditor.told(response, reply.final, self._gate.caller)
+        await self._gate.leave(fate)
+        return reply
+
+    def _slice(self, response: Response, said: Snapshot, after: int, fault: str | None) -> Slice:
+        """Return what has been streamed by now: a letter for each event but the first."""
+        text = STRAY if response.stray else output_text(response.final.output)
+        here = Slice(response_id=response.id, after=after, sequence=after, status=ResponseStatus.IN_PROGRESS)
+        if fault == "stream_stalled":
+            return here
+        if said.status.finished and fault is None:
+            return replace(here, final=said)
+        if said.status is ResponseStatus.QUEUED:
+            return replace(here, status=ResponseStatus.QUEUED)
+        took = max(response.finishes_at - response.working_at, 0.1)
+        done = min(1.0, (self._gate.scheduler.now - response.working_at) / took)
+        upto = max(after, int(done * len(text)))
+        if fault == "stream_cut":
+            upto = self._gate.random.randint(after, upto)
+        whole = fault != "stream_gap"
+        piece = text[after:upto]
+        return replace(
+            here,
+            sequence=upto,
+            text=piece,
+            items=int(not after and upto > 0),
+            activity="writing",
+            whole=whole,
+        )
 
     async def cancel(self, response_id: str) -> CancelReply:
         own, fate = await self._gate.enter(f"cancel {response_id}", "cancel")
@@ -95,6 +148,12 @@ class SimulatedProvider:
         await self._gate.leave(fate)
         return reply
 
+    def _created(self, response: Response) -> Snapshot | Absent:
+        said = self._said(response)
+        if isinstance(said, Snapshot) and response.request.stream:
+            return Snapshot(response_id=said.response_id, status=ResponseStatus.QUEUED, sequence=0)
+        return said
+
     def _refusal(self, fault: str | None, request: ResponseRequest) -> CreateReply | None:
         """Return the reply to a request that creates nothing."""
         match fault:
@@ -126,7 +185,7 @@ class SimulatedProvider:
         response_id = f"resp_{len(self.responses)}"
         final = self._outcome(response_id, request, number)
         duration = random.choice((0, 0.5, 2, 6, 15, 40))
-        later = None
+        later, stray = None, False
         match self._gate.faults.draw("response"):
             case "late":
                 duration = random.uniform(60, 200)
@@ -137,6 +196,8 @@ class SimulatedProvider:
                 final = replace(final, status=bad, incomplete_reason="max_output_tokens")
                 if bad is ResponseStatus.FAILED:
                     final = replace(final, calls=())
+            case "stream_strays":
+                stray = True
             case "ends_by_itself":
                 final = replace(final, status=ResponseStatus.CANCELLED, calls=())
         response = Response(
@@ -149,6 +210,7 @@ class SimulatedProvider:
             finishes_at=now + duration,
             final=final,
             later=later,
+            stray=stray,
         )
         self.responses[response_id] = response
         self._auditor.created(response, asked_at)

@@ -31,6 +31,11 @@ class Response:
     # Every finished state that it was ever told in.
     told: list[Snapshot] = field(default_factory=list)
 
+    # What its stream has told by now differs from what it says in the end.
+    stray: bool = False
+    # Who has read a slice of it last.
+    sliced_by: Invocation | None = None
+
     @property
     def calls(self) -> tuple[FunctionCall, ...]:
         return self.final.calls

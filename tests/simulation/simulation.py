@@ -34,6 +34,7 @@ from tests.simulation.scheduler import MAX_SKEW, Invocation, Scheduler
 from tests.simulation.triggers import HOSTS, Triggers, seconds_of
 
 SCHEDULE = Schedule(timedelta(seconds=2), timedelta(seconds=30))
+STREAMING = Schedule(timedelta(seconds=2), timedelta(seconds=5))
 # Text that does not compress to what a run's row holds: it is kept in rows of its own.
 LONG_TEXT = "".join(
     randoms.Random(0).choices("abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", k=23_000)
@@ -81,7 +82,7 @@ class Simulation:
         self.faults = Faults(self.random)
         self.coverage.faults = self.faults.counts
         self.gate = Gate(self.random, self.scheduler, self.faults, self._note)
-        self.auditor = Auditor(self.scheduler, SCHEDULE, self.coverage)
+        self.auditor = Auditor(self.scheduler, (SCHEDULE, STREAMING), self.coverage)
         shards = self.random.choice((1, 1, 2))
         self.runs_table = SimulatedTable("runs", self.gate, self.auditor)
         self.content_table = SimulatedTable("content", self.gate, self.auditor)
@@ -104,6 +105,7 @@ class Simulation:
             clock=SimulatedClock(self.scheduler),
             randomness=randomness,
             schedule=SCHEDULE,
+            streaming=STREAMING,
             chaining=self.random.choice(tuple(Chaining)),
             provider_timeout=PROVIDER_TIMEOUT,
         )
@@ -214,6 +216,8 @@ class Simulation:
         now = self.scheduler.now
         for run_id, seen in list(self.auditor.evidence.runs.items()):
             self.clients.send(Asked("read", seen.owner, run_id=run_id, at=now))
+            everything = {"after": "0", "limit": "1000"}
+            self.clients.send(Asked("events", seen.owner, run_id=run_id, query=everything, at=now))
         sessions = {seen.run.session_id: seen.owner for seen in self.auditor.evidence.runs.values()}
         if sessions:
             session_id, owner = self.random.choice(list(sessions.items()))

@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import pytest
 
-from shared.core.schedule import Schedule
+from shared.core.schedule import Schedule, reminder_due
 
 SCHEDULE = Schedule(timedelta(seconds=2), timedelta(seconds=30))
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -36,7 +36,13 @@ def test_a_turn_is_not_polled_at_its_very_start():
 
 
 def test_a_reminder_falls_due_at_once_and_not_before():
-    assert SCHEDULE.reminder_due(START, at(-10), at(0))
-    assert not SCHEDULE.reminder_due(START, at(-10), at(-1))
-    assert not SCHEDULE.reminder_due(START, at(0), at(1))
-    assert SCHEDULE.reminder_due(START, at(0), at(2))
+    assert reminder_due(START, at(-10), at(0))
+    assert not reminder_due(START, at(-10), at(-1))
+    assert not reminder_due(START, at(0), at(14))
+    assert reminder_due(START, at(0), at(15))
+
+
+def test_reminders_do_not_fill_the_queue_of_workers_that_fell_behind():
+    ticks = [at(2 * n) for n in range(600 // 2)]
+    reminded = [now for before, now in pairwise(ticks) if reminder_due(START, before, now)]
+    assert [(now - START).total_seconds() for now in reminded] == [16, 46, 106, 226, 466]
