@@ -1,0 +1,168 @@
+"""Feeds over real hosts: readers that drop at random, hosts that are killed, streams that break."""
+
+import random
+import threading
+import time
+import urllib.error
+import urllib.request
+from dataclasses import dataclass, field
+
+import pytest
+
+from dev import stack
+from tests.e2e.site import PATIENCE_SECONDS, TERMINAL, Site, script, tool_call, wait_until
+
+READERS = 10
+# Characters of one, two, three and four bytes, and what JSON and server-sent events have to escape.
+PROSE = 'Über den Wolken \u2028 "宇宙" \\n\r\n🚀 \x00 data: id: 7\n\n'
+
+
+@dataclass
+class Reader:
+    """A client that reads a feed in pieces, loses its connection at random, and comes back."""
+
+    site: Site
+    run_id: str
+    random: random.Random
+    text: str = ""
+    last_id: int = 0
+    ids: list[int] = field(default_factory=list)
+    dropped: int = 0
+    done: bool = False
+
+    def follow(self) -> None:
+        end = time.monotonic() + 2 * PATIENCE_SECONDS
+        while not self.done and time.monotonic() < end:
+            try:
+                feed = self._ask()
+            except (OSError, urllib.error.URLError, ValueError):
+                feed = None
+            if feed is None or self.random.random() < 0.3:
+                # What was on its way is lost, and asked for again.
+                self.dropped += 1
+            else:
+                self._take(feed)
+            time.sleep(self.random.uniform(0.05, 0.5))
+
+    def _ask(self) -> dict:
+        query = f"after={self.last_id}&limit={self.random.choice((1, 2, 5, 100))}"
+        reply = self.site.api("GET", f"runs/{self.run_id}/events?{query}", accept="application/json")
+        if reply.status != 200:
+            raise ValueError(reply.status)
+        return reply.body
+
+    def _take(self, feed: dict) -> None:
+        for event in feed["data"]:
+            self.ids.append(event["id"])
+            match event["type"]:
+                case "turn.started":
+                    self.text = ""
+                case "text.delta":
+                    self.text += event["text"]
+                case "text.replaced":
+                    self.text = event["text"]
+        self.last_id, self.done = feed["last_id"], feed["done"]
+
+
+def follow(site: Site, run_id: str, seed: int = 1) -> Reader:
+    reader = Reader(site, run_id, random.Random(seed))
+    reader.follow()
+    return reader
+
+
+def test_ten_readers_that_drop_come_to_the_same_text_across_a_killed_host(new_site) -> None:
+    site: Site = new_site()
+    site.add_host()
+    run_id = site.start(
+        script(turns=[{"text": PROSE, "repeat": 300, "seconds": 10, "deltas": 400}]), stream=True
+    )
+    readers = [Reader(site, run_id, random.Random(seed)) for seed in range(READERS)]
+    threads = [threading.Thread(target=reader.follow) for reader in readers]
+    for thread in threads:
+        thread.start()
+    wait_until(lambda: site.get(run_id)["progress"]["characters"] > 0, "some of it is written")
+    for _ in range(2):
+        site.crash(0)
+        time.sleep(2)
+    for thread in threads:
+        thread.join()
+    run = site.outcome(run_id)
+    assert run["status"] == "completed"
+    assert run["output_text"] == PROSE * 300
+    for reader in readers:
+        assert reader.done
+        assert reader.text == run["output_text"]
+        assert reader.ids == list(range(1, reader.last_id + 1))
+    assert sum(reader.dropped for reader in readers) > READERS
+    # It came in pieces: whoever watched saw it grow.
+    assert len(readers[0].ids) > 6
+
+
+def test_two_hosts_tools_and_streaming_together(new_site) -> None:
+    site: Site = new_site()
+    site.add_host()
+    site.add_host()
+    marks = [f"s{n}" for n in range(10)]
+    runs = [
+        site.start(
+            script(
+                turns=[
+                    {"calls": [tool_call("pay", f"{mark}-pay"), tool_call("look_up", f"{mark}-look")]},
+                    {"text": f"{mark} {PROSE}", "repeat": 20, "seconds": 4, "deltas": 60},
+                ]
+            ),
+            host=n % 2,
+            stream=True,
+        )
+        for n, mark in enumerate(marks)
+    ]
+    for mark, run_id in zip(marks, runs, strict=True):
+        run = site.outcome(run_id)
+        assert run["output_text"] == f"{mark} {PROSE}" * 20
+        reader = follow(site, run_id)
+        assert reader.text == run["output_text"]
+    assert site.traces() == {f"{mark}-{kind}": 1 for mark in marks for kind in ("pay", "look")}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        {"kind": "stream_refused"},
+        {"kind": "stream_ignored", "operation": "create"},
+        {"kind": "stream_cut", "after": 5, "inside": "character"},
+        {"kind": "stream_stalls", "after": 3},
+        {"kind": "stream_doubled"},
+        {"kind": "stream_shuffled"},
+        {"kind": "stream_gap", "after": 4},
+        {"kind": "status", "status": 503, "times": 4},
+    ],
+    ids=lambda fault: fault["kind"],
+)
+def test_a_stream_that_misbehaves_costs_no_character(site: Site, fault) -> None:
+    mark = f"f-{fault['kind']}"
+    site.fault(**{"operation": "retrieve", "times": 1000} | fault | {"contains": mark})
+    run_id = site.start(
+        script(turns=[{"text": f"{mark} {PROSE}", "repeat": 30, "seconds": 3, "deltas": 40}]), stream=True
+    )
+    run = site.outcome(run_id)
+    assert (run["status"], run["output_text"]) == ("completed", f"{mark} {PROSE}" * 30)
+    reader = follow(site, run_id)
+    assert reader.text == run["output_text"]
+
+
+def test_an_event_source_is_told_when_to_stop(site: Site) -> None:
+    run_id = site.start(script(turns=[{"text": PROSE, "seconds": 1}]), stream=True)
+    wait_until(lambda: site.get(run_id)["status"] in TERMINAL, "it has ended")
+    url = f"{site.bases[0]}/api/runs/{run_id}/events"
+    headers = {"x-functions-key": stack.KEY, "Accept": "text/event-stream"}
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers)) as reply:
+        assert reply.headers["Content-Type"] == "text/event-stream; charset=utf-8"
+        blocks = reply.read().decode().split("\n\n")
+    assert blocks[0].startswith("retry: ")
+    last = blocks[-2].splitlines()
+    assert last[1] == "event: run.completed"
+    number = last[0].removeprefix("id: ")
+    with urllib.request.urlopen(
+        urllib.request.Request(url, headers=headers | {"Last-Event-ID": number})
+    ) as reply:
+        assert (reply.status, reply.read()) == (204, b"")
