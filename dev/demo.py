@@ -5,23 +5,24 @@ import sys
 import textwrap
 import time
 from contextlib import ExitStack
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 from dev import azurite, stack
 from dev.client import Client, Refused
+from dev.feed import Moment, Reader, follow
 from dev.processes import ChildFailed, ChildProcess, interrupt_on_sigterm
+from dev.watch import TerminalView, knows_cursor
 
 REQUEST = "Write a very long novel about astronauts exploring an unknown galaxy."
 PATIENCE_SECONDS = 300
-# How long the model has been writing when the host is killed.
+# How long the novel has been coming when the host is killed.
 WRITING_SECONDS = 3.0
-REFRESH_SECONDS = 0.25
+REFRESH_SECONDS = 0.5
+# Lines of the novel that are shown while it is written.
+WINDOW = 8
 WIDTH = 78
 OPENING = 900
-BAR = 24
-
-_TERMINAL = {"completed", "failed", "cancelled", "incomplete", "expired"}
 
 
 class _Unfinished(Exception):
@@ -68,90 +69,78 @@ class _Demo:
     def run(self) -> None:
         client = Client(self._base, stack.KEY)
         print(f"POST /api/runs\n  {REQUEST}")
-        run = client.start("space_novelist", REQUEST)
-        print(f"  202 {run['id']}\n")
-        began = time.monotonic()
-        run = self._follow(client, run, began)
+        run_id = client.start("space_novelist", REQUEST)["id"]
+        print(f"  202 {run_id}\n\nGET /api/runs/{run_id[:10]}.../events", flush=True)
+        reader = self._follow(client, run_id)
+        run = client.get(run_id)
         if run["status"] != "completed":
             raise _Unfinished(f"the run is {run['status']}: {run['error'] or run['incomplete_details']}")
+        if reader.text != run["output_text"]:
+            raise _Unfinished("the text of the event feed is not the text of the run")
         _show_outcome(run)
+        print(f"feed       {reader.last_id:,} events, read through the crash: the same text to the character")
 
-    def _follow(self, client: Client, run: dict[str, Any], began: float) -> dict[str, Any]:
-        """Show how the run gets on, and kill the host once while the model writes."""
-        line, writing_since, killed = _Line(), None, False
-        while run["status"] not in _TERMINAL:
-            elapsed = time.monotonic() - began
-            if elapsed > PATIENCE_SECONDS:
-                raise _Unfinished(f"it is still {run['status']} after {PATIENCE_SECONDS} seconds")
-            line.show(run, elapsed)
-            time.sleep(REFRESH_SECONDS)
-            run = client.get(run["id"])
-            if run["turn"] > 1 and writing_since is None:
-                writing_since = time.monotonic()
-            if writing_since and not killed and time.monotonic() - writing_since > WRITING_SECONDS:
-                killed = True
-                self._kill_and_restart(line, run)
-        line.show(run, time.monotonic() - began)
-        line.end()
-        return run
+    def _follow(self, client: Client, run_id: str) -> Reader:
+        """Show the run while it works, and kill the host once while the model writes."""
+        reader = Reader()
+        view = TerminalView(reader, sys.stdout, window=WINDOW) if knows_cursor() else _Lines(reader)
+        began, writing_since, killed = time.monotonic(), None, False
+        try:
+            for moment in follow(reader, lambda after: client.events(run_id, after)):
+                view.show(moment)
+                view.wait(min(moment.pause, REFRESH_SECONDS))
+                if reader.turn > 1 and reader.text and writing_since is None:
+                    writing_since = time.monotonic()
+                if writing_since and not killed and time.monotonic() - writing_since > WRITING_SECONDS:
+                    killed = True
+                    self._kill_and_restart(view, run_id, reader)
+                if time.monotonic() - began > PATIENCE_SECONDS:
+                    raise _Unfinished(f"it is still {reader.status} after {PATIENCE_SECONDS} seconds")
+        finally:
+            view.close()
+        return reader
 
-    def _kill_and_restart(self, line: "_Line", run: dict[str, Any]) -> None:
-        line.end()
-        print(f"\n  kill -9 {self._host.pid}   the only host is gone; the run stood at turn {run['turn']}")
+    def _kill_and_restart(self, view: "TerminalView | _Lines", run_id: str, reader: Reader) -> None:
+        view.note("")
+        view.note(f"  kill -9 {self._host.pid}   the only host is gone, in the middle of turn {reader.turn}")
         self._host.kill()
         port = int(self._base.rpartition(":")[2])
         began = time.monotonic()
         self._host, _ = self._start_host(port)
-        print(
-            f"  host is back after {time.monotonic() - began:.1f} s, as pid {self._host.pid}, and knows nothing"
-        )
-        found = Client(self._base, stack.KEY).get(run["id"])
-        print(
-            f"  GET /api/runs/{run['id'][:10]}...   {found['status']}, turn {found['turn']}: it goes on where it stood\n"
-        )
+        took = time.monotonic() - began
+        view.note(f"  host is back after {took:.1f} s, as pid {self._host.pid}, and knows nothing")
+        found = Client(self._base, stack.KEY).get(run_id)
+        view.note(f"  GET /api/runs/{run_id[:10]}...   {found['status']}, turn {found['turn']}")
+        view.note(f"  GET .../events?after={reader.last_id}   it goes on where it stood")
+        view.note("")
 
 
-class _Line:
-    """The progress of a run: redrawn in place on a terminal, else a line for each change."""
+class _Lines:
+    """The progress of a run where no line can be drawn twice: one for each change."""
 
-    def __init__(self) -> None:
-        self._redraw = sys.stdout.isatty()
+    def __init__(self, reader: Reader) -> None:
+        self._reader = reader
         self._last = ""
 
-    def show(self, run: dict[str, Any], elapsed: float) -> None:
-        now = f"{run['status']:<12} turn {run['turn']}  {_bar(run)}  {_activity(run)}"
-        if self._redraw:
-            print(f"\r\x1b[2K  {elapsed:5.1f} s  {now}", end="", flush=True)
-        elif now != self._last:
-            print(f"  {elapsed:5.1f} s  {now}", flush=True)
-        self._last = now
+    def show(self, moment: Moment) -> None:
+        for note in moment.news.notes:
+            self.note(f"  {note}")
+        reader = self._reader
+        line = "  ".join(
+            (reader.status, f"turn {reader.turn}", reader.activity, f"{len(reader.text):,} characters")
+        )
+        if line != self._last:
+            print(f"  {reader.elapsed(datetime.now(UTC)):5.1f} s  {line}", flush=True)
+        self._last = line
 
-    def end(self) -> None:
-        if self._redraw:
-            print()
+    def note(self, line: str) -> None:
+        print(line, flush=True)
 
+    def wait(self, seconds: float) -> None:
+        time.sleep(seconds)
 
-def _bar(run: dict[str, Any]) -> str:
-    """Draw the way: accepted, calls asked for, calls done, the last turn begun, done."""
-    calls = run["tool_calls"]
-    done = sum(call["status"] not in {"queued", "in_progress"} for call in calls)
-    way = (
-        0.1
-        + (0.1 if calls else 0)
-        + (0.3 * done / len(calls) if calls else 0)
-        + (0.2 if run["turn"] > 1 else 0)
-    )
-    filled = BAR if run["status"] in _TERMINAL else round(BAR * way)
-    return "[" + "#" * filled + "." * (BAR - filled) + "]"
-
-
-def _activity(run: dict[str, Any]) -> str:
-    if run["status"] in _TERMINAL:
-        return "finished"
-    at_work = [call["name"] for call in run["tool_calls"] if call["status"] == "in_progress"]
-    if at_work:
-        return "calling " + ", ".join(at_work)
-    return "writing" if run["turn"] > 1 else "thinking"
+    def close(self) -> None:
+        pass
 
 
 def _show_outcome(run: dict[str, Any]) -> None:

@@ -10,10 +10,13 @@ from dev import azurite, stack
 from dev.processes import ChildFailed, ChildProcess, interrupt_on_sigterm
 
 _EXAMPLE = """
-  export BATON={base} KEY={key}
-  curl -si $BATON/api/runs -H "x-functions-key: $KEY" \\
+  export BATON_URL={base} BATON_KEY={key}
+  curl -si $BATON_URL/api/runs -H "x-functions-key: $BATON_KEY" \\
     -d '{{"agent": "space_novelist", "input": "A short novel about a lighthouse on a comet"}}'
-  curl -s $BATON/api/runs -H "x-functions-key: $KEY"
+  curl -s $BATON_URL/api/runs -H "x-functions-key: $BATON_KEY"
+  python -m dev watch RUN_ID
+
+The same in a browser, with that key: {base}/api/dashboard
 
 Ctrl-C ends everything.
 """

@@ -11,17 +11,22 @@ from urllib.parse import parse_qs
 from dev.provider.control import Control
 from dev.provider.conversation import input_items
 from dev.provider.engine import Message, Receive, Send
-from dev.provider.faults import Fault, FaultBook, Seen, chaining_refusal, error_reply, spoil
+from dev.provider.faults import (
+    Fault,
+    FaultBook,
+    Seen,
+    chaining_refusal,
+    error_reply,
+    spoil,
+    stream_refusal,
+)
 from dev.provider.journal import Journal, Record
 from dev.provider.routes import authenticate, parse_body, route
 from dev.provider.service import Service
+from dev.provider.streams import ConnectionCutError, SpoiledStream
 from dev.provider.wire import ApiError, Reply
 
 _STREAM_TYPE = [(b"content-type", b"text/event-stream; charset=utf-8")]
-
-
-class ConnectionCutError(Exception):
-    """The connection was closed on purpose; nothing more is to be sent."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,9 @@ class Call:
 
     @property
     def wants_stream(self) -> bool:
-        return parse_qs(self.query).get("stream", [""])[-1].lower() == "true"
+        if self.operation == "create":
+            return isinstance(self.request, dict) and self.request.get("stream") is True
+        return self.operation == "retrieve" and parse_qs(self.query).get("stream", [""])[-1].lower() == "true"
 
 
 class Emulator:
@@ -98,7 +105,8 @@ class Emulator:
         entries = self._service.ledger.entries
         if call.operation != "create":
             entry = entries.get(call.response_id or "")
-            return Seen(call.operation, call.response_id, entry.conversation if entry else ())
+            conversation = entry.conversation if entry else ()
+            return Seen(call.operation, call.response_id, conversation, streamed=call.wants_stream)
         request = call.request if isinstance(call.request, dict) else {}
         previous = entries.get(str(request.get("previous_response_id")))
         new = request.get("input", "")
@@ -107,6 +115,7 @@ class Emulator:
             None,
             [*(previous.conversation if previous else ()), *input_items(new)],
             chained=bool(previous),
+            streamed=call.wants_stream,
         )
 
     async def _before(self, fault: Fault | None, call: Call) -> Reply | None:
@@ -121,6 +130,10 @@ class Emulator:
                 raise ConnectionCutError
             case Fault(kind="azure_chaining_400"):
                 return chaining_refusal(input_items(call.request["input"])).reply()
+            case Fault(kind="stream_refused"):
+                raise stream_refusal()
+            case Fault(kind="stream_ignored"):
+                call.request.update(stream=False, stream_options=None)
             case Fault(kind="forget"):
                 self._service.ledger.entries.pop(call.response_id or "", None)
             case Fault(kind="flip"):
@@ -135,7 +148,7 @@ class Emulator:
                 entry = await service.admit(call.request)
                 record.response_id = entry.id
                 self._journal.created += 1
-                if entry.request.get("stream"):
+                if call.wants_stream:
                     await service.create_stream(entry, call.receive, self._sender(call, fault, record))
                     return None
                 body = await service.create(entry)
@@ -170,6 +183,8 @@ class Emulator:
             if fault is not None and fault.kind == "cut" and message["type"] == "http.response.body":
                 raise ConnectionCutError
 
+        if fault is not None and fault.kind.startswith("stream_"):
+            return SpoiledStream(fault, send)
         return send
 
     async def _answer(self, call: Call, reply: Reply, fault: Fault | None, record: Record) -> None:

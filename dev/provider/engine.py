@@ -91,7 +91,7 @@ class Engine:
         await self._app(_scope(method, path, query), receive, send)
         value = show(reply.json())
         if reply.status >= 400:
-            raise _our_error(reply.status, value)
+            raise our_error(reply.status, value)
         return dict(value)
 
     async def _stream(self, scope: Json, body: bytes, receive: Receive, send: Send) -> None:
@@ -171,7 +171,7 @@ def _telling(faults: Sequence[Mapping[str, str]]) -> tuple[str, str]:
     return fault["message"], fault["path"].removeprefix("$").removeprefix(".")
 
 
-def _our_error(status: int, value: Json) -> ApiError:
+def our_error(status: int, value: Json) -> ApiError:
     error = value["error"]
     code = error.get("code")
     return ApiError(

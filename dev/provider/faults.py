@@ -20,7 +20,16 @@ KINDS = (
     "override",
     "flip",
     "azure_chaining_400",
+    "stream_refused",
+    "stream_ignored",
+    "stream_cut",
+    "stream_stalls",
+    "stream_doubled",
+    "stream_shuffled",
+    "stream_gap",
 )
+INSIDES = ("event", "character")
+_STREAM_OPERATIONS = {"stream_refused": "retrieve", "stream_ignored": "create"}
 _ERRORS: dict[int, tuple[str, str | None, str]] = {
     401: ("Incorrect API key provided.", "invalid_api_key", "invalid_request_error"),
     403: ("You do not have access to this resource.", None, "permission_error"),
@@ -66,6 +75,10 @@ class Fault:
     junk: str = "html"
     set: Json = field(default_factory=dict)
     to: str = "completed"
+    after: int = 0
+    """For streams: how many events go through unharmed first."""
+    inside: str = "event"
+    """For `stream_cut`: in the middle of an event, or inside the next UTF-8 sequence."""
     id: int = 0
     seen: int = 0
     hits: int = 0
@@ -91,6 +104,8 @@ class Seen:
     response_id: str | None
     conversation: Sequence[Json] = ()
     chained: bool = False
+    streamed: bool = False
+    """Whether the client asks for server-sent events."""
 
     def mentions(self, text: str) -> bool:
         return any(
@@ -135,6 +150,8 @@ def parse_fault(value: Any) -> Fault:
     junk = {*JUNK, *JUNK_EDITS, *JUNK_REMOVED}
     if value.get("junk", "html") not in junk:
         raise ApiError(400, f"A fault's junk is one of {', '.join(sorted(junk))}.", "junk")
+    if value.get("inside", "event") not in INSIDES:
+        raise ApiError(400, f"A stream is cut inside one of {', '.join(INSIDES)}.", "inside")
     return Fault(**value)
 
 
@@ -146,6 +163,10 @@ def _matches(fault: Fault, seen: Seen) -> bool:
     if fault.kind == "azure_chaining_400" and not (
         seen.operation == "create" and seen.chained and seen.sends_outputs
     ):
+        return False
+    if fault.kind.startswith("stream_") and not seen.streamed:
+        return False
+    if fault.kind in _STREAM_OPERATIONS and seen.operation != _STREAM_OPERATIONS[fault.kind]:
         return False
     return fault.contains is None or seen.mentions(fault.contains)
 
@@ -167,6 +188,13 @@ def chaining_refusal(items: Sequence[Json]) -> ApiError:
     """What Azure has answered to outputs that continue a completed background response."""
     call_id = next(item["call_id"] for item in items if item.get("type") == "function_call_output")
     return ApiError(400, f"No tool call found for function call output with call_id {call_id}.", "input")
+
+
+def stream_refusal() -> ApiError:
+    """What OpenAI answers to a client that comes back to its stream too late."""
+    return ApiError(
+        400, "This response can no longer be streamed because it is more than 5 minutes old.", "stream"
+    )
 
 
 def spoil(fault: Fault, reply: Reply) -> Reply:

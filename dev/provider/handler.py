@@ -17,7 +17,9 @@ from dev.provider.wire import Json, hide
 
 Event = Any
 DELTAS = 48
-"""How many deltas a scripted text is streamed in."""
+"""How many deltas a scripted text is streamed in, where the script does not say."""
+PROSE_DELTA = 120
+"""Characters of prose in a delta."""
 
 
 class Writer(Protocol):
@@ -76,10 +78,7 @@ class Model:
         turn = plan.turn
         pace = Pace(self._seconds(plan), cancelled)
         if turn.text is not None or turn.writes_prose:
-            # Where nobody watches, one piece is as good as many and costs less.
-            texts = None if turn.text is None else _cut(turn.text, DELTAS if plan.streamed else 1)
-            pieces = self._prose(plan, pace) if texts is None else _paced(texts, pace)
-            async for pair in _message(stream, pieces):
+            async for pair in _message(stream, self._written(plan, pace)):
                 yield pair
         if await pace.wait(1):
             for pair in _closing_items(stream, turn):
@@ -93,28 +92,40 @@ class Model:
             return self.seconds / 10
         return self.seconds if plan.is_novel else self.seconds / 5
 
-    async def _prose(self, plan: Plan, pace: Pace) -> AsyncIterator[str]:
-        if self.writer is None:
-            async for piece in _paced(prose(plan), pace):
+    async def _written(self, plan: Plan, pace: Pace) -> AsyncIterator[str]:
+        """Write the text of a turn in deltas, each at its time."""
+        if plan.turn.text is None and self.writer is not None:
+            async for piece in self.writer.pieces(plan):
+                if pace.cancelled.is_set():
+                    return
                 yield piece
             return
-        async for piece in self.writer.pieces(plan):
-            if pace.cancelled.is_set():
+        for share, delta in _deltas(plan):
+            if not await pace.wait(share):
                 return
-            yield piece
+            yield delta
 
 
-async def _paced(pieces: Pieces, pace: Pace) -> AsyncIterator[str]:
-    for number, piece in enumerate(pieces.texts, start=1):
-        if not await pace.wait(number / pieces.count):
-            return
-        yield piece
+def _deltas(plan: Plan) -> Iterator[tuple[float, str]]:
+    """Yield every delta of a text, with the share of the turn's time that has passed when it is written."""
+    text = plan.turn.text
+    pieces = prose(plan) if text is None else Pieces(1, iter([text]))
+    for number, piece in enumerate(pieces.texts):
+        wanted = _deltas_of_piece(plan, pieces.count, len(piece))
+        size = max(1, -(-len(piece) // wanted))
+        cut = [piece[start : start + size] for start in range(0, len(piece), size)] or [""]
+        for index, delta in enumerate(cut, start=1):
+            yield (number + index / len(cut)) / pieces.count, delta
 
 
-def _cut(text: str, count: int) -> Pieces:
-    size = max(1, -(-len(text) // count))
-    parts = [text[start : start + size] for start in range(0, len(text), size)] or [""]
-    return Pieces(len(parts), iter(parts))
+def _deltas_of_piece(plan: Plan, pieces: int, length: int) -> int:
+    turn = plan.turn
+    if not plan.streamed:
+        # Where nobody watches, one is as good as many and costs less.
+        return 1
+    if turn.deltas is not None:
+        return -(-turn.deltas // pieces)
+    return DELTAS if turn.text is not None else -(-length // PROSE_DELTA)
 
 
 async def _message(

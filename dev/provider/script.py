@@ -30,6 +30,7 @@ class Turn:
     text: str | None = None
     refusal: str | None = None
     length: int | None = None
+    deltas: int | None = None
     status: str = "completed"
     error: Json | None = None
     reason: str = "max_output_tokens"
@@ -114,6 +115,8 @@ def _turn(value: Json, base: Turn) -> Turn:
     if settings.get("status", base.status) not in _STATUSES:
         raise _invalid(f"status is none of {', '.join(_STATUSES)}")
     _check_types(settings)
+    if settings.get("deltas", 1) < 1:
+        raise _invalid("deltas is not 1 or more")
     if "text" in settings:
         if not isinstance(repeat, int) or len(settings["text"]) * repeat > _MAX_TEXT:
             raise _invalid(f"repeat is not a number that keeps the text under {_MAX_TEXT} characters")
@@ -132,6 +135,7 @@ def _check_types(settings: Json) -> None:
         "text": str,
         "refusal": str,
         "length": int,
+        "deltas": int,
         "error": dict,
         "reason": str,
         "seconds": (int, float),

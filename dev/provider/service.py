@@ -1,10 +1,20 @@
 """The operations of the Responses API: the engine's work, made as strict as the documented service."""
 
+import json
 from contextlib import suppress
 from typing import Any
 
 from dev.provider.conversation import check_conversation, input_items
-from dev.provider.engine import Engine, Message, Receive, Send, new_response_id, our_event, our_id
+from dev.provider.engine import (
+    Engine,
+    Message,
+    Receive,
+    Send,
+    new_response_id,
+    our_error,
+    our_event,
+    our_id,
+)
 from dev.provider.handler import Model, Writer
 from dev.provider.ledger import TERMINAL, Entry, Ledger
 from dev.provider.plan import Plan, make_plan
@@ -59,7 +69,13 @@ class Service:
         return encode(response)
 
     async def create_stream(self, entry: Entry, receive: Receive, send: Send) -> None:
-        await self._engine.create_stream(entry.id, entry.request, receive, _Events(entry, send))
+        events = _Events(entry, send)
+        await self._engine.create_stream(entry.id, entry.request, receive, events)
+        try:
+            events.check()
+        except ApiError:
+            del self.ledger.entries[entry.id]
+            raise
 
     async def retrieve(self, response_id: str) -> bytes:
         entry = self.ledger.find(response_id)
@@ -70,7 +86,9 @@ class Service:
 
     async def replay_stream(self, response_id: str, query: str, receive: Receive, send: Send) -> None:
         entry = self.ledger.find(response_id)
-        await self._engine.replay_stream(entry.id, query, receive, _Events(entry, send))
+        events = _Events(entry, send)
+        await self._engine.replay_stream(entry.id, query, receive, events)
+        events.check()
 
     async def cancel(self, response_id: str) -> bytes:
         """Cancel; a response that is already finished comes back as it ended."""
@@ -118,26 +136,33 @@ class Service:
 
 
 class _Events:
-    """Passes the engine's server-sent events on, translated."""
+    """Passes the engine's server-sent events on, translated; a refusal is kept for `check`."""
 
     def __init__(self, entry: Entry, send: Send) -> None:
         self._entry = entry
         self._send = send
         self._buffer = b""
-        self._failed = False
+        self._refused: int | None = None
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self._failed = message["status"] >= 400
-            await self._send(message)
+            if message["status"] < 400:
+                await self._send(message)
+            else:
+                self._refused = message["status"]
             return
         self._buffer += message.get("body", b"")
+        if self._refused is not None:
+            return
         *blocks, self._buffer = self._buffer.split(b"\n\n")
         body = b"".join(self._translate(block) for block in blocks)
-        if self._failed and not message.get("more_body"):
-            body, self._buffer = self._buffer, b""
         if body or not message.get("more_body"):
             await self._send({**message, "body": body})
+
+    def check(self) -> None:
+        """Raise ApiError where the engine refused to stream."""
+        if self._refused is not None:
+            raise our_error(self._refused, json.loads(self._buffer))
 
     def _translate(self, block: bytes) -> bytes:
         event = our_event(block)

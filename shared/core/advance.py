@@ -95,6 +95,8 @@ def advance(run: Run, event: Event, now: datetime) -> Result:
         return run, effects
     if after.status not in MOVES[type(event)].get(run.status, frozenset()):
         raise IllegalTransition(run, event)
+    if run.status is RunStatus.QUEUED and after.status is RunStatus.IN_PROGRESS:
+        effects = (Record("run.in_progress"), *effects)
     if after.terminal and not run.terminal and after.status is not RunStatus.DELETED:
         effects += (*_text_taken_back(run, after), Record(f"run.{after.status}"))
     records = sum(isinstance(effect, Record) for effect in effects)
@@ -263,7 +265,7 @@ def _last_word(run: Run, event: events.Polled) -> tuple[Record, ...]:
 def _still_working(run: Run, snapshot: Snapshot, now: datetime) -> Result:
     found = replace(run, missing_since=None) if run.missing_since else run
     if run.status is RunStatus.QUEUED and snapshot.status is ResponseStatus.IN_PROGRESS:
-        return replace(found, status=RunStatus.IN_PROGRESS), (Record("run.in_progress"),)
+        return replace(found, status=RunStatus.IN_PROGRESS), ()
     if run.status is RunStatus.CANCELLING and run.missing_since:
         # The provider could not have taken note of a cancellation of what it did not find.
         return replace(found, step=Step.CANCEL, lease=None, due=now), (Wake(),)
@@ -326,24 +328,20 @@ def _sliced(run: Run, event: events.Sliced, _now: datetime) -> Result:
         return run, ()
     if run.status is RunStatus.CANCELLING or not piece.news:
         return run, ()
-    records: tuple[Record, ...] = ()
-    status = run.status
-    if status is RunStatus.QUEUED and (piece.text or piece.status is ResponseStatus.IN_PROGRESS):
-        status = RunStatus.IN_PROGRESS
-        records = (Record("run.in_progress"),)
-    if event.text:
-        where = event.text
-        records += (Record("text.delta", {"turn": run.turn, "name": where.name, "chunks": where.chunks}),)
+    at_work = piece.text or piece.status is ResponseStatus.IN_PROGRESS
     read = replace(
         run,
-        status=status,
+        status=RunStatus.IN_PROGRESS if at_work else run.status,
         sequence=piece.sequence,
         written=run.written + len(piece.text),
         items=run.items + piece.items,
         activity=piece.activity or run.activity,
         missing_since=None,
     )
-    return read, records
+    if event.text is None:
+        return read, ()
+    where = event.text
+    return read, (Record("text.delta", {"turn": run.turn, "name": where.name, "chunks": where.chunks}),)
 
 
 def _stream_lost(run: Run, event: events.StreamLost, _now: datetime) -> Result:

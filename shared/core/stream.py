@@ -92,11 +92,15 @@ def _without_gap(after: int, events: Mapping[int, StreamEvent]) -> list[StreamEv
 
 
 def _with_whole_characters(events: list[StreamEvent]) -> list[StreamEvent]:
-    """Leave for the next slice a delta that ends in half a character: JSON can cut a surrogate pair in two."""
-    told = [number for number, event in enumerate(events) if _text(event)]
-    if told and _HIGH_SURROGATES[0] <= _text(events[told[-1]])[-1] <= _HIGH_SURROGATES[1]:
-        return events[: told[-1]]
-    return events
+    """Leave for the next slice what ends in half a character: JSON can cut a surrogate pair in two."""
+    end = len(events)
+    for number in reversed(range(len(events))):
+        if text := _text(events[number]):
+            if not _HIGH_SURROGATES[0] <= text[-1] <= _HIGH_SURROGATES[1]:
+                break
+            # The delta before it may end in a half as well.
+            end = number
+    return events[:end]
 
 
 def _text(event: StreamEvent) -> str:

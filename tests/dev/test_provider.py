@@ -83,7 +83,9 @@ def answers(response: Response) -> list[Json]:
 
 
 async def test_a_background_response_is_queued_then_in_progress_then_completed(client: AsyncOpenAI) -> None:
-    text = script(turns=[{"text": "done", "seconds": 0.2}], queued_seconds=0.1)
+    # The first answers that the SDK decodes take it long enough to miss a short phase.
+    await run(client, input=script(turns=[{"text": "first"}]))
+    text = script(turns=[{"text": "done", "seconds": 0.8}], queued_seconds=0.4)
     response = await client.responses.create(model="m", input=text, background=True)
     seen = [response]
     while seen[-1].status in PENDING:

@@ -238,12 +238,6 @@ BUGS = (
         "    if unfinished and run.turns:",
     ),
     Bug(
-        "an answer is held against an earlier state of the stream",
-        _ADVANCE,
-        "    if event.written != run.written:",
-        "    if False:",
-    ),
-    Bug(
         "the next turn goes on counting the text of the last",
         _ADVANCE,
         "        written=0,\n",

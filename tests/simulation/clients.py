@@ -15,11 +15,11 @@ OWNERS = ("ann", "bob")
 _KEYS = "abcd"
 _ATTEMPTS = 4
 # How many readers of a feed go on when they were told something.
-_FOLLOWED = 0.7
+_FOLLOWED = 0.4
 # What clients do with a run, each with how often.
 _ACTIONS = {
     "read": 3, "cancel": 4, "delete": 3, "list": 2, "session page": 1, "delete session": 1, "continue": 5, "pry": 1,
-    "health": 0.2, "events": 3,
+    "health": 0.2, "events": 2,
 }  # fmt: skip
 
 

@@ -17,7 +17,7 @@ OCCASIONS: Mapping[str, Mapping[str, float]] = {
         "reply_lost": 0.04,
         "outage": 0.05,
         "conflict_with_itself": 0.04,
-        "storage_slow": 0.01,
+        "storage_slow": 0.04,
     },
     # Around every call of any port.
     "process": {

@@ -90,7 +90,7 @@ class SimulatedProvider:
         return reply
 
     def _slice(self, response: Response, said: Snapshot, after: int, fault: str | None) -> Slice:
-        """Return what has been streamed by now: a letter for each event but the first."""
+        """Return what has been streamed by now: that it waits, and then a letter with each event."""
         text = STRAY if response.stray else output_text(response.final.output)
         here = Slice(response_id=response.id, after=after, sequence=after, status=ResponseStatus.IN_PROGRESS)
         if fault == "stream_stalled":
@@ -98,19 +98,19 @@ class SimulatedProvider:
         if said.status.finished and fault is None:
             return replace(here, final=said)
         if said.status is ResponseStatus.QUEUED:
-            return replace(here, status=ResponseStatus.QUEUED)
+            return replace(here, status=ResponseStatus.QUEUED, sequence=max(after, 1))
         took = max(response.finishes_at - response.working_at, 0.1)
         done = min(1.0, (self._gate.scheduler.now - response.working_at) / took)
-        upto = max(after, int(done * len(text)))
+        upto = max(after, 1 + int(done * len(text)))
         if fault == "stream_cut":
             upto = self._gate.random.randint(after, upto)
         whole = fault != "stream_gap"
-        piece = text[after:upto]
+        piece = text[max(after - 1, 0) : max(upto - 1, 0)]
         return replace(
             here,
             sequence=upto,
             text=piece,
-            items=int(not after and upto > 0),
+            items=int(after < 2 <= upto),
             activity="writing",
             whole=whole,
         )

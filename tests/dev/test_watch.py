@@ -1,0 +1,509 @@
+"""The terminal client: what it makes of a feed, what it lets onto a terminal, and how it ends."""
+
+import fcntl
+import json
+import os
+import pty
+import random
+import re
+import struct
+import subprocess
+import sys
+import termios
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from dev.client import Client, Refused
+from dev.feed import LONGEST_PAUSE_SECONDS, Moment, News, Reader, follow
+from dev.screen import Screen, cells, one_line, visible, wrap
+from dev.watch import status_line
+
+Json = dict[str, Any]
+ROOT = Path(__file__).parents[2]
+RUN_ID = "run_0123"
+HOSTILE = (
+    "".join(map(chr, range(0xA1))) + "\x1b[31m\x1b]0;title\x07\u061c\u200e\u202e\u2066\u2069\u2028\ud800"
+)
+
+
+def at(seconds: float) -> str:
+    return datetime.fromtimestamp(1_800_000_000 + seconds, UTC).isoformat().replace("+00:00", "Z")
+
+
+def feed(*events: Json) -> list[Json]:
+    """Number events and date them a second apart."""
+    return [{"id": number, "at": at(number), **event} for number, event in enumerate(events, start=1)]
+
+
+def delta(text: str, turn: int = 1) -> Json:
+    return {"type": "text.delta", "turn": turn, "text": text}
+
+
+def replaced(text: str) -> Json:
+    return {"type": "text.replaced", "turn": 1, "text": text}
+
+
+def turn(number: int) -> Json:
+    return {"type": "turn.started", "turn": number, "response_id": f"resp_{number}"}
+
+
+def page(events: list[Json], *, done: bool = False, retry_ms: int = 1000) -> Json:
+    return {
+        "object": "list",
+        "data": events,
+        "last_id": events[-1]["id"] if events else 0,
+        "done": done,
+        "retry_ms": retry_ms,
+    }
+
+
+QUEUED, COMPLETED, FAILED = {"type": "run.queued"}, {"type": "run.completed"}, {"type": "run.failed"}
+TOOL = {"call_id": "c1", "name": "look_up"}
+CALLED = {"type": "tool.started", "arguments": "{}", **TOOL}
+ANSWERED = {"type": "tool.completed", "status": "completed", "output": "x", **TOOL}
+
+
+def take(*events: Json) -> Reader:
+    reader = Reader()
+    reader.take(page(feed(*events)))
+    return reader
+
+
+def test_the_text_is_what_the_deltas_say() -> None:
+    reader = take(QUEUED, turn(1), delta("Once "))
+    assert reader.news() == News("Once ")
+    reader.take({**page([]), "data": [{"id": 4, "at": at(4), **delta("upon")}], "last_id": 4})
+    assert (reader.news(), reader.text) == (News("upon"), "Once upon")
+    assert reader.news() == News()
+
+
+def test_an_event_that_comes_again_is_not_shown_again() -> None:
+    events = feed(QUEUED, turn(1), delta("one"), delta("two"))
+    reader = Reader()
+    reader.take(page(events))
+    reader.take(page(events[2:]))
+    assert reader.text == "onetwo"
+
+
+def test_what_was_taken_back_before_it_was_shown_is_not_shown() -> None:
+    assert take(turn(1), delta("draft"), turn(2), delta("end")).news() == News("end")
+    assert take(turn(1), delta("draft"), replaced("end")).news() == News("end")
+
+
+def test_a_replaced_text_that_goes_on_from_what_was_shown_is_no_new_text() -> None:
+    reader = take(turn(1), delta("Once "))
+    reader.news()
+    reader.take(page([{"id": 3, "at": at(3), **replaced("Once upon")}]))
+    assert reader.news() == News("upon")
+
+
+@pytest.mark.parametrize(
+    ("event", "why"),
+    [(replaced("Twice"), "the provider's answer differs"), (turn(2), "turn 2: the text begins anew")],
+    ids=["replaced", "next turn"],
+)
+def test_text_that_was_shown_and_taken_back_is_told(event: Json, why: str) -> None:
+    reader = take(turn(1), delta("Once"))
+    reader.news()
+    reader.take(page([{"id": 3, "at": at(3), **event}]))
+    news = reader.news()
+    assert (news.anew, news.text) == (True, event.get("text", ""))
+    assert why in news.notes[-1]
+
+
+def test_events_of_unknown_types_only_count() -> None:
+    reader = take(QUEUED, {"type": "run.danced"}, {"type": "moon.rose"})
+    assert (reader.last_id, reader.status, reader.news()) == (3, "queued", News())
+
+
+@pytest.mark.parametrize(
+    ("events", "expected"),
+    [
+        ([QUEUED], ("queued", "waiting")),
+        ([QUEUED, turn(1)], ("queued", "thinking")),
+        ([QUEUED, turn(1), {"type": "run.in_progress"}], ("in_progress", "thinking")),
+        ([QUEUED, turn(1), delta("x")], ("in_progress", "writing")),
+        (
+            [QUEUED, turn(1), {"type": "turn.completed", "turn": 1, "tool_calls": 1}],
+            ("in_progress", "calling tools"),
+        ),
+        ([turn(1), {"type": "run.in_progress"}, CALLED], ("in_progress", "running look_up")),
+        ([CALLED, ANSWERED], ("queued", "handing in what the tools said")),
+        ([turn(1), delta("x"), {"type": "run.cancelling"}], ("cancelling", "cancelling")),
+        ([turn(1), CALLED, {"type": "run.cancelled"}], ("cancelled", "cancelled")),
+        ([turn(1), COMPLETED], ("completed", "completed")),
+    ],
+)
+def test_status_and_activity(events: list[Json], expected: tuple[str, str]) -> None:
+    reader = take(*events)
+    assert (reader.status, reader.activity) == expected
+
+
+def test_a_finished_call_is_noted_with_its_time() -> None:
+    reader = take(turn(1), CALLED, ANSWERED)
+    assert reader.news().notes == ("look_up: completed after 1.0 s",)
+    assert reader.news().notes == ()
+
+
+def test_the_status_line() -> None:
+    reader = take(QUEUED, turn(1), delta("x" * 1234))
+    now = datetime.fromisoformat(at(66))
+    assert status_line(reader, now) == "in_progress  turn 1  writing  1,234 characters  1:05"
+    assert "the host is away" in status_line(reader, now, away=True)
+    reader.take(page([{"id": 4, "at": at(31), **COMPLETED}]))
+    assert status_line(reader, now) == "completed  turn 1  1,234 characters  0:30"
+
+
+def scripted(*answers: Json | Exception) -> tuple[Callable[[int], Json], list[int]]:
+    """Return what answers requests for pages one after another, and the ids that were asked for."""
+    left, asked = list(answers), []
+
+    def fetch(after: int) -> Json:
+        asked.append(after)
+        answer = left.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    return fetch, asked
+
+
+def test_an_absence_of_the_host_is_waited_for_with_growing_pauses() -> None:
+    events = feed(QUEUED, turn(1), delta("a"), delta("b"), COMPLETED)
+    away = [
+        ConnectionRefusedError(),
+        Refused(503, "soon"),
+        TimeoutError(),
+        Refused(429, "x"),
+        *[OSError()] * 4,
+    ]
+    fetch, asked = scripted(
+        page(events[:3]), *away, page(events[2:4]), OSError(), page(events[4:], done=True)
+    )
+    moments = list(follow(Reader(), fetch))
+    assert "".join(moment.news.text for moment in moments) == "ab"
+    assert asked == [0, *[3] * 9, 4, 4]
+    pauses = [moment.pause for moment in moments if moment.away]
+    assert pauses == [0.25, 0.5, 1, 2, 4, *[LONGEST_PAUSE_SECONDS] * 3, 0.25]
+
+
+def test_nothing_is_shown_on_the_way_to_the_present() -> None:
+    events = feed(turn(1), delta("draft"), turn(2), delta("end", 2), COMPLETED)
+    fetch, asked = scripted(
+        page(events[:2], retry_ms=0), page(events[2:4], retry_ms=0), page(events[4:], done=True)
+    )
+    assert list(follow(Reader(), fetch)) == [Moment(News("end"), 0)]
+    assert asked == [0, 2, 4]
+
+
+def test_a_refusal_that_will_not_pass_ends_it() -> None:
+    fetch, _ = scripted(Refused(404, "gone"))
+    with pytest.raises(Refused):
+        next(follow(Reader(), fetch))
+
+
+def test_nothing_that_commands_a_terminal_gets_through() -> None:
+    shown = visible(HOSTILE)
+    assert len(shown) == len(HOSTILE)
+    assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]", shown)
+    assert "\u241b[31m" in shown
+    shown.encode()
+    assert visible("tab\tline\nGrüße 👩\u200d🚀 漢字") == "tab\tline\nGrüße 👩\u200d🚀 漢字"
+    assert one_line("a\nb\tc\x1b") == "a\u240ab c\u241b"
+
+
+@pytest.mark.parametrize(
+    ("text", "lines"),
+    [
+        ("", [""]),
+        ("one two three", ["one two", "three"]),
+        ("exactly ten", ["exactly", "ten"]),
+        ("0123456789 b", ["0123456789", "b"]),
+        ("01234567890123", ["0123456789", "0123"]),
+        ("a 0123456789b", ["a", "0123456789", "b"]),
+        ("漢字漢字漢字", ["漢字漢字漢", "字"]),
+        ("é" * 12, ["é" * 10, "éé"]),
+        (" 漢字漢字a漢", ["", "漢字漢字a", "漢"]),
+    ],
+)
+def test_lines_are_broken_at_spaces(text: str, lines: list[str]) -> None:
+    assert wrap(text, 10) == lines
+
+
+def test_wrapping_goes_on_where_it_stopped() -> None:
+    rng = random.Random(4)
+    for _ in range(500):
+        text = "".join(rng.choices("ab 漢é\u0301", weights=[8, 8, 3, 3, 1, 1], k=rng.randrange(80)))
+        cut = rng.randrange(len(text) + 1)
+        first = wrap(text[:cut], 12)
+        assert first[:-1] + wrap(first[-1] + text[cut:], 12) == wrap(text, 12)
+        assert all(sum(map(cells, line)) <= 12 for line in wrap(text, 12))
+
+
+class Glass:
+    """As much of a terminal as the screen uses. Anything else fails."""
+
+    def __init__(self, columns: int) -> None:
+        self.columns = columns
+        self.rows = [""]
+        self.row = self.column = 0
+
+    def write(self, text: str) -> None:
+        for token in re.findall(r"\x1b\[[0-9;]*[A-Za-z]|[^\x1b]", text):
+            match token:
+                case "\r":
+                    self.column = 0
+                case "\n":
+                    self.row, self.column = self.row + 1, 0
+                    self.rows += [""] * (self.row + 1 - len(self.rows))
+                case "\x1b[J":
+                    self.rows[self.row :] = [self.rows[self.row][: self.column]]
+                case "\x1b[2m" | "\x1b[0m":
+                    pass
+                case _ if token.endswith("A"):
+                    self.row -= int(token[2:-1])
+                    assert self.row >= 0
+                case _:
+                    assert token.isprintable(), repr(token)
+                    row = self.rows[self.row].ljust(self.column)
+                    self.rows[self.row] = row[: self.column] + token + row[self.column + 1 :]
+                    self.column += 1
+                    assert self.column < self.columns, "the last column is to stay free"
+
+
+def test_the_text_stays_and_the_status_goes() -> None:
+    rng = random.Random(1)
+    words = rng.choices(["space", "novel", "a", "\n", "\n\n", "tab\there", "x" * 50], k=200)
+    whole = text = " ".join(words) + "end"
+    screen, glass = Screen(), Glass(31)
+    while text:
+        piece, text = text[: (cut := rng.randrange(1, 40))], text[cut:]
+        screen.write(piece, 30)
+        glass.write(screen.paint("in_progress " + "long " * 20, 30))
+        assert glass.rows[-1].startswith("in_progress")
+    glass.write(screen.finish())
+    lines = whole.replace("\t", "    ").split("\n")
+    expected = [part for line in lines for part in wrap(line, 30)]
+    assert glass.rows == [*expected, ""]
+
+
+def test_notes_stand_on_lines_of_their_own() -> None:
+    screen, glass = Screen(), Glass(31)
+    screen.write("Once", 30)
+    glass.write(screen.paint("status", 30))
+    screen.note("look_up: \x1b[31mfailed " + "x" * 50, 30)
+    screen.begin_anew()
+    screen.write("Twice", 30)
+    glass.write(screen.paint("status", 30))
+    assert glass.rows == ["Once", "look_up: \u241b[31mfailed xxxxxxxxx", "Twice", "status"]
+
+
+def test_a_window_shows_the_last_lines_only() -> None:
+    screen, glass = Screen(window=2), Glass(31)
+    for number in range(9):
+        screen.write(f"line {number}\n", 30)
+        glass.write(screen.paint("status", 30))
+    screen.note("host killed", 30)
+    screen.write("half", 30)
+    glass.write(screen.paint("status", 30))
+    assert glass.rows == ["host killed", "line 7", "line 8", "half", "status"]
+    glass.write(screen.finish())
+    assert glass.rows == ["host killed", ""]
+
+
+class Host(ThreadingHTTPServer):
+    """Serves the feed of one run, two events at a time; the answers in `troubles` come first."""
+
+    def __init__(self, events: list[Json], run: Json, troubles: list[int | str]) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.events, self.run, self.troubles = events, run, troubles
+        self.asked: list[str] = []
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Host
+
+    def do_GET(self) -> None:
+        path, _, query = self.path.partition("?")
+        self.server.asked.append(query)
+        trouble = self.server.troubles.pop(0) if self.server.troubles else None
+        if self.headers["x-functions-key"] != "key":
+            self._answer(401, b"")
+        elif isinstance(trouble, int):
+            self._answer(trouble, b"{}")
+        elif trouble == "gone":
+            self.close_connection = True
+        elif path == f"/api/runs/{RUN_ID}":
+            self._answer(200, json.dumps(self.server.run).encode())
+        elif path == f"/api/runs/{RUN_ID}/events":
+            body = json.dumps(self._page(int(query.split("&")[0].removeprefix("after=")))).encode()
+            self._answer(200, body if trouble is None else body[: len(body) // 2], length=len(body))
+        else:
+            self._answer(404, b'{"detail": "No such run."}')
+
+    def _page(self, after: int) -> Json:
+        events = [event for event in self.server.events if event["id"] > after][:2]
+        last_id = events[-1]["id"] if events else after
+        return page(events, done=last_id == len(self.server.events), retry_ms=10) | {"last_id": last_id}
+
+    def _answer(self, status: int, body: bytes, length: int | None = None) -> None:
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body) if length is None else length))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_args: Any) -> None:
+        pass
+
+
+@contextmanager
+def host(*events: Json, run: Json | None = None, troubles: list[int | str] | None = None) -> Iterator[Host]:
+    with Host(feed(*events), run or {}, troubles or []) as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+        thread.start()
+        try:
+            yield server
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+def watching(server: Host, run_id: str = RUN_ID, key: str = "key", **options: Any) -> Any:
+    url = f"http://127.0.0.1:{server.server_port}"
+    command = [sys.executable, "-m", "dev", "watch", run_id]
+    environment = {**os.environ, "BATON_URL": url, "BATON_KEY": key, "TERM": "xterm", "COLUMNS": ""}
+    return subprocess.run(
+        command, cwd=ROOT, env=environment, timeout=60, check=False, stdin=subprocess.DEVNULL, **options
+    )
+
+
+def piped(server: Host, **options: Any) -> Any:
+    return watching(server, capture_output=True, **options)
+
+
+def on_a_terminal(server: Host) -> tuple[int, str]:
+    """Return exit status and all that reaches a terminal of 60 columns."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
+    received = b""
+
+    def read() -> None:
+        nonlocal received
+        while True:
+            try:
+                piece = os.read(ours, 65536)
+            except OSError:
+                return
+            received += piece
+
+    reading = threading.Thread(target=read)
+    reading.start()
+    try:
+        status = watching(server, stdout=theirs, stderr=theirs).returncode
+    finally:
+        os.close(theirs)
+        reading.join()
+        os.close(ours)
+    return status, received.decode()
+
+
+def test_into_a_pipe_goes_the_text_to_the_byte() -> None:
+    texts = ["Grüße\r\n", HOSTILE, "", "\U0001f680" * 3, "no line end"]
+    with host(QUEUED, turn(1), *map(delta, texts), CALLED, ANSWERED, COMPLETED) as server:
+        done = piped(server)
+    assert done.stdout == "".join(texts).encode("utf-8", "surrogatepass")
+    assert done.stderr.decode() == "look_up: completed after 1.0 s\n"
+    assert done.returncode == 0
+
+
+def test_it_comes_through_whatever_the_host_does() -> None:
+    troubles: list[int | str] = ["gone", 503, "cut", 500, "gone"]
+    with host(turn(1), delta("one "), delta("two "), delta("three"), COMPLETED, troubles=troubles) as server:
+        done = piped(server)
+        asked = [query.split("&")[0] for query in server.asked]
+    assert (done.returncode, done.stdout) == (0, b"one two three")
+    assert done.stderr.decode() == "the host is away; trying again\n"
+    assert asked == ["after=0"] * 6 + ["after=2", "after=4"]
+
+
+def test_text_that_was_taken_back_is_told_beside_the_pipe() -> None:
+    with host(turn(1), delta("Once"), replaced("Twice"), COMPLETED) as server:
+        done = piped(server)
+    assert done.stdout == b"OnceTwice"
+    assert "not part of the run's text" in done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("run", "told"),
+    [
+        (
+            {"error": {"code": "server_error", "message": "It \x1b[31mbroke.\n"}},
+            "server_error: It \u241b[31mbroke.\u240a",
+        ),
+        ({"error": None, "incomplete_details": {"reason": "max_turns"}}, "failed: max_turns."),
+        ({}, "The run is failed."),
+    ],
+)
+def test_a_run_that_did_not_complete_is_told_and_shown_in_the_exit_status(run: Json, told: str) -> None:
+    with host(turn(1), delta("half"), FAILED, run=run) as server:
+        done = piped(server)
+    assert (done.returncode, done.stdout) == (1, b"half")
+    assert told in done.stderr.decode()
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [({"run_id": "run_9\x1b"}, "There is no run run_9\u241b at "), ({"key": "x"}, "BATON_KEY")],
+    ids=["no such run", "wrong key"],
+)
+def test_what_cannot_be_watched_is_explained(options: Json, told: str) -> None:
+    with host(COMPLETED) as server:
+        done = piped(server, **options)
+    assert (done.returncode, done.stdout) == (2, b"")
+    assert told in done.stderr.decode()
+    assert "Traceback" not in done.stderr.decode()
+
+
+def test_a_reader_that_has_enough_ends_it() -> None:
+    with host(turn(1), *[delta("line\n" * 50_000)] * 4, COMPLETED) as server:
+        ours, theirs = os.pipe()
+        os.close(ours)
+        try:
+            done = watching(server, stdout=theirs, stderr=subprocess.PIPE)
+        finally:
+            os.close(theirs)
+    assert (done.returncode, done.stderr) == (1, b"")
+
+
+def test_on_a_terminal_only_the_text_is_left() -> None:
+    events = [QUEUED, turn(1), delta("word " * 30), delta("\x1b[2J\x9b31m\u202ehidden\n"), delta("end")]
+    with host(*events, COMPLETED) as server:
+        status, shown = on_a_terminal(server)
+    glass = Glass(60)
+    glass.write(shown.replace("\r\n", "\n"))
+    text = "word " * 30 + "\u241b[2J\ufffd31m\ufffdhidden\nend"
+    assert glass.rows == [*(line for part in text.split("\n") for line in wrap(part, 59)), ""]
+    assert status == 0
+    assert "writing" in shown
+
+
+def test_on_a_terminal_a_replaced_text_is_printed_anew() -> None:
+    with host(turn(1), delta("Once"), replaced("Twice"), FAILED, run={"error": None}) as server:
+        status, shown = on_a_terminal(server)
+    glass = Glass(60)
+    glass.write(shown.replace("\r\n", "\n"))
+    assert glass.rows[0] == "Once"
+    assert glass.rows[1].startswith("the provider's answer differs")
+    assert glass.rows[2:] == ["Twice", "The run is failed.", ""]
+    assert status == 1
+
+
+def test_an_address_may_end_in_api() -> None:
+    assert Client("http://127.0.0.1:7071/api/", "key").base == "http://127.0.0.1:7071"
