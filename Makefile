@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo demo-model up test check unit simulate mutants crash faults fuzz soak bench docs clean
+.PHONY: help demo demo-model up test check unit simulate watch mutants crash faults browser fuzz soak bench docs clean
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -15,6 +15,9 @@ demo-model: $(VENV)/model node_modules/ready  ## The same, the prose written by 
 
 up: $(VENV)/ready node_modules/ready  ## Run the whole stack until Ctrl-C
 	@$(BIN)/python -m dev up
+
+watch: $(VENV)/ready  ## Follow RUN=run_... while it is written
+	@$(BIN)/python -m dev watch $(RUN)
 
 test: check unit  ## Everything to run before pushing
 
@@ -39,6 +42,9 @@ crash: $(VENV)/ready node_modules/ready  ## End the app before and after every c
 
 faults: $(VENV)/ready node_modules/ready  ## Put a lying network before storage and provider
 	@$(BIN)/pytest -q -n 4 --dist loadgroup tests/faults
+
+browser: $(VENV)/browser node_modules/ready  ## Use the dashboard in Debian's chromium
+	@$(BIN)/pytest -q -n 2 --dist loadgroup tests/browser
 
 CASES ?= 10000
 fuzz: $(VENV)/fuzz node_modules/ready  ## Send CASES=10000 requests made from openapi.json
@@ -70,6 +76,10 @@ $(VENV)/model: $(VENV)/ready requirements-model.txt
 
 $(VENV)/fuzz: $(VENV)/ready requirements-fuzz.txt
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-fuzz.txt
+	@touch $@
+
+$(VENV)/browser: $(VENV)/ready requirements-browser.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-browser.txt
 	@touch $@
 
 $(VENV)/bench: $(VENV)/ready requirements-bench.txt

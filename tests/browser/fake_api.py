@@ -1,0 +1,185 @@
+"""Baton's API as the dashboard sees it, on loopback, with whatever content a test gives it."""
+
+import json
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from types import TracebackType
+from typing import Any, Self
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+from shared.web import dashboard
+from tests.browser.fake_run import OVER, FakeRun
+
+KEY = "a-key-for-tests"
+AGENTS = [
+    {
+        "name": name,
+        "description": description,
+        "model": "writer",
+        "tools": [],
+        "max_turns": 8,
+        "deadline_seconds": 1800,
+        "stream": True,
+    }
+    for name, description in [
+        ("market_analyst", "Weighs a market, a company or an idea, in one answer."),
+        ("space_novelist", "Researches, invents a crew and writes a very long novel about space."),
+    ]
+]
+Answer = tuple[int, Any]
+# What `intercept` answers to have the request carried out and its reply cut off in the middle.
+BREAK_OFF: Answer = (0, None)
+Intercept = Callable[[str, str], Answer | None]
+
+
+class FakeApi:
+    """Serves `runs`, newest first. `intercept` may answer a request (method and target) in its own way."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, FakeRun] = {}
+        self.key = KEY
+        self.csp = True
+        self.change_page: Callable[[bytes], bytes] = lambda body: body
+        self.retry_ms = 50
+        self.intercept: Intercept = lambda method, target: None
+        self.starts: list[tuple[str, Any]] = []
+        self.requests: list[tuple[str, str, str]] = []
+        self._server = _Server(self)
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
+
+    @property
+    def origin(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_port}"
+
+    def add(self, *runs: FakeRun) -> None:
+        everything = [*self.runs.values(), *runs]
+        self.runs = {run.id: run for run in sorted(everything, key=lambda run: run.created, reverse=True)}
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._server.shutdown()
+        self._thread.join()
+        self._server.server_close()
+
+    def answer(self, method: str, target: str, body: bytes, headers: Any) -> Answer:
+        path, query = urlsplit(target).path, {k: v[0] for k, v in parse_qs(urlsplit(target).query).items()}
+        if headers.get("x-functions-key", "") != self.key:
+            return 401, None
+        match method, path.removeprefix("/api/").split("/"):
+            case "GET", ["agents"]:
+                return 200, {"object": "list", "data": AGENTS}
+            case "GET", ["runs"]:
+                return 200, self._listing(query)
+            case "POST", ["runs"]:
+                return self._start(headers["idempotency-key"], json.loads(body))
+            case _, ["runs", run_id, *rest] if run_id in self.runs:
+                return self._of_run(method, self.runs[run_id], rest, query)
+        return 404, {"title": "Not Found", "status": 404, "detail": "There is no such run."}
+
+    def _of_run(self, method: str, run: FakeRun, rest: list[str], query: dict[str, str]) -> Answer:
+        match method, rest:
+            case "GET", []:
+                return 200, run.view()
+            case "GET", ["events"]:
+                return 200, self._feed(run, int(query["after"]), int(query["limit"]))
+            case "POST", ["cancel"]:
+                return 200, run.end("cancelled").view()
+            case "DELETE", []:
+                del self.runs[run.id]
+                return 204, None
+        return 405, None
+
+    def _feed(self, run: FakeRun, after: int, limit: int) -> dict[str, Any]:
+        data = run.events[after : after + limit]
+        last = after + len(data)
+        done = run.status in OVER and last == len(run.events)
+        more = last < len(run.events)
+        return {
+            "object": "list",
+            "data": data,
+            "last_id": last,
+            "done": done,
+            "retry_ms": 0 if more else self.retry_ms,
+        }
+
+    def _listing(self, query: dict[str, str]) -> dict[str, Any]:
+        wanted = {name: query[name] for name in ("status", "agent", "session_id") if name in query}
+        found = [run.view() for run in self.runs.values()]
+        found = [view for view in found if all(view[name] == value for name, value in wanted.items())]
+        begin, limit = int(query.get("cursor", 0)), int(query["limit"])
+        body: dict[str, Any] = {"object": "list", "data": found[begin : begin + limit]}
+        if len(found) > begin + limit:
+            carried = urlencode(wanted | {"limit": limit, "cursor": begin + limit})
+            # As behind a proxy that the app knows nothing of: only the query of a link is to be trusted.
+            body["nextLink"] = f"http://elsewhere.invalid/api/runs?{carried}"
+        return body
+
+    def _start(self, key: str, body: Any) -> Answer:
+        known = [run_id for given, run_id in self.starts if given == key]
+        if not known:
+            run = FakeRun(len(self.starts) + 500, agent=body["agent"]).note("run.queued")
+            run.fields["metadata"] = body.get("metadata", {})
+            self.add(run)
+            known = [run.id]
+        self.starts.append((key, known[0]))
+        return 202, self.runs[known[0]].view()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def __init__(self, api: FakeApi) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.api = api
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    server: _Server
+
+    def do_GET(self) -> None:
+        api = self.server.api
+        body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        api.requests.append((self.command, self.path, self.headers.get("x-functions-key", "")))
+        if urlsplit(self.path).path == "/api/dashboard":
+            self._send_page(api)
+            return
+        found = api.intercept(self.command, self.path)
+        if found is BREAK_OFF:
+            api.answer(self.command, self.path, body, self.headers)
+            # Without any answer, Chromium itself would ask again.
+            self._write(200, b'{"da', {"Content-Length": "1000"})
+            self.close_connection = True
+            return
+        self._send(*(found or api.answer(self.command, self.path, body, self.headers)))
+
+    do_POST = do_DELETE = do_GET  # noqa: N815
+
+    def _send(self, status: int, body: Any) -> None:
+        content = b"" if body is None else json.dumps(body).encode()
+        self._write(status, content, {"Content-Type": "application/json"})
+
+    def _send_page(self, api: FakeApi) -> None:
+        page = dashboard.page()
+        headers = dict(page.headers)
+        if not api.csp:
+            del headers["Content-Security-Policy"]
+        self._write(page.status, api.change_page(page.body), headers)
+
+    def _write(self, status: int, content: bytes, headers: dict[str, str]) -> None:
+        self.send_response(status)
+        if status != 204:
+            headers = {"Content-Length": str(len(content))} | headers
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(content)
+
+    def log_message(self, *_: Any) -> None:
+        pass

@@ -1,0 +1,101 @@
+"""A run as the dashboard is told of it, with whatever content a test gives it."""
+
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from typing import Any, Self
+
+from shared.core.ids import new_id
+
+LINES = [f"Line {n} of what the model wrote, \u00e4\u00f6\u00fc \U0001f680.\n" for n in range(40)]
+OVER = {"completed", "failed", "cancelled", "incomplete", "expired"}
+
+
+def timestamp(at: datetime) -> str:
+    return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
+
+
+@dataclass
+class FakeRun:
+    """A run and its feed. `note` adds an event `later` seconds after the one before."""
+
+    number: int = 0
+    agent: str = "space_novelist"
+    status: str = "in_progress"
+    created: datetime = field(default_factory=lambda: datetime.now(UTC))
+    session: str = ""
+    fields: dict[str, Any] = field(default_factory=dict)
+    events: list[dict[str, Any]] = field(default_factory=list)
+    calls: list[dict[str, Any]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.id = new_id("run", 3, self.created, self.number.to_bytes(10, "big"))
+        self.session = self.session or new_id("ses", 3, self.created, (self.number + 7).to_bytes(10, "big"))
+        self.at = self.created
+
+    def note(self, kind: str, later: float = 0, **content: Any) -> Self:
+        self.at += timedelta(seconds=later)
+        self.events.append({"id": len(self.events) + 1, "type": kind, "at": timestamp(self.at), **content})
+        return self
+
+    def tool(
+        self, name: str, arguments: str, output: str, *, seconds: float = 1, status: str = "completed"
+    ) -> Self:
+        call_id = f"call_{len(self.calls) + 1}"
+        call = {
+            "call_id": call_id,
+            "name": name,
+            "turn": 1,
+            "status": status,
+            "started_at": timestamp(self.at),
+        }
+        self.note("tool.started", call_id=call_id, name=name, arguments=arguments)
+        self.note("tool.completed", seconds, call_id=call_id, name=name, status=status, output=output)
+        self.calls.append(call | {"completed_at": timestamp(self.at)})
+        return self
+
+    def write(self, *pieces: str, every: float = 0.5) -> Self:
+        for piece in pieces:
+            self.note("text.delta", every, turn=1, text=piece)
+        return self
+
+    def end(self, status: str = "completed", later: float = 0.1, **fields: Any) -> Self:
+        self.note(f"run.{status}", later)
+        self.status = status
+        self.fields |= {"completed_at": timestamp(self.at), "progress": None, **fields}
+        return self
+
+    def view(self) -> dict[str, Any]:
+        usage = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+        return {
+            "id": self.id,
+            "object": "run",
+            "status": self.status,
+            "agent": self.agent,
+            "session_id": self.session,
+            "created_at": timestamp(self.created),
+            "updated_at": timestamp(self.at),
+            "started_at": timestamp(self.created),
+            "completed_at": None,
+            "expires_at": timestamp(self.created + timedelta(minutes=30)),
+            "turn": 1,
+            "error": None,
+            "incomplete_details": None,
+            "required_action": None,
+            "metadata": {},
+            "tool_calls": self.calls,
+            "usage": usage,
+            "progress": None,
+        } | self.fields
+
+
+def running(number: int = 1, **fields: Any) -> FakeRun:
+    return FakeRun(number, **fields).note("run.queued").note("run.in_progress", 1)
+
+
+def writing(number: int = 1) -> FakeRun:
+    return running(number).note("turn.started", turn=1, response_id="r").write(*LINES)
+
+
+def finished(number: int = 1, *, minutes: float = 0, **fields: Any) -> FakeRun:
+    created = datetime.now(UTC) - timedelta(minutes=minutes)
+    return running(number, created=created, **fields).note("turn.started", turn=1).write("Done.").end()

@@ -1,0 +1,142 @@
+"""One run on the dashboard: its text as the feed tells it, and its end."""
+
+import itertools
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.conftest import Open
+from tests.browser.fake_api import BREAK_OFF, FakeApi
+from tests.browser.fake_run import LINES, FakeRun, finished, running, writing
+
+pytestmark = pytest.mark.xdist_group("browser")
+
+
+def text_of(page: Page) -> str:
+    return str(page.locator("#text").evaluate("pane => pane.textContent"))
+
+
+@pytest.mark.parametrize("act", ["Cancel run", "Delete"])
+def test_a_run_is_ended_only_after_a_confirmation(act: str, api: FakeApi, open_page: Open) -> None:
+    api.add(run := writing())
+    page = open_page(f"#/runs/{run.id}").page
+    page.get_by_role("button", name=act).click()
+    dialog = page.get_by_role("dialog")
+    expect(dialog.get_by_role("button").first).to_be_focused()  # the harmless one
+    page.keyboard.press("Enter")
+    expect(dialog).to_have_count(0)
+    expect(page.get_by_role("button", name=act)).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Escape")
+    expect(dialog).to_have_count(0)
+    assert not {method for method, _, _ in api.requests} & {"POST", "DELETE"}
+    page.get_by_role("button", name=act).click()
+    dialog.get_by_role("button").last.click()
+    if act == "Delete":
+        expect(page.get_by_text("No runs yet.")).to_be_visible()
+        assert api.runs == {}
+    else:
+        expect(page.locator("#run-status")).to_have_text("Cancelled")
+        expect(page.get_by_role("button", name=act)).to_have_count(0)
+
+
+def test_a_replaced_text_and_a_new_turn_take_the_place_of_what_was_there(
+    api: FakeApi, open_page: Open
+) -> None:
+    api.add(run := writing())
+    page = open_page(f"#/runs/{run.id}").page
+    expect(page.locator("#text")).to_have_text("".join(LINES))
+    run.note("text.replaced", turn=1, text="What it meant.\n")
+    expect(page.locator("#text")).to_have_text("What it meant.\n")
+    run.write("And more.").note("a.type.of.the.future", text="is ignored")
+    expect(page.get_by_text("And more.")).to_be_visible()
+    assert text_of(page) == "What it meant.\nAnd more."
+    run.note("turn.started", turn=2, response_id="r2")
+    expect(page.get_by_text("The text appears here")).to_be_visible()
+    run.write("The last word.").end()
+    expect(page.locator("#run-status")).to_have_text("Completed")
+    assert text_of(page) == "The last word."
+
+
+def test_the_text_is_whole_after_any_number_of_failures(api: FakeApi, open_page: Open) -> None:
+    run = writing().write("The end.").end()
+    api.add(run)
+    failures = itertools.cycle(
+        [BREAK_OFF, (503, {}), None, (502, "<html>"), None, (429, None), (200, {"data": 1})]
+    )
+    api.intercept = lambda method, target: next(failures) if "/events" in target else None
+    served, feed = [], api._feed
+
+    def piecemeal(run: FakeRun, after: int, limit: int) -> dict[str, object]:
+        served.append(after)
+        # A few events at a time, some of which were served before.
+        return feed(run, max(0, after - 3), 25)
+
+    api._feed = piecemeal  # type: ignore[method-assign]
+    page = open_page(f"#/runs/{run.id}").page
+    page.set_default_timeout(40_000)
+    expect(page.locator("#connection")).to_be_visible()
+    page.get_by_text("The end.").wait_for()
+    assert text_of(page) == "".join(LINES) + "The end."
+    expect(page.locator("#connection")).to_be_hidden()
+    assert served == sorted(served)
+
+
+def test_a_finished_run_is_asked_for_no_more(api: FakeApi, open_page: Open) -> None:
+    api.add(run := writing().end())
+    page = open_page(f"#/runs/{run.id}").page
+    expect(page.locator("#text")).to_contain_text("Line 39")
+    expect(page.locator("#run-status")).to_have_text("Completed")
+    page.wait_for_load_state("networkidle")
+    asked = len(api.requests)
+    page.evaluate(
+        "() => new Promise(resolve => setTimeout(resolve, 10 * 50))"
+    )  # ten times the feed's own pace
+    assert len(api.requests) == asked
+
+
+def test_a_deleted_run_is_said_to_be_gone(api: FakeApi, open_page: Open) -> None:
+    page = open_page(f"#/runs/{finished(9).id}").page
+    expect(page.get_by_text("There is no such run.").first).to_be_visible()
+
+
+def test_the_text_follows_its_end_only_while_the_reader_is_there(api: FakeApi, open_page: Open) -> None:
+    api.add(run := writing())
+    page = open_page(f"#/runs/{run.id}").page
+    page.get_by_text("Line 39").wait_for()
+    below = "pane => pane.scrollHeight - pane.scrollTop - pane.clientHeight"
+    pane = page.locator("#text")
+    assert pane.evaluate(below) < 2
+    pane.evaluate("pane => { pane.scrollTop = 100 }")
+    expect(page.get_by_role("button", name="Follow the text")).to_be_visible()
+    run.write(*LINES)
+    page.locator("#text-size", has_text=f"{2 * len(''.join(LINES).encode('utf-16-le')) // 2:,}").wait_for()
+    assert pane.evaluate("pane => pane.scrollTop") == 100
+    page.get_by_role("button", name="Follow the text").click()
+    run.write(*LINES, "The end.")
+    page.get_by_text("The end.").wait_for()
+    assert pane.evaluate(below) < 2
+
+
+@pytest.mark.parametrize("ending", ["\n", " "], ids=["paragraphs", "one line"])
+def test_a_very_long_text_stays_smooth(ending: str, api: FakeApi, open_page: Open) -> None:
+    piece = ("All hands slept but one. " * 20)[:-1] + ending
+    pieces = [piece] * (350_000 // len(piece) + 1)
+    api.add(run := running().note("turn.started", turn=1).write(*pieces[:-1]))
+    page = open_page(f"#/runs/{run.id}").page
+    page.locator("#text-size", has_text=f"{len(piece) * (len(pieces) - 1):,}").wait_for()
+    page.evaluate(LONGEST_TASK)
+    for _ in range(5):
+        run.write(piece)
+        page.locator("#text-size", has_text=f"{sum(len(e.get('text', '')) for e in run.events):,}").wait_for()
+    # Rewriting the whole text costs seconds here; a loaded machine has to be allowed for.
+    assert page.evaluate("window.longest") < 500
+    assert len(text_of(page)) == len(piece) * (len(pieces) + 4)
+
+
+LONGEST_TASK = """() => {
+  window.longest = 0;
+  new PerformanceObserver((list) => {
+    for (const entry of list.getEntries()) window.longest = Math.max(window.longest, entry.duration);
+  }).observe({ type: "longtask" });
+}"""
