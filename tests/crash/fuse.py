@@ -15,6 +15,7 @@ from shared.ports import (
     ReadReply,
     ResponseRequest,
     Row,
+    SliceReply,
     Table,
     ToolRequest,
     ToolResult,
@@ -110,6 +111,10 @@ class FusedProvider:
 
     async def read(self, response_id: str) -> ReadReply:
         return await self._fuse.call("provider.read", response_id, self._inner.read(response_id))
+
+    async def slice(self, response_id: str, after: int) -> SliceReply:
+        about = f"{response_id} after {after}"
+        return await self._fuse.call("provider.slice", about, self._inner.slice(response_id, after))
 
     async def cancel(self, response_id: str) -> CancelReply:
         return await self._fuse.call("provider.cancel", response_id, self._inner.cancel(response_id))

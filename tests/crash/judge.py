@@ -74,6 +74,8 @@ def _faults_of_ended(name: str, run: Any, expected: Expected) -> Iterator[str]:
         return
     if body["output_text"] != expected.text:
         yield f"run {name} has {len(body['output_text'] or '')} characters, not the provider's {len(expected.text or '')}"
+    if run["told"] != body["output_text"]:
+        yield f"the feed of run {name} comes to another text than its outcome"
     if body["usage"]["total_tokens"] != 2 * expected.tokens:
         yield f"run {name} used {body['usage']}, not {expected.tokens} in and out"
     if set(run["responses"]) != {expected.status} or run["abandoned"]:

@@ -10,6 +10,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from dev.tether import PR_SET_PDEATHSIG
@@ -98,12 +99,14 @@ async def _run_findings(context: Context, run_id: str) -> dict[str, Any]:
     api = Api(context, None, None, _nothing)
     request = Request(url="https://app.example/api/runs", headers={})
     reply = await answer(handlers.get_run, api, request, run_id)
+    feed = await answer(handlers.get_events, api, replace(request, query={"limit": "1000"}), run_id)
     rows = await context.content._table.query(run_id, "", "~")
     pointed = {content.name for content in (run.input, *run.turns) if content.name}
     log = await context.runs._table.query(shard_of(run_id), f"event|{run_id}|", f"event|{run_id}}}")
     return {
         "status": reply.status,
         "body": json.loads(reply.body),
+        "told": _text(json.loads(feed.body)) if feed.status == 200 else None,
         "stored": run.status,
         "unknown_creates": run.unknown_creates,
         "responses": [await _provider_says(context, response_id) for response_id in run.responses],
@@ -112,6 +115,20 @@ async def _run_findings(context: Context, run_id: str) -> dict[str, Any]:
         "stray_content": sorted({row.key.partition("|")[0] for row in rows} - pointed),
         "log_rows": len(log),
     }
+
+
+def _text(feed: Any) -> str:
+    """Return the text that whoever reads the feed to its end holds."""
+    text = ""
+    for event in feed["data"]:
+        match event["type"]:
+            case "turn.started":
+                text = ""
+            case "text.delta":
+                text += event["text"]
+            case "text.replaced":
+                text = event["text"]
+    return text
 
 
 async def _provider_says(context: Context, response_id: str) -> str:

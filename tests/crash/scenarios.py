@@ -29,6 +29,8 @@ class Scenario:
     runs: Mapping[str, Expected]
     creates: int
     endless: frozenset[int] = frozenset()
+    # What the provider is to do wrong.
+    faults: tuple[Mapping[str, Any], ...] = ()
     session_deleted: bool = False
 
 
@@ -72,6 +74,14 @@ async def _converse(client: Client) -> None:
     await client.until("second")
     await client.read_session("first")
     await client.list_runs()
+
+
+async def _watch(client: Client) -> None:
+    turns = {**_text(1, _LONG), "deltas": 12}, {**_text(10, "The end."), "deltas": 3}
+    await client.start("first", _script(*turns[:1]), stream=True)
+    await client.until("first")
+    await client.start("second", _script(*turns[1:]), client.runs["first"]["session_id"], stream=True)
+    await client.until("second")
 
 
 async def _cancel(client: Client) -> None:
@@ -118,6 +128,17 @@ SCENARIOS = {
                 "second": Expected(status="completed", text="And on.", tokens=1000),
             },
             creates=4,
+        ),
+        Scenario(
+            name="watch",
+            carry_out=_watch,
+            runs={
+                "first": Expected(status="completed", text=_LONG, tokens=1),
+                "second": Expected(status="completed", text="The end.", tokens=10),
+            },
+            creates=2,
+            # The first slice ends in the middle of the text.
+            faults=({"kind": "stream_stalls", "operation": "retrieve", "after": 8, "times": 1},),
         ),
         Scenario(
             name="cancel",

@@ -48,6 +48,8 @@ class Bench:
     def carry_out(self, scenario: Scenario, point: Point | None) -> Trial:
         """Carry a scenario through, with the app ended at `point`, or undisturbed."""
         self._control("POST", "reset")
+        for fault in scenario.faults:
+            self._control("POST", "faults", fault)
         environment, began = self._environment(), datetime.now(UTC)
         with tempfile.TemporaryDirectory(prefix="crash-") as name:
             folder = Path(name)
@@ -82,12 +84,15 @@ class Bench:
             "POLL_SCHEDULE": "* * * * * *",
             "POLL_MAX_SECONDS": "60",
             "POLL_FANOUT": "on",
+            "STREAM_SLICE_SECONDS": "0.3",
+            "STREAM_PAUSE_SECONDS": "0.1",
             "OPENAI_BASE_URL": f"{self._provider}/v1",
             "OPENAI_API_KEY": "local",
         }
 
-    def _control(self, method: str, path: str) -> Any:
-        request = urllib.request.Request(f"{self._provider}/_emulator/{path}", method=method)
+    def _control(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        url, data = f"{self._provider}/_emulator/{path}", json.dumps(body).encode() if body else None
+        request = urllib.request.Request(url, data, method=method)
         with urllib.request.urlopen(request, timeout=30) as reply:
             return json.load(reply)
 
