@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 
 from shared.core import items
-from shared.core.model import Content, Run
+from shared.core.model import CallStatus, Content, Run
 from shared.store.runs import Logged
 from shared.usecases.context import Context
 from shared.usecases.read import owned_run, unless_deleted
@@ -83,6 +83,8 @@ class _Reader:
                 return {"turn": turn, "text": items.output_text(await self._output(turn)) if turn else ""}
             case "tool.started":
                 return data | {"arguments": await self._arguments(data["turn"], data["call_id"])}
+            case "tool.completed" if data["status"] == CallStatus.UNKNOWN:
+                return data | {"output": ""}
             case "tool.completed":
                 return data | {"output": await self._result(data["turn"], data["call_id"])}
         return data
@@ -98,11 +100,13 @@ class _Reader:
         return next((call.arguments for call in asked if call.call_id == call_id), "")
 
     async def _result(self, turn: int, call_id: str) -> str:
-        """Return what the model was told of a call; nothing when no result of it was saved."""
+        """Return what the model was told of a call, which is saved by what logs its end."""
         if turn not in self._results:
             self._results[turn] = await self.context.runs.results(self.run.id, turn)
         result = self._results[turn].get(call_id)
-        return await self.context.content.load(self.run.id, result) if result else ""
+        if result is None:
+            raise LookupError(f"the result of a call of turn {turn} is gone")
+        return await self.context.content.load(self.run.id, result)
 
 
 def _piece(entry: Logged) -> Content:

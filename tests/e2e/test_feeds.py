@@ -95,7 +95,7 @@ def test_ten_readers_that_drop_come_to_the_same_text_across_a_killed_host(new_si
         assert reader.ids == list(range(1, reader.last_id + 1))
     assert sum(reader.dropped for reader in readers) > READERS
     # It came in pieces: whoever watched saw it grow.
-    assert len(readers[0].ids) > 6
+    assert len(readers[0].ids) > 5
 
 
 def test_two_hosts_tools_and_streaming_together(new_site) -> None:

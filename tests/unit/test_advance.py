@@ -20,6 +20,7 @@ from shared.core.model import (
     Run,
     RunError,
     RunStatus,
+    Slice,
     Snapshot,
     Step,
     ToolCall,
@@ -68,6 +69,14 @@ def polling(**changes) -> Run:
 
 def call(name="pay", status=CallStatus.QUEUED, *, idempotent=False, turn=1) -> ToolCall:
     return ToolCall(call_id=f"call_{name}", name=name, turn=turn, idempotent=idempotent, status=status)
+
+
+def streaming(**changes) -> Run:
+    return polling(**({"stream": True, "sequence": 3, "written": 5} | changes))
+
+
+def piece(text="", after=3, sequence=4, **changes) -> Slice:
+    return Slice(response_id="resp_1", after=after, sequence=sequence, text=text, **changes)
 
 
 def owing_tools(*calls: ToolCall, **changes) -> Run:
@@ -406,6 +415,157 @@ def test_a_tombstone_holds_nothing_but_what_is_left_to_forget():
     assert after(gone, events.Purged("other")) is gone
 
 
+def test_a_created_stream_is_read_from_the_event_that_named_it():
+    queued = Snapshot(response_id="resp_2", status=ResponseStatus.QUEUED, sequence=7)
+    given = creating(turn=2, status=RunStatus.IN_PROGRESS, written=90, items=4, activity="writing")
+    made = after(given, events.Created("mine", queued))
+    assert (made.sequence, made.written, made.activity) == (7, 0, "")
+    # Items are counted over all turns.
+    assert made.items == 4
+    assert after(creating(), events.Created("mine", replace(queued, sequence=None))).sequence is None
+
+
+def test_a_slice_is_taken_into_the_run():
+    where = Content(name="slice-1", chunks=2)
+    read = piece("four", sequence=9, items=2, activity="writing", status=ResponseStatus.IN_PROGRESS)
+    made, effects = advance(streaming(items=1, missing_since=NOW), events.Sliced(read, where), NOW)
+    assert (made.sequence, made.written, made.items, made.activity) == (9, 9, 3, "writing")
+    assert (made.missing_since, made.token, made.due) == (None, "resp_1", NOW)
+    assert effects == (Record("text.delta", {"turn": 1, "name": "slice-1", "chunks": 2}),)
+    assert after(made, events.Sliced(piece(after=9, sequence=10))).activity == "writing"
+
+
+def test_the_first_slice_that_shows_work_says_so_once():
+    queued = streaming(status=RunStatus.QUEUED, written=0)
+    assert kinds(queued, events.Sliced(piece())) == []
+    assert after(queued, events.Sliced(piece())).status is RunStatus.QUEUED
+    for at_work in (piece("text"), piece(status=ResponseStatus.IN_PROGRESS)):
+        text = OUTPUT if at_work.text else None
+        assert kinds(queued, events.Sliced(at_work, text))[0] == "run.in_progress"
+        assert "run.in_progress" not in kinds(streaming(), events.Sliced(at_work, text))
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        streaming(sequence=4),
+        streaming(sequence=2),
+        streaming(sequence=None),
+        streaming(token="resp_2"),
+        streaming(status=RunStatus.CANCELLING),
+        streaming(status=RunStatus.CANCELLING, step=Step.CANCEL, lease=LEASE),
+        creating(turn=2),
+        owing_tools(call()),
+        run(status=RunStatus.COMPLETED, step=Step.NOTHING),
+        run(status=RunStatus.DELETED, step=Step.CANCEL, token="resp_1", sequence=3),
+    ],
+)
+def test_a_slice_that_follows_something_else_is_ignored(given):
+    assert after(given, events.Sliced(piece("text"), OUTPUT)) is given
+
+
+def test_a_slice_without_news_changes_nothing():
+    given = streaming()
+    assert after(given, events.Sliced(piece(sequence=3, whole=False))) is given
+
+
+def test_a_lost_stream_is_read_as_a_whole_from_now_on():
+    made, effects = advance(streaming(), events.StreamLost("resp_1"), NOW)
+    assert (made.sequence, made.token, made.written, effects) == (None, "resp_1", 5, ())
+    assert after(made, events.StreamLost("resp_1")) is made
+    assert after(made, events.Sliced(piece("text"), OUTPUT)) is made
+    for unmoved in (
+        streaming(token="resp_2"),
+        streaming(status=RunStatus.CANCELLING),
+        owing_tools(call()),
+        run(status=RunStatus.EXPIRED, step=Step.NOTHING),
+    ):
+        assert after(unmoved, events.StreamLost("resp_1")) is unmoved
+
+
+DELTA, REPLACED = "text.delta", "text.replaced"
+
+
+@pytest.mark.parametrize(
+    ("characters", "as_told", "told"),
+    [
+        (5, True, []),
+        (9, True, [DELTA]),
+        (9, False, [REPLACED]),
+        (5, False, [REPLACED]),
+        (0, False, [REPLACED]),
+    ],
+    ids=["all was told", "more follows", "other and longer", "other", "nothing is left"],
+)
+@pytest.mark.parametrize("names", [(), ("pay",)], ids=["the end", "calls follow"])
+def test_the_finished_response_has_the_last_word_on_the_text(characters, as_told, told, names):
+    finished = snapshot(ResponseStatus.COMPLETED, *names)
+    polled = events.Polled(finished, OUTPUT, characters=characters, written=5, as_told=as_told)
+    made, effects = advance(streaming(), polled, NOW)
+    said = [effect for effect in effects if isinstance(effect, Record)]
+    assert [record.type for record in said[:-1]] == told
+    assert said[-1].type == ("turn.completed" if names else "run.completed")
+    assert all(record.data["turn"] == 1 for record in said[:-1])
+    assert all(record.data["start"] == 5 for record in said if record.type == DELTA)
+    assert made.sequence is None
+
+
+def test_a_text_that_was_not_sliced_is_told_at_the_end():
+    polled = events.Polled(snapshot(), OUTPUT, characters=9)
+    assert advance(polling(), polled, NOW)[1][0] == Record("text.delta", {"turn": 1, "start": 0})
+    assert kinds(polling(), events.Polled(snapshot(), OUTPUT)) == ["run.completed"]
+
+
+@pytest.mark.parametrize("written", [0, 4, 6])
+def test_an_answer_held_against_an_older_text_waits_for_the_next_poll(written):
+    given = streaming()
+    for as_told in (True, False):
+        polled = events.Polled(snapshot(), OUTPUT, characters=9, written=written, as_told=as_told)
+        assert after(given, polled) is given
+
+
+ENDS_WITHOUT_AN_ANSWER = {
+    "deadline": (streaming(), events.DeadlinePassed(), RunStatus.EXPIRED),
+    "missing": (
+        streaming(missing_since=NOW - MISSING_GRACE),
+        events.Missing("resp_1"),
+        RunStatus.FAILED,
+    ),
+    "missing while cancelling": (
+        streaming(missing_since=NOW - MISSING_GRACE, status=RunStatus.CANCELLING),
+        events.Missing("resp_1"),
+        RunStatus.CANCELLED,
+    ),
+}
+
+
+@pytest.mark.parametrize(
+    ("given", "event", "status"), ENDS_WITHOUT_AN_ANSWER.values(), ids=ENDS_WITHOUT_AN_ANSWER
+)
+@pytest.mark.parametrize(
+    ("turns", "written", "replaced"),
+    [(0, 5, True), (0, 0, False), (2, 5, True), (2, 0, True)],
+    ids=["text of a first turn", "no text", "text of a later turn", "no text in a later turn"],
+)
+def test_text_of_a_turn_without_an_answer_is_taken_back(given, event, status, turns, written, replaced):
+    given = replace(given, turns=(OUTPUT,) * turns, turn=turns + 1, written=written)
+    late = NOW + timedelta(hours=1)
+    ended, effects = advance(given, event, late)
+    said = [effect for effect in effects if isinstance(effect, Record)]
+    taken_back = [Record("text.replaced", {"turn": turns})] if replaced else []
+    assert said == [*taken_back, Record(f"run.{status}")]
+    assert (ended.status, ended.sequence, ended.events) == (status, None, given.events + len(said))
+
+
+def test_text_of_finished_turns_stays_when_a_run_ends_between_turns():
+    given = owing_tools(call(), turns=(OUTPUT,), written=5)
+    assert kinds(given, events.CancelAsked(LEASE)) == ["run.cancelled"]
+    late = NOW + timedelta(hours=1)
+    assert kinds(creating(turns=(OUTPUT,), turn=2, written=5), events.DeadlinePassed(), late) == [
+        "run.expired"
+    ]
+
+
 def everything_that_can_happen():
     yield from (
         events.Claimed(OTHER),
@@ -416,6 +576,13 @@ def everything_that_can_happen():
         events.CreateDeferred("mine", LATER, unknown=True),
         events.ChainRefused(LEASE),
         events.PollDeferred("resp_1", LATER),
+        events.Sliced(piece("text"), OUTPUT),
+        events.Sliced(piece()),
+        events.Sliced(piece(status=ResponseStatus.IN_PROGRESS)),
+        events.Sliced(piece(sequence=3)),
+        events.Sliced(piece("text", after=2), OUTPUT),
+        events.StreamLost("resp_1"),
+        events.StreamLost("resp_9"),
         events.Missing("resp_1"),
         events.ToolDone(LEASE, "call_pay", CallStatus.COMPLETED),
         events.CancelAsked(LEASE),
@@ -428,6 +595,8 @@ def everything_that_can_happen():
     for status in ResponseStatus:
         yield events.Polled(snapshot(status), OUTPUT)
         yield events.Polled(snapshot(status, "pay"), OUTPUT)
+        yield events.Polled(snapshot(status), OUTPUT, characters=9, written=5)
+        yield events.Polled(snapshot(status), OUTPUT, characters=2, written=5, as_told=False)
 
 
 def every_state():
@@ -438,6 +607,8 @@ def every_state():
         yield run(status=status, lease=lease)
         yield polling(status=status, lease=lease)
         yield polling(status=status, missing_since=NOW - MISSING_GRACE)
+        yield streaming(status=status, lease=lease)
+        yield streaming(status=status, sequence=None)
         if status is RunStatus.CANCELLING:
             yield polling(status=status, step=Step.CANCEL, lease=lease)
         if status is not RunStatus.QUEUED:
@@ -464,6 +635,8 @@ def test_every_event_in_every_state_is_either_a_listed_move_or_nothing():
             Step.NOTHING,
         )
         assert made.token is not None or made.step is not Step.POLL
+        assert made.sequence is None or made.token is not None
+        assert made.events == given.events + sum(kind.islower() for kind in kinds(given, event, late))
 
 
 def test_every_listed_move_happens():

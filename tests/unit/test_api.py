@@ -445,6 +445,7 @@ async def test_agents_are_listed(client):
                 "tools": ["look_up", "pay"],
                 "max_turns": 3,
                 "deadline_seconds": 1800,
+                "stream": False,
             }
         ],
     }

@@ -52,7 +52,14 @@ class Town:
         tables = (self.world.table, self.world.content_table)
         rows = [{name: dict(part) for name, part in table._partitions.items() if part} for table in tables]
         provider, agents = self.world.provider, self.world.agents
-        asked = (provider.creates, provider.reads, provider.cancels, provider.deletes, agents.runs)
+        asked = (
+            provider.creates,
+            provider.reads,
+            provider.slices,
+            provider.cancels,
+            provider.deletes,
+            agents.runs,
+        )
         return deepcopy((rows, asked))
 
     async def refused(self, asking, status: int, code: str, field: str | None = None) -> Answer:
@@ -189,6 +196,9 @@ UNACCEPTABLE = {
     "deadline too long": ({"deadline_seconds": 86_400.5}, 422, "invalid_deadline", "deadline_seconds"),
     "deadline huge": ({"deadline_seconds": 1e308}, 422, "invalid_deadline", "deadline_seconds"),
     "deadline a huge integer": ({"deadline_seconds": 10**4000}, 422, "invalid_deadline", "deadline_seconds"),
+    "stream a string": ({"stream": "true"}, 422, "invalid_stream", "stream"),
+    "stream a number": ({"stream": 1}, 422, "invalid_stream", "stream"),
+    "stream a list": ({"stream": []}, 422, "invalid_stream", "stream"),
     "unknown field": ({"colour": "red"}, 422, "unknown_field", "colour"),
     "unknown field, in capitals": ({"Metadata": {}}, 422, "unknown_field", "Metadata"),
     "unknown field, empty": ({"": 1}, 422, "unknown_field", None),
@@ -240,7 +250,9 @@ VALUES = [
 ]
 
 
-@pytest.mark.parametrize("field", ["agent", "input", "session_id", "metadata", "deadline_seconds", "x"])
+@pytest.mark.parametrize(
+    "field", ["agent", "input", "session_id", "metadata", "deadline_seconds", "stream", "x"]
+)
 async def test_any_value_of_any_field_is_taken_or_refused(field):
     for value in VALUES:
         town = Town()
@@ -294,7 +306,13 @@ async def test_an_idempotency_key_that_is_none(town, key):
 
 @pytest.mark.parametrize(
     "change",
-    [{"input": "ho"}, {"metadata": {"a": "b"}}, {"agent": "reader"}, {"deadline_seconds": 60}],
+    [
+        {"input": "ho"},
+        {"metadata": {"a": "b"}},
+        {"agent": "reader"},
+        {"deadline_seconds": 60},
+        {"stream": True},
+    ],
     ids=lambda change: next(iter(change)),
 )
 async def test_an_idempotency_key_with_another_body(town, change):
@@ -363,6 +381,49 @@ async def test_a_page_of_a_session_that_cannot_be(town, query, status, code, fie
     await town.refused(asking, status, code, field)
 
 
+BAD_FEEDS = {
+    "limit 0": ({"limit": "0"}, {}, "invalid_limit", "limit"),
+    "limit 1001": ({"limit": "1001"}, {}, "invalid_limit", "limit"),
+    "limit negative": ({"limit": "-1"}, {}, "invalid_limit", "limit"),
+    "limit a fraction": ({"limit": "1.5"}, {}, "invalid_limit", "limit"),
+    "limit empty": ({"limit": ""}, {}, "invalid_limit", "limit"),
+    "limit huge": ({"limit": "9" * 5000}, {}, "invalid_limit", "limit"),
+    "after a word": ({"after": "last"}, {}, "invalid_after", "after"),
+    "after empty": ({"after": ""}, {}, "invalid_after", "after"),
+    "after negative": ({"after": "-1"}, {}, "invalid_after", "after"),
+    "after a fraction": ({"after": "1.0"}, {}, "invalid_after", "after"),
+    "after with a sign": ({"after": "+1"}, {}, "invalid_after", "after"),
+    "after in Arabic digits": ({"after": "\u0661"}, {}, "invalid_after", "after"),
+    "after too long": ({"after": "1" * 10}, {}, "invalid_after", "after"),
+    "after huge": ({"after": "9" * 5000}, {}, "invalid_after", "after"),
+    "after twice": ({"after": "1,2"}, {}, "invalid_after", "after"),
+    "last id a word": ({}, {"Last-Event-ID": "last"}, "invalid_after", "after"),
+    "last id negative": ({}, {"Last-Event-ID": "-1"}, "invalid_after", "after"),
+    "last id with a blank": ({}, {"Last-Event-ID": "1 "}, "invalid_after", "after"),
+    "last id with NUL": ({}, {"Last-Event-ID": "1\x00"}, "invalid_after", "after"),
+    "last id of another app": ({}, {"Last-Event-ID": "01JXYZ"}, "invalid_after", "after"),
+    "last id huge": ({}, {"Last-Event-ID": "9" * 5000}, "invalid_after", "after"),
+    "last id bad beside a good after": (
+        {"after": "1"},
+        {"Last-Event-ID": "x"},
+        "invalid_after",
+        "after",
+    ),
+    "cursor of a list": ({"cursor": "0" * 26}, {}, "unknown_field", "cursor"),
+    "unknown parameter": ({"colour": "red"}, {}, "unknown_field", "colour"),
+    "unknown parameter, very long": ({"x" * 1000: "1"}, {}, "unknown_field", "x" * 64),
+}
+
+
+@pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
+@pytest.mark.parametrize(("query", "headers", "code", "field"), BAD_FEEDS.values(), ids=BAD_FEEDS)
+async def test_a_part_of_a_feed_that_cannot_be(town, query, headers, code, field, accept):
+    asking = town.ann.get(
+        "/runs/{run_id}/events", town.done["id"], headers=headers | {"Accept": accept}, **query
+    )
+    await town.refused(asking, 422, code, field)
+
+
 @pytest.mark.parametrize("whose", ["pending", "bobs"])
 async def test_a_cursor_of_another_session(town, whose):
     run_id = getattr(town, whose)["id"]
@@ -373,7 +434,12 @@ async def test_a_cursor_of_another_session(town, whose):
     await town.refused(in_list, 400, "invalid_cursor", "cursor")
 
 
-BY_RUN = [("GET", "/runs/{run_id}"), ("DELETE", "/runs/{run_id}"), ("POST", "/runs/{run_id}/cancel")]
+BY_RUN = [
+    ("GET", "/runs/{run_id}"),
+    ("GET", "/runs/{run_id}/events"),
+    ("DELETE", "/runs/{run_id}"),
+    ("POST", "/runs/{run_id}/cancel"),
+]
 BY_SESSION = [("GET", "/sessions/{session_id}"), ("DELETE", "/sessions/{session_id}")]
 
 
@@ -476,6 +542,7 @@ def every_request(town: Town, client: Client) -> dict[str, object]:
         "listRuns": lambda: client.get("/runs"),
         "listRuns of a session": lambda: client.get("/runs", session_id=town.done["session_id"]),
         "getRun": lambda: client.get("/runs/{run_id}", town.done["id"]),
+        "getRunEvents": lambda: client.get("/runs/{run_id}/events", town.done["id"]),
         "cancelRun": lambda: client.post("/runs/{run_id}/cancel", town.pending["id"]),
         "deleteRun": lambda: client.delete("/runs/{run_id}", town.done["id"]),
         "getSession": lambda: client.get("/sessions/{session_id}", town.done["session_id"]),
@@ -501,7 +568,7 @@ async def test_a_request_that_does_not_say_whose_it_is(town, owner, code):
 
 
 async def test_what_belongs_to_nobody_needs_no_owner(town):
-    for template in ("/agents", "/health", "/openapi.json"):
+    for template in ("/agents", "/health", "/openapi.json", "/dashboard"):
         assert (await Client(town.world, owner="").get(template)).status == 200
 
 

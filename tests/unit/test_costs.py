@@ -2,7 +2,9 @@
 
 import pytest
 
-from shared.core.model import ResponseStatus, RunStatus, Snapshot
+from shared.core.model import ResponseStatus, RunStatus, Slice, Snapshot
+from shared.ports import NoStream
+from shared.usecases.feed import read_feed
 from shared.usecases.poll import claim_due, poll
 from shared.usecases.read import owned_run
 from shared.usecases.work import work
@@ -74,6 +76,96 @@ async def test_a_turn_with_one_tool_is_three_transactions():
     await work(world.context, run.id)
     # Read the run; claim; checkpoint; adopt the next response; and the tool results for its input.
     assert world.table.taken() == {"get": 1, "write": 3, "query": 1}
+
+
+async def sliced(world: World, run, **fields) -> None:
+    """Poll once, and let the provider answer with a slice of one event, unless `fields` say otherwise."""
+    one = await pending(world, run)
+    after = one.sequence
+    world.provider.slice_replies = [
+        Slice(response_id="resp_1", after=after, **{"sequence": after + 1, **fields})
+    ]
+    world.content_table.taken()
+    await poll(world.context, one)
+
+
+async def test_a_slice_with_text_writes_it_apart_and_then_once():
+    world = World()
+    run = await world.start(stream=True)
+    await sliced(world, run, text="Chapter 1")
+    assert world.table.taken() == {"get": 1, "write": 1}
+    assert world.content_table.taken() == {"write": 1}
+    assert world.provider.reads == []
+
+
+async def test_a_slice_without_text_writes_once():
+    world = World()
+    run = await world.start(stream=True)
+    await sliced(world, run, items=1, activity="thinking")
+    assert world.table.taken() == {"get": 1, "write": 1}
+    assert world.content_table.taken() == {}
+
+
+async def test_an_empty_slice_costs_nothing():
+    world = World()
+    run = await world.start(stream=True)
+    await sliced(world, run, status=ResponseStatus.IN_PROGRESS)
+    world.provider.state["resp_1"] = in_progress("resp_1")
+    await sliced(world, run, sequence=1)
+    assert world.table.taken() == {}
+    assert world.content_table.taken() == {}
+
+
+@pytest.mark.parametrize("text", ["", "Chapter 1"])
+async def test_the_end_of_a_stream_reads_the_text_that_was_told(text):
+    world = World()
+    run = await world.start(stream=True)
+    await sliced(world, run, text=text)
+    await sliced(world, run, sequence=1, final=answer("resp_1", text))
+    read = {"query": 1} if text else {}
+    assert world.table.taken() == {"get": 1, "write": 1} | read
+    assert world.content_table.taken() == read
+    assert (await world.run(run.id)).terminal
+
+
+async def test_a_lost_stream_is_one_write():
+    world = World()
+    run = await world.start(stream=True)
+    await sliced(world, run, status=ResponseStatus.IN_PROGRESS)
+    one = await pending(world, run)
+    world.provider.slice_replies = [NoStream()]
+    await poll(world.context, one)
+    assert world.table.taken() == {"get": 1, "write": 1}
+
+
+@pytest.mark.parametrize("text", ["", "Chapter 1"])
+@pytest.mark.parametrize("slices", [1, 40])
+async def test_the_feed_is_a_point_read_and_a_query_and_one_more_for_its_texts(text, slices):
+    world = World()
+    run = await world.start(stream=True)
+    for _ in range(slices):
+        await sliced(world, run, text=text, activity="writing")
+    world.table.taken()
+    world.content_table.taken()
+    feed = await read_feed(world.context, OWNER, run.id, after=0, limit=100)
+    assert [event.data["text"] for event in feed.events[3:]] == [text] * slices * bool(text)
+    assert world.table.taken() == {"get": 1, "query": 1}
+    assert world.content_table.taken() == ({"query": 1} if text else {})
+    await read_feed(world.context, OWNER, run.id, after=feed.last_id, limit=100)
+    assert world.table.taken() == {"get": 1}
+    assert world.content_table.taken() == {}
+
+
+async def test_the_run_and_its_log_do_not_grow_with_the_text():
+    sizes = []
+    for length in (1_000, 2_000_000):
+        world = World()
+        run = await world.start(stream=True)
+        text = "".join(chr(0x4E00 + (n * 7919) % 20000) for n in range(length))
+        await sliced(world, run, text=text)
+        rows = await world.table.query(run.id[4:6], "", "~")
+        sizes.append(sum(len(str(value)) for row in rows for value in row.values.values()))
+    assert max(sizes) - min(sizes) < 20
 
 
 async def test_a_status_read_is_one_point_read():

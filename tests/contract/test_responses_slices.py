@@ -1,0 +1,665 @@
+"""Streams over real HTTP: what the adapter asks for, when it stops listening, and what it makes of what it heard."""
+
+import asyncio
+import json
+import random
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+import aiohttp
+import pytest
+
+from dev.provider.launch import provider as emulator
+from shared.adapters import responses
+from shared.adapters.provider_access import Connection
+from shared.adapters.responses import ResponsesProvider
+from shared.core import items
+from shared.core.model import ResponseStatus, RunError, RunStatus, Slice, Snapshot
+from shared.ports import NoStream, NotNow, Refused, ResponseRequest
+from shared.usecases.feed import read_feed
+from tests.fakes import OWNER, World
+from tests.streams import REFERENCES, Reader, delta, event, message, stream
+
+Json = dict[str, Any]
+# Longer than anything here takes; a test that waits so long has failed.
+LONG = timedelta(seconds=30)
+SHORT = timedelta(milliseconds=80)
+HEAD = (
+    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
+)
+PLAIN = REFERENCES["plain"]
+
+
+@dataclass
+class StreamServer:
+    """Answers each request with `head` and then `pieces`, each sent by itself; `then` it ends, cuts, stalls or goes on."""
+
+    url: str = ""
+    head: bytes = HEAD
+    pieces: list[bytes] = field(default_factory=list)
+    then: str = "end"
+    requests: list[tuple[str, Json | None]] = field(default_factory=list)
+    # Set when a client has gone before its answer was over.
+    left: asyncio.Event = field(default_factory=asyncio.Event)
+    _open: set[asyncio.Task[None]] = field(default_factory=set)
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task
+        self._open.add(task)
+        with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            await self._answer(reader, writer)
+        writer.close()
+
+    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = (await reader.readuntil(b"\r\n\r\n")).decode()
+        length = head.lower().partition("content-length: ")[2].partition("\r\n")[0]
+        body = await reader.readexactly(int(length or 0))
+        self.requests.append((head, json.loads(body) if body else None))
+        writer.write(self.head)
+        for piece in self.pieces:
+            await self._send(writer, piece)
+        if self.then == "end" and self.head is HEAD:
+            writer.write(b"0\r\n\r\n")
+            await writer.drain()
+        if self.then == "goes on":
+            gone = asyncio.create_task(reader.read())
+            while not gone.done():
+                await self._send(writer, b": ping\n\n")
+                await asyncio.wait([gone], timeout=0.01)
+        if self.then in {"stalls", "goes on"}:
+            await reader.read()
+            self.left.set()
+
+    async def _send(self, writer: asyncio.StreamWriter, piece: bytes) -> None:
+        if piece:
+            writer.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+            await writer.drain()
+
+    async def close(self) -> None:
+        for task in self._open:
+            task.cancel()
+        await asyncio.gather(*self._open, return_exceptions=True)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[StreamServer]:
+    found = StreamServer()
+    listening = await asyncio.start_server(found.serve, "127.0.0.1", 0)
+    found.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1"
+    yield found
+    listening.close()
+    await found.close()
+
+
+async def provided(server: StreamServer, **times: timedelta) -> AsyncIterator[ResponsesProvider]:
+    limits = {"create_timeout": LONG, "read_timeout": LONG, "slice_budget": LONG, "slice_pause": LONG} | times
+    found = ResponsesProvider(Connection(base_url=server.url, api_key="k", **limits))
+    yield found
+    await found.close()
+
+
+@pytest.fixture
+async def provider(server: StreamServer) -> AsyncIterator[ResponsesProvider]:
+    """A provider that listens to the end."""
+    async for found in provided(server):
+        yield found
+
+
+@pytest.fixture
+async def pausing(server: StreamServer) -> AsyncIterator[ResponsesProvider]:
+    """A provider that takes a short pause for the end of a slice."""
+    async for found in provided(server, slice_pause=SHORT):
+        yield found
+
+
+@pytest.fixture
+async def hasty(server: StreamServer) -> AsyncIterator[ResponsesProvider]:
+    """A provider that waits for nothing."""
+    async for found in provided(
+        server, create_timeout=SHORT, read_timeout=SHORT, slice_budget=SHORT, slice_pause=SHORT
+    ):
+        yield found
+
+
+def request(**fields: Any) -> ResponseRequest:
+    defaults: Json = {
+        "run_id": "run_7",
+        "turn": 1,
+        "model": "m",
+        "instructions": "Write.",
+        "input": '[{"role": "user", "content": "Go"}]',
+        "tools": "[]",
+        "previous_response_id": None,
+        "stream": True,
+    }
+    return ResponseRequest(**defaults | fields)
+
+
+def answered(status: int, body: bytes = b"", **headers: str) -> bytes:
+    """Return a whole reply that is no stream."""
+    fields = {"content-length": str(len(body)), "connection": "close"} | headers
+    head = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in fields.items())
+    return f"HTTP/1.1 {status} Said\r\n{head}\r\n".encode() + body
+
+
+# Creating.
+
+
+async def test_a_create_asks_for_a_stream_of_a_background_response(server, provider):
+    server.pieces = [PLAIN.written[0]]
+    await provider.create(request(options={"stream": False, "stream_options": {"x": 1}, "background": False}))
+    [(head, body)] = server.requests
+    assert head.startswith("POST /v1/responses HTTP/1.1\r\n")
+    assert "Authorization: Bearer k\r\n" in head
+    assert "Content-Type: application/json\r\n" in head
+    assert (body["stream"], body["background"], body["store"], body["model"]) == (True, True, True, "m")
+    assert "stream_options" not in body
+
+
+@pytest.mark.parametrize("number", [0, 7, 2**40])
+async def test_a_create_hears_the_response_and_leaves(server, provider, number):
+    server.pieces = [PLAIN.write([{**PLAIN.events[0], "sequence_number": number}])]
+    server.then = "stalls"
+    created = await provider.create(request())
+    assert created == Snapshot(response_id="resp_1", status=ResponseStatus.QUEUED, sequence=number)
+    async with asyncio.timeout(20):
+        await server.left.wait()
+
+
+async def test_a_create_that_hears_more_begins_where_the_response_was_named(server, provider):
+    server.pieces = [b"".join(PLAIN.written)]
+    assert (await provider.create(request())).sequence == 0
+
+
+async def test_a_create_reads_an_event_that_comes_in_pieces(server, provider):
+    first = PLAIN.written[0]
+    server.pieces = [first[at : at + 7] for at in range(0, len(first), 7)]
+    server.then = "stalls"
+    assert (await provider.create(request())).response_id == "resp_1"
+
+
+BEFORE = {
+    "a comment": b": ping\n\n",
+    "a sign of life": b'event: keepalive\ndata: {"type": "keepalive", "sequence_number": 0}\n\n',
+    "no JSON": b"data: {\n\n",
+    "a list": b"data: []\n\n",
+    "another event": b'data: {"type": "x", "sequence_number": 0, "response": 7}\n\n',
+    "a response without an id": b'data: {"type": "x", "sequence_number": 0, "response": {"status": "queued"}}\n\n',
+    "a response with a bad id": b'data: {"type": "x", "response": {"id": "../x", "status": "queued"}}\n\n',
+}
+
+
+@pytest.mark.parametrize("before", BEFORE.values(), ids=BEFORE)
+async def test_a_create_reads_until_the_response_is_known(server, provider, before):
+    created = PLAIN.write([{**PLAIN.events[0], "sequence_number": 1}])
+    server.pieces, server.then = [before, created], "stalls"
+    found = await provider.create(request())
+    assert found == Snapshot(response_id="resp_1", status=ResponseStatus.QUEUED, sequence=1)
+    assert len(server.requests) == 1
+
+
+@pytest.mark.parametrize("number", [None, True, -1, 1.5, "0", 2**53])
+async def test_a_stream_without_numbers_is_read_as_a_whole(server, provider, number):
+    server.pieces = [PLAIN.write([{**PLAIN.events[0], "sequence_number": number}])]
+    found = await provider.create(request())
+    assert found == Snapshot(response_id="resp_1", status=ResponseStatus.QUEUED, sequence=None)
+
+
+async def test_a_create_that_is_answered_without_a_stream(server, provider):
+    body = json.dumps({"id": "resp_1", "status": "queued", "output": []}).encode()
+    server.head = answered(200, body, content_type="application/json")
+    assert await provider.create(request()) == Snapshot(response_id="resp_1", status=ResponseStatus.QUEUED)
+
+
+@pytest.mark.parametrize(
+    "pieces", [[], [b": ping\n\n"], [PLAIN.written[0][:-2]]], ids=["nothing", "a ping", "a part"]
+)
+@pytest.mark.parametrize("then", ["end", "cut", "stalls", "goes on"])
+async def test_a_create_that_does_not_say_what_it_created_may_have_created_it(server, hasty, pieces, then):
+    server.pieces, server.then = pieces, then
+    found = await hasty.create(request())
+    assert isinstance(found, NotNow)
+    assert found.unknown
+
+
+REFUSALS = {400: "provider_rejected", 401: "provider_denied", 404: "model_not_found"}
+
+
+@pytest.mark.parametrize(("status", "code"), REFUSALS.items())
+async def test_a_create_that_is_refused(server, provider, status, code):
+    body = json.dumps({"error": {"message": "No.", "code": None, "param": None}}).encode()
+    server.head = answered(status, body, content_type="application/json")
+    found = await provider.create(request())
+    assert isinstance(found, Refused)
+    assert found.error.code == code
+    assert "No." in found.error.message
+
+
+@pytest.mark.parametrize(("status", "unknown"), [(429, False), (500, True), (503, True)])
+async def test_a_create_that_is_put_off(server, provider, status, unknown):
+    server.head = answered(status, retry_after="7")
+    found = await provider.create(request())
+    assert (found.retry_after, found.unknown) == (timedelta(seconds=7), unknown)
+
+
+async def test_a_create_that_reaches_nobody_has_created_nothing():
+    async def nobody(_reader, writer):
+        writer.close()
+
+    listening = await asyncio.start_server(nobody, "127.0.0.1", 0)
+    port = listening.sockets[0].getsockname()[1]
+    listening.close()
+    await listening.wait_closed()
+    found = ResponsesProvider(Connection(base_url=f"http://127.0.0.1:{port}/v1", api_key="k"))
+    reply = await found.create(request())
+    assert (type(reply), reply.unknown) == (NotNow, False)
+    assert isinstance(await found.slice("resp_1", 0), NotNow)
+    await found.close()
+
+
+# Slices.
+
+
+async def test_a_slice_asks_for_what_follows(server, provider):
+    await provider.slice("resp_1", 41)
+    [(head, body)] = server.requests
+    assert head.startswith("GET /v1/responses/resp_1?stream=true&starting_after=41 HTTP/1.1\r\n")
+    assert "Accept: text/event-stream" in head
+    assert "Authorization: Bearer k\r\n" in head
+    assert body is None
+
+
+@pytest.mark.parametrize("response_id", ["", "a/b", "a?b", "\u00e9", "x" * 300, "a\r\nb"])
+async def test_a_slice_of_what_is_no_response_is_never_asked_for(server, provider, response_id):
+    assert await provider.slice(response_id, 0) == NoStream()
+    assert server.requests == []
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+@pytest.mark.parametrize("size", [1, 97, 10**6])
+async def test_a_slice_is_put_together_from_whatever_pieces(server, provider, name, size):
+    told = REFERENCES[name]
+    written = b"".join(told.written[1:-1])
+    server.pieces = [written[at : at + size] for at in range(0, len(written), size)]
+    found = await provider.slice("resp_1", 0)
+    assert isinstance(found, Slice)
+    assert found.whole
+    assert told.told.startswith(found.text)
+    # Half a character is left for the next slice.
+    assert found.sequence == len(told.events) - 2 or "\\ud83d" in json.dumps(told.events[found.sequence + 1])
+    server.pieces = [b"".join(told.written[found.sequence + 1 :])]
+    ended = await provider.slice("resp_1", found.sequence)
+    assert items.output_text(ended.final.output) == told.text
+
+
+async def test_a_slice_ends_when_the_stream_pauses(server, pausing):
+    server.pieces, server.then = [PLAIN.written[1], PLAIN.written[2] + PLAIN.written[3]], "stalls"
+    began = time.monotonic()
+    found = await pausing.slice("resp_1", 0)
+    assert (found.text, found.sequence, found.whole) == ("Once ", 3, True)
+    assert time.monotonic() - began < 15
+    async with asyncio.timeout(20):
+        await server.left.wait()
+
+
+async def test_a_stream_that_goes_on_is_left_when_the_time_is_over(server):
+    server.pieces, server.then = list(PLAIN.written[1:4]), "goes on"
+    async for provider in provided(server, slice_budget=SHORT * 3):
+        began = time.monotonic()
+        found = await provider.slice("resp_1", 0)
+        assert (found.text, found.sequence) == ("Once ", 3)
+        assert SHORT.total_seconds() < time.monotonic() - began < 15
+        async with asyncio.timeout(20):
+            await server.left.wait()
+
+
+async def test_the_first_event_is_waited_for_longer_than_a_pause(server):
+    """A stream that has nothing new says nothing at first; one that has says it at once, or a moment later."""
+    async for provider in provided(server, slice_pause=timedelta(milliseconds=10), slice_budget=LONG):
+        server.then = "goes on"
+        asked = asyncio.create_task(provider.slice("resp_1", 0))
+        done, _ = await asyncio.wait([asked], timeout=0.3)
+        assert not done
+        asked.cancel()
+        with suppress(asyncio.CancelledError):
+            await asked
+
+
+@pytest.mark.parametrize("then", ["stalls", "end", "goes on"])
+async def test_a_slice_in_which_nothing_came_is_empty(server, hasty, then):
+    server.then = then
+    assert await hasty.slice("resp_1", 3) == Slice(response_id="resp_1", after=3, sequence=3)
+
+
+async def test_a_server_that_does_not_answer_is_asked_again_later(server, hasty):
+    server.head, server.then = b"", "stalls"
+    assert isinstance(await hasty.slice("resp_1", 0), NotNow)
+
+
+@pytest.mark.parametrize("cut", ["inside an event", "inside a character"])
+async def test_what_came_before_a_cut_is_kept(server, provider, cut):
+    told = stream(delta("Once "), delta("upon 漢"), output=[message("Once upon 漢")])
+    third = told.written[3]
+    at = len(third) // 2 if cut == "inside an event" else third.index("漢".encode()) + 1
+    server.pieces, server.then = [*told.written[1:3], third[:at]], "cut"
+    found = await provider.slice("resp_1", 0)
+    assert (found.text, found.sequence, found.whole) == ("Once ", 2, True)
+    server.pieces, server.then = list(told.written[3:]), "end"
+    ended = await provider.slice("resp_1", found.sequence)
+    assert items.output_text(ended.final.output) == "Once upon 漢"
+
+
+async def test_a_stream_that_is_cut_before_its_first_event_says_nothing(server, provider):
+    server.pieces, server.then = [PLAIN.written[1][:-1]], "cut"
+    assert isinstance(await provider.slice("resp_1", 0), NotNow)
+
+
+REPLIES = {
+    "too old": (answered(400, b'{"error": {"message": "more than 5 minutes old"}}'), NoStream()),
+    "unknown": (answered(404), NoStream()),
+    "gone": (answered(410), NoStream()),
+    "not allowed": (answered(405), NoStream()),
+    "moved": (answered(307, location="http://127.0.0.1:1/"), NoStream()),
+    "too many": (answered(429, retry_after="7"), NotNow("HTTP 429", timedelta(seconds=7))),
+    "broken": (answered(500), NotNow("HTTP 500")),
+    "a bad gateway": (answered(502, b"<html>", content_type="text/html"), NotNow("HTTP 502")),
+}
+
+
+@pytest.mark.parametrize(("says", "reply"), REPLIES.values(), ids=REPLIES)
+async def test_an_answer_that_is_no_stream(server, provider, says, reply):
+    server.head = says
+    assert await provider.slice("resp_1", 0) == reply
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_denial_says_nothing_of_the_stream(server, provider, status):
+    server.head = answered(status)
+    found = await provider.slice("resp_1", 0)
+    assert isinstance(found, NotNow)
+    assert "credentials" in found.reason
+
+
+async def test_a_page_instead_of_a_stream_says_nothing(server, provider):
+    server.head = answered(200, b"<html>Hello", content_type="text/html")
+    assert isinstance(await provider.slice("resp_1", 0), NotNow)
+
+
+async def test_the_response_instead_of_its_stream_is_as_good(server, provider):
+    body = json.dumps(PLAIN.response).encode()
+    server.head = answered(200, body, content_type="application/json")
+    assert await provider.slice("resp_1", 0) == await provider.read("resp_1")
+
+
+async def test_a_stream_without_end_is_not_heard_without_end(server, provider, monkeypatch):
+    monkeypatch.setattr(responses, "MAX_REPLY_BYTES", 10_000)
+    many = stream(*[delta("x" * 1000)] * 100)
+    server.pieces, server.then = list(many.written[1:-1]), "stalls"
+    found = await provider.slice("resp_1", 0)
+    assert 10 <= found.sequence < 100
+    assert found.text == "x" * 1000 * (found.sequence - 1)
+
+
+async def test_a_long_delta_arrives_whole_and_soon(server, provider):
+    text = "".join(map(chr, range(0x4E00, 0x4E00 + 1000))) * 3_000
+    told = stream(delta(text), output=[message(text)])
+    written = b"".join(told.written[1:])
+    server.pieces = [written[at : at + 65_536] for at in range(0, len(written), 65_536)]
+    began = time.process_time()
+    found = await provider.slice("resp_1", 0)
+    assert items.output_text(found.final.output) == text
+    assert time.process_time() - began < 10
+
+
+async def test_an_event_of_another_response_ends_nothing(server, provider):
+    other = stream(response_id="resp_2")
+    server.pieces = [PLAIN.written[1], other.write([{**other.events[-1], "sequence_number": 2}])]
+    found = await provider.slice("resp_1", 0)
+    assert (found.final, found.sequence) == (None, 2)
+    error = event("failed", response=None) | {"type": "error", "sequence_number": 3}
+    server.pieces = [PLAIN.write([error])]
+    found = await provider.slice("resp_1", 2)
+    assert (found.news, found.whole) == (False, False)
+
+
+# The emulator, which is Microsoft's server.
+
+TEXT = "Grüße aus dem Weltraum \U0001f680, 漢字\r\n\u2028data: x\n\n\x00. " * 12
+
+
+@pytest.fixture(scope="module")
+def emulated() -> Iterator[str]:
+    with emulator() as url:
+        yield url
+
+
+@pytest.fixture
+async def control(emulated: str) -> AsyncIterator[aiohttp.ClientSession]:
+    async with aiohttp.ClientSession(emulated) as session:
+        async with session.post("/_emulator/reset") as reply:
+            assert reply.status == 200
+        yield session
+
+
+@pytest.fixture
+async def live(emulated: str, control: aiohttp.ClientSession) -> AsyncIterator[ResponsesProvider]:
+    found = ResponsesProvider(
+        Connection(base_url=f"{emulated}/v1", api_key="k", slice_budget=SHORT * 5, slice_pause=SHORT)
+    )
+    yield found
+    await found.close()
+
+
+async def push(control: aiohttp.ClientSession, **fault: Any) -> None:
+    async with control.post("/_emulator/faults", json=fault) as reply:
+        assert reply.status == 200, await reply.text()
+
+
+def scripted(*turns: Json, **settings: Any) -> str:
+    script = {"turns": turns, "queued_seconds": 0, **settings}
+    return json.dumps([{"role": "user", "content": f"Go. [[script {json.dumps(script)}]]"}])
+
+
+async def created(live: ResponsesProvider, *turns: Json, **settings: Any) -> Snapshot:
+    found = await live.create(request(input=scripted(*turns, **settings)))
+    assert isinstance(found, Snapshot)
+    return found
+
+
+async def to_its_end(live: ResponsesProvider, response: Snapshot) -> tuple[list[Slice], Snapshot]:
+    """Read a stream slice by slice; return the slices with news, and its end."""
+    found, after = [], response.sequence
+    async with asyncio.timeout(30):
+        while True:
+            piece = await live.slice(response.response_id, after)
+            assert isinstance(piece, Slice)
+            assert piece.after == after
+            if piece.final:
+                return found, piece.final
+            found += [piece] if piece.news else []
+            after = piece.sequence
+
+
+async def finished(live: ResponsesProvider, response: Snapshot) -> Snapshot:
+    async with asyncio.timeout(30):
+        while not (found := await live.read(response.response_id)).status.finished:
+            pass
+    return found
+
+
+async def test_a_response_of_the_emulator_is_read_slice_by_slice(live):
+    response = await created(live, {"text": TEXT, "deltas": 60}, seconds=1.5)
+    assert (response.status, response.sequence) == (ResponseStatus.QUEUED, 0)
+    found, final = await to_its_end(live, response)
+    told = "".join(piece.text for piece in found)
+    assert len(found) > 1
+    assert told
+    assert TEXT.startswith(told)
+    assert all(piece.whole and piece.status is ResponseStatus.IN_PROGRESS for piece in found)
+    assert sum(piece.items for piece in found) == 1
+    assert found[0].activity == "writing"
+    assert items.output_text(final.output) == TEXT
+    assert await live.read(response.response_id) == final
+    # After the end there is nothing, and that is no gap.
+    after = await live.slice(response.response_id, 10**6)
+    assert after == Slice(response_id=response.response_id, after=10**6, sequence=10**6)
+
+
+async def test_calls_of_the_emulator_come_with_the_end(live):
+    turn = {"text": "Let me look.", "calls": [{"name": "look_up", "arguments": {"topic": "ice"}}]}
+    response = await created(live, turn, seconds=1)
+    found, final = await to_its_end(live, response)
+    assert [(call.name, json.loads(call.arguments)) for call in final.calls] == [
+        ("look_up", {"topic": "ice"})
+    ]
+    assert "Let me look.".startswith("".join(piece.text for piece in found))
+
+
+async def test_a_response_that_fails_ends_with_its_stream(live):
+    response = await created(
+        live, {"text": "x", "status": "failed", "error": {"code": "server_error", "message": "m"}}
+    )
+    _, final = await to_its_end(live, response)
+    assert (final.status, final.error) == (ResponseStatus.FAILED, RunError("server_error", "m"))
+
+
+async def test_a_cancelled_response_ends_with_its_stream_and_has_none_after(live):
+    response = await created(live, {"text": TEXT, "deltas": 60}, seconds=60)
+    listening = asyncio.create_task(live.slice(response.response_id, 0))
+    await live.cancel(response.response_id)
+    # Heard to its end, left before it, or asked for too late.
+    heard = await listening
+    assert heard == NoStream() or heard.final is None or heard.final.status is ResponseStatus.CANCELLED
+    assert await live.slice(response.response_id, 0) == NoStream()
+    assert (await live.read(response.response_id)).status is ResponseStatus.CANCELLED
+
+
+async def test_a_forgotten_response_has_no_stream(live):
+    response = await created(live, {"text": "x"})
+    await finished(live, response)
+    await live.delete(response.response_id)
+    assert await live.slice(response.response_id, 0) == NoStream()
+    assert await live.slice("resp_unknown", 0) == NoStream()
+
+
+async def test_a_response_that_was_not_streamed_has_no_stream(live):
+    found = await live.create(request(input=scripted({"text": "x"}), stream=False))
+    assert found.sequence is None
+    assert await live.slice(found.response_id, 0) == NoStream()
+
+
+async def test_a_stream_that_the_emulator_ignores_is_read_as_a_whole(live, control):
+    await push(control, kind="stream_ignored")
+    response = await created(live, {"text": "x"})
+    assert response.sequence is None
+    assert await live.slice(response.response_id, 0) == NoStream()
+    assert items.output_text((await finished(live, response)).output) == "x"
+
+
+async def test_a_stream_that_is_too_old_is_refused(live, control):
+    response = await created(live, {"text": "x"})
+    await push(control, kind="stream_refused")
+    assert await live.slice(response.response_id, 0) == NoStream()
+    assert (await to_its_end(live, response))[1].status is ResponseStatus.COMPLETED
+
+
+async def tampered(live: ResponsesProvider, control: aiohttp.ClientSession, **fault: Any) -> Slice | NotNow:
+    """Return the slice that a fault leaves of a whole stream; it is taken up after the event 4."""
+    response = await created(live, {"text": "abcdefgh漢字漢字漢字漢字", "deltas": 16})
+    await finished(live, response)
+    await push(control, **fault)
+    return await live.slice(response.response_id, 4)
+
+
+@pytest.mark.parametrize("kind", ["stream_doubled", "stream_shuffled"])
+async def test_events_of_the_emulator_doubled_or_swapped_are_as_good(live, control, kind):
+    response = await created(live, {"text": TEXT, "deltas": 40}, seconds=1)
+    await push(control, kind=kind, times=0)
+    found, final = await to_its_end(live, response)
+    told = "".join(piece.text for piece in found)
+    assert TEXT.startswith(told)
+    assert told
+    assert all(piece.whole for piece in found) or kind == "stream_shuffled"
+    assert items.output_text(final.output) == TEXT
+
+
+async def test_a_gap_is_noticed_and_not_passed(live, control):
+    response = await created(live, {"text": TEXT, "deltas": 4}, seconds=60)
+    # The end must not be among what is heard: it would say everything.
+    async with asyncio.timeout(20):
+        while not (seen := await live.slice(response.response_id, 0)).news:
+            pass
+    assert seen.whole
+    for left_out in range(seen.sequence):
+        await push(control, kind="stream_gap", after=left_out)
+        found = await live.slice(response.response_id, 0)
+        assert found.sequence == left_out
+        assert found.whole == (left_out == seen.sequence - 1)
+    await live.cancel(response.response_id)
+
+
+@pytest.mark.parametrize("inside", ["event", "character"])
+async def test_a_cut_leaves_what_came_whole(live, control, inside):
+    found = await tampered(live, control, kind="stream_cut", inside=inside, after=2)
+    assert isinstance(found, Slice)
+    assert (found.final, found.whole) == (None, True)
+    assert found.text == (
+        "bcdefgh"[: found.sequence - 4] if inside == "character" else "bc"[: found.sequence - 4]
+    )
+    assert found.sequence >= 6
+
+
+@pytest.mark.parametrize("after", [0, 1, 3])
+async def test_a_stall_ends_a_slice(live, control, after):
+    found = await tampered(live, control, kind="stream_stalls", after=after)
+    assert (found.sequence, found.whole, found.final) == (4 + after, True, None)
+
+
+@pytest.mark.parametrize("kind", ["stream_cut", "stream_stalls"])
+async def test_a_create_whose_stream_breaks_after_the_first_event_is_whole(live, control, kind):
+    await push(control, kind=kind, operation="create", after=1)
+    response = await created(live, {"text": TEXT})
+    assert items.output_text((await to_its_end(live, response))[1].output) == TEXT
+
+
+FAULTS = [
+    {"kind": "stream_refused"},
+    {"kind": "stream_ignored"},
+    {"kind": "stream_stalls", "operation": "create", "after": 1},
+    *({"kind": "stream_cut", "after": after, "inside": "character"} for after in range(4)),
+    *(
+        {"kind": kind, "after": after}
+        for kind in ("stream_cut", "stream_stalls", "stream_doubled", "stream_shuffled", "stream_gap")
+        for after in range(4)
+    ),
+]
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_a_run_comes_to_the_providers_text_whatever_befalls_its_streams(live, control, seed):
+    """Use cases over memory tables, the real adapter, the emulator: three turns with a tool in each of two."""
+    luck, world = random.Random(seed), World()
+    world.context = replace(world.context, provider=live)
+    calls = [{"text": f"Look {n}: \U0001f680.", "calls": [{"name": "pay"}]} for n in range(2)]
+    text = scripted(*calls, {"text": TEXT, "deltas": 40}, seconds=0.6)
+    run = await world.start(stream=True, input=text)
+    reader = Reader()
+    async with asyncio.timeout(110):
+        while not (stored := await world.run(run.id)).terminal:
+            fault = luck.choice(FAULTS)
+            operation = "create" if fault["kind"] == "stream_ignored" else "retrieve"
+            await push(control, **{"operation": operation} | fault)
+            await world.drive()
+            feed = await read_feed(world.context, OWNER, run.id, after=reader.last_id, limit=1000)
+            for told in feed.events:
+                reader.read(told.id, told.type, dict(told.data))
+    assert stored.status is RunStatus.COMPLETED
+    assert reader.text == TEXT
+    assert set(world.agents.runs.values()) == {1}
+    assert len(world.agents.runs) == 2
+    assert reader.types[-1] == "run.completed"

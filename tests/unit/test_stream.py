@@ -1,0 +1,512 @@
+"""What slices of a stream come to: the same text, however the stream is cut, repeated, swapped or torn."""
+
+import functools
+import json
+import math
+import random
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.core import events, items
+from shared.core.advance import advance
+from shared.core.events import Record
+from shared.core.model import Chaining, Content, Lease, ResponseStatus, Run, Slice, Snapshot, Step
+from shared.core.stream import StreamEvent, gather, stream_event
+from tests.streams import (
+    INTERPRETER,
+    REFERENCES,
+    Reader,
+    Stream,
+    begun,
+    call,
+    delta,
+    event,
+    heard,
+    message,
+    received,
+    some_stream,
+    stream,
+)
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+OUTPUT = Content(inline=b"items")
+
+
+def nothing(_value: object) -> None:
+    """Find no response in any event."""
+
+
+def gathered(after: int, *told: tuple[int, dict]) -> Slice:
+    return gather("resp_1", after, [StreamEvent(n, one["type"], one) for n, one in told], nothing)
+
+
+# What one slice takes of what it heard.
+
+
+def test_a_slice_is_what_follows_without_a_gap():
+    found = gathered(3, (4, delta("a")), (5, delta("b")), (7, delta("d")))
+    assert (found.after, found.sequence, found.text, found.whole) == (3, 5, "ab", False)
+    assert gathered(3, (4, delta("a")), (5, delta("b"))).whole
+
+
+def test_a_slice_after_a_gap_has_no_news():
+    found = gathered(3, (5, delta("b")), (6, delta("c")))
+    assert (found.sequence, found.text, found.whole, found.news) == (3, "", False, False)
+
+
+def test_an_empty_slice_misses_nothing():
+    assert gathered(3) == Slice(response_id="resp_1", after=3, sequence=3)
+
+
+def test_order_does_not_matter():
+    assert gathered(3, (6, delta("c")), (4, delta("a")), (5, delta("b"))).text == "abc"
+
+
+def test_repeated_events_count_once_and_known_ones_not_at_all():
+    found = gathered(
+        3, (3, delta("x")), (4, delta("a")), (0, begun("message")), (4, delta("y")), (4, delta("a"))
+    )
+    assert (found.sequence, found.text, found.items, found.whole) == (4, "a", 0, True)
+
+
+@pytest.mark.parametrize("missing", [(), (4, 5)], ids=["whole", "with a gap"])
+def test_the_end_of_a_stream_says_everything_whatever_is_missing_before_it(missing):
+    answer = Snapshot(response_id="resp_1", status=ResponseStatus.COMPLETED)
+    told = [delta("a"), delta("b"), event("completed", response={"id": "resp_1"})]
+    numbered = [StreamEvent(n, one["type"], one) for n, one in enumerate(told, 4) if n not in missing]
+    found = gather("resp_1", 3, numbered, lambda value: answer if value == {"id": "resp_1"} else None)
+    assert (found.final, found.sequence, found.text) == (answer, 3, "")
+
+
+ENDS_THAT_SAY_NOTHING = {
+    "another response": {"id": "resp_2", "status": "completed", "output": []},
+    "at work": {"id": "resp_1", "status": "in_progress", "output": []},
+    "an unknown status": {"id": "resp_1", "status": "contemplating", "output": []},
+    "no output": {"id": "resp_1", "status": "completed"},
+    "no status": {"id": "resp_1", "output": []},
+    "a list": [],
+    "null": None,
+    "nested too deep": {"id": "resp_1", "status": "completed", "output": json.loads("[" * 500 + "]" * 500)},
+}
+
+
+@pytest.mark.parametrize("response", ENDS_THAT_SAY_NOTHING.values(), ids=ENDS_THAT_SAY_NOTHING)
+@pytest.mark.parametrize("kind", ["completed", "failed", "incomplete", "cancelled"])
+def test_an_end_that_says_nothing_of_the_response_is_none(kind, response):
+    written = stream().write([event(kind, response=response, sequence_number=4)])
+    found = INTERPRETER.slice("resp_1", 3, heard(written), NOW)
+    assert (found.final, found.sequence) == (None, 4)
+
+
+def test_the_status_of_the_response_counts_and_not_the_name_of_the_event():
+    response = {"id": "resp_1", "status": "cancelled", "output": []}
+    written = stream().write([event("failed", response=response, sequence_number=9)])
+    assert INTERPRETER.slice("resp_1", 3, heard(written), NOW).final.status is ResponseStatus.CANCELLED
+    at_work = stream().write([event("in_progress", response=response, sequence_number=4)])
+    assert INTERPRETER.slice("resp_1", 3, heard(at_work), NOW).final is None
+
+
+def test_an_error_in_a_stream_is_never_passed():
+    broken = {"type": "error", "code": "server_error"}
+    found = gathered(3, (4, delta("a")), (5, broken), (6, delta("b")))
+    assert (found.sequence, found.text, found.whole) == (4, "a", False)
+    assert gathered(4, (5, broken)) == Slice(response_id="resp_1", after=4, sequence=4, whole=False)
+
+
+def test_half_a_character_is_left_for_the_next_slice():
+    found = gathered(3, (4, delta("a")), (5, begun("message")), (6, delta("b\ud83d")), (7, event("x")))
+    assert (found.sequence, found.text, found.items, found.whole) == (5, "a", 1, True)
+    assert gathered(5, (6, delta("b\ud83d")), (7, event("x")), (8, delta("\ude80"))).text == "b\U0001f680"
+    assert not gathered(3, (4, delta("\ud83d"))).news
+
+
+def test_half_a_character_without_the_other_half_is_replaced():
+    found = gathered(3, (4, delta("\ude80a\ud83d")), (5, delta("")), (6, delta("b\ude80")))
+    assert (found.sequence, found.text) == (6, "\ufffda\ufffdb\ufffd")
+
+
+def test_only_the_text_of_the_answer_is_text():
+    told = [
+        begun("reasoning"),
+        event("reasoning_text.delta", delta="1"),
+        event("reasoning_summary_text.delta", delta="2"),
+        event("refusal.delta", delta="3"),
+        event("function_call_arguments.delta", delta="4"),
+        event("output_text.done", text="5"),
+        event("output_text.delta"),
+        event("output_text.delta", text="6"),
+        delta("7"),
+    ]
+    assert gathered(0, *enumerate(told, 1)).text == "7"
+
+
+@pytest.mark.parametrize("odd", [None, 7, True, ["a"], {"a": "b"}, math.nan])
+def test_a_delta_that_is_no_text_adds_none(odd):
+    found = gathered(3, (4, delta("a")), (5, event("output_text.delta", delta=odd)), (6, delta("b")))
+    assert (found.text, found.sequence) == ("ab", 6)
+
+
+def test_a_response_is_at_work_once_anything_shows_it():
+    assert gathered(0, (1, event("created")), (2, event("queued"))).status is ResponseStatus.QUEUED
+    assert gathered(0, (1, event("queued")), (2, event("in_progress"))).status is ResponseStatus.IN_PROGRESS
+    assert gathered(0, (1, delta(""))).status is ResponseStatus.IN_PROGRESS
+
+
+ACTIVITIES = {
+    "writing": begun("message"),
+    "thinking": begun("reasoning"),
+    "calling pay": begun("function_call", name="pay"),
+    "calling search-docs": begun("mcp_call", name="search-docs"),
+    "searching the web": begun("web_search_call"),
+    "searching files": begun("file_search_call"),
+    "running code": begun("code_interpreter_call"),
+    "drawing": begun("image_generation_call"),
+    "working": begun("quantum_call"),
+}
+
+
+@pytest.mark.parametrize(("activity", "item"), ACTIVITIES.items(), ids=ACTIVITIES)
+def test_an_item_that_is_begun_is_what_the_model_is_at(activity, item):
+    found = gathered(3, (4, begun("reasoning")), (5, item), (6, delta("")))
+    assert (found.items, found.activity) == (2, activity)
+
+
+@pytest.mark.parametrize("name", [None, 7, "", "a b", "<b>", "a" * 65, "\ud800"])
+def test_a_name_that_no_tool_has_is_not_shown(name):
+    assert gathered(3, (4, begun("function_call", name=name))).activity == "working"
+
+
+@pytest.mark.parametrize("item", [None, 7, "message", [], {}, {"type": None}, {"type": ["message"]}])
+def test_an_item_of_no_kind_leaves_the_activity_as_it_was(item):
+    odd = {"type": "response.output_item.added", "item": item}
+    found = gathered(3, (4, begun("reasoning")), (5, odd))
+    assert (found.items, found.activity) == (2, "thinking")
+
+
+# What is no event.
+
+NUMBERS = [None, True, False, -1, 2**53, 10**400, 1.0, 4.5, math.nan, math.inf, "4", "", [], [4], {}]
+
+
+@pytest.mark.parametrize("number", NUMBERS, ids=lambda number: repr(number)[:12])
+def test_an_event_without_a_number_is_none(number):
+    assert stream_event({"type": "x", "sequence_number": number}) is None
+    written = b'data: {"type": "response.output_text.delta", "delta": "x", "sequence_number": %s}\n\n'
+    found = INTERPRETER.slice("resp_1", 0, heard(written % json.dumps(number).encode()), NOW)
+    assert found == Slice(response_id="resp_1", after=0, sequence=0)
+
+
+@pytest.mark.parametrize("value", [None, 4, "x", [], [4], True, 0.5, {}, {"sequence_number": 4}])
+def test_a_value_that_is_no_event_is_none(value):
+    assert stream_event(value) is None
+
+
+@pytest.mark.parametrize("kind", [None, 7, [], {}, True])
+def test_an_event_without_a_type_is_none(kind):
+    assert stream_event({"type": kind, "sequence_number": 4}) is None
+
+
+def test_the_largest_number_is_one():
+    assert stream_event({"type": "x", "sequence_number": 2**53 - 1}) is not None
+    assert stream_event({"type": "x", "sequence_number": 0}) is not None
+
+
+HOSTILE = {
+    "no JSON": b"{",
+    "the end of another protocol": b"[DONE]",
+    "a list": b'[{"type": "response.output_text.delta", "delta": "x", "sequence_number": 5}]',
+    "NaN": b'{"type": "response.output_text.delta", "delta": NaN, "sequence_number": NaN}',
+    "a very long number": b'{"type": "x", "sequence_number": ' + b"9" * 5000 + b"}",
+    "a huge exponent": b'{"type": "x", "sequence_number": 1e400}',
+    "nested lists": b'{"type": "x", "sequence_number": 5, "x": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
+    "nested objects": b'{"x": ' * 100_000 + b"1" + b"}" * 100_000,
+    "never closed": b"[" * 100_000,
+    "NUL": b"\x00",
+    "UTF-16": '{"type": "x", "sequence_number": 5}'.encode("utf-16"),
+}
+
+
+@pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE)
+def test_what_cannot_be_read_is_passed_over(data):
+    around = stream(delta("a"), delta("b"))
+    before, behind = around.write(around.events[2:3]), around.write(around.events[3:4])
+    between = b"data: " + data + b"\n\n"
+    found = INTERPRETER.slice("resp_1", 1, heard(before + between + behind), NOW)
+    assert (found.text, found.sequence) == ("ab", 3)
+
+
+@pytest.mark.parametrize("raw", [b"\xff", b"\xed\xa0\x80", b"\xc3"])
+def test_bytes_that_are_no_text_are_replaced(raw):
+    written = b'data: {"type": "response.output_text.delta", "sequence_number": 1, "delta": "a%sb"}\n\n'
+    found = INTERPRETER.slice("resp_1", 0, heard(written % raw), NOW)
+    assert (found.text[0], found.text[-1], set(found.text[1:-1])) == ("a", "b", {"\ufffd"})
+
+
+def test_a_delta_of_ten_million_characters():
+    text = "".join(map(chr, range(0x4E00, 0x4E00 + 1000))) * 10_000
+    around = stream(delta(text))
+    found = INTERPRETER.slice("resp_1", 0, heard(around.write(around.events[1:3])), NOW)
+    assert found.text == text
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 12) | st.floats() | st.text(st.characters(), max_size=3),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(["type", "name", "id"]), inner)
+    ),
+    max_leaves=6,
+)
+KINDS = st.sampled_from(
+    [
+        "error",
+        "response.created",
+        "response.output_text.delta",
+        "response.output_item.added",
+        "response.completed",
+        "response.failed",
+    ]
+)
+EVENTS = st.lists(
+    st.fixed_dictionaries(
+        {"type": KINDS | VALUES, "sequence_number": st.integers(0, 12) | VALUES},
+        optional={"delta": VALUES, "item": VALUES, "response": VALUES},
+    ),
+    max_size=10,
+)
+
+
+@given(EVENTS, st.integers(0, 10))
+def test_whatever_a_stream_holds_a_slice_of_it_is_sound(told, after):
+    found = INTERPRETER.slice("resp_1", after, heard(b"".join(map(as_event, told))), NOW)
+    found.text.encode()
+    assert found.final is None
+    assert found.after == after <= found.sequence <= after + len(told)
+    assert found.news or (found.text, found.items, found.activity) == ("", 0, "")
+    taken = {one["sequence_number"] for one in told if stream_event(one)}
+    assert set(range(after + 1, found.sequence + 1)) <= taken
+
+
+def as_event(value: object) -> bytes:
+    return b"data: " + json.dumps(value).encode() + b"\n\n"
+
+
+# A chain of slices.
+
+
+@dataclass
+class Watched:
+    """A run whose response is read by slices, with one who follows its feed. It knows no storage."""
+
+    run: Run
+    reader: Reader = field(default_factory=Reader)
+    pieces: list[str] = field(default_factory=list)
+    final: str = ""
+    lost: bool = False
+
+    def happens(self, event: events.Event, text: str = "") -> None:
+        before = self.run
+        self.run, effects = advance(before, event, NOW)
+        assert self.run.sequence is None or self.run.sequence >= (before.sequence or 0)
+        records = [effect for effect in effects if isinstance(effect, Record)]
+        for number, record in enumerate(records, before.events + 1):
+            self.reader.read(number, record.type, self._data(record, text))
+        assert self.run.events == self.reader.last_id
+
+    def _data(self, record: Record, text: str) -> dict[str, object]:
+        match record.type:
+            case "text.delta" if "name" in record.data:
+                return {"text": text}
+            case "text.delta":
+                return {"text": self.final[int(record.data["start"]) :]}
+            case "text.replaced":
+                return {"text": self.final if record.data["turn"] else ""}
+        return dict(record.data)
+
+    def takes(self, found: Slice) -> None:
+        """Do with a slice what a poll does: `shared.usecases.poll` and `shared.usecases.work.settle`."""
+        if found.final:
+            self.ends(found.final)
+        elif found.news:
+            self.pieces.append(found.text)
+            self.happens(events.Sliced(found, OUTPUT if found.text else None), found.text)
+            assert self.run.written == len(self.reader.text)
+        elif not found.whole:
+            self.lost = True
+            self.happens(events.StreamLost("resp_1"))
+
+    def ends(self, final: Snapshot) -> None:
+        self.final, told = items.output_text(final.output), "".join(self.pieces)
+        polled = events.Polled(
+            final,
+            OUTPUT,
+            characters=len(self.final),
+            written=self.run.written,
+            as_told=self.final.startswith(told),
+        )
+        self.happens(polled)
+
+    @property
+    def at(self) -> int | None:
+        return self.run.sequence
+
+
+def watched() -> Watched:
+    lease = Lease("mine", NOW + timedelta(seconds=60))
+    made = Run(
+        id="run_00" + "0" * 26,
+        session_id="ses_00" + "0" * 26,
+        owner="me",
+        agent="writer",
+        max_turns=3,
+        step=Step.CREATE,
+        lease=lease,
+        due=NOW,
+        chaining=Chaining.REPLAY,
+        created_at=NOW,
+        updated_at=NOW,
+        expires_at=NOW + timedelta(minutes=30),
+        input=Content(),
+    )
+    found = Watched(made)
+    created = Snapshot(response_id="resp_1", status=ResponseStatus.QUEUED, sequence=0)
+    found.happens(events.Created("mine", created))
+    return found
+
+
+def sliced(stream: Stream, after: int, written: bytes) -> Slice:
+    found = INTERPRETER.slice("resp_1", after, heard(written), NOW)
+    assert isinstance(found, Slice)
+    return found
+
+
+def whole(stream: Stream) -> Snapshot:
+    found = sliced(stream, 0, stream.write(stream.events)).final
+    assert found
+    return found
+
+
+def check(stream: Stream, seen: Watched) -> None:
+    """The text is the provider's, to the character, and was only replaced where the stream had said another."""
+    assert seen.reader.text == stream.text
+    said_otherwise = not stream.text.startswith("".join(seen.pieces))
+    assert seen.reader.replaced == said_otherwise
+    assert said_otherwise <= (not stream.text.startswith(stream.told))
+    assert not seen.run.token
+
+
+SEEDS = 5_000
+
+
+def test_the_text_is_the_same_however_a_stream_is_torn():
+    """Each seed is a stream of its own and a chain of slices, each of which hears it cut, doubled, swapped, with gaps."""
+    reached: Counter[str] = Counter()
+    for number in range(SEEDS):
+        try:
+            reached += tear(random.Random(number))
+        except AssertionError as fault:
+            fault.add_note(f"seed {number}")
+            raise
+    # What was never reached was not shown.
+    least = {
+        "slices": 20_000,
+        "cut inside a character": 500,
+        "streams lost": 250,
+        "ended by the stream": 1_500,
+        "text replaced": 200,
+        "text in more than one piece": 1_500,
+        "halves left for later": 300,
+    }
+    short = {name: reached[name] for name, count in least.items() if reached[name] < count}
+    assert not short
+
+
+def tear(seed: random.Random) -> Counter[str]:
+    told, seen = some_stream(seed), watched()
+    reached: Counter[str] = Counter()
+    for _ in range(seed.randrange(1, 16)):
+        if seen.at is None or not seen.run.token:
+            break
+        written = received(seed, told, seen.at)
+        found = sliced(told, seen.at, written)
+        seen.takes(found)
+        reached["slices"] += 1
+        reached["cut inside a character"] += written[-1:] >= b"\x80"
+        reached["halves left for later"] += told.written[found.sequence + 1] in written and not found.final
+        assert seen.run.terminal or seen.run.step is Step.TOOLS or told.told.startswith(seen.reader.text)
+    reached["streams lost"] += seen.lost
+    reached["ended by the stream"] += not seen.run.token
+    if seen.run.token:
+        seen.ends(whole(told))
+    check(told, seen)
+    reached["text replaced"] += seen.reader.replaced
+    reached["text in more than one piece"] += sum(map(bool, seen.pieces)) > 1
+    return reached
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_wherever_a_stream_is_cut_the_text_is_the_same(name):
+    """The first slice ends at each byte in turn; the second takes the stream up from there."""
+    told = REFERENCES[name]
+    written, rest = told.write(told.after(0)), functools.cache(lambda after: told.write(told.after(after)))
+    for cut in range(len(written) + 1):
+        seen = watched()
+        seen.takes(sliced(told, 0, written[:cut]))
+        if seen.at is not None:
+            seen.takes(sliced(told, seen.at, rest(seen.at)))
+        check(told, seen)
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda told: [one for one in told for _ in range(2)],
+        lambda told: list(reversed(told)),
+        lambda told: [told[n ^ 1] for n in range(len(told) & ~1)] + list(told[len(told) & ~1 :]),
+        lambda told: list(told) + list(told),
+    ],
+    ids=["doubled", "backwards", "neighbours swapped", "twice"],
+)
+def test_a_spoilt_stream_that_is_whole_is_as_good_as_any(name, spoil: Callable):
+    told = REFERENCES[name]
+    middle = told.events[1:-1]
+    assert sliced(told, 0, told.write(spoil(middle))) == sliced(told, 0, told.write(middle))
+    seen = watched()
+    seen.takes(sliced(told, 0, told.write(spoil(middle))))
+    seen.takes(sliced(told, seen.at, told.write(spoil(told.after(seen.at)))))
+    check(told, seen)
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_whichever_event_is_missing_the_text_is_the_same(name):
+    told = REFERENCES[name]
+    for missing in range(1, len(told.events)):
+        seen = watched()
+        for _ in range(3):
+            if seen.at is not None:
+                left = [one for one in told.after(seen.at) if one["sequence_number"] != missing]
+                seen.takes(sliced(told, seen.at, told.write(left[: len(left) // 2 + 1])))
+        assert seen.lost or seen.run.token is None or (seen.at or 0) < missing
+        if seen.run.token:
+            seen.ends(whole(told))
+        check(told, seen)
+
+
+def test_the_reference_streams_are_what_they_are_for():
+    assert len(REFERENCES) >= 20
+    assert any(not told.text.startswith(told.told) for told in REFERENCES.values())
+    assert any("\ufffd" in told.text for told in REFERENCES.values())
+    calls = [
+        one
+        for told in REFERENCES.values()
+        for one in told.response["output"]
+        if one["type"] == "function_call"
+    ]
+    assert call("c", "pay") in calls
+    assert message("ab") in REFERENCES["CR"].response["output"]
