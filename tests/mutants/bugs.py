@@ -126,8 +126,8 @@ BUGS = (
     Bug(
         "a cancellation wins over a finished answer",
         _ADVANCE,
-        "    done = replace(run, token=None, sequence=None,",
-        "    if run.status is RunStatus.CANCELLING:\n        return _end(run, RunStatus.CANCELLED, now), ()\n    done = replace(run, token=None, sequence=None,",
+        "    done = replace(\n",
+        "    if run.status is RunStatus.CANCELLING:\n        return _end(run, RunStatus.CANCELLED, now), ()\n    done = replace(\n",
     ),
     Bug(
         "a deadline wins over a finished answer",

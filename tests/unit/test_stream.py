@@ -69,9 +69,7 @@ def test_order_does_not_matter():
 
 
 def test_repeated_events_count_once_and_known_ones_not_at_all():
-    found = gathered(
-        3, (3, delta("x")), (4, delta("a")), (0, begun("message")), (4, delta("y")), (4, delta("a"))
-    )
+    found = gathered(3, (3, delta("x")), (4, delta("a")), (0, begun("message")), (4, delta("y")))
     assert (found.sequence, found.text, found.items, found.whole) == (4, "a", 0, True)
 
 
