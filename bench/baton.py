@@ -1,20 +1,27 @@
-"""What our own code costs: a poll, a whole run, and each action in storage operations."""
+"""What our own code costs: a poll, a slice, a whole run, and each action in storage operations."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
+from bench import stream
 from bench.load import drive
 from bench.measure import Meter
 from bench.operations import Operations, count, counted
 from bench.wired import WiredBaton, wired
+from shared.adapters.provider_access import Connection
+from shared.adapters.responses import ResponsesProvider
 from shared.core.ids import shard_of
-from shared.core.model import Pending
+from shared.core.model import Pending, Slice
 from shared.tick import tick
 from shared.usecases.poll import poll
 from shared.web import handlers
 
 STARTS_IN_FLIGHT = 64
 WARM_UP_TICKS = 2
+# A slice then ends with what there is of its stream, however busy the machine is.
+SLICE_BUDGET = timedelta(seconds=30)
+SLICE_PAUSE = timedelta(seconds=10)
 
 
 async def unchanged_polls(
@@ -35,6 +42,41 @@ async def first_tick(meter: Meter, *, provider: str, storage: str, runs: int, in
         await baton.lay(runs)
         with meter.measuring(count=runs):
             await baton.tick(polls=runs)
+
+
+async def slices(meter: Meter, *, provider: str, storage: str, runs: int, ticks: int, events: int) -> None:
+    """As `unchanged_polls`, with so many new events of each run's stream at every tick."""
+    patient = {
+        "STREAM_SLICE_SECONDS": str(SLICE_BUDGET.seconds),
+        "STREAM_PAUSE_SECONDS": str(SLICE_PAUSE.seconds),
+    }
+    async with wired(provider, storage, **patient) as baton:
+        await baton.lay(runs, sequence=0)
+        for _ in range(WARM_UP_TICKS):
+            await baton.tick(polls=runs)
+        with meter.measuring(count=runs * ticks, events=events):
+            for _ in range(ticks):
+                await baton.tick(polls=runs)
+        _, pending = await baton.app.context.runs.pending("00")
+        assert {one.sequence for one in pending} == {(WARM_UP_TICKS + ticks) * events}
+
+
+async def slices_read(meter: Meter, *, provider: str, slices: int, events: int, in_flight: int) -> None:
+    """Read slices as a poll does, and store nothing."""
+    expected = stream.text(0, events)
+    adapter = ResponsesProvider(
+        Connection(base_url=provider, api_key="bench", slice_budget=SLICE_BUDGET, slice_pause=SLICE_PAUSE)
+    )
+
+    async def read(number: int) -> None:
+        found = await adapter.slice(f"resp_{number}", 0)
+        assert isinstance(found, Slice)
+        assert found.text == expected
+
+    await drive(read, times=in_flight, in_flight=in_flight)
+    with meter.measuring(count=slices, events=events):
+        await drive(read, times=slices, in_flight=in_flight)
+    await adapter.close()
 
 
 async def whole_runs(
@@ -93,6 +135,31 @@ async def status_operations(meter: Meter, *, provider: str, storage: str, polls_
         for _ in range(polls_before):
             await poll(baton.app.context, await _pending(baton, run_id))
         await count(meter, operations, lambda: baton.answer(handlers.get_run, run_id))
+
+
+async def slice_operations(meter: Meter, *, provider: str, storage: str) -> None:
+    async with _counted(provider, storage) as (baton, operations):
+        pending = await _streamed(baton)
+        await count(meter, operations, lambda: poll(baton.app.context, pending))
+
+
+async def feed_operations(meter: Meter, *, provider: str, storage: str, slices: int, new: bool) -> None:
+    """Count one read of a feed with the texts of so many slices, from its beginning or from its end."""
+    async with _counted(provider, storage) as (baton, operations):
+        pending = await _streamed(baton)
+        for _ in range(slices):
+            await poll(baton.app.context, await _pending(baton, pending.run_id))
+        whole = await baton.answer(handlers.get_events, pending.run_id)
+        assert len(whole["data"]) == 1 + slices
+        after = "0" if new else str(whole["last_id"])
+        await count(meter, operations, lambda: baton.answer(handlers.get_events, pending.run_id, after=after))
+
+
+async def _streamed(baton: WiredBaton) -> Pending:
+    """Return the one run there is; its stream has been read up to its first event."""
+    await baton.lay(1, sequence=0)
+    _, [pending] = await baton.app.context.runs.pending("00")
+    return pending
 
 
 async def tick_operations(meter: Meter, *, provider: str, storage: str, due: bool) -> None:

@@ -1,9 +1,13 @@
-"""The least that a poll can cost in Python: one GET over a kept connection, its body read and parsed."""
+"""The least that a poll can cost in Python: one GET over a kept connection, its body read and parsed.
+
+And the least that a slice of a stream can: one GET, the data of each of its events parsed.
+"""
 
 import json
 
 import aiohttp
 
+from bench import stream
 from bench.load import drive
 from bench.measure import Meter
 
@@ -19,3 +23,19 @@ async def unchanged_polls(meter: Meter, *, provider: str, polls: int, in_flight:
         await drive(poll, times=in_flight, in_flight=in_flight)
         with meter.measuring(count=polls):
             await drive(poll, times=polls, in_flight=in_flight)
+
+
+async def slices(meter: Meter, *, provider: str, slices: int, events: int, in_flight: int) -> None:
+    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as session:
+        expected = stream.text(0, events)
+
+        async def read(number: int) -> None:
+            url = f"{provider}/responses/resp_{number}?stream=true&starting_after=0"
+            async with session.get(url, headers={"Authorization": "Bearer bench"}) as reply:
+                lines = (await reply.read()).split(b"\n")
+            data = (json.loads(line[6:]) for line in lines if line.startswith(b"data: "))
+            assert "".join(event["delta"] for event in data) == expected
+
+        await drive(read, times=in_flight, in_flight=in_flight)
+        with meter.measuring(count=slices, events=events):
+            await drive(read, times=slices, in_flight=in_flight)

@@ -58,15 +58,19 @@ class Meter:
         self.notes: dict[str, float] = {}
 
     @contextmanager
-    def measuring(self, *, count: int) -> Iterator[None]:
+    def measuring(self, *, count: int, events: int = 0) -> Iterator[None]:
+        """Measure what is done in the block `count` times, each time with so many events of a stream."""
         assert self.measurement is None, "one measurement a process"
         gc.collect()
         before, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
         yield
         wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF)
+        cpu = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+        if events:
+            self.notes["us an event"] = round(1e6 * cpu / (count * events), 1)
         self.measurement = Measurement(
             count=count,
-            cpu_seconds=after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime,
+            cpu_seconds=cpu,
             wall_seconds=wall,
             peak_bytes=after.ru_maxrss * _MAXRSS_UNIT,
             peak_growth_bytes=(after.ru_maxrss - before.ru_maxrss) * _MAXRSS_UNIT,
@@ -85,6 +89,9 @@ class Scenario:
     storage: bool = False
     unchanged_polls: int = NEVER
     delay: timedelta = timedelta()
+    events: int = 0
+    """How many of them a slice of a stream has."""
+    event_gap: timedelta = timedelta()
 
 
 def measure(scenario: Scenario) -> Measurement:
@@ -92,7 +99,12 @@ def measure(scenario: Scenario) -> Measurement:
     with ExitStack() as servers:
         arguments = dict(scenario.options)
         if scenario.provider:
-            stub = provider(unchanged_polls=scenario.unchanged_polls, delay=scenario.delay)
+            stub = provider(
+                unchanged_polls=scenario.unchanged_polls,
+                delay=scenario.delay,
+                events=scenario.events,
+                event_gap=scenario.event_gap,
+            )
             arguments["provider"] = servers.enter_context(stub)
         if scenario.storage:
             arguments["storage"] = servers.enter_context(azurite())

@@ -1,4 +1,7 @@
-"""The loop that documentation leads one to: default clients; read the row, retrieve, write the row back."""
+"""The loop that documentation leads one to: default clients; read the row, retrieve, write the row back.
+
+And the way to resume a stream that it leads one to, without anything stored.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,6 +10,7 @@ from dataclasses import dataclass
 from azure.data.tables.aio import TableClient
 from openai import AsyncOpenAI
 
+from bench import stream
 from bench.load import drive
 from bench.measure import Meter
 from bench.operations import count, counted
@@ -63,3 +67,21 @@ async def poll_operations(meter: Meter, *, provider: str, storage: str) -> None:
     ):
         await loop.start(0)
         await count(meter, operations, lambda: loop.poll(0))
+
+
+async def slices(meter: Meter, *, provider: str, slices: int, events: int, in_flight: int) -> None:
+    expected = stream.text(0, events)
+    async with AsyncOpenAI(api_key="bench", base_url=provider) as client:
+
+        async def read(number: int) -> None:
+            text = ""
+            async for event in await client.responses.retrieve(
+                f"resp_{number}", stream=True, starting_after=0
+            ):
+                if event.type == "response.output_text.delta":
+                    text += event.delta
+            assert text == expected
+
+        await drive(read, times=in_flight, in_flight=in_flight)
+        with meter.measuring(count=slices, events=events):
+            await drive(read, times=slices, in_flight=in_flight)

@@ -10,6 +10,11 @@ UNCHANGED_POLLS = 6
 """Reads of a whole run that find it at work; the one after them finds it completed."""
 SLOW_ANSWER = timedelta(milliseconds=500)
 RUNS = 1_000
+RUNS_OF_SLICES = 200
+"""Fewer: each slice is written, and the storage stands on the same machine."""
+EVENTS = (1, 30, 300)
+"""Of a slice; a model that writes fast sends 300 between two polls."""
+EVENT_GAP = timedelta(milliseconds=1)
 RUNS_OF_BIG_TICK = 5_000
 IN_FLIGHT = 500
 """The app's own default: POLL_CONCURRENCY."""
@@ -44,7 +49,8 @@ def sections(share: int = 1) -> tuple[Section, ...]:
         _request("transaction", 200 // share),
         _request("query", 40 // share),
     )
-    return (_poll(share), _run(share), _slow(share), _big(share), _operations(), _cold(), *requests)
+    timed = (_poll(share), _slices(share), _run(share), _slow(share), _big(share))
+    return (*timed, _operations(), _cold(), *requests)
 
 
 def _poll(share: int) -> Section:
@@ -90,6 +96,62 @@ def _naive(*, polls: int, in_flight: int) -> Scenario:
         provider=True,
         storage=True,
     )
+
+
+def _slices(share: int) -> Section:
+    """Each connection serves one slice, as it does where a slice is left off in the middle of a stream."""
+    runs, ticks = RUNS_OF_SLICES // share, 5
+
+    def read(group: str, name: str, target: str, events: int) -> Scenario:
+        slices = 150_000 // (events + 300) // share
+        return Scenario(
+            name=f"{name}, {_many(events)}",
+            group=f"{group}, many" if events == EVENTS[-1] else group,
+            target=target,
+            options={"slices": slices, "events": events, "in_flight": 16},
+            provider=True,
+            events=events,
+        )
+
+    def baton(name: str, events: int, gap: timedelta = timedelta()) -> Scenario:
+        return Scenario(
+            name=f"Baton, all of it stored: {name}",
+            group="baton, many" if events == EVENTS[-1] and not gap else "baton",
+            target="bench.baton:slices",
+            options={"runs": runs, "ticks": ticks, "events": events},
+            provider=True,
+            storage=True,
+            events=events,
+            event_gap=gap,
+        )
+
+    return Section(
+        key="slices",
+        title=f"A slice of a stream, in ticks over {runs} runs",
+        unit="slice",
+        references=("poll",),
+        columns=(Column.CPU, Column.RATE, Column.NOTES),
+        scenarios=(
+            *(read("floor", "floor: aiohttp and json.loads", "bench.floor:slices", many) for many in EVENTS),
+            *(read("typed", "openai's typed events", "bench.naive:slices", many) for many in EVENTS),
+            *(read("read", "Baton, nothing stored", "bench.baton:slices_read", many) for many in EVENTS),
+            Scenario(
+                name="Baton: an unchanged poll that is no slice",
+                group="poll",
+                target="bench.baton:unchanged_polls",
+                options={"runs": runs, "ticks": ticks, "in_flight": IN_FLIGHT},
+                provider=True,
+                storage=True,
+            ),
+            baton("nothing new, so read as a whole", 0),
+            *(baton(_many(many), many) for many in EVENTS),
+            baton(f"{_many(EVENTS[-1])}, one after another", EVENTS[-1], EVENT_GAP),
+        ),
+    )
+
+
+def _many(events: int) -> str:
+    return f"{events} event{'s' if events > 1 else ''}"
 
 
 def _run(share: int) -> Section:
@@ -201,7 +263,7 @@ def _request(request: str, times: int) -> Section:
 
 def _operations() -> Section:
     def baton(
-        name: str, counted: str, *, provider_reads: int = UNCHANGED_POLLS, **options: object
+        name: str, counted: str, *, provider_reads: int = UNCHANGED_POLLS, events: int = 0, **options: object
     ) -> Scenario:
         return Scenario(
             name=f"Baton: {name}",
@@ -211,6 +273,7 @@ def _operations() -> Section:
             provider=True,
             storage=True,
             unchanged_polls=provider_reads,
+            events=events,
         )
 
     return Section(
@@ -231,8 +294,12 @@ def _operations() -> Section:
             baton("an unchanged poll", "poll", polls_before=1),
             baton("the poll that finds it begun", "poll", polls_before=0),
             baton("the poll that finds it finished", "poll", polls_before=1, provider_reads=1),
+            baton("a slice with text", "slice", events=30),
+            baton("a slice with nothing new", "slice"),
             baton("a status read", "status", polls_before=1),
             baton("a status read of the finished run", "status", polls_before=1, provider_reads=0),
+            baton("a feed read with the texts of 20 slices", "feed", events=30, slices=20, new=True),
+            baton("a feed read with nothing new", "feed", events=30, slices=20, new=False),
             baton("a tick over a shard, nothing due", "tick", due=False),
             baton("a tick over a shard, a run due, no news", "tick", due=True),
         ),

@@ -3,6 +3,7 @@
 `python -m bench.stub` prints `ready URL` and serves until it is ended.
 A response is `queued` when created, `in_progress` for `--unchanged-polls` reads and `completed`
 after that. An id that was never created is served too: a benchmark may lay its rows itself.
+A stream is resumed with `--events` more events, and the connection closed, whenever it is asked for.
 """
 
 import argparse
@@ -12,20 +13,22 @@ import json
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, Self
 
+from bench import stream
 from bench.framing import end_of_request
 from dev.processes import ChildProcess
 
 OUTPUT_TEXT = ("Beyond the last charted star the crew heard a voice. " * 40)[:2048]
 NEVER = sys.maxsize
 
-_REQUEST = re.compile(rb"(GET|POST|DELETE) /v1/responses(?:/([^/ ?]+))?(/cancel)?(?:\?\S*)? HTTP/1\.1\r\n")
+_REQUEST = re.compile(rb"(GET|POST|DELETE) /v1/responses(?:/([^/ ?]+))?(/cancel)?(?:\?(\S*))? HTTP/1\.1\r\n")
+_RESUMED = re.compile(rb"\bstarting_after=(\d+)")
 _NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 
 
@@ -102,7 +105,9 @@ class Stub:
     """What the served responses have in common: the replies and how often each id was read."""
 
     unchanged_polls: int
-    delay: timedelta
+    delay: timedelta = timedelta()
+    events: int = 0
+    event_gap: timedelta = timedelta()
     queued: Reply = field(default_factory=lambda: Reply.of("queued"))
     in_progress: Reply = field(default_factory=lambda: Reply.of("in_progress"))
     completed: Reply = field(default_factory=_completed)
@@ -110,12 +115,17 @@ class Stub:
     reads: Counter[bytes] = field(default_factory=Counter)
     numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
-    def answer(self, method: bytes, response_id: bytes | None, cancel: bytes | None) -> bytes:
+    def answer(
+        self, method: bytes, response_id: bytes | None, cancel: bytes | None, query: bytes | None
+    ) -> bytes | Sequence[bytes]:
+        """Return a reply; that of a stream in pieces, after which the connection ends."""
         match method, response_id, cancel:
             case b"POST", None, None:
                 return self.queued.to(b"resp_%048d" % next(self.numbers))
             case b"POST", bytes() as known, bytes():
                 return self.cancelled.to(known)
+            case b"GET", bytes(), None if after := _RESUMED.search(query or b""):
+                return stream.reply(int(after[1]), self.events)
             case b"GET", bytes() as known, None:
                 self.reads[known] += 1
                 finished = self.reads[known] > self.unchanged_polls
@@ -129,6 +139,7 @@ class Connection(asyncio.Protocol):
     def __init__(self, stub: Stub) -> None:
         self._stub = stub
         self._delay_seconds = stub.delay.total_seconds()
+        self._gap_seconds = stub.event_gap.total_seconds()
         self._loop = asyncio.get_running_loop()
         self._buffer = b""
         self._transport: asyncio.Transport
@@ -144,16 +155,39 @@ class Connection(asyncio.Protocol):
             match = _REQUEST.match(request)
             reply = self._stub.answer(*match.groups()) if match else _NOT_FOUND
             if self._delay_seconds:
-                self._loop.call_later(self._delay_seconds, self._transport.write, reply)
+                self._loop.call_later(self._delay_seconds, self._send, reply)
             else:
-                self._transport.write(reply)
+                self._send(reply)
+
+    def _send(self, reply: bytes | Sequence[bytes]) -> None:
+        if isinstance(reply, bytes):
+            self._transport.write(reply)
+        elif self._gap_seconds:
+            self._send_one_by_one(iter(reply))
+        else:
+            self._transport.writelines(reply)
+            self._transport.close()
+
+    def _send_one_by_one(self, pieces: Iterator[bytes]) -> None:
+        if piece := next(pieces, None):
+            self._transport.write(piece)
+            self._loop.call_later(self._gap_seconds, self._send_one_by_one, pieces)
+        else:
+            self._transport.close()
 
 
 @contextmanager
-def provider(*, unchanged_polls: int = NEVER, delay: timedelta = timedelta()) -> Iterator[str]:
+def provider(
+    *,
+    unchanged_polls: int = NEVER,
+    delay: timedelta = timedelta(),
+    events: int = 0,
+    event_gap: timedelta = timedelta(),
+) -> Iterator[str]:
     """Run the stub for as long as the block and give its base URL."""
     command = [sys.executable, "-m", "bench.stub", "--unchanged-polls", str(unchanged_polls)]
-    command += ["--delay-ms", str(delay / timedelta(milliseconds=1))]
+    command += ["--delay-ms", str(delay / timedelta(milliseconds=1)), "--events", str(events)]
+    command += ["--event-gap-ms", str(event_gap / timedelta(milliseconds=1))]
     with ChildProcess("provider stub", command, cwd=Path(__file__).parents[1]) as child:
         yield child.wait_for(r"ready (http\S+)").group(1)
 
@@ -170,8 +204,15 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0, help="0 picks a free one")
     parser.add_argument("--unchanged-polls", type=int, default=NEVER, help="reads before it is completed")
     parser.add_argument("--delay-ms", type=float, default=0, help="time before each answer")
+    parser.add_argument("--events", type=int, default=0, help="in each part of a stream")
+    parser.add_argument("--event-gap-ms", type=float, default=0, help="time between two events")
     options = parser.parse_args()
-    stub = Stub(options.unchanged_polls, timedelta(milliseconds=options.delay_ms))
+    stub = Stub(
+        options.unchanged_polls,
+        timedelta(milliseconds=options.delay_ms),
+        options.events,
+        timedelta(milliseconds=options.event_gap_ms),
+    )
     asyncio.run(serve(stub, options.port))
 
 

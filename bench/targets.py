@@ -8,6 +8,7 @@ from bench.measure import Measurement
 from bench.scenarios import RUNS, SLOW_ANSWER, Section
 
 TIMES_NAIVE = 6
+TIMES_TYPED = 3
 TICK_INTERVAL = timedelta(seconds=5)
 """As in local.settings.sample.json: POLL_SCHEDULE."""
 LEFT_OUT_OF_STATUS = ("openai", "azure.identity")
@@ -32,6 +33,12 @@ def targets(sections: Sequence[Section], results: Results) -> Iterator[Target]:
                 times = _cheapest(measured["naive"]) / _dearest(measured["baton"])
                 text = f"an unchanged poll takes at most 1/{TIMES_NAIVE} of the naive loop's CPU"
                 yield Target(text, f"1/{times:.1f}", times >= TIMES_NAIVE)
+            case "slices":
+                times = _cheapest(measured["typed, many"]) / _dearest(measured["baton, many"])
+                text = (
+                    f"a long slice, stored, takes at most 1/{TIMES_TYPED} of the CPU of openai's typed events"
+                )
+                yield Target(text, f"1/{times:.1f}", times >= TIMES_TYPED)
             case "run":
                 part = _dearest(measured["baton"]) / _cheapest(measured["agent-framework"])
                 text = "a whole run takes no more CPU than agent-framework's loop"

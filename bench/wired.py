@@ -60,9 +60,10 @@ class WiredBaton:
     log: Listener
 
     async def answer(
-        self, handler: Callable[..., Awaitable[Reply]], *path: str, body: bytes = b""
+        self, handler: Callable[..., Awaitable[Reply]], *path: str, body: bytes = b"", **query: str
     ) -> dict[str, Any]:
-        request = Request(url=_URL, headers={"content-type": "application/json"}, body=body)
+        headers = {"content-type": "application/json"}
+        request = Request(url=_URL, headers=headers, query=query, body=body)
         reply = await handlers.answer(handler, self.app.api, request, *path)
         assert reply.status < 300, reply.body
         run: dict[str, Any] = json.loads(reply.body)
@@ -71,9 +72,9 @@ class WiredBaton:
     async def start(self) -> str:
         return str((await self.answer(handlers.start_run, body=_BODY))["id"])
 
-    async def lay(self, runs: int) -> None:
-        """Write runs as they are while the provider works on them."""
-        await drive(self._lay, times=runs, in_flight=_LAID_AT_ONCE)
+    async def lay(self, runs: int, *, sequence: int | None = None) -> None:
+        """Write runs as they are while the provider works on them; with a `sequence` they are streamed."""
+        await drive(lambda number: self._lay(number, sequence), times=runs, in_flight=_LAID_AT_ONCE)
 
     def let_all_fall_due(self) -> None:
         self.clock.at += self.app.settings.poll.longest
@@ -87,7 +88,7 @@ class WiredBaton:
         assert not self.log.faults, self.log.faults[0]
         assert self.log.polls - before == polls, f"{self.log.polls - before} polls, not {polls}"
 
-    async def _lay(self, number: int) -> None:
+    async def _lay(self, number: int, sequence: int | None) -> None:
         now, shard = self.clock.now(), number % ids.SHARDS
         random = number.to_bytes(ids.RANDOM_BYTES)
         session_id, run_id = (ids.new_id(kind, shard, now, random) for kind in ("ses", "run"))
@@ -104,6 +105,7 @@ class WiredBaton:
             events=1,
             turn_started_at=now,
             token=token,
+            sequence=sequence,
             responses=(token,),
             chaining=Chaining.PREVIOUS_RESPONSE_ID,
             created_at=now,

@@ -5,10 +5,9 @@ Source: the WHATWG's HTML standard, "Server-sent events". What ends in the middl
 
 import re
 
-# A line ends in CR LF, LF or CR, so an event ends in two of them.
-_END_OF_EVENT = re.compile(rb"\r\n\r\n|\n\n|\r\r|\r\n\n|\n\r\n")
-_LONGEST_END = 4
-_END_OF_LINE = re.compile(rb"\r\n|\n|\r")
+# A line ends in CR LF, LF or CR, so an event ends in two of them; a CR before this belongs to its last line's end.
+_END_OF_EVENT = re.compile(rb"\n\r?\n|\r\r")
+_LONGEST_END = 3
 
 
 class EventReader:
@@ -32,5 +31,5 @@ class EventReader:
 
 
 def _data(event: bytes) -> bytes:
-    found = [line[5:] for line in _END_OF_LINE.split(event) if line.startswith(b"data:")]
-    return b"\n".join(line.removeprefix(b" ") for line in found)
+    found = [line[5:] for line in event.splitlines() if line.startswith(b"data:")]
+    return b"\n".join([line.removeprefix(b" ") for line in found])
