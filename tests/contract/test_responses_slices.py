@@ -5,7 +5,7 @@ import json
 import random
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
@@ -43,7 +43,7 @@ class StreamServer:
     pieces: list[bytes] = field(default_factory=list)
     then: str = "end"
     requests: list[tuple[str, Json | None]] = field(default_factory=list)
-    # Set when a client has gone before its answer was over.
+    # Set when an answer is over; one that stalls or goes on is so when the client has left.
     left: asyncio.Event = field(default_factory=asyncio.Event)
     _open: set[asyncio.Task[None]] = field(default_factory=set)
 
@@ -53,6 +53,7 @@ class StreamServer:
         self._open.add(task)
         with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
             await self._answer(reader, writer)
+        self.left.set()
         writer.close()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -73,7 +74,6 @@ class StreamServer:
                 await asyncio.wait([gone], timeout=0.01)
         if self.then in {"stalls", "goes on"}:
             await reader.read()
-            self.left.set()
 
     async def _send(self, writer: asyncio.StreamWriter, piece: bytes) -> None:
         if piece:
@@ -96,33 +96,36 @@ async def server() -> AsyncIterator[StreamServer]:
     await found.close()
 
 
+@asynccontextmanager
 async def provided(server: StreamServer, **times: timedelta) -> AsyncIterator[ResponsesProvider]:
     limits = {"create_timeout": LONG, "read_timeout": LONG, "slice_budget": LONG, "slice_pause": LONG} | times
     found = ResponsesProvider(Connection(base_url=server.url, api_key="k", **limits))
-    yield found
-    await found.close()
+    try:
+        yield found
+    finally:
+        await found.close()
 
 
 @pytest.fixture
 async def provider(server: StreamServer) -> AsyncIterator[ResponsesProvider]:
     """A provider that listens to the end."""
-    async for found in provided(server):
+    async with provided(server) as found:
         yield found
 
 
 @pytest.fixture
 async def pausing(server: StreamServer) -> AsyncIterator[ResponsesProvider]:
     """A provider that takes a short pause for the end of a slice."""
-    async for found in provided(server, slice_pause=SHORT):
+    async with provided(server, slice_pause=SHORT) as found:
         yield found
 
 
 @pytest.fixture
 async def hasty(server: StreamServer) -> AsyncIterator[ResponsesProvider]:
     """A provider that waits for nothing."""
-    async for found in provided(
+    async with provided(
         server, create_timeout=SHORT, read_timeout=SHORT, slice_budget=SHORT, slice_pause=SHORT
-    ):
+    ) as found:
         yield found
 
 
@@ -309,7 +312,7 @@ async def test_a_slice_ends_when_the_stream_pauses(server, pausing):
 
 async def test_a_stream_that_goes_on_is_left_when_the_time_is_over(server):
     server.pieces, server.then = [b"".join(PLAIN.written[1:4])], "goes on"
-    async for provider in provided(server, slice_budget=timedelta(seconds=1)):
+    async with provided(server, slice_budget=timedelta(seconds=1)) as provider:
         began = time.monotonic()
         async with asyncio.timeout(LONG.total_seconds()):
             while not (found := await provider.slice("resp_1", 0)).news:
@@ -322,7 +325,7 @@ async def test_a_stream_that_goes_on_is_left_when_the_time_is_over(server):
 
 async def test_the_first_event_is_waited_for_longer_than_a_pause(server):
     """A stream that has nothing new says nothing at first; one that has says it at once, or a moment later."""
-    async for provider in provided(server, slice_pause=timedelta(milliseconds=10), slice_budget=LONG):
+    async with provided(server, slice_pause=timedelta(milliseconds=10), slice_budget=LONG) as provider:
         server.then = "goes on"
         asked = asyncio.create_task(provider.slice("resp_1", 0))
         done, _ = await asyncio.wait([asked], timeout=0.3)
@@ -335,7 +338,7 @@ async def test_the_first_event_is_waited_for_longer_than_a_pause(server):
 @pytest.mark.parametrize("then", ["stalls", "end", "goes on"])
 async def test_a_slice_in_which_nothing_came_is_empty(server, then):
     server.then = then
-    async for provider in provided(server, slice_budget=SHORT):
+    async with provided(server, slice_budget=SHORT) as provider:
         assert await provider.slice("resp_1", 3) == Slice(response_id="resp_1", after=3, sequence=3)
 
 
