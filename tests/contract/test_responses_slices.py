@@ -67,12 +67,10 @@ class StreamServer:
         if self.then == "end" and self.head is HEAD:
             writer.write(b"0\r\n\r\n")
             await writer.drain()
-        if self.then == "goes on":
-            gone = asyncio.create_task(reader.read())
-            while not gone.done():
-                await self._send(writer, b": ping\n\n")
-                await asyncio.wait([gone], timeout=0.01)
-        if self.then in {"stalls", "goes on"}:
+        while self.then == "goes on" and not reader.at_eof():
+            await self._send(writer, b": ping\n\n")
+            await asyncio.sleep(0.01)
+        if self.then == "stalls":
             await reader.read()
 
     async def _send(self, writer: asyncio.StreamWriter, piece: bytes) -> None:
