@@ -27,8 +27,8 @@ check: $(VENV)/ready  ## Format, lint, types, import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit: $(VENV)/ready node_modules/ready  ## All tests, on all cores
-	$(BIN)/pytest -n auto --dist loadgroup
+unit: $(VENV)/ready node_modules/ready  ## All tests, on all cores, or those in TESTS=
+	$(BIN)/pytest -n auto --dist loadgroup $(TESTS)
 
 SEEDS ?= 20000
 simulate: $(VENV)/ready  ## Simulate the app from SEEDS=20000 seeds, or one SEED=1381 with its trace
