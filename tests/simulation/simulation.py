@@ -54,8 +54,8 @@ _RARE = {
 }
 # How often somebody minds that nothing moves.
 _IMPATIENT = 0.6
-# How many seeds end with one more run.
-_CONTINUED = 0.25
+# In how many seeds clients read more in the end than each run.
+_LOOKED_AROUND = 0.25
 # Deleted runs are purged a second time after ten minutes, and the provider is asked to forget for an hour.
 _AFTERMATH = (660.0, 3700.0)
 
@@ -218,16 +218,19 @@ class Simulation:
             self.clients.send(Asked("read", seen.owner, run_id=run_id, at=now))
             everything = {"after": "0", "limit": "1000"}
             self.clients.send(Asked("events", seen.owner, run_id=run_id, query=everything, at=now))
+        if self.random.random() < _LOOKED_AROUND:
+            self._look_around(now)
+        self.scheduler.run(self.scheduler.now + 30.0, self._over)
+
+    def _look_around(self, now: float) -> None:
+        """List the runs, read a session, and go on with it: a session that nothing holds takes another run."""
         sessions = {seen.run.session_id: seen.owner for seen in self.auditor.evidence.runs.values()}
         if sessions:
             session_id, owner = self.random.choice(list(sessions.items()))
             self.clients.send(Asked("session page", owner, session_id=session_id, at=now))
-            if self.random.random() < _CONTINUED:
-                # A session that nothing holds takes another run.
-                body = {"agent": "writer", "input": "more", "session_id": session_id}
-                self.clients.send(Asked("start", owner, session_id=session_id, body=body, at=now))
+            body = {"agent": "writer", "input": "more", "session_id": session_id}
+            self.clients.send(Asked("start", owner, session_id=session_id, body=body, at=now))
         self.clients.send(Asked("list", self.random.choice(OWNERS), query={"limit": "100"}, at=now))
-        self.scheduler.run(self.scheduler.now + 30.0, self._over)
 
     def _nothing_is_left_over(self) -> None:
         evidence = self.auditor.evidence
