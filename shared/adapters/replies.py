@@ -140,12 +140,10 @@ class Interpreter:
         if not isinstance(value, dict):
             return None
         found = read_response(value.get("response"), None, self.on_unknown_status)
+        if not isinstance(found, Snapshot):
+            return None
         event = stream_event(value)
-        return (
-            replace(found, sequence=event.sequence if event else None)
-            if isinstance(found, Snapshot)
-            else None
-        )
+        return replace(found, sequence=event.sequence if event else None)
 
     def slice(
         self, response_id: str, after: int, heard: Heard | Answer | NoAnswer, now: datetime

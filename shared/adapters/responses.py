@@ -50,7 +50,7 @@ _NOT_OPTIONS = RESERVED_OPTIONS | {"stream_options"}
 class ResponsesProvider:
     """One for each process. It opens by itself in the running event loop; close it in the same one.
 
-    Reads go over aiohttp itself. They are what a tick consists of, and the SDK, which is used for everything
+    Reads and streams go over aiohttp itself. They are what a tick consists of, and the SDK, which is used for everything
     else, makes a read cost four times as much: docs/decisions/0006-lean-polls.md. Proxies that the
     environment names are used by neither: looking for them costs more than a read.
     """

@@ -67,6 +67,13 @@ class Logged:
     at: datetime
     data: Mapping[str, Any]
 
+    @property
+    def piece(self) -> Content | None:
+        """Where the text lies that a slice brought, if this entry tells of one."""
+        if "name" not in self.data or self.type != "text.delta":
+            return None
+        return Content(name=str(self.data["name"]), chunks=int(self.data["chunks"]))
+
 
 @dataclass(frozen=True, slots=True)
 class CallResult:

@@ -64,7 +64,7 @@ class _Reader:
     _results: dict[int, Mapping[str, Content]] = field(default_factory=dict)
 
     async def read(self, logged: list[Logged]) -> list[FeedEvent]:
-        pieces = [_piece(entry) for entry in logged if "name" in entry.data and entry.type == "text.delta"]
+        pieces = [entry.piece for entry in logged if entry.piece]
         texts = iter(await self.context.content.load_each(self.run.id, pieces))
         return [
             FeedEvent(entry.seq, entry.type, entry.at, await self._data(entry, texts)) for entry in logged
@@ -73,7 +73,7 @@ class _Reader:
     async def _data(self, entry: Logged, texts: Iterator[str]) -> Mapping[str, Any]:
         data = dict(entry.data)
         match entry.type:
-            case "text.delta" if "name" in data:
+            case "text.delta" if entry.piece:
                 return {"turn": data["turn"], "text": next(texts)}
             case "text.delta":
                 text = items.output_text(await self._output(data["turn"]))
@@ -107,7 +107,3 @@ class _Reader:
         if result is None:
             raise LookupError(f"the result of a call of turn {turn} is gone")
         return await self.context.content.load(self.run.id, result)
-
-
-def _piece(entry: Logged) -> Content:
-    return Content(name=str(entry.data["name"]), chunks=int(entry.data["chunks"]))

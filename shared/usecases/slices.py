@@ -1,7 +1,7 @@
 """Keep what a slice of a response's stream brought, and find again what all slices of a turn brought."""
 
 from shared.core import events
-from shared.core.model import Content, Run, Slice
+from shared.core.model import Run, Slice
 from shared.store.runs import StoredRun
 from shared.usecases.context import Context
 from shared.usecases.transition import Applied, apply
@@ -14,7 +14,7 @@ async def keep(context: Context, stored: StoredRun, piece: Slice) -> Applied:
     is purged: whether its pointer was ever written may not be known.
     """
     run = stored.run
-    if run.token != piece.response_id or run.sequence != piece.after or run.terminal:
+    if run.token != piece.response_id or run.sequence != piece.after:
         return Applied(stored, changed=False, wake=False)
     text = None
     if piece.text:
@@ -28,9 +28,6 @@ async def told(context: Context, run: Run) -> str:
     """Return the text of the turn as its slices brought it. Raises LookupError when the run is deleted meanwhile."""
     if not run.written:
         return ""
-    pieces = [
-        Content(name=str(event.data["name"]), chunks=int(event.data["chunks"]))
-        for event in await context.runs.log(run.id)
-        if event.type == "text.delta" and event.data["turn"] == run.turn and "name" in event.data
-    ]
+    logged = await context.runs.log(run.id)
+    pieces = [entry.piece for entry in logged if entry.piece and entry.data["turn"] == run.turn]
     return "".join(await context.content.load_each(run.id, pieces))
