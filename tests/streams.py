@@ -11,6 +11,7 @@ from shared.adapters.replies import Heard, Interpreter
 from shared.adapters.sse import EventReader
 from shared.core import items
 from shared.core.text import representable
+from tests.feed_text import text_after
 
 Json = dict[str, Any]
 
@@ -191,15 +192,9 @@ class Reader:
         assert id == self.last_id + 1
         self.last_id = id
         self.types.append(type)
-        match type:
-            case "turn.started":
-                self.text = ""
-            case "text.delta":
-                assert data["text"]
-                self.text += data["text"]
-            case "text.replaced":
-                self.text = data["text"]
-                self.replaced += 1
+        assert type != "text.delta" or data["text"]
+        self.replaced += type == "text.replaced"
+        self.text = text_after(self.text, data | {"type": type})
 
 
 REFERENCES: dict[str, Stream] = {

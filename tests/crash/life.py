@@ -11,6 +11,7 @@ import threading
 import traceback
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import reduce
 from typing import Any
 
 from dev.tether import PR_SET_PDEATHSIG
@@ -25,6 +26,7 @@ from tests.crash.client import Client, Stuck
 from tests.crash.host import Host, Place
 from tests.crash.ledger import Ledger
 from tests.crash.scenarios import Scenario
+from tests.feed_text import text_after
 
 # Nothing here waits; a life that takes longer hangs, and is ended by a signal.
 _LONGEST_SECONDS = 30
@@ -119,16 +121,7 @@ async def _run_findings(context: Context, run_id: str) -> dict[str, Any]:
 
 def _text(feed: Any) -> str:
     """Return the text that whoever reads the feed to its end holds."""
-    text = ""
-    for event in feed["data"]:
-        match event["type"]:
-            case "turn.started":
-                text = ""
-            case "text.delta":
-                text += event["text"]
-            case "text.replaced":
-                text = event["text"]
-    return text
+    return reduce(text_after, feed["data"], "")
 
 
 async def _provider_says(context: Context, response_id: str) -> str:

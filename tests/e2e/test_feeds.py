@@ -11,6 +11,7 @@ import pytest
 
 from dev import stack
 from tests.e2e.site import PATIENCE_SECONDS, TERMINAL, Site, script, tool_call, wait_until
+from tests.feed_text import text_after
 
 READERS = 10
 # Characters of one, two, three and four bytes, and what JSON and server-sent events have to escape.
@@ -54,13 +55,7 @@ class Reader:
     def _take(self, feed: dict) -> None:
         for event in feed["data"]:
             self.ids.append(event["id"])
-            match event["type"]:
-                case "turn.started":
-                    self.text = ""
-                case "text.delta":
-                    self.text += event["text"]
-                case "text.replaced":
-                    self.text = event["text"]
+            self.text = text_after(self.text, event)
         self.last_id, self.done = feed["last_id"], feed["done"]
 
 

@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 from typing import Any
 
+from tests.feed_text import text_after
 from tests.simulation.evidence import Evidence
 
 
@@ -44,14 +45,7 @@ class FeedAuditor:
             return
         text = ""
         for number in sorted(events):
-            event = json.loads(events[number])
-            match event["type"]:
-                case "turn.started":
-                    text = ""
-                case "text.delta":
-                    text += event["text"]
-                case "text.replaced":
-                    text = event["text"]
+            text = text_after(text, json.loads(events[number]))
         wanted = self._outcomes[run_id]
         self._evidence.require(
             text == wanted, 4, run_id, f"its feed comes to {text[:40]!r}, not to {wanted[:40]!r}"
