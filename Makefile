@@ -32,27 +32,27 @@ unit: $(VENV)/ready node_modules/ready  ## All tests, on all cores, or those in 
 
 SEEDS ?= 20000
 simulate: $(VENV)/ready  ## Simulate the app from SEEDS=20000 seeds, or one SEED=1381 with its trace
-	@$(BIN)/python -m tests.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+	@$(BIN)/python -m tests.proofs.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
 mutants: $(VENV)/ready  ## Plant known bugs in a copy of the source, and see the simulation find each
-	@$(BIN)/python -m tests.mutants
+	@$(BIN)/python -m tests.proofs.mutants
 
 crash: $(VENV)/ready node_modules/ready  ## End the app before and after every call of a port
-	@$(BIN)/python -m tests.crash
+	@$(BIN)/python -m tests.proofs.crash
 
 faults: $(VENV)/ready node_modules/ready  ## Put a lying network before storage and provider
-	@$(BIN)/pytest -q -n 4 --dist loadgroup tests/faults
+	@$(BIN)/pytest -q -n 4 --dist loadgroup tests/proofs/faults
 
 browser: $(VENV)/browser node_modules/ready  ## Use the dashboard in Debian's chromium
 	@$(BIN)/pytest -q -n 2 --dist loadgroup tests/browser
 
 CASES ?= 10000
 fuzz: $(VENV)/fuzz node_modules/ready  ## Send CASES=10000 requests made from openapi.json
-	@$(BIN)/python -m tests.fuzz --cases $(CASES) --seed $(or $(SEED),1)
+	@$(BIN)/python -m tests.proofs.fuzz --cases $(CASES) --seed $(or $(SEED),1)
 
 MINUTES ?= 10
 soak: $(VENV)/ready node_modules/ready  ## Keep 1,000 runs pending for MINUTES=10, and kill a host every 30 seconds
-	@$(BIN)/python -m tests.soak --minutes $(MINUTES)
+	@$(BIN)/python -m tests.proofs.soak --minutes $(MINUTES)
 
 bench: $(VENV)/bench node_modules/ready  ## Measure what things cost, beside the alternatives
 	@$(BIN)/python -m bench

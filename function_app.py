@@ -6,8 +6,8 @@ from typing import List  # noqa: UP035
 import azure.functions as func
 
 from shared.app import application
-from shared.web import handlers
 from shared.web.http import Reply, Request
+from shared.web.runs_api import handlers
 
 # Refuse to start, rather than at the first request, when a setting is wrong.
 baton = application()

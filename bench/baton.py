@@ -9,13 +9,14 @@ from bench.load import drive
 from bench.measure import Meter
 from bench.operations import Operations, count, counted
 from bench.wired import WiredBaton, wired
-from shared.adapters.provider_access import Connection
-from shared.adapters.responses import ResponsesProvider
+from shared.adapters.http.access import Connection
+from shared.adapters.responses_api.provider import ResponsesProvider
 from shared.core.ids import shard_of
-from shared.core.model import Pending, Slice
-from shared.tick import tick
-from shared.usecases.poll import poll
-from shared.web import handlers
+from shared.core.response import Slice
+from shared.core.run import Pending
+from shared.steps.poll import poll
+from shared.steps.tick import tick
+from shared.web.runs_api import handlers
 
 STARTS_IN_FLIGHT = 64
 WARM_UP_TICKS = 2

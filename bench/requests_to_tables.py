@@ -10,9 +10,9 @@ from azure.data.tables.aio import TableClient
 
 from bench.load import drive
 from bench.measure import Meter
-from shared.adapters.table_account import TableAccount, create_missing_tables
-from shared.adapters.tables import AzureTable, TableStorage
-from shared.ports import Insert, Row, Value
+from shared.adapters.azure_tables.account import TableAccount, create_missing_tables
+from shared.adapters.azure_tables.table import AzureTable, TableStorage
+from shared.ports.tables import Insert, Row, Value
 
 ROW: Mapping[str, Value] = {
     f"property_{n}": ("some text value", n, "2026-01-01T00:00:00.000000Z", True)[n % 4] for n in range(23)

@@ -10,17 +10,17 @@ from typing import Any
 
 from bench.load import drive
 from bench.novel import AGENT, INSTRUCTIONS, REQUEST
-from shared.adapters.tools import InstalledAgents
+from shared.adapters.agents.running import InstalledAgents
 from shared.agent import Agent
 from shared.app import Baton
 from shared.core import ids
-from shared.core.events import Record
-from shared.core.model import Chaining, Content, Run, RunStatus, Session, Step
+from shared.core.life.events import Record
+from shared.core.run import Chaining, Content, Run, RunStatus, Session, Step
 from shared.log import hush_libraries
 from shared.settings import load
 from shared.store.runs import StoredSession
-from shared.web import handlers
 from shared.web.http import Reply, Request
+from shared.web.runs_api import handlers
 
 _BODY = json.dumps({"agent": AGENT, "input": REQUEST}).encode()
 _URL = "http://127.0.0.1/api/runs"

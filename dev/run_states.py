@@ -3,14 +3,14 @@
 from collections import defaultdict
 from pathlib import Path
 
-from shared.core.advance import MOVES
-from shared.core.model import TERMINAL, RunStatus
+from shared.core.life.advance import MOVES
+from shared.core.run import TERMINAL, RunStatus
 
 PAGE = Path(__file__).parents[1] / "docs" / "run-states.md"
 
 _HEAD = """# Run states
 
-Drawn from `MOVES` in `shared/core/advance.py` by `make docs`. An arrow says which events may lead
+Drawn from `MOVES` in `shared/core/life/advance.py` by `make docs`. An arrow says which events may lead
 from one status to another; an event that may also leave the status as it is has no arrow for that.
 A pending run also has a step that it is owed: `create`, `poll`, `tools`, `cancel`.
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
-from shared.core.schedule import MAX_DEADLINE, MIN_DEADLINE
+from shared.core.pace import MAX_DEADLINE, MIN_DEADLINE
 
 MAX_TURNS = 32
 # A function invocation is ended after ten minutes (functionTimeout in host.json).

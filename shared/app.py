@@ -6,22 +6,23 @@ import os
 import re
 from functools import cache, cached_property
 
-from shared.adapters.provider_access import Connection, azure_base_url
-from shared.adapters.responses import ResponsesProvider
+from shared.adapters.agents.discover import discover, placeholders
+from shared.adapters.agents.running import InstalledAgents
+from shared.adapters.azure_tables.account import TableAccount, create_missing_tables
+from shared.adapters.azure_tables.table import TableStorage
+from shared.adapters.http.access import Connection, azure_base_url
+from shared.adapters.responses_api.provider import ResponsesProvider
 from shared.adapters.system import SystemClock, SystemRandomness
-from shared.adapters.table_account import TableAccount, create_missing_tables
-from shared.adapters.tables import TableStorage
-from shared.adapters.tools import InstalledAgents, discover, placeholders
 from shared.core import ids
-from shared.core.schedule import Schedule
+from shared.core.pace import Schedule
 from shared.log import hush_libraries, say
 from shared.settings import PollSettings, ProviderSettings, Settings, StorageSettings, load
+from shared.steps.context import Context
+from shared.steps.tick import tick
+from shared.steps.work import work
 from shared.store.content import ContentStore
 from shared.store.runs import RunStore
-from shared.tick import tick
-from shared.usecases.context import Context
-from shared.usecases.work import work
-from shared.web.handlers import Api
+from shared.web.runs_api.handlers import Api
 
 _SHARD_MESSAGE = re.compile(r"shard_(0[0-9a-f])")
 

@@ -1,4 +1,4 @@
-"""What Baton raises. `shared.web.problems` turns each into an HTTP answer; nothing else does."""
+"""What Baton raises. `shared.web.runs_api.problems` turns each into an HTTP answer; nothing else does."""
 
 
 class BatonError(Exception):

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from urllib.parse import urlsplit
 
-from shared.core.model import Chaining
+from shared.core.run import Chaining
 from shared.errors import InvalidSettings
 
 _ACCOUNT = re.compile(r"[a-z0-9]{3,24}")

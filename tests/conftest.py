@@ -7,10 +7,10 @@ import hypothesis
 import pytest
 
 from dev.azurite import azurite
-from shared.adapters.memory import MemoryTable
-from shared.adapters.table_account import TableAccount, create_missing_tables
-from shared.adapters.tables import TableStorage
-from shared.ports import Table
+from shared.adapters.azure_tables.account import TableAccount, create_missing_tables
+from shared.adapters.azure_tables.table import TableStorage
+from shared.ports.tables import Table
+from tests.support.memory_table import MemoryTable
 
 # A shared machine is sometimes slow, which is no fault of an example.
 hypothesis.settings.register_profile("baton", deadline=None)

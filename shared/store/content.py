@@ -3,8 +3,8 @@
 import zlib
 from collections.abc import Iterator, Sequence
 
-from shared.core.model import Content
-from shared.ports import Put, Row, Table
+from shared.core.run import Content
+from shared.ports.tables import Put, Row, Table
 from shared.store.sweep import sweep
 
 # Compressed size up to which a text stays in the run's own row: a run of 32 turns then fits in the

@@ -11,21 +11,20 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from shared.core.model import (
+from shared.core.response import RunError, Usage
+from shared.core.run import (
     CallStatus,
     Chaining,
     Content,
     Lease,
     Pending,
     Run,
-    RunError,
     RunStatus,
     Session,
     Step,
     ToolCall,
-    Usage,
 )
-from shared.ports import Row, Value
+from shared.ports.tables import Row, Value
 
 TICK_KEY = "pending|"
 

@@ -11,12 +11,13 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from shared.core.events import Record
 from shared.core.ids import all_shards, position, shard_of
-from shared.core.model import Content, Pending, Run, RunStatus, Session
+from shared.core.life.events import Record
+from shared.core.run import Content, Pending, Run, RunStatus, Session
 from shared.errors import RowConflict, StorageUnavailable
 from shared.log import say_fault
-from shared.ports import Delete, Insert, Merge, Put, Randomness, Row, Table, Value, Write
+from shared.ports.system import Randomness
+from shared.ports.tables import Delete, Insert, Merge, Put, Row, Table, Value, Write
 from shared.store import rows
 from shared.store.sweep import sweep
 

@@ -1,7 +1,7 @@
 """Removal of many rows, also while others remove some of them."""
 
 from shared.errors import RowConflict, StorageUnavailable
-from shared.ports import Delete, Table
+from shared.ports.tables import Delete, Table
 
 # Azure Table Storage: a transaction holds 100 writes.
 WRITES_PER_TRANSACTION = 100

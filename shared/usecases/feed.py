@@ -5,10 +5,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from shared.core import items
-from shared.core.model import CallStatus, Content, Run
+from shared.core import transcript
+from shared.core.run import CallStatus, Content, Run
+from shared.steps.context import Context
 from shared.store.runs import Logged
-from shared.usecases.context import Context
 from shared.usecases.read import owned_run, unless_deleted
 
 
@@ -76,11 +76,14 @@ class _Reader:
             case "text.delta" if entry.piece:
                 return {"turn": data["turn"], "text": next(texts)}
             case "text.delta":
-                text = items.output_text(await self._output(data["turn"]))
+                text = transcript.output_text(await self._output(data["turn"]))
                 return {"turn": data["turn"], "text": text[data["start"] :]}
             case "text.replaced":
                 turn = data["turn"]
-                return {"turn": turn, "text": items.output_text(await self._output(turn)) if turn else ""}
+                return {
+                    "turn": turn,
+                    "text": transcript.output_text(await self._output(turn)) if turn else "",
+                }
             case "tool.started":
                 return data | {"arguments": await self._arguments(data["turn"], data["call_id"])}
             case "tool.completed" if data["status"] == CallStatus.UNKNOWN:
@@ -96,7 +99,7 @@ class _Reader:
         return self._outputs[turn]
 
     async def _arguments(self, turn: int, call_id: str) -> str:
-        asked = items.calls(await self._output(turn))
+        asked = transcript.calls(await self._output(turn))
         return next((call.arguments for call in asked if call.call_id == call_id), "")
 
     async def _result(self, turn: int, call_id: str) -> str:

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from shared.core.ids import all_shards
-from shared.core.model import RunStatus
-from shared.usecases.context import Context
+from shared.core.run import RunStatus
+from shared.steps.context import Context
 
 # How far a tick may be behind before somebody should look.
 LATE = timedelta(seconds=60)

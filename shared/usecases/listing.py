@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from shared.core.ids import position, shard_of
-from shared.core.model import Run, RunStatus
+from shared.core.run import Run, RunStatus
 from shared.errors import Malformed
-from shared.usecases.context import Context
+from shared.steps.context import Context
 from shared.usecases.read import owned_session
 
 # How far back a page of a session looks for runs that match, before it leaves the rest to the next page.

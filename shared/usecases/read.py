@@ -4,12 +4,12 @@ from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from shared.core import items
-from shared.core.model import Run, RunStatus, Session
+from shared.core.run import Run, RunStatus, Session
+from shared.core.transcript import Item
 from shared.errors import Malformed, NotFound
+from shared.steps.context import Context
+from shared.steps.conversation import items_of
 from shared.store.runs import StoredRun, StoredSession
-from shared.usecases.context import Context
-from shared.usecases.conversation import transcript
 
 _Loaded = TypeVar("_Loaded")
 
@@ -23,7 +23,7 @@ class SessionPage:
 
     session: Session
     runs: list[Run]
-    transcript: list[items.Item]
+    transcript: list[Item]
     next_run_id: str | None
 
 
@@ -83,6 +83,6 @@ async def session_page(
             runs.append(stored.run)
         at = stored.run.previous_run_id
     found = [
-        item for run in runs[::-1] for item in await unless_deleted(context, run, transcript(context, run))
+        item for run in runs[::-1] for item in await unless_deleted(context, run, items_of(context, run))
     ]
     return SessionPage(session, runs, found, at)

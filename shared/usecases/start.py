@@ -5,16 +5,16 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from shared.core import ids
-from shared.core.events import Record
-from shared.core.model import Chaining, Content, Lease, Run, RunStatus, Session, Step
-from shared.core.schedule import MAX_DEADLINE
+from shared.core.life.events import Record
+from shared.core.pace import MAX_DEADLINE
+from shared.core.run import Chaining, Content, Lease, Run, RunStatus, Session, Step
 from shared.errors import Conflict, InvalidInput, NotFound, RowConflict
 from shared.log import say
-from shared.ports import AgentSpec
+from shared.ports.agents import AgentSpec
+from shared.steps.context import Context
+from shared.steps.transition import Applied
+from shared.steps.work import perform_now
 from shared.store.runs import StoredKey, StoredRun, StoredSession
-from shared.usecases.context import Context
-from shared.usecases.transition import Applied
-from shared.usecases.work import perform_now
 
 # Nobody changes a session this often while a run is started in it.
 _ATTEMPTS = 4

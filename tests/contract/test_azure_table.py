@@ -23,10 +23,10 @@ from azure.data.tables import (
 from azure.data.tables.aio import TableClient
 
 from dev import azurite
-from shared.adapters.table_account import TableAccount, create_missing_tables
-from shared.adapters.tables import TableStorage
+from shared.adapters.azure_tables.account import TableAccount, create_missing_tables
+from shared.adapters.azure_tables.table import TableStorage
 from shared.errors import RowConflict, StorageUnavailable
-from shared.ports import Delete, Insert, Merge, Put, Row
+from shared.ports.tables import Delete, Insert, Merge, Put, Row
 
 DATA = bytes(range(256))
 ETAG = "W/\"datetime'2026-01-02T03%3A04%3A05.6789012Z'\""
@@ -340,8 +340,8 @@ async def test_a_query_follows_pages_that_are_empty():
 
 
 async def test_it_waits_no_longer_than_a_function_can(monkeypatch):
-    monkeypatch.setattr("shared.adapters.tables.MAX_RETRY_AFTER_SECONDS", 0.01)
-    monkeypatch.setattr("shared.adapters.tables.TOTAL_SECONDS", 5)
+    monkeypatch.setattr("shared.adapters.azure_tables.table.MAX_RETRY_AFTER_SECONDS", 0.01)
+    monkeypatch.setattr("shared.adapters.azure_tables.table.TOTAL_SECONDS", 5)
     later = fault("503 Server Busy", "ServerBusy", "Busy.", "Retry-After: 3600")
 
     async def handler(number: int, _: bytes) -> bytes:
@@ -352,7 +352,7 @@ async def test_it_waits_no_longer_than_a_function_can(monkeypatch):
 
 
 async def test_it_gives_up_on_a_silent_server(monkeypatch):
-    monkeypatch.setattr("shared.adapters.tables.TOTAL_SECONDS", 0.1)
+    monkeypatch.setattr("shared.adapters.azure_tables.table.TOTAL_SECONDS", 0.1)
     silence = asyncio.Event()
 
     async def handler(*_: object) -> None:
@@ -390,8 +390,8 @@ async def test_entra_tokens_go_over_https_alone():
 def test_reading_imports_no_more_than_it_needs(connection_string):
     program = f"""
 import asyncio, sys
-from shared.adapters.table_account import TableAccount
-from shared.adapters.tables import TableStorage
+from shared.adapters.azure_tables.account import TableAccount
+from shared.adapters.azure_tables.table import TableStorage
 from shared.errors import StorageUnavailable
 async def main():
     storage = TableStorage(TableAccount.from_connection_string({connection_string!r}))

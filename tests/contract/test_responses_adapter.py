@@ -19,12 +19,12 @@ import pytest
 from azure.core.exceptions import ClientAuthenticationError, ServiceRequestError
 
 from dev.provider.launch import provider as emulator
-from shared.adapters import replies
-from shared.adapters.provider_access import Access, Connection, NoToken, azure_base_url
-from shared.adapters.responses import MAX_STATUSES_REPORTED, ResponsesProvider
-from shared.core import items
-from shared.core.model import ResponseStatus, RunError, Snapshot
-from shared.ports import Absent, ChainBroken, NotNow, Refused, ResponseRequest
+from shared.adapters.http.access import Access, Connection, NoToken, azure_base_url
+from shared.adapters.responses_api import interpret
+from shared.adapters.responses_api.provider import MAX_STATUSES_REPORTED, ResponsesProvider
+from shared.core import transcript
+from shared.core.response import Absent, ChainBroken, NotNow, Refused, ResponseStatus, RunError, Snapshot
+from shared.ports.providers import ResponseRequest
 
 # Unlike any real key, so that it can only be struck out as what it is.
 KEY = "a.test.key"
@@ -250,7 +250,7 @@ async def test_a_response_is_a_snapshot(server, provider, operation):
     found = await ALL[operation](provider)
     assert isinstance(found, Snapshot)
     assert found.status is ResponseStatus.COMPLETED
-    assert items.output_text(found.output) == "漢\x00"
+    assert transcript.output_text(found.output) == "漢\x00"
 
 
 @pytest.mark.parametrize("operation", ["create", "read", "cancel"])
@@ -308,11 +308,11 @@ async def test_each_unknown_status_is_said_once_and_means_in_progress(server, pr
 
 
 async def test_a_read_stops_at_what_no_model_writes_and_the_response_has_failed(server, provider):
-    server.says = http(200, b" " * (replies.MAX_REPLY_BYTES * 2))
+    server.says = http(200, b" " * (interpret.MAX_REPLY_BYTES * 2))
     found = await provider.read("resp_1")
     assert isinstance(found, Snapshot)
     assert (found.status, found.error.code) == (ResponseStatus.FAILED, "output_too_large")
-    assert server.sent < replies.MAX_REPLY_BYTES * 1.5
+    assert server.sent < interpret.MAX_REPLY_BYTES * 1.5
     server.says = http(200, response())
     assert (await provider.read("resp_1")).status is ResponseStatus.IN_PROGRESS
 
@@ -615,7 +615,7 @@ def test_the_address_of_an_azure_resource(endpoint):
 
 def test_the_sdk_and_the_identity_are_imported_only_when_needed():
     code = (
-        "import sys, shared.adapters.responses\n"
+        "import sys, shared.adapters.responses_api.provider\n"
         "print([name for name in ('openai', 'httpx2', 'azure.identity') if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
@@ -668,7 +668,7 @@ async def finished(provider: ResponsesProvider, response_id: str) -> Snapshot:
                 return found
 
 
-def scripted(*turns: Json) -> list[items.Item]:
+def scripted(*turns: Json) -> list[transcript.Item]:
     return [{"role": "user", "content": f"Please. [[script {json.dumps({'turns': turns})}]]"}]
 
 
@@ -683,8 +683,8 @@ async def test_a_conversation_with_a_tool_goes_on_by_either_way_of_chaining(live
     called = await finished(live, first.response_id)
     (call,) = called.calls
     assert (call.name, json.loads(call.arguments)) == ("look_up", {"topic": "moons"})
-    answer = items.tool_output(call.call_id, "4")
-    sent = items.replayable([*asked, *items.parse(called.output), answer]) if replay else [answer]
+    answer = transcript.tool_output(call.call_id, "4")
+    sent = transcript.replayable([*asked, *transcript.parse(called.output), answer]) if replay else [answer]
     second = await live.create(
         request(
             input=json.dumps(sent),
@@ -694,7 +694,7 @@ async def test_a_conversation_with_a_tool_goes_on_by_either_way_of_chaining(live
     )
     assert isinstance(second, Snapshot)
     done = await finished(live, second.response_id)
-    assert items.output_text(done.output) == "There are 4. 漢"
+    assert transcript.output_text(done.output) == "There are 4. 漢"
     assert done.usage.total_tokens > 0
     assert await live.delete(second.response_id) == Absent()
     assert await live.read(second.response_id) == Absent()

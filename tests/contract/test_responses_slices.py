@@ -14,15 +14,15 @@ import aiohttp
 import pytest
 
 from dev.provider.launch import provider as emulator
-from shared.adapters import responses
-from shared.adapters.provider_access import Connection
-from shared.adapters.responses import ResponsesProvider
-from shared.core import items
-from shared.core.model import ResponseStatus, RunError, RunStatus, Slice, Snapshot
-from shared.ports import NoStream, NotNow, Refused, ResponseRequest
+from shared.adapters.http.access import Connection
+from shared.adapters.responses_api.provider import ResponsesProvider
+from shared.core import transcript
+from shared.core.response import NoStream, NotNow, Refused, ResponseStatus, RunError, Slice, Snapshot
+from shared.core.run import RunStatus
+from shared.ports.providers import ResponseRequest
 from shared.usecases.feed import read_feed
-from tests.fakes import OWNER, World
-from tests.streams import REFERENCES, Reader, delta, event, message, stream
+from tests.support.streams import REFERENCES, Reader, delta, event, message, stream
+from tests.support.world import OWNER, World
 
 Json = dict[str, Any]
 # Longer than anything here takes; a test that waits so long has failed.
@@ -295,7 +295,7 @@ async def test_a_slice_is_put_together_from_whatever_pieces(server, provider, na
     assert found.sequence == len(told.events) - 2 or "\\ud83d" in json.dumps(told.events[found.sequence + 1])
     server.pieces = [b"".join(told.written[found.sequence + 1 :])]
     ended = await provider.slice("resp_1", found.sequence)
-    assert items.output_text(ended.final.output) == told.text
+    assert transcript.output_text(ended.final.output) == told.text
 
 
 async def test_a_slice_ends_when_the_stream_pauses(server, pausing):
@@ -355,7 +355,7 @@ async def test_what_came_before_a_cut_is_kept(server, provider, cut):
     assert (found.text, found.sequence, found.whole) == ("Once ", 2, True)
     server.pieces, server.then = list(told.written[3:]), "end"
     ended = await provider.slice("resp_1", found.sequence)
-    assert items.output_text(ended.final.output) == "Once upon 漢"
+    assert transcript.output_text(ended.final.output) == "Once upon 漢"
 
 
 async def test_a_stream_that_is_cut_before_its_first_event_says_nothing(server, provider):
@@ -416,7 +416,7 @@ async def test_a_long_delta_arrives_whole_and_soon(server, provider):
     server.pieces = [written[at : at + 65_536] for at in range(0, len(written), 65_536)]
     began = time.process_time()
     found = await provider.slice("resp_1", 0)
-    assert items.output_text(found.final.output) == text
+    assert transcript.output_text(found.final.output) == text
     assert time.process_time() - began < 10
 
 
@@ -516,7 +516,7 @@ async def test_a_response_of_the_emulator_is_read_slice_by_slice(live):
     assert all(piece.whole and piece.status is ResponseStatus.IN_PROGRESS for piece in found)
     assert sum(piece.items for piece in found) == 1
     assert found[0].activity == "writing"
-    assert items.output_text(final.output) == TEXT
+    assert transcript.output_text(final.output) == TEXT
     assert await live.read(response.response_id) == final
     # After the end there is nothing, and that is no gap.
     after = await live.slice(response.response_id, 10**6)
@@ -571,7 +571,7 @@ async def test_a_stream_that_the_emulator_ignores_is_read_as_a_whole(live, contr
     response = await created(live, {"text": "x"})
     assert response.sequence is None
     assert await live.slice(response.response_id, 0) == NoStream()
-    assert items.output_text((await finished(live, response)).output) == "x"
+    assert transcript.output_text((await finished(live, response)).output) == "x"
 
 
 async def test_a_stream_that_is_too_old_is_refused(live, control):
@@ -598,7 +598,7 @@ async def test_events_of_the_emulator_doubled_or_swapped_are_as_good(live, contr
     assert TEXT.startswith(told)
     assert told
     assert all(piece.whole for piece in found) or kind == "stream_shuffled"
-    assert items.output_text(final.output) == TEXT
+    assert transcript.output_text(final.output) == TEXT
 
 
 async def test_a_gap_is_noticed_and_not_passed(patient, control):
@@ -632,7 +632,7 @@ async def test_a_stall_ends_a_slice(patient, control, after):
 async def test_a_create_whose_stream_breaks_after_the_first_event_is_whole(live, control, kind):
     await push(control, kind=kind, operation="create", after=1)
     response = await created(live, {"text": TEXT})
-    assert items.output_text((await to_its_end(live, response))[1].output) == TEXT
+    assert transcript.output_text((await to_its_end(live, response))[1].output) == TEXT
 
 
 FAULTS = [

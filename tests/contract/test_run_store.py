@@ -9,20 +9,19 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared.core import ids
-from shared.core.events import Record
-from shared.core.model import (
+from shared.core.life.events import Record
+from shared.core.response import RunError, Usage
+from shared.core.run import (
     CallStatus,
     Chaining,
     Content,
     Lease,
     Pending,
     Run,
-    RunError,
     RunStatus,
     Session,
     Step,
     ToolCall,
-    Usage,
 )
 from shared.errors import RowConflict, StorageUnavailable
 from shared.store.content import ContentStore

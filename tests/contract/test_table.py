@@ -4,9 +4,9 @@ import asyncio
 
 import pytest
 
-from shared.adapters import table_limits as limits
+from shared.adapters.azure_tables import limits
 from shared.errors import RowConflict
-from shared.ports import Delete, Insert, Merge, Put, Row
+from shared.ports.tables import Delete, Insert, Merge, Put, Row
 
 ALL = ("", "~")
 VALUES = {

@@ -11,7 +11,7 @@ import pytest
 
 from dev import stack
 from tests.e2e.site import PATIENCE_SECONDS, TERMINAL, Site, script, tool_call, wait_until
-from tests.feed_text import text_after
+from tests.support.feed_text import text_after
 
 READERS = 10
 # Characters of one, two, three and four bytes, and what JSON and server-sent events have to escape.

@@ -6,26 +6,14 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from shared.core import events
-from shared.core.advance import MAX_CALLS_PER_RUN, MISSING_GRACE, MOVES, IllegalTransition, advance
-from shared.core.events import Abandon, Record, Wake
-from shared.core.model import (
-    OUTCOMES,
-    CallStatus,
-    Chaining,
-    Content,
-    FunctionCall,
-    Lease,
-    ResponseStatus,
-    Run,
-    RunError,
-    RunStatus,
-    Slice,
-    Snapshot,
-    Step,
-    ToolCall,
-    Usage,
-)
+from shared.core.life import events
+from shared.core.life.advance import MOVES, advance
+from shared.core.life.calling import MAX_CALLS_PER_RUN
+from shared.core.life.events import Abandon, Record, Wake
+from shared.core.life.polling import MISSING_GRACE
+from shared.core.life.rule import IllegalTransition
+from shared.core.response import FunctionCall, ResponseStatus, RunError, Slice, Snapshot, Usage
+from shared.core.run import OUTCOMES, CallStatus, Chaining, Content, Lease, Run, RunStatus, Step, ToolCall
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LEASE = Lease("mine", NOW + timedelta(seconds=60))

@@ -180,7 +180,8 @@ def test_importing_agents_leaves_the_heavy_packages_alone() -> None:
     program = """
 import sys
 import agents.space_novelist
-from shared.adapters.tools import InstalledAgents, discover
+from shared.adapters.agents.discover import discover
+from shared.adapters.agents.running import InstalledAgents
 InstalledAgents(discover(), {}).names()
 print(sorted({name.split(".")[0] for name in sys.modules} & {"pydantic", "pydantic_core", "openai", "azure"}))
 """

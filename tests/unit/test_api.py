@@ -7,12 +7,11 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from shared.core.model import ResponseStatus, RunError, Snapshot
-from shared.ports import NotNow, Refused
+from shared.core.response import NotNow, Refused, ResponseStatus, RunError, Snapshot
+from shared.steps.work import work
 from shared.usecases.health import LATE
-from shared.usecases.work import work
-from tests.api import Client
-from tests.fakes import World, answer, asks, message
+from tests.support.client import Client
+from tests.support.world import World, answer, asks, message
 
 
 @pytest.fixture

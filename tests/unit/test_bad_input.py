@@ -6,10 +6,10 @@ from dataclasses import replace
 
 import pytest
 
-from shared.core.model import ResponseStatus, Snapshot
+from shared.core.response import ResponseStatus, Snapshot
 from shared.errors import StorageUnavailable
-from tests.api import DOCUMENT, OWNER_HEADER, Answer, Client, conform, routes
-from tests.fakes import FakeAgents, World, answer
+from tests.support.client import DOCUMENT, OWNER_HEADER, Answer, Client, conform, routes
+from tests.support.world import FakeAgents, World, answer
 
 GOOD = {"agent": "writer", "input": "hi"}
 NOBODYS_RUN = "run_0f" + "0" * 26

@@ -2,13 +2,13 @@
 
 import pytest
 
-from shared.core.model import ResponseStatus, RunStatus, Slice, Snapshot
-from shared.ports import NoStream
+from shared.core.response import NoStream, ResponseStatus, Slice, Snapshot
+from shared.core.run import RunStatus
+from shared.steps.poll import claim_due, poll
+from shared.steps.work import work
 from shared.usecases.feed import read_feed
-from shared.usecases.poll import claim_due, poll
 from shared.usecases.read import owned_run
-from shared.usecases.work import work
-from tests.fakes import OWNER, World, answer, asks
+from tests.support.world import OWNER, World, answer, asks
 
 
 def in_progress(response_id: str) -> Snapshot:

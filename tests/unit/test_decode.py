@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.adapters.decode import (
+from shared.adapters.responses_api.decode import (
     MAX_MESSAGE_CHARACTERS,
     MAX_TOKENS,
     Unreadable,
@@ -13,8 +13,8 @@ from shared.adapters.decode import (
     is_response_id,
     read_error,
 )
-from shared.core import items
-from shared.core.model import FunctionCall, ResponseStatus, RunError, Snapshot, Usage
+from shared.core import transcript
+from shared.core.response import FunctionCall, ResponseStatus, RunError, Snapshot, Usage
 
 CALL = {"type": "function_call", "id": "fc_1", "call_id": "c", "name": "look_up", "arguments": "{}"}
 
@@ -143,13 +143,13 @@ def test_text_comes_through_unchanged(text, escaped):
     )
     found = read(content.encode())
     assert isinstance(found, Snapshot)
-    assert items.output_text(found.output) == text
+    assert transcript.output_text(found.output) == text
     assert "\\u" not in found.output or text == "\x00\x1f\x7f"
 
 
 def test_a_lone_surrogate_becomes_one_replacement_character_and_nothing_else_changes():
     found = snapshot(output=[text_item("a\ud800b\U0001f680\x00漢\udc00"), CALL | {"arguments": "\ud800"}])
-    assert items.output_text(found.output) == "a\ufffdb\U0001f680\x00漢\ufffd"
+    assert transcript.output_text(found.output) == "a\ufffdb\U0001f680\x00漢\ufffd"
     assert found.calls[0].arguments == "\ufffd"
     found.output.encode()
 
@@ -158,7 +158,7 @@ def test_bytes_that_are_no_utf8_are_replaced_visibly():
     content = body(output=[text_item("a?b")]).replace(b"?", b"\xc3\x28\xff")
     found = read(content)
     assert isinstance(found, Snapshot)
-    assert items.output_text(found.output) == "a\ufffd(\ufffdb"
+    assert transcript.output_text(found.output) == "a\ufffd(\ufffdb"
 
 
 def test_numbers_that_json_has_not_become_null():
@@ -171,7 +171,7 @@ def test_numbers_that_json_has_not_become_null():
 def test_five_megabytes_come_through():
     text = "Beyond the last charted star 漢字. " * 140_000
     found = snapshot(output=[text_item(text)])
-    assert items.output_text(found.output) == text
+    assert transcript.output_text(found.output) == text
 
 
 @pytest.mark.parametrize(
@@ -276,7 +276,7 @@ def test_decoding_never_raises_and_its_output_is_json(fields):
     found = read(body(**fields))
     if isinstance(found, Snapshot):
         assert isinstance(json.loads(found.output.encode()), list)
-        assert items.calls(found.output) == found.calls or not found.calls
+        assert transcript.calls(found.output) == found.calls or not found.calls
 
 
 @given(st.binary())

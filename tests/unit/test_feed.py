@@ -7,13 +7,14 @@ from datetime import timedelta
 
 import pytest
 
-from shared.core.model import Pending, ResponseStatus, RunError, RunStatus, Slice, Snapshot
+from shared.core.response import ResponseStatus, RunError, Slice, Snapshot
+from shared.core.run import Pending, RunStatus
+from shared.steps.poll import poll
+from shared.steps.work import work
 from shared.usecases.feed import read_feed
-from shared.usecases.poll import poll
-from shared.usecases.work import work
-from tests.api import Answer, Client
-from tests.fakes import OWNER, World, answer, asks
-from tests.streams import Reader
+from tests.support.client import Answer, Client
+from tests.support.streams import Reader
+from tests.support.world import OWNER, World, answer, asks
 
 EVENTS = "/runs/{run_id}/events"
 SSE = {"Accept": "text/event-stream"}

@@ -3,16 +3,16 @@ import json
 import pytest
 from openai.types.responses import Response
 
-from shared.core import items
-from shared.core.model import FunctionCall
+from shared.core import transcript
+from shared.core.response import FunctionCall
 
 
-def message(*texts: str, role: str = "assistant") -> items.Item:
+def message(*texts: str, role: str = "assistant") -> transcript.Item:
     content = [{"type": "output_text", "text": text, "annotations": [{"type": "x"}]} for text in texts]
     return {"type": "message", "id": "msg_1", "role": role, "status": "completed", "content": content}
 
 
-def call(call_id: object, name: object = "look_up", arguments: object = "{}") -> items.Item:
+def call(call_id: object, name: object = "look_up", arguments: object = "{}") -> transcript.Item:
     return {
         "type": "function_call",
         "id": "fc_1",
@@ -24,18 +24,18 @@ def call(call_id: object, name: object = "look_up", arguments: object = "{}") ->
 
 
 def kept_calls(*found: object) -> tuple[FunctionCall, ...]:
-    return items.calls(json.dumps(found))
+    return transcript.calls(json.dumps(found))
 
 
 @pytest.mark.parametrize("text", ["", "{", "null", "7", '"text"', '{"a": 1}', "[" * 100_000])
 def test_what_is_no_list_has_no_items(text):
-    assert items.parse(text) == []
-    assert items.calls(text) == ()
-    assert items.output_text(text) == ""
+    assert transcript.parse(text) == []
+    assert transcript.calls(text) == ()
+    assert transcript.output_text(text) == ""
 
 
 def test_items_are_the_objects_of_a_list():
-    assert items.parse('[{"type": "a"}, 1, null, [], "x", {}]') == [{"type": "a"}, {}]
+    assert transcript.parse('[{"type": "a"}, 1, null, [], "x", {}]') == [{"type": "a"}, {}]
 
 
 def test_calls_keep_their_order_and_the_text_of_their_arguments():
@@ -59,7 +59,7 @@ def test_of_calls_with_one_id_the_first_counts():
 @pytest.mark.parametrize("name", ["", "x" * 65, "two words", "a/b", "名", None, 7, ["a"], "look_up\n"])
 def test_a_call_with_a_bad_name_counts_under_a_name_no_tool_has(name):
     (found,) = kept_calls(call("c", name))
-    assert found.name == items.NOT_A_NAME
+    assert found.name == transcript.NOT_A_NAME
     assert not found.name.isidentifier()
 
 
@@ -88,17 +88,17 @@ def test_output_text_joins_the_texts_of_messages_and_nothing_else():
     ]
     badly = {"type": "message", "content": [{"type": "output_text", "text": 7}, {"type": "output_text"}]}
     found = [message("Once ", "upon"), refusal, reasoning, *junk, badly, message(" a time\x00\U0001f680")]
-    assert items.output_text(json.dumps(found)) == "Once upon a time\x00\U0001f680"
+    assert transcript.output_text(json.dumps(found)) == "Once upon a time\x00\U0001f680"
 
 
 def test_output_text_is_what_openais_sdk_says():
     found = [message("Once ", "upon"), call("c"), message(" a time")]
     theirs = Response.construct(output=found)
-    assert items.output_text(json.dumps(found)) == theirs.output_text
+    assert transcript.output_text(json.dumps(found)) == theirs.output_text
 
 
 def test_a_tool_output_answers_its_call():
-    assert items.tool_output("c", "4 moons") == {
+    assert transcript.tool_output("c", "4 moons") == {
         "type": "function_call_output",
         "call_id": "c",
         "output": "4 moons",
@@ -110,7 +110,9 @@ def test_a_conversation_is_replayed_without_what_ties_it_to_its_responses():
     said = message("Wait", "!") | {"phase": "commentary"}
     refusal = {"type": "refusal", "refusal": "no", "more": 1}
     said["content"].append(refusal)
-    replayed = items.replayable([user, said, call("c"), items.tool_output("c", "4") | {"id": "fco_1"}])
+    replayed = transcript.replayable(
+        [user, said, call("c"), transcript.tool_output("c", "4") | {"id": "fco_1"}]
+    )
     assert replayed == [
         {"role": "user", "content": [{"type": "input_text", "text": "Go"}]},
         {
@@ -141,29 +143,29 @@ def test_a_conversation_is_replayed_without_what_ties_it_to_its_responses():
         {},
         call("", "unusable"),
         call("unanswered"),
-        items.tool_output("unasked", "4"),
+        transcript.tool_output("unasked", "4"),
         {"type": "function_call_output", "call_id": ["c"], "output": "4"},
     ],
 )
 def test_what_a_provider_would_refuse_is_not_replayed(item):
-    pair = [call("c"), items.tool_output("c", "4")]
-    assert items.replayable([item, *pair]) == items.replayable(pair)
-    assert items.replayable([*pair, item]) == items.replayable(pair)
+    pair = [call("c"), transcript.tool_output("c", "4")]
+    assert transcript.replayable([item, *pair]) == transcript.replayable(pair)
+    assert transcript.replayable([*pair, item]) == transcript.replayable(pair)
 
 
 def test_each_turn_may_use_the_same_call_id_again():
-    turn = [call("c"), call("c", "again"), items.tool_output("c", "4"), items.tool_output("c", "5")]
-    once = [items.replayable(turn)[0], items.tool_output("c", "4")]
-    assert items.replayable(turn + turn) == once + once
+    turn = [call("c"), call("c", "again"), transcript.tool_output("c", "4"), transcript.tool_output("c", "5")]
+    once = [transcript.replayable(turn)[0], transcript.tool_output("c", "4")]
+    assert transcript.replayable(turn + turn) == once + once
 
 
 def test_references_and_plain_messages_are_replayed_as_they_are():
     plain = [{"type": "item_reference", "id": "msg_9"}, {"role": "assistant", "content": "hello"}]
-    assert items.replayable(plain) == plain
+    assert transcript.replayable(plain) == plain
 
 
 def test_a_replayed_call_has_the_name_that_its_run_shows():
-    call_item, _ = items.replayable(
-        [call("c", "two words", {"a": 1}), items.tool_output("c", "no such tool")]
+    call_item, _ = transcript.replayable(
+        [call("c", "two words", {"a": 1}), transcript.tool_output("c", "no such tool")]
     )
-    assert (call_item["name"], call_item["arguments"]) == (items.NOT_A_NAME, '{"a": 1}')
+    assert (call_item["name"], call_item["arguments"]) == (transcript.NOT_A_NAME, '{"a": 1}')

@@ -4,8 +4,8 @@ import pytest
 
 from shared.web.http import Request
 from shared.web.links import link
-from tests.api import Client
-from tests.fakes import World
+from tests.support.client import Client
+from tests.support.world import World
 
 URL = "http://10.0.0.7:8080/api/runs?code=s3cret"
 

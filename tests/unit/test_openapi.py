@@ -10,12 +10,13 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from shared import errors
 from shared.core import ids
-from shared.core.model import TERMINAL, CallStatus, RunStatus
-from shared.core.schedule import MAX_DEADLINE, MIN_DEADLINE
-from shared.web import bodies, parse, problems
+from shared.core.pace import MAX_DEADLINE, MIN_DEADLINE
+from shared.core.run import TERMINAL, CallStatus, RunStatus
+from shared.web import bodies
 from shared.web.http import Reply
-from tests.api import DOCUMENT, ROOT, Client, check, conform, problem_codes, resolve, routes
-from tests.fakes import World
+from shared.web.runs_api import parse, problems
+from tests.support.client import DOCUMENT, ROOT, Client, check, conform, problem_codes, resolve, routes
+from tests.support.world import World
 
 SCHEMAS = DOCUMENT["components"]["schemas"]
 METHODS = {"get", "post", "put", "patch", "delete"}

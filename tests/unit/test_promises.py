@@ -6,18 +6,20 @@ from datetime import timedelta
 
 import pytest
 
-from shared.core.events import Claimed
-from shared.core.items import output_text
-from shared.core.model import CallStatus, ResponseStatus, RunStatus, Snapshot, Step, Usage
+from shared.core.life.events import Claimed
+from shared.core.response import NotNow, ResponseStatus, Snapshot, Usage
+from shared.core.run import CallStatus, RunStatus, Step
+from shared.core.transcript import output_text
 from shared.errors import InvalidInput, NotFound
-from shared.ports import NotNow
-from shared.tick import tick
-from shared.usecases.end import cancel, delete_run, delete_session
-from shared.usecases.poll import claim_due, poll
+from shared.steps.poll import claim_due, poll
+from shared.steps.settle import settle
+from shared.steps.tick import tick
+from shared.steps.transition import apply
+from shared.steps.work import work
+from shared.usecases.cancel import cancel
+from shared.usecases.delete import delete_run, delete_session
 from shared.usecases.read import output_of, owned_run, owned_session
-from shared.usecases.transition import apply
-from shared.usecases.work import settle, work
-from tests.fakes import OWNER, World, answer, asks
+from tests.support.world import OWNER, World, answer, asks
 
 CALL = "call_resp_1_0"
 

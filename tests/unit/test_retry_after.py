@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.adapters.retry_after import MAX_RETRY_AFTER, retry_after
+from shared.adapters.http.retry_after import MAX_RETRY_AFTER, retry_after
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 

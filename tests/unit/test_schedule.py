@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import pytest
 
-from shared.core.schedule import Schedule, reminder_due
+from shared.core.pace import Schedule, reminder_due
 
 SCHEDULE = Schedule(timedelta(seconds=2), timedelta(seconds=30))
 START = datetime(2026, 1, 1, tzinfo=UTC)

@@ -4,8 +4,8 @@ from datetime import timedelta
 
 import pytest
 
-from shared.adapters.table_account import TableAccount
-from shared.core.model import Chaining
+from shared.adapters.azure_tables.account import TableAccount
+from shared.core.run import Chaining
 from shared.errors import InvalidSettings
 from shared.settings import load
 

@@ -9,20 +9,22 @@ from datetime import timedelta
 
 import pytest
 
-from shared.core.items import output_text
-from shared.core.model import CallStatus, ResponseStatus, RunError, RunStatus, Slice, Snapshot, Step
+from shared.core.response import Absent, NoStream, NotNow, ResponseStatus, RunError, Slice, Snapshot
+from shared.core.run import CallStatus, RunStatus, Step
+from shared.core.transcript import output_text
 from shared.errors import NotFound, StorageUnavailable
-from shared.ports import Absent, NoStream, NotNow, SliceReply
+from shared.ports.providers import SliceReply
+from shared.steps.poll import poll
+from shared.steps.settle import settle
+from shared.steps.slices import keep, told
 from shared.store.content import ContentStore
 from shared.store.runs import RunStore, StoredRun
-from shared.usecases.end import cancel, delete_run
+from shared.usecases.cancel import cancel
+from shared.usecases.delete import delete_run
 from shared.usecases.feed import read_feed
-from shared.usecases.poll import poll
 from shared.usecases.read import output_of
-from shared.usecases.slices import keep, told
-from shared.usecases.work import settle
-from tests.fakes import OWNER, START, FakeProvider, Seeded, World, answer, asks
-from tests.streams import INTERPRETER, REFERENCES, Reader, Stream, heard, received, some_stream
+from tests.support.streams import INTERPRETER, REFERENCES, Reader, Stream, heard, received, some_stream
+from tests.support.world import OWNER, START, FakeProvider, Seeded, World, answer, asks
 
 AT_WORK = ResponseStatus.IN_PROGRESS
 

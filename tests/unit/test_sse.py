@@ -5,8 +5,8 @@ import time
 
 import pytest
 
-from shared.adapters.sse import EventReader
-from tests.streams import REFERENCES
+from shared.adapters.http.sse import EventReader
+from tests.support.streams import REFERENCES
 
 READ = {
     "LF": (b"event: a\ndata: 1\n\nevent: b\ndata: 2\n\n", [b"1", b"2"]),

@@ -13,12 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.core import events, items
-from shared.core.advance import advance
-from shared.core.events import Record
-from shared.core.model import Chaining, Content, Lease, ResponseStatus, Run, Slice, Snapshot, Step
-from shared.core.stream import StreamEvent, gather, stream_event
-from tests.streams import (
+from shared.adapters.responses_api.stream import StreamEvent, gather, stream_event
+from shared.core import transcript
+from shared.core.life import events
+from shared.core.life.advance import advance
+from shared.core.life.events import Record
+from shared.core.response import ResponseStatus, Slice, Snapshot
+from shared.core.run import Chaining, Content, Lease, Run, Step
+from tests.support.streams import (
     INTERPRETER,
     REFERENCES,
     Reader,
@@ -327,7 +329,7 @@ class Watched:
         return dict(record.data)
 
     def takes(self, found: Slice) -> None:
-        """Do with a slice what a poll does: `shared.usecases.poll` and `shared.usecases.work.settle`."""
+        """Do with a slice what a poll does: `shared.steps.poll` and `shared.steps.settle.settle`."""
         if found.final:
             self.ends(found.final)
         elif found.news:
@@ -339,7 +341,7 @@ class Watched:
             self.happens(events.StreamLost("resp_1"))
 
     def ends(self, final: Snapshot) -> None:
-        self.final, told = items.output_text(final.output), "".join(self.pieces)
+        self.final, told = transcript.output_text(final.output), "".join(self.pieces)
         polled = events.Polled(
             final,
             OUTPUT,

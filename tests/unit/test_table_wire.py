@@ -9,10 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from yarl import URL
 
-from shared.adapters import table_wire as wire
-from shared.adapters.table_account import TableAccount
-from shared.adapters.table_limits import check_key, check_writes
-from shared.ports import Delete, Insert, Merge, Put, Row
+from shared.adapters.azure_tables import wire
+from shared.adapters.azure_tables.account import TableAccount
+from shared.adapters.azure_tables.limits import check_key, check_writes
+from shared.ports.tables import Delete, Insert, Merge, Put, Row
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]))
 KEYS = st.text(st.characters(exclude_categories=["Cs", "Cc"], exclude_characters="/\\#?"), max_size=50)

@@ -15,18 +15,13 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, Field
 
-from shared.adapters.tool_schema import MAX_ARGUMENT_BYTES, BadArguments, ToolSchema
-from shared.adapters.tools import (
-    MAX_ERROR_CHARACTERS,
-    MAX_TOOL_OUTPUT_BYTES,
-    InstalledAgents,
-    InvalidAgents,
-    discover,
-)
+from shared.adapters.agents.discover import InvalidAgents, discover
+from shared.adapters.agents.running import MAX_ERROR_CHARACTERS, MAX_TOOL_OUTPUT_BYTES, InstalledAgents
+from shared.adapters.agents.schema import MAX_ARGUMENT_BYTES, BadArguments, ToolSchema
 from shared.agent import Agent, IdempotencyKey, Tool, tool
-from shared.core.model import CallStatus
+from shared.core.run import CallStatus
 from shared.errors import InvalidSettings
-from shared.ports import Agents, AgentSpec, ToolRequest, ToolResult
+from shared.ports.agents import Agents, AgentSpec, ToolRequest, ToolResult
 
 SOON = timedelta(milliseconds=10)
 # A tool that nothing stops would hang the test: nothing here takes nearly as long.

@@ -1,0 +1,63 @@
+"""Find the agents of a package."""
+
+import importlib
+import pkgutil
+import re
+import traceback
+from collections.abc import Mapping, Sequence
+
+from shared.agent import Agent
+from shared.errors import BatonError
+
+SETTING = re.compile(r"%(\w+)%")
+
+
+class InvalidAgents(BatonError):
+    """The app cannot start. The message lists everything that is wrong in the package of agents."""
+
+    code = "invalid_agents"
+
+    def __init__(self, package: str, faults: Sequence[str]) -> None:
+        super().__init__(f"The agents in {package} cannot be used:\n" + "\n".join(f"  - {f}" for f in faults))
+        self.faults = tuple(faults)
+
+
+def discover(package: str = "agents") -> dict[str, Agent]:
+    """Return every `Agent` that the modules of `package` define, by name.
+
+    Raises InvalidAgents, which lists all modules that cannot be imported and all names used twice.
+    """
+    faults: list[str] = []
+    errors: list[Exception] = []
+    found: dict[str, tuple[str, Agent]] = {}
+    modules = [package]
+    for name in modules:
+        try:
+            module = importlib.import_module(name)
+        except Exception as error:  # noqa: BLE001 - whatever an agent's module raises belongs in the list
+            faults.append(f"{name} cannot be imported: {brief(error)}")
+            errors.append(error)
+            continue
+        if name == package:
+            modules += sorted(each.name for each in pkgutil.iter_modules(module.__path__, f"{package}."))
+        for agent in vars(module).values():
+            if isinstance(agent, Agent):
+                place, first = found.setdefault(agent.name, (name, agent))
+                if first is not agent:
+                    faults.append(f"two agents are called {agent.name}: in {place} and in {name}")
+    if not found and not faults:
+        faults.append("there is none; add a file with `my_agent = Agent(...)` in it")
+    if faults:
+        raise InvalidAgents(package, faults) from (ExceptionGroup(package, errors) if errors else None)
+    return {name: agent for name, (_, agent) in sorted(found.items())}
+
+
+def placeholders(agents: Mapping[str, Agent]) -> list[str]:
+    """Return the settings that the agents' models name, each once."""
+    return sorted({name for agent in agents.values() for name in SETTING.findall(agent.model)})
+
+
+def brief(error: BaseException) -> str:
+    """Return an error's type and message, without the source lines that a syntax error brings."""
+    lines = traceback.format_exception_only(error)
+    return "".join(line for line in lines if not line.startswith("  ")).strip()

@@ -1,0 +1,207 @@
+"""The agents of a package, and the running of their tools."""
+
+import asyncio
+import contextvars
+import inspect
+import json
+import logging
+from collections.abc import AsyncIterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from shared.adapters.agents.discover import SETTING, brief
+from shared.agent import Agent, Tool
+from shared.core.run import CallStatus
+from shared.core.text import representable
+from shared.errors import InvalidSettings
+from shared.log import say, say_fault
+from shared.ports.agents import AgentSpec, ToolRequest, ToolResult
+
+if TYPE_CHECKING:
+    from shared.adapters.agents.schema import ToolSchema
+
+MAX_TOOL_OUTPUT_BYTES = 1024 * 1024
+# What the model is told of an error.
+MAX_ERROR_CHARACTERS = 1000
+# Threads of their own: a sync tool that never returns must not use up those that resolve host names.
+TOOL_THREADS = 32
+# How long a cancelled tool may take to clean up before its result is given out without it.
+CLEAN_UP = timedelta(milliseconds=100)
+
+
+class _Failure(Exception):
+    """A tool call that came to nothing, and what the model is told of it."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+
+
+class InstalledAgents:
+    """`Agents` that run in this process. `settings` are what `%NAME%` in a model's name stands for."""
+
+    def __init__(self, agents: Mapping[str, Agent], settings: Mapping[str, str]) -> None:
+        self._agents = agents
+        self._settings = settings
+        self._specs: dict[str, AgentSpec] = {}
+        self._schemas: dict[Tool[..., Any], ToolSchema] = {}
+        self._threads = ThreadPoolExecutor(TOOL_THREADS, thread_name_prefix="tool")
+
+    def names(self) -> tuple[str, ...]:
+        return tuple(self._agents)
+
+    def unresolved(self) -> list[str]:
+        """Return a sentence for each setting that a model's name needs and that is missing or empty."""
+        return [fault for agent in self._agents.values() for fault in self._unresolved(agent)]
+
+    def spec(self, name: str) -> AgentSpec | None:
+        """Return what the use cases need of an agent. Raises InvalidSettings and TypeError."""
+        if name in self._agents and name not in self._specs:
+            self._specs[name] = self._describe(self._agents[name])
+        return self._specs.get(name)
+
+    async def run_tools(self, agent: str, requests: Sequence[ToolRequest]) -> AsyncIterator[ToolResult]:
+        """Run the calls side by side and yield each result as it comes; closing it cancels the rest."""
+        known = self._agents.get(agent)
+        tools = {each.name: each for each in known.function_tools} if known else {}
+        calls = {asyncio.create_task(self._result(tools.get(each.name), each)) for each in requests}
+        try:
+            while calls:
+                done, calls = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+                for call in done:
+                    yield call.result()
+        finally:
+            for call in calls:
+                call.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
+
+    def _unresolved(self, agent: Agent) -> list[str]:
+        return [
+            f"{name} is missing: it names the model of the agent {agent.name}"
+            for name in SETTING.findall(agent.model)
+            if not self._settings.get(name)
+        ]
+
+    def _describe(self, agent: Agent) -> AgentSpec:
+        if missing := self._unresolved(agent):
+            raise InvalidSettings(missing)
+        tools = agent.function_tools
+        definitions = [
+            self._schema(each).definition if isinstance(each, Tool) else dict(each) for each in agent.tools
+        ]
+        return AgentSpec(
+            name=agent.name,
+            description=agent.description,
+            model=SETTING.sub(lambda match: self._settings[match[1]], agent.model),
+            instructions=agent.instructions,
+            tools=json.dumps(definitions, ensure_ascii=False),
+            tool_names=tuple(each.name for each in tools),
+            repeatable=frozenset(each.name for each in tools if each.idempotent),
+            longest_tool=max((each.timeout for each in tools), default=timedelta()),
+            max_turns=agent.max_turns,
+            deadline=agent.deadline,
+            options=agent.options,
+            stream=agent.stream,
+        )
+
+    def _schema(self, tool: Tool[..., Any]) -> "ToolSchema":
+        from shared.adapters.agents.schema import ToolSchema  # noqa: PLC0415 - brings in pydantic
+
+        if tool not in self._schemas:
+            self._schemas[tool] = ToolSchema(tool)
+        return self._schemas[tool]
+
+    async def _result(self, tool: Tool[..., Any] | None, request: ToolRequest) -> ToolResult:
+        if tool is None:
+            return _failed(request, _Failure("unknown_tool", f"There is no tool called {request.name}."))
+        try:
+            output = await self._within_timeout(tool, request)
+        except _Failure as failure:
+            return _failed(request, failure)
+        return ToolResult(request.call_id, CallStatus.COMPLETED, output)
+
+    async def _within_timeout(self, tool: Tool[..., Any], request: ToolRequest) -> str:
+        """Run a call as a task of its own, so that neither its cancellation nor its timeout is ours."""
+        call = asyncio.create_task(self._run(tool, request))
+        try:
+            done, _ = await asyncio.wait({call}, timeout=tool.timeout.total_seconds())
+        finally:
+            if not call.done():
+                call.cancel()
+                await asyncio.wait({call}, timeout=CLEAN_UP.total_seconds())
+        if not done:
+            raise _Failure("timeout", _timeout_message(tool))
+        try:
+            return call.result()
+        except _Failure:
+            raise
+        except asyncio.CancelledError:
+            raise _Failure("cancelled", "The tool cancelled itself.") from None
+        except BaseException as error:
+            say_fault("tool.raised", error, call_id=request.call_id, tool=request.name)
+            raise _Failure("tool_error", brief(error)) from error
+
+    async def _run(self, tool: Tool[..., Any], request: ToolRequest) -> str:
+        schema = self._schema(tool)
+        from shared.adapters.agents.schema import BadArguments  # noqa: PLC0415 - brings in pydantic
+
+        try:
+            arguments = schema.arguments(request.arguments, request.idempotency_key)
+        except BadArguments as error:
+            raise _Failure("invalid_arguments", str(error)) from None
+        if not inspect.iscoroutinefunction(tool.function):
+            work = contextvars.copy_context().run
+            return await asyncio.get_running_loop().run_in_executor(
+                self._threads, work, _call_in_thread, tool, arguments
+            )
+        try:
+            return _output(await tool.function(**arguments))
+        except SystemExit as error:
+            # It would end the worker, and every other run's invocation with it.
+            raise RuntimeError(f"The tool tried to exit with {error.code}.") from error
+
+
+def _call_in_thread(tool: Tool[..., Any], arguments: Mapping[str, Any]) -> str:
+    try:
+        return _output(tool.function(**arguments))
+    except (SystemExit, StopIteration) as error:
+        # The one would end the worker, the other never reaches a future.
+        raise RuntimeError(brief(error)) from error
+
+
+def _output(value: object) -> str:
+    """Return what a tool returned as the text that the model gets."""
+    if isinstance(value, str):
+        text = str.__str__(value)
+    else:
+        from pydantic_core import to_jsonable_python  # noqa: PLC0415 - costs a cold start
+
+        try:
+            plain = to_jsonable_python(value)
+            text = json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        except ValueError as error:
+            raise _Failure("invalid_result", f"The tool's result is not JSON: {error}") from error
+    text = representable(text)
+    if len(text.encode()) > MAX_TOOL_OUTPUT_BYTES:
+        message = f"The tool's result is longer than {MAX_TOOL_OUTPUT_BYTES} bytes. Ask for less."
+        raise _Failure("result_too_large", message)
+    return text
+
+
+def _failed(request: ToolRequest, failure: _Failure) -> ToolResult:
+    fields = {"call_id": request.call_id, "tool": request.name, "code": failure.code}
+    say("tool.failed", level=logging.WARNING, **fields)
+    error = {"code": failure.code, "message": representable(_clipped(str(failure)))}
+    return ToolResult(request.call_id, CallStatus.FAILED, json.dumps({"error": error}, ensure_ascii=False))
+
+
+def _timeout_message(tool: Tool[..., Any]) -> str:
+    message = f"The tool did not finish within {tool.timeout.total_seconds():g} seconds"
+    if inspect.iscoroutinefunction(tool.function):
+        return f"{message} and was stopped."
+    return f"{message}. It cannot be stopped and may still take effect."
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= MAX_ERROR_CHARACTERS else text[: MAX_ERROR_CHARACTERS - 1] + "…"

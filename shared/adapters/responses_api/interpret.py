@@ -1,0 +1,242 @@
+"""What a provider's answers over HTTP mean: pure, one method for each request of the port."""
+
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from shared.adapters.http.retry_after import retry_after
+from shared.adapters.responses_api.decode import Unreadable, decode, read_error, read_json, read_response
+from shared.adapters.responses_api.stream import StreamEvent, gather, stream_event
+from shared.core.response import (
+    Absent,
+    ChainBroken,
+    NoStream,
+    NotNow,
+    Refused,
+    ResponseStatus,
+    RunError,
+    Snapshot,
+)
+from shared.ports.providers import (
+    CancelReply,
+    CreateReply,
+    DeleteReply,
+    ReadReply,
+    ResponseRequest,
+    SliceReply,
+)
+
+# Far beyond any model's output; more would cost the process its memory.
+MAX_REPLY_BYTES = 64 * 1024 * 1024
+
+_DENIED = frozenset({401, 403})
+_GONE = frozenset({404, 410})
+_TRANSIENT = frozenset({408, 409, 425, 429})
+# What OpenAI and Azure say when they cannot go on from a response; Azure says the latter two without cause.
+_CHAIN_FAULT = re.compile(
+    r"Previous response\b.{0,300}?\bnot found|No tool call found for function call output"
+    r"|No tool output found for function call",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A provider's HTTP answer. `body` is None when it was longer than `MAX_REPLY_BYTES`."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes | None
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 300
+
+    @property
+    def denied(self) -> bool:
+        return self.status in _DENIED
+
+    @property
+    def transient(self) -> bool:
+        return self.status in _TRANSIENT or self.status >= 500
+
+    @property
+    def may_be_done(self) -> bool:
+        """Whether the request may have been carried out although it failed."""
+        return self.status == 408 or self.status >= 500
+
+
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """The data of the events that were heard of a stream."""
+
+    events: Sequence[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """There was none, or only a part of it. `may_be_done` unless it cannot have reached the provider.
+
+    `denied` when we were not even given what lets us in.
+    """
+
+    reason: str
+    may_be_done: bool
+    denied: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class _Complaint:
+    """What an error answer says. `code` and `param` are as they came, `shown` is fit for people."""
+
+    code: object
+    param: object
+    shown: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Interpreter:
+    """Knows whom we asked: `secret` is struck out of what is shown, `to_check` names the settings it hangs on."""
+
+    to_check: str
+    secret: str | None
+    on_unknown_status: Callable[[str], None]
+
+    def read(self, response_id: str, answer: Answer | NoAnswer, now: datetime) -> ReadReply:
+        if isinstance(answer, Answer):
+            if answer.ok:
+                return self._snapshot(answer, response_id)
+            if answer.status in _GONE:
+                return Absent()
+        return _later(answer, now)
+
+    def create(self, request: ResponseRequest, answer: Answer | NoAnswer, now: datetime) -> CreateReply:
+        if answer.denied:
+            return Refused(RunError("provider_denied", self._denied(answer)))
+        if isinstance(answer, NoAnswer) or answer.transient:
+            return _later(answer, now, unknown=answer.may_be_done)
+        if answer.ok:
+            return self._snapshot(answer, None, unknown=True)
+        said = self._complaint(answer)
+        if request.previous_response_id and answer.status in {400, 404} and (broken := _chain_fault(said)):
+            return ChainBroken(broken)
+        if answer.status == 404 or said.code == "model_not_found":
+            why = f"The provider has no model or deployment {request.model!r}, or its address is wrong."
+            return Refused(RunError("model_not_found", f"{why} It says: {said.shown}"))
+        return Refused(RunError("provider_rejected", said.shown))
+
+    def create_stream(
+        self, request: ResponseRequest, heard: Heard | Answer | NoAnswer, now: datetime
+    ) -> CreateReply:
+        if not isinstance(heard, Heard):
+            return self.create(request, heard, now)
+        if created := next(filter(None, map(self.created, heard.events)), None):
+            return created
+        return NotNow("the stream did not say which response it is of", unknown=True)
+
+    def created(self, data: bytes) -> Snapshot | None:
+        """Return the response that an event of a stream is of, when it says so.
+
+        Where its events have no numbers, the stream cannot be taken up again, and the response is read as a whole.
+        """
+        value = _json(data)
+        if not isinstance(value, dict):
+            return None
+        found = read_response(value.get("response"), None, self.on_unknown_status)
+        if not isinstance(found, Snapshot):
+            return None
+        event = stream_event(value)
+        return replace(found, sequence=event.sequence if event else None)
+
+    def slice(
+        self, response_id: str, after: int, heard: Heard | Answer | NoAnswer, now: datetime
+    ) -> SliceReply:
+        if isinstance(heard, Heard):
+            return gather(response_id, after, self._events(heard), self._response(response_id))
+        if isinstance(heard, Answer) and not heard.ok and not heard.transient and not heard.denied:
+            # Even a 404 speaks of the stream only: OpenAI resumes none that is older than five minutes.
+            return NoStream()
+        reply = self.read(response_id, heard, now)
+        return NoStream() if isinstance(reply, Absent) else reply
+
+    def _events(self, heard: Heard) -> Iterator[StreamEvent]:
+        return filter(None, (stream_event(_json(data)) for data in heard.events))
+
+    def _response(self, response_id: str) -> Callable[[object], Snapshot | None]:
+        def read(value: object) -> Snapshot | None:
+            found = read_response(value, response_id, self.on_unknown_status)
+            return found if isinstance(found, Snapshot) and found.status.finished else None
+
+        return read
+
+    def cancel(self, response_id: str, answer: Answer | NoAnswer, now: datetime) -> CancelReply:
+        if isinstance(answer, NoAnswer) or answer.transient:
+            return _later(answer, now, unknown=answer.may_be_done)
+        if answer.ok:
+            return self._snapshot(answer, response_id, unknown=True)
+        return self._gone_or_refused(answer, now)
+
+    def delete(self, answer: Answer | NoAnswer, now: datetime) -> DeleteReply:
+        if isinstance(answer, NoAnswer) or answer.transient:
+            return _later(answer, now)
+        return Absent() if answer.ok else self._gone_or_refused(answer, now)
+
+    def _snapshot(self, answer: Answer, expected: str | None, *, unknown: bool = False) -> Snapshot | NotNow:
+        if answer.body is None and expected is not None:
+            # It would be no smaller the next time.
+            error = RunError(
+                "output_too_large", f"The response is larger than {MAX_REPLY_BYTES // 2**20} MiB."
+            )
+            return Snapshot(response_id=expected, status=ResponseStatus.FAILED, error=error)
+        found = decode(answer.body or b"", expected, self.on_unknown_status)
+        if isinstance(found, Unreadable):
+            return NotNow(f"unreadable reply: {found.reason}", unknown=unknown)
+        return found
+
+    def _gone_or_refused(self, answer: Answer, now: datetime) -> NotNow | Absent | Refused:
+        if answer.status in _GONE:
+            return Absent()
+        if answer.denied:
+            return _later(answer, now)
+        return Refused(RunError("provider_rejected", self._complaint(answer).shown))
+
+    def _denied(self, answer: Answer | NoAnswer) -> str:
+        if isinstance(answer, NoAnswer):
+            return f"The provider was not asked: {answer.reason}. Check {self.to_check}."
+        said = self._complaint(answer).shown
+        return f"The provider refuses the credentials (HTTP {answer.status}). Check {self.to_check}. {said}"
+
+    def _complaint(self, answer: Answer) -> _Complaint:
+        value = _json(answer.body or b"")
+        # API gateways leave out the object around the error.
+        error = value.get("error", value) if isinstance(value, dict) else None
+        shown = read_error(error, self.secret)
+        told = shown.message if shown else f"The provider answered HTTP {answer.status} and gave no reason."
+        if not isinstance(error, dict):
+            return _Complaint(None, None, told)
+        return _Complaint(error.get("code"), error.get("param"), told)
+
+
+def _json(body: bytes) -> object:
+    """Return the value of a JSON text, None for what is no such text."""
+    try:
+        return read_json(body)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _later(answer: Answer | NoAnswer, now: datetime, *, unknown: bool = False) -> NotNow:
+    if isinstance(answer, NoAnswer):
+        return NotNow(answer.reason, unknown=unknown)
+    denied = "; the provider refuses the credentials" if answer.denied else ""
+    return NotNow(f"HTTP {answer.status}{denied}", retry_after(answer.headers, now), unknown)
+
+
+def _chain_fault(said: _Complaint) -> str | None:
+    """Return why the previous response cannot be continued, if that is what was said."""
+    if found := _CHAIN_FAULT.search(said.shown):
+        return found[0]
+    if said.code == "previous_response_not_found" or said.param == "previous_response_id":
+        return "the provider does not take this previous_response_id"
+    return None

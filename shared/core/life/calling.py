@@ -1,0 +1,96 @@
+"""The tools phase: calls are queued, started at most once, and ended."""
+
+from dataclasses import replace
+from datetime import datetime
+
+from shared.core.life import events
+from shared.core.life.events import Record, Wake
+from shared.core.life.rule import Result, end, holds
+from shared.core.response import FunctionCall, RunError, Snapshot
+from shared.core.run import CallStatus, Run, RunStatus, Step, ToolCall
+
+# What a run row can hold of its tool calls.
+MAX_CALLS_PER_RUN = 256
+
+
+def claim_tools(run: Run, now: datetime) -> Result:
+    """Mark what will be run as started, before any of it starts: that is what makes it at most once."""
+    calls, effects = [], []
+    for call in run.calls:
+        match call.status:
+            case CallStatus.QUEUED if run.status is not RunStatus.CANCELLING:
+                effects.append(Record("tool.started", _told_of(call)))
+                calls.append(replace(call, status=CallStatus.IN_PROGRESS, started_at=now))
+            case CallStatus.IN_PROGRESS if not call.idempotent or run.status is RunStatus.CANCELLING:
+                effects.append(_tool_record(call, CallStatus.UNKNOWN))
+                calls.append(replace(call, status=CallStatus.UNKNOWN, completed_at=now))
+            case _:
+                calls.append(call)
+    return after_calls(replace(run, calls=tuple(calls)), now), tuple(effects)
+
+
+def _tool_record(call: ToolCall, status: CallStatus) -> Record:
+    return Record("tool.completed", {**_told_of(call), "status": status.value})
+
+
+def _told_of(call: ToolCall) -> dict[str, str | int]:
+    return {"turn": call.turn, "call_id": call.call_id, "name": call.name}
+
+
+def after_calls(run: Run, now: datetime) -> Run:
+    """Go on to the next turn, under the same lease, once every call has ended."""
+    if any(call.status.open for call in run.calls):
+        return run
+    if run.status is RunStatus.CANCELLING:
+        return end(run, RunStatus.CANCELLED, now)
+    return replace(run, step=Step.CREATE, turn=run.turn + 1)
+
+
+def ask_for_tools(run: Run, snapshot: Snapshot, repeatable: frozenset[str], now: datetime) -> Result:
+    if run.status is RunStatus.CANCELLING:
+        return end(run, RunStatus.CANCELLED, now), ()
+    if now >= run.expires_at:
+        return end(run, RunStatus.EXPIRED, now), ()
+    if run.turn >= run.max_turns:
+        return end(run, RunStatus.INCOMPLETE, now, reason="max_turns"), ()
+    if len(run.calls) + len(snapshot.calls) > MAX_CALLS_PER_RUN:
+        error = RunError(
+            "too_many_tool_calls", f"The model asked for more than {MAX_CALLS_PER_RUN} tool calls in one run."
+        )
+        return end(run, RunStatus.FAILED, now, error=error), ()
+    asked = tuple(_queue_call(run, call, repeatable) for call in snapshot.calls)
+    owed = replace(
+        run,
+        status=RunStatus.IN_PROGRESS,
+        step=Step.TOOLS,
+        lease=None,
+        due=now,
+        missing_since=None,
+        calls=run.calls + asked,
+        previous_response_id=snapshot.response_id,
+    )
+    return owed, (Record("turn.completed", {"turn": run.turn, "tool_calls": len(asked)}), Wake())
+
+
+def _queue_call(run: Run, call: FunctionCall, repeatable: frozenset[str]) -> ToolCall:
+    return ToolCall(call_id=call.call_id, name=call.name, turn=run.turn, idempotent=call.name in repeatable)
+
+
+def tool_done(run: Run, event: events.ToolDone, now: datetime) -> Result:
+    if not holds(run, event.lease.id, Step.TOOLS):
+        return run, ()
+    calls, effects = [], []
+    for call in run.calls_of_turn():
+        if call.call_id == event.call_id and call.status is CallStatus.IN_PROGRESS:
+            calls.append(replace(call, status=event.status, completed_at=now))
+            effects.append(_tool_record(call, event.status))
+        else:
+            calls.append(call)
+    if not effects:
+        return run, ()
+    earlier = tuple(call for call in run.calls if call.turn != run.turn)
+    checkpointed = replace(run, calls=earlier + tuple(calls))
+    after = after_calls(checkpointed, now)
+    if after.step is Step.CREATE:
+        after = replace(after, lease=event.lease, due=event.lease.expires_at)
+    return after, tuple(effects)

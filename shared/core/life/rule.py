@@ -1,0 +1,63 @@
+"""What the rules of a run's life share."""
+
+from dataclasses import replace
+from datetime import datetime
+
+from shared.core.life.events import Effect, Event
+from shared.core.response import RunError
+from shared.core.run import CallStatus, Run, RunStatus, Step, ToolCall
+
+Result = tuple[Run, tuple[Effect, ...]]
+
+
+class IllegalTransition(Exception):
+    """An event that cannot happen to a run in this state."""
+
+    def __init__(self, run: Run, event: Event) -> None:
+        super().__init__(
+            f"{type(event).__name__} cannot happen to a run that is {run.status} and owed {run.step}"
+        )
+
+
+def claimable(run: Run, now: datetime) -> bool:
+    """Say whether a worker may take the step that the run is owed now."""
+    return run.step in {Step.CREATE, Step.TOOLS, Step.CANCEL} and now >= run.due
+
+
+def counted(run: Run) -> Run:
+    """Count the create of a lease that ended otherwise than by its holder's word."""
+    if run.step is Step.CREATE and run.lease is not None:
+        return replace(run, unknown_creates=run.unknown_creates + 1)
+    return run
+
+
+def holds(run: Run, lease_id: str, step: Step) -> bool:
+    return run.step is step and run.lease is not None and run.lease.id == lease_id
+
+
+def end(
+    run: Run, status: RunStatus, now: datetime, *, error: RunError | None = None, reason: str | None = None
+) -> Run:
+    calls = tuple(_close_call(call, now) for call in run.calls)
+    return replace(
+        run,
+        status=status,
+        step=Step.NOTHING,
+        token=None,
+        sequence=None,
+        lease=None,
+        missing_since=None,
+        completed_at=now,
+        calls=calls,
+        error=error,
+        incomplete_reason=reason,
+    )
+
+
+def _close_call(call: ToolCall, now: datetime) -> ToolCall:
+    match call.status:
+        case CallStatus.QUEUED:
+            return replace(call, status=CallStatus.CANCELLED)
+        case CallStatus.IN_PROGRESS:
+            return replace(call, status=CallStatus.UNKNOWN, completed_at=now)
+    return call

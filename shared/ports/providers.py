@@ -1,0 +1,54 @@
+"""What the use cases need from outside, as protocols. Adapters implement them; simulations replace them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from shared.core.response import Absent, ChainBroken, NoStream, NotNow, Refused, Slice, Snapshot
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResponseRequest:
+    """What a provider needs to create one response in background mode.
+
+    `input` and `tools` are JSON texts: input items and tool definitions of the Responses API.
+    """
+
+    run_id: str
+    turn: int
+    model: str
+    instructions: str
+    input: str
+    tools: str
+    previous_response_id: str | None
+    # Whether its stream is to be read by slices.
+    stream: bool = False
+    options: Mapping[str, object] = field(default_factory=dict)
+
+
+CreateReply = Snapshot | NotNow | Refused | ChainBroken
+ReadReply = Snapshot | NotNow | Absent
+SliceReply = Slice | Snapshot | NotNow | NoStream
+CancelReply = Snapshot | NotNow | Absent | Refused
+DeleteReply = Absent | NotNow | Refused
+
+
+class Provider(Protocol):
+    """A service that runs responses in the background. Answers are values; no method raises for them."""
+
+    async def create(self, request: ResponseRequest) -> CreateReply: ...
+
+    async def read(self, response_id: str) -> ReadReply: ...
+
+    async def slice(self, response_id: str, after: int) -> SliceReply:
+        """Read the response's stream on from the event `after`, for a moment.
+
+        A provider that does not stream may answer with the response itself.
+        """
+        ...
+
+    async def cancel(self, response_id: str) -> CancelReply: ...
+
+    async def delete(self, response_id: str) -> DeleteReply:
+        """Make the provider forget a response. `Absent` means that it has."""
+        ...

@@ -1,0 +1,56 @@
+"""What every use case is given: the ports, and the rules that settings decide."""
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from shared.core.pace import Schedule
+from shared.core.run import Chaining, Lease
+from shared.ports.agents import Agents
+from shared.ports.providers import Provider
+from shared.ports.system import Clock, Randomness
+from shared.store.content import ContentStore
+from shared.store.runs import RunStore
+
+# How much longer a lease lasts than the work it covers may take.
+LEASE_MARGIN = timedelta(seconds=30)
+
+_JITTER = 0.2
+
+
+@dataclass(frozen=True)
+class Context:
+    """The ports of a wired application."""
+
+    runs: RunStore
+    content: ContentStore
+    provider: Provider
+    agents: Agents
+    clock: Clock
+    randomness: Randomness
+    schedule: Schedule
+    # The same for responses that are read by slices: as often as people who watch them expect.
+    streaming: Schedule
+    chaining: Chaining
+    # The longest that one request to the provider may take.
+    provider_timeout: timedelta
+
+    def schedule_for(self, sequence: int | None) -> Schedule:
+        """Return when a response is polled, read as a whole or by slices."""
+        return self.schedule if sequence is None else self.streaming
+
+    def token(self) -> str:
+        """Return a short random name: for a lease, or for content that only one writer may own."""
+        return self.randomness.bytes(8).hex()
+
+    def lease(self, work: timedelta | None = None) -> Lease:
+        """Return a new lease for a piece of work, by default one round of requests to the provider."""
+        return Lease(self.token(), self.lease_end(work))
+
+    def lease_end(self, work: timedelta | None = None) -> datetime:
+        return self.clock.now() + (work or self.provider_timeout) + LEASE_MARGIN
+
+    def retry_at(self, since: datetime, asked: timedelta | None) -> datetime:
+        """Return when to try again something owed `since`: ever more rarely, or as the provider asked."""
+        now = self.clock.now()
+        wait = max(self.schedule.gap(now - since), asked or timedelta())
+        return now + wait * (1 + _JITTER * self.randomness.fraction())

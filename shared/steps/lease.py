@@ -1,0 +1,27 @@
+"""How long a lease covers a step, and whether it is still fresh enough for a side effect."""
+
+import logging
+from datetime import timedelta
+
+from shared.core.run import Run, Step
+from shared.log import say
+from shared.steps.context import Context
+
+
+def duration(context: Context, run: Run) -> timedelta:
+    """Return how long the owed step may take."""
+    spec = context.agents.spec(run.agent)
+    if run.step is Step.TOOLS and spec is not None:
+        return spec.longest_tool + context.provider_timeout
+    return context.provider_timeout
+
+
+def too_late(context: Context, run: Run) -> bool:
+    """Say, right before something happens that must not happen twice, whether the lease is too old for it.
+
+    A process that stood still meanwhile leaves the step to whoever takes it next.
+    """
+    late = run.lease is None or context.clock.now() + duration(context, run) > run.lease.expires_at
+    if late:
+        say("lease.too_old", level=logging.WARNING, run_id=run.id, step=run.step)
+    return late

@@ -1,0 +1,66 @@
+"""Carry out the step that a run is owed: create a response, run tools, cancel, purge.
+
+Each of these has side effects, so each is done under a lease; only the cancellation of an expired run is
+not, because doing it twice does no harm.
+"""
+
+import logging
+
+from shared.core.life import events
+from shared.core.life.rule import claimable
+from shared.core.run import Lease, RunStatus, Step
+from shared.errors import StorageUnavailable
+from shared.log import say
+from shared.steps.cancel import cancel, expire
+from shared.steps.context import Context
+from shared.steps.create import create
+from shared.steps.lease import duration
+from shared.steps.purge import purge
+from shared.steps.tools import can_be_asked, run_tools
+from shared.steps.transition import Applied, apply
+
+
+async def work(context: Context, run_id: str) -> bool:
+    """Carry out what the run is owed now, if anything; return whether a worker is owed another word.
+
+    The call is a hint: what to do is read from the stored run, so a lost, late or doubled one is harmless.
+    """
+    stored = await context.runs.read(run_id)
+    if stored is None or not claimable(stored.run, context.clock.now()):
+        return False
+    if stored.run.status is not RunStatus.DELETED and context.clock.now() >= stored.run.expires_at:
+        return (await expire(context, stored)).wake
+    if stored.run.step is Step.TOOLS and not await can_be_asked(context, stored.run):
+        return False
+    lease = context.lease(duration(context, stored.run))
+    applied = await apply(context, stored, events.Claimed(lease))
+    return (await perform(context, applied, lease)).wake
+
+
+async def perform(context: Context, applied: Applied, lease: Lease) -> Applied:
+    """Carry out owed steps for as long as the run's lease is `lease`."""
+    while (held := applied.stored.run.lease) is not None and held.id == lease.id:
+        run = applied.stored.run
+        match run.step:
+            case Step.CREATE:
+                applied = await create(context, applied.stored, lease)
+            case Step.TOOLS:
+                applied = await run_tools(context, applied.stored, lease)
+            case Step.CANCEL if run.status is RunStatus.DELETED:
+                applied = await purge(context, applied.stored, lease)
+            case Step.CANCEL:
+                applied = await cancel(context, applied.stored, lease)
+            case _:
+                break
+        if applied.stored.run == run:
+            break
+    return applied
+
+
+async def perform_now(context: Context, applied: Applied, lease: Lease) -> Applied:
+    """Carry out owed steps for a client who waits; what the storage prevents is left to the timer."""
+    try:
+        return await perform(context, applied, lease)
+    except StorageUnavailable as fault:
+        say("run.left_to_timer", level=logging.WARNING, run_id=applied.stored.run.id, reason=str(fault))
+        return applied

@@ -1,0 +1,272 @@
+"""Requests, checked: what comes out of here can be carried out, or has been refused by name."""
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from shared.core import ids
+from shared.core.pace import MAX_DEADLINE, MIN_DEADLINE
+from shared.core.run import RunStatus
+from shared.errors import InvalidInput, Malformed, NotFound, TooLarge, Unidentified
+from shared.usecases.listing import Listing
+from shared.usecases.start import StartRequest
+from shared.web.bodies import read_object
+from shared.web.http import EVENT_STREAM, Request
+
+# About half a million tokens: more than today's models read at once.
+MAX_INPUT_CHARACTERS = 2_000_000
+MAX_INPUT_ITEMS = 1_000
+# OpenAI's limits for metadata, so that a run's could be handed on.
+MAX_METADATA_PAIRS = 16
+MAX_METADATA_KEY = 64
+MAX_METADATA_VALUE = 512
+# Part of every filter that the storage is sent, in an address.
+MAX_OWNER_CHARACTERS = 256
+MAX_PAGE = 100
+DEFAULT_PAGE = 20
+
+# Of a run's feed at once.
+MAX_EVENTS = 1_000
+DEFAULT_EVENTS = 100
+
+_FIELDS = {"agent", "input", "session_id", "metadata", "deadline_seconds", "stream"}
+_KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
+_AGENT = re.compile(r"[A-Za-z0-9_-]{1,64}")
+# As openapi.json says it: what either Python or JavaScript takes for white space is nothing.
+_NOT_BLANK = re.compile(r"[^\s\ufeff]")
+_POSITION = re.compile(r"[0-9a-z]{26}")
+_STATUSES = [status.value for status in RunStatus if status is not RunStatus.DELETED]
+
+
+def owner(request: Request, header: str | None) -> str:
+    """Return whose request this is: the value of the header that the front of the app sets, if it sets one."""
+    if header is None:
+        return "default"
+    value = request.headers.get(header.lower(), "").strip()
+    if not value:
+        raise Unidentified(f"The header {header} is missing.", field=header)
+    if len(value) > MAX_OWNER_CHARACTERS or not value.isprintable():
+        raise Unidentified(
+            f"{header} has to be up to {MAX_OWNER_CHARACTERS} printable characters.",
+            code="invalid_owner",
+            field=header,
+        )
+    return value
+
+
+def run_id(text: str) -> str:
+    if not ids.is_id("run", text):
+        raise NotFound("There is no such run.", code="run_not_found", field="run_id")
+    return text
+
+
+def session_id(text: str) -> str:
+    if not ids.is_id("ses", text):
+        raise NotFound("There is no such session.", code="session_not_found", field="session_id")
+    return text
+
+
+def start_request(request: Request, whose: str) -> StartRequest:
+    """Return the run that a body asks for."""
+    body = read_object(request.body)
+    if unknown := sorted(set(body) - _FIELDS):
+        known = ", ".join(sorted(_FIELDS))
+        raise InvalidInput(
+            f"There is no field {unknown[0][:64]!r}; there are: {known}.",
+            code="unknown_field",
+            field=unknown[0][:64],
+        )
+    return StartRequest(
+        owner=whose,
+        agent=_agent(body),
+        input=_input(body),
+        session_id=_session(body),
+        metadata=_metadata(body.get("metadata")),
+        deadline=_deadline(body.get("deadline_seconds")),
+        stream=_stream(body.get("stream")),
+        idempotency_key=_idempotency_key(request),
+        fingerprint=_fingerprint(body),
+    )
+
+
+def _fingerprint(body: Mapping[str, Any]) -> str:
+    """Return what tells one request from another: a field that is null is a field left out."""
+    said = {name: value for name, value in body.items() if value is not None}
+    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+
+
+def _agent(body: Mapping[str, Any]) -> str:
+    agent = body.get("agent")
+    if not isinstance(agent, str) or not _AGENT.fullmatch(agent):
+        raise InvalidInput(
+            "agent has to be the name of an agent of this app.", code="unknown_agent", field="agent"
+        )
+    return agent
+
+
+def _session(body: Mapping[str, Any]) -> str | None:
+    given = body.get("session_id")
+    if given is None:
+        return None
+    if not isinstance(given, str):
+        raise InvalidInput("session_id has to be a string.", code="invalid_session_id", field="session_id")
+    return session_id(given)
+
+
+def _input(body: Mapping[str, Any]) -> str:
+    """Return the input as the JSON text of Responses input items."""
+    given = body.get("input")
+    match given:
+        case str() if _NOT_BLANK.search(given):
+            items: list[Any] = [{"role": "user", "content": given}]
+        case list() if given and all(isinstance(item, dict) for item in given):
+            items = given
+        case _:
+            raise InvalidInput(
+                "input has to be a text that is not empty, or a list of input items.",
+                code="invalid_input",
+                field="input",
+            )
+    if any(item.get("type") == "item_reference" for item in items):
+        # All owners share one account at the provider, so a reference could name another owner's item.
+        raise InvalidInput(
+            "input must not refer to items by id; send them.", code="invalid_input", field="input"
+        )
+    if len(items) > MAX_INPUT_ITEMS:
+        raise TooLarge(f"input has more than {MAX_INPUT_ITEMS} items.", code="input_too_long", field="input")
+    text = json.dumps(items, ensure_ascii=False)
+    if len(given if isinstance(given, str) else text) > MAX_INPUT_CHARACTERS:
+        raise TooLarge(
+            f"input has more than {MAX_INPUT_CHARACTERS} characters.", code="input_too_long", field="input"
+        )
+    return text
+
+
+def _metadata(given: Any) -> dict[str, str]:
+    if given is None:
+        return {}
+    if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
+        raise InvalidInput(
+            "metadata has to be an object whose values are strings.",
+            code="invalid_metadata",
+            field="metadata",
+        )
+    if (
+        len(given) > MAX_METADATA_PAIRS
+        or any(len(name) > MAX_METADATA_KEY for name in given)
+        or any(len(value) > MAX_METADATA_VALUE for value in given.values())
+    ):
+        raise InvalidInput(
+            f"metadata holds up to {MAX_METADATA_PAIRS} pairs, keys up to {MAX_METADATA_KEY} characters, "
+            f"values up to {MAX_METADATA_VALUE}.",
+            code="invalid_metadata",
+            field="metadata",
+        )
+    return given
+
+
+def _deadline(given: Any) -> timedelta | None:
+    if given is None:
+        return None
+    least, most = MIN_DEADLINE.total_seconds(), MAX_DEADLINE.total_seconds()
+    if isinstance(given, bool) or not isinstance(given, int | float) or not least <= given <= most:
+        raise InvalidInput(
+            f"deadline_seconds has to be a number from {least:.0f} to {most:.0f}.",
+            code="invalid_deadline",
+            field="deadline_seconds",
+        )
+    return timedelta(seconds=given)
+
+
+def _stream(given: Any) -> bool | None:
+    if given is not None and not isinstance(given, bool):
+        raise InvalidInput("stream has to be true or false.", code="invalid_stream", field="stream")
+    return given
+
+
+def _idempotency_key(request: Request) -> str | None:
+    key = request.headers.get("idempotency-key")
+    if key is not None and not _KEY.fullmatch(key):
+        raise Malformed(
+            "Idempotency-Key has to be 1 to 255 printable ASCII characters.",
+            code="invalid_idempotency_key",
+            field="Idempotency-Key",
+        )
+    return key
+
+
+def listing(request: Request) -> Listing:
+    query = request.query
+    _known(query, {"status", "agent", "session_id", "limit", "cursor"})
+    status = query.get("status")
+    if status is not None and status not in _STATUSES:
+        raise InvalidInput(
+            f"status has to be one of: {', '.join(_STATUSES)}.", code="invalid_status", field="status"
+        )
+    agent = query.get("agent")
+    if agent is not None and not _AGENT.fullmatch(agent):
+        raise InvalidInput("agent has to be the name of an agent.", code="unknown_agent", field="agent")
+    after = query.get("cursor", "")
+    if after and not _POSITION.fullmatch(after):
+        raise _bad_cursor()
+    within = query.get("session_id")
+    return Listing(
+        status=status,
+        agent=agent,
+        session_id=session_id(within) if within is not None else None,
+        limit=page_limit(query),
+        after=after,
+    )
+
+
+def page_limit(query: Mapping[str, str], default: int = DEFAULT_PAGE, most: int = MAX_PAGE) -> int:
+    text = query.get("limit", str(default))
+    if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= most:
+        raise InvalidInput(f"limit has to be a number from 1 to {most}.", code="invalid_limit", field="limit")
+    return int(text)
+
+
+def wants_stream(request: Request) -> bool:
+    """Say whether a client wants events as a browser's EventSource does; everybody else gets JSON."""
+    return EVENT_STREAM in request.headers.get("accept", "")
+
+
+def after_event(request: Request) -> int:
+    """Return the last event that a client has: what it says on coming back wins over where it began."""
+    _known(request.query, {"after", "limit"})
+    text = request.headers.get("last-event-id") or request.query.get("after", "0")
+    if not re.fullmatch(r"[0-9]{1,9}", text):
+        raise InvalidInput(
+            "after, or the header Last-Event-ID, has to be the id of an event.",
+            code="invalid_after",
+            field="after",
+        )
+    return int(text)
+
+
+def session_cursor(request: Request) -> str | None:
+    _known(request.query, {"limit", "cursor"})
+    cursor = request.query.get("cursor")
+    if cursor is not None and not ids.is_id("run", cursor):
+        raise _bad_cursor()
+    return cursor
+
+
+def _bad_cursor() -> Malformed:
+    return Malformed(
+        "cursor has to come from a nextLink of this list.", code="invalid_cursor", field="cursor"
+    )
+
+
+def _known(query: Mapping[str, str], known: set[str]) -> None:
+    # A function key may stand in `code`; the host has looked at it.
+    if unknown := sorted(set(query) - known - {"code", "clientId"}):
+        name = unknown[0][:64]
+        raise InvalidInput(
+            f"There is no parameter {name!r}; there are: {', '.join(sorted(known))}.",
+            code="unknown_field",
+            field=name,
+        )

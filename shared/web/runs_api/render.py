@@ -1,0 +1,133 @@
+"""Runs and sessions in the shape that clients see."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from shared.core import transcript
+from shared.core.run import CallStatus, Run, RunStatus, Session, Step, ToolCall
+from shared.ports.agents import AgentSpec
+from shared.usecases.feed import Feed, FeedEvent
+from shared.usecases.health import Health
+from shared.usecases.read import SessionPage
+
+
+def time(at: datetime | None) -> str | None:
+    """Return a time to the millisecond, in UTC."""
+    return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if at else None
+
+
+def etag(run: Run) -> str:
+    return f'"{run.rev}"'
+
+
+def run_summary(run: Run) -> dict[str, Any]:
+    """Return everything of a run but its output."""
+    return {
+        "id": run.id,
+        "object": "run",
+        "status": run.status.value,
+        "agent": run.agent,
+        "session_id": run.session_id,
+        "created_at": time(run.created_at),
+        "updated_at": time(run.updated_at),
+        "started_at": time(run.started_at),
+        "completed_at": time(run.completed_at),
+        "expires_at": time(run.expires_at),
+        "turn": run.turn,
+        "progress": None if run.terminal else progress(run),
+        "error": asdict(run.error) if run.error else None,
+        "incomplete_details": {"reason": run.incomplete_reason} if run.incomplete_reason else None,
+        "required_action": None,
+        "metadata": dict(run.metadata),
+        "tool_calls": [_tool_call(call) for call in run.calls],
+        "usage": asdict(run.usage),
+    }
+
+
+def progress(run: Run) -> dict[str, Any]:
+    """Return what is known of a run at work. No provider says how much there is still to come."""
+    return {"characters": run.written, "items": run.items, "activity": _activity(run)}
+
+
+def _activity(run: Run) -> str:
+    if run.status is RunStatus.CANCELLING:
+        return "cancelling"
+    if running := [call.name for call in run.calls if call.status is CallStatus.IN_PROGRESS]:
+        return f"running {', '.join(running)}"
+    return (run.activity if run.step is Step.POLL else "") or "waiting"
+
+
+def feed_event(event: FeedEvent) -> dict[str, Any]:
+    return {"id": event.id, "type": event.type, "at": time(event.at), **event.data}
+
+
+def event_stream(feed: Feed, retry_ms: int) -> bytes:
+    """Return events as the browser's EventSource reads them. The body ends, and EventSource comes back."""
+    blocks = [f"retry: {retry_ms}\n\n"]
+    for event in feed.events:
+        data = json.dumps(feed_event(event), ensure_ascii=False, separators=(",", ":"))
+        blocks.append(f"id: {event.id}\nevent: {event.type}\ndata: {data}\n\n")
+    return "".join(blocks).encode()
+
+
+def run_view(run: Run, output: str | None) -> dict[str, Any]:
+    """Return a run with its output; `output` is the JSON text of its output items, None while it is pending."""
+    return run_summary(run) | {
+        "output_text": None if output is None else transcript.output_text(output),
+        "output": None if output is None else json.loads(output),
+    }
+
+
+def _tool_call(call: ToolCall) -> Mapping[str, Any]:
+    return {
+        "call_id": call.call_id,
+        "name": call.name,
+        "status": call.status.value,
+        "turn": call.turn,
+        "started_at": time(call.started_at),
+        "completed_at": time(call.completed_at),
+    }
+
+
+def session_view(page: SessionPage) -> dict[str, Any]:
+    return _session(page.session) | {
+        "runs": [run_summary(run) for run in page.runs],
+        "transcript": page.transcript,
+    }
+
+
+def _session(session: Session) -> dict[str, Any]:
+    return {
+        "id": session.id,
+        "object": "session",
+        "agent": session.agent,
+        "created_at": time(session.created_at),
+        "updated_at": time(session.updated_at),
+        "held_by": session.held_by,
+        "run_count": session.runs,
+    }
+
+
+def agent_view(spec: AgentSpec) -> dict[str, Any]:
+    return {
+        "name": spec.name,
+        "object": "agent",
+        "description": spec.description,
+        "model": spec.model,
+        "tools": list(spec.tool_names),
+        "max_turns": spec.max_turns,
+        "deadline_seconds": int(spec.deadline.total_seconds()),
+        "stream": spec.stream,
+    }
+
+
+def health_view(health: Health) -> dict[str, Any]:
+    return {
+        "status": "ok" if health.ok else "late",
+        "pending": health.pending,
+        "overdue": health.overdue,
+        "last_tick_at": time(health.last_tick_at),
+    }

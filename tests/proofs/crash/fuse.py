@@ -1,0 +1,148 @@
+"""Ports that count their calls and end the process at the one they are told to."""
+
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from typing import TypeVar
+
+from shared.ports.agents import Agents, AgentSpec, ToolRequest, ToolResult
+from shared.ports.providers import (
+    CancelReply,
+    CreateReply,
+    DeleteReply,
+    Provider,
+    ReadReply,
+    ResponseRequest,
+    SliceReply,
+)
+from shared.ports.tables import Row, Table, Write
+from tests.proofs.crash.ledger import Ledger
+from tests.proofs.crash.points import AFTER, BEFORE, CRASHED, Point
+
+_T = TypeVar("_T")
+
+
+class Fuse:
+    """Notes every point that this life of the app passes, and ends the process at `armed`."""
+
+    def __init__(self, journal: Ledger, life: int, armed: Point | None) -> None:
+        self._journal = journal
+        self._life = life
+        self._armed = armed
+        self._calls: Counter[str] = Counter()
+
+    def count(self, method: str) -> int:
+        self._calls[method] += 1
+        return self._calls[method]
+
+    def reach(self, method: str, ordinal: int, side: str, about: str = "") -> None:
+        point = Point(method, ordinal, side)
+        self._journal.add(life=self._life, point=str(point), about=about)
+        if point == self._armed:
+            os._exit(CRASHED)
+
+    async def call(self, method: str, about: str, inner: Awaitable[_T]) -> _T:
+        """Carry out one call of a port between its two points."""
+        ordinal = self.count(method)
+        self.reach(method, ordinal, BEFORE, about)
+        try:
+            result = await inner
+        except Exception as fault:
+            self.reach(method, ordinal, AFTER, f"{about} -> {type(fault).__name__}")
+            raise
+        self.reach(method, ordinal, AFTER, about)
+        return result
+
+
+class FusedTable:
+    """A `Table` with points at every call."""
+
+    def __init__(self, fuse: Fuse, name: str, inner: Table) -> None:
+        self._fuse = fuse
+        self._name = name
+        self._inner = inner
+
+    async def get(self, partition: str, key: str) -> Row | None:
+        return await self._fuse.call(f"{self._name}.get", key, self._inner.get(partition, key))
+
+    async def query(
+        self,
+        partition: str,
+        first: str,
+        end: str,
+        *,
+        where: Mapping[str, str] | None = None,
+        limit: int | None = None,
+    ) -> list[Row]:
+        inner = self._inner.query(partition, first, end, where=where, limit=limit)
+        return await self._fuse.call(f"{self._name}.query", first, inner)
+
+    async def query_each(
+        self, bounds: Mapping[str, tuple[str, str]], *, where: Mapping[str, str], limit: int
+    ) -> list[Row]:
+        inner = self._inner.query_each(bounds, where=where, limit=limit)
+        return await self._fuse.call(f"{self._name}.query_each", f"{len(bounds)} partitions", inner)
+
+    async def write(self, partition: str, writes: Sequence[Write]) -> str:
+        about = ", ".join(_described(write) for write in writes)
+        return await self._fuse.call(f"{self._name}.write", about, self._inner.write(partition, writes))
+
+
+class FusedProvider:
+    """A `Provider` with points at every call. `created` are the responses that this process knows it made."""
+
+    def __init__(self, fuse: Fuse, inner: Provider) -> None:
+        self._fuse = fuse
+        self._inner = inner
+        self.created: list[str] = []
+
+    async def create(self, request: ResponseRequest) -> CreateReply:
+        reply = await self._fuse.call(
+            "provider.create", f"turn {request.turn} of {request.run_id}", self._inner.create(request)
+        )
+        if response_id := getattr(reply, "response_id", None):
+            self.created.append(response_id)
+        return reply
+
+    async def read(self, response_id: str) -> ReadReply:
+        return await self._fuse.call("provider.read", response_id, self._inner.read(response_id))
+
+    async def slice(self, response_id: str, after: int) -> SliceReply:
+        about = f"{response_id} after {after}"
+        return await self._fuse.call("provider.slice", about, self._inner.slice(response_id, after))
+
+    async def cancel(self, response_id: str) -> CancelReply:
+        return await self._fuse.call("provider.cancel", response_id, self._inner.cancel(response_id))
+
+    async def delete(self, response_id: str) -> DeleteReply:
+        return await self._fuse.call("provider.delete", response_id, self._inner.delete(response_id))
+
+
+class FusedAgents:
+    """`Agents` with points around the running of tools and around each result."""
+
+    def __init__(self, fuse: Fuse, inner: Agents) -> None:
+        self._fuse = fuse
+        self._inner = inner
+
+    def names(self) -> tuple[str, ...]:
+        return self._inner.names()
+
+    def spec(self, name: str) -> AgentSpec | None:
+        return self._inner.spec(name)
+
+    async def run_tools(self, agent: str, requests: Sequence[ToolRequest]) -> AsyncIterator[ToolResult]:
+        about = ", ".join(request.name for request in requests)
+        run = self._fuse.count("tools.run")
+        self._fuse.reach("tools.run", run, BEFORE, about)
+        async for result in self._inner.run_tools(agent, requests):
+            ordinal = self._fuse.count("tools.result")
+            self._fuse.reach("tools.result", ordinal, BEFORE, result.call_id)
+            yield result
+            self._fuse.reach("tools.result", ordinal, AFTER, result.call_id)
+        self._fuse.reach("tools.run", run, AFTER, about)
+
+
+def _described(write: Write) -> str:
+    key = getattr(write, "key", None) or write.row.key  # type: ignore[union-attr]
+    return f"{type(write).__name__} {key.partition('|')[0]}"

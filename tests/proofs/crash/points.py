@@ -1,0 +1,46 @@
+"""The names of crash points, and which ports have to have some."""
+
+from dataclasses import dataclass
+from typing import Self
+
+from shared.ports.providers import Provider
+from shared.ports.tables import Table
+
+BEFORE, AFTER = "before", "after"
+# The status of a process that ended at its point.
+CRASHED = 77
+# The content store never asks for these. A point at one of them means that this list is out of date.
+UNUSED = frozenset({"content.get", "content.query_each"})
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """One side of the `ordinal`th call of a method, counted from 1 within one life of the app."""
+
+    method: str
+    ordinal: int
+    side: str
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        method, ordinal, side = text.split("/")
+        return cls(method, int(ordinal), side)
+
+    def __str__(self) -> str:
+        return f"{self.method}/{self.ordinal}/{self.side}"
+
+
+def required_methods() -> list[str]:
+    """Return every method of the ports that reach outside the process, and each stage of running tools.
+
+    `tools.result` lies between a tool's effect and its yield (before) and follows the checkpoint of what was
+    yielded (after); `tool.*` are the two sides of an effect itself.
+    """
+    tables = [f"{table}.{method}" for table in ("runs", "content") for method in _methods(Table)]
+    provider = [f"provider.{method}" for method in _methods(Provider)]
+    tools = ["tools.run", "tools.result", "tool.pay", "tool.look_up"]
+    return [method for method in tables + provider + tools if method not in UNUSED]
+
+
+def _methods(port: type) -> list[str]:
+    return [name for name in vars(port) if not name.startswith("_")]

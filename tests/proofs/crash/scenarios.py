@@ -1,0 +1,165 @@
+"""What is carried through, and what has to be right in the end."""
+
+import json
+import random
+import string
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from tests.proofs.crash.client import Client
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """How a run ends. `status` is None for a run that is deleted; `calls` maps a mark to its tool."""
+
+    status: str | None
+    text: str | None = None
+    tokens: int = 0
+    calls: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Scenario:
+    """`creates` is how many responses it takes undisturbed; `endless` are those that never finish."""
+
+    name: str
+    carry_out: Callable[[Client], Awaitable[None]]
+    runs: Mapping[str, Expected]
+    creates: int
+    endless: frozenset[int] = frozenset()
+    # What the provider is to do wrong.
+    faults: tuple[Mapping[str, Any], ...] = ()
+    session_deleted: bool = False
+
+
+def _random_text(length: int) -> str:
+    """Return a text that hardly compresses, so that it needs chunk rows; always the same."""
+    return "".join(random.Random(length).choices(string.ascii_letters + string.digits + "-_", k=length))
+
+
+# More than stays in a run's row, and more than one chunk row holds.
+_LONG, _LONGER = _random_text(40_000), _random_text(980_000)
+
+
+def _script(*turns: Mapping[str, Any]) -> str:
+    return f"Do it. [[script {json.dumps({'seconds': 0, 'queued_seconds': 0, 'turns': turns})}]]"
+
+
+def _calls(tokens: int, **marks: str) -> dict[str, Any]:
+    calls = [
+        {"name": tool, "arguments": {"mark": mark}, "call_id": f"call_{mark}"} for mark, tool in marks.items()
+    ]
+    return {"calls": calls, "usage": _usage(tokens)}
+
+
+def _text(tokens: int, text: str) -> dict[str, Any]:
+    return {"text": text, "usage": _usage(tokens)}
+
+
+def _usage(tokens: int) -> dict[str, int]:
+    return {"input_tokens": tokens, "output_tokens": tokens, "total_tokens": 2 * tokens}
+
+
+async def _converse(client: Client) -> None:
+    await client.start(
+        "first",
+        _script(
+            _calls(1, rent="pay", map="look_up"), _calls(10, fuel="pay", road="look_up"), _text(100, _LONG)
+        ),
+    )
+    await client.until("first")
+    await client.start("second", _script(_text(1000, "And on.")), client.runs["first"]["session_id"])
+    await client.until("second")
+    await client.read_session("first")
+    await client.list_runs()
+
+
+async def _watch(client: Client) -> None:
+    turns = {**_text(1, _LONG), "deltas": 12}, {**_text(10, "The end."), "deltas": 3}
+    await client.start("first", _script(*turns[:1]), stream=True)
+    await client.until("first")
+    await client.start("second", _script(*turns[1:]), client.runs["first"]["session_id"], stream=True)
+    await client.until("second")
+
+
+async def _cancel(client: Client) -> None:
+    await client.start("first", _script({"text": "never", "seconds": 3600}))
+    await client.until("first", "in_progress")
+    # Nothing is new at the second poll.
+    await client.round("first")
+    await client.cancel("first")
+    await client.until("first")
+
+
+async def _delete_run(client: Client) -> None:
+    endless = {"text": "never", "seconds": 3600}
+    await client.start("first", _script(_calls(1, rent="pay", map="look_up"), endless))
+    await client.until("first", "in_progress", 2)
+    # The second turn may have begun without its response.
+    await client.round("first")
+    await client.delete("first")
+    await client.until_nothing_is_owed("first")
+    await client.get("first")
+
+
+async def _delete_session(client: Client) -> None:
+    await client.start("first", _script(_text(1, _LONGER)))
+    await client.until("first")
+    await client.delete_session("first")
+    await client.until_nothing_is_owed("first")
+    await client.get("first")
+
+
+SCENARIOS = {
+    scenario.name: scenario
+    for scenario in (
+        Scenario(
+            name="conversation",
+            carry_out=_converse,
+            runs={
+                "first": Expected(
+                    status="completed",
+                    text=_LONG,
+                    tokens=111,
+                    calls={"rent": "pay", "map": "look_up", "fuel": "pay", "road": "look_up"},
+                ),
+                "second": Expected(status="completed", text="And on.", tokens=1000),
+            },
+            creates=4,
+        ),
+        Scenario(
+            name="watch",
+            carry_out=_watch,
+            runs={
+                "first": Expected(status="completed", text=_LONG, tokens=1),
+                "second": Expected(status="completed", text="The end.", tokens=10),
+            },
+            creates=2,
+            # The first slice ends in the middle of the text.
+            faults=({"kind": "stream_stalls", "operation": "retrieve", "after": 8, "times": 1},),
+        ),
+        Scenario(
+            name="cancel",
+            carry_out=_cancel,
+            runs={"first": Expected(status="cancelled", text="")},
+            creates=1,
+            endless=frozenset({1}),
+        ),
+        Scenario(
+            name="delete_run",
+            carry_out=_delete_run,
+            runs={"first": Expected(status=None, calls={"rent": "pay", "map": "look_up"})},
+            creates=2,
+            endless=frozenset({2}),
+        ),
+        Scenario(
+            name="delete_session",
+            carry_out=_delete_session,
+            runs={"first": Expected(status=None)},
+            creates=1,
+            session_deleted=True,
+        ),
+    )
+}

@@ -1,0 +1,101 @@
+"""One point tried: the app ended there and started again, over tables of its own."""
+
+import json
+import secrets
+import tempfile
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from tests.proofs.crash.host import Place
+from tests.proofs.crash.ledger import Ledger
+from tests.proofs.crash.life import fork_life, warm_up
+from tests.proofs.crash.points import CRASHED, Point
+from tests.proofs.crash.scenarios import Scenario
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trial:
+    """All that was seen from outside: by the client, by the tools, by the provider, in the tables."""
+
+    scenario: Scenario
+    point: Point | None
+    exits: tuple[int, ...]
+    journal: list[Any]
+    effects: list[Any]
+    sightings: list[Any]
+    findings: Any
+    provider: Mapping[str, int]
+    error: str
+    log: str
+
+
+class Bench:
+    """Storage and a provider that is ours alone, on which trials are carried out one after another."""
+
+    def __init__(self, connection: str, provider: str) -> None:
+        self._connection = connection
+        self._provider = provider
+
+    def warm_up(self, scenario: Scenario) -> None:
+        with tempfile.TemporaryDirectory(prefix="crash-") as name:
+            began = datetime.now(UTC)
+            warm_up(scenario, Place(self._environment(), Path(name), began, 1, None, scenario.endless))
+
+    def carry_out(self, scenario: Scenario, point: Point | None) -> Trial:
+        """Carry a scenario through, with the app ended at `point`, or undisturbed."""
+        self._control("POST", "reset")
+        for fault in scenario.faults:
+            self._control("POST", "faults", fault)
+        environment, began = self._environment(), datetime.now(UTC)
+        with tempfile.TemporaryDirectory(prefix="crash-") as name:
+            folder = Path(name)
+
+            def live(life: int, armed: Point | None) -> int:
+                return fork_life(scenario, Place(environment, folder, began, life, armed, scenario.endless))
+
+            exits = [live(1, point)]
+            if exits[0] == CRASHED:
+                exits.append(live(2, None))
+            findings = folder / "findings"
+            return Trial(
+                scenario=scenario,
+                point=point,
+                exits=tuple(exits),
+                journal=Ledger(folder / "journal").entries(),
+                effects=Ledger(folder / "effects").entries(),
+                sightings=Ledger(folder / "sightings").entries(),
+                findings=json.loads(findings.read_text()) if findings.exists() else None,
+                provider=self._control("GET", "log")["counters"],
+                error=_text(folder / "error"),
+                log=_text(folder / "log"),
+            )
+
+    def _environment(self) -> dict[str, str]:
+        name = secrets.token_hex(8)
+        return {
+            "AzureWebJobsStorage": self._connection,
+            "RUNS_TABLE": f"runs{name}",
+            "CONTENT_TABLE": f"content{name}",
+            "WORK_QUEUE": "work",
+            "POLL_SCHEDULE": "* * * * * *",
+            "POLL_MAX_SECONDS": "60",
+            "POLL_FANOUT": "on",
+            "STREAM_SLICE_SECONDS": "0.3",
+            "STREAM_PAUSE_SECONDS": "0.1",
+            "OPENAI_BASE_URL": f"{self._provider}/v1",
+            "OPENAI_API_KEY": "local",
+        }
+
+    def _control(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        url, data = f"{self._provider}/_emulator/{path}", json.dumps(body).encode() if body else None
+        request = urllib.request.Request(url, data, method=method)
+        with urllib.request.urlopen(request, timeout=30) as reply:
+            return json.load(reply)
+
+
+def _text(path: Path) -> str:
+    return path.read_text() if path.exists() else ""

@@ -1,0 +1,65 @@
+"""Tries one share of the points and prints a line of JSON for each: `python -m tests.proofs.crash.worker`.
+
+It forks the lives of the app, so it is a process of its own, without threads.
+"""
+
+import argparse
+import gc
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from tests.proofs.crash.judge import faults_of, lost_response
+from tests.proofs.crash.points import Point
+from tests.proofs.crash.scenarios import SCENARIOS
+from tests.proofs.crash.trial import Bench, Trial
+
+_TAIL = 12
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("connection", help="of the storage")
+    parser.add_argument("provider", help="address of an emulator of its own")
+    parser.add_argument("number", type=int, help="of this worker, from 0")
+    parser.add_argument("of", type=int, help="how many workers there are")
+    parser.add_argument("--point", help="only this one: SCENARIO/METHOD/ORDINAL/SIDE")
+    options = parser.parse_args(argv)
+    bench = Bench(options.connection, options.provider)
+    bench.warm_up(SCENARIOS["conversation"])
+    gc.freeze()
+    if options.point:
+        name, _, point = options.point.partition("/")
+        _report(bench.carry_out(SCENARIOS[name], Point.parse(point)), whole=True)
+        return
+    points = []
+    for name, scenario in SCENARIOS.items():
+        trial = bench.carry_out(scenario, None)
+        _report(trial)
+        points += [(name, Point.parse(passed["point"])) for passed in trial.journal]
+    for name, point in points[options.number :: options.of]:
+        _report(bench.carry_out(SCENARIOS[name], point))
+
+
+def _report(trial: Trial, *, whole: bool = False) -> None:
+    faults = faults_of(trial)
+    told: dict[str, Any] = {
+        "scenario": trial.scenario.name,
+        "point": trial.point and str(trial.point),
+        "faults": faults,
+        "restarts": len(trial.exits) - 1,
+        "lost": lost_response(trial),
+        "extra": trial.provider["created"] - trial.scenario.creates,
+        "repeated": len(trial.effects) - len({effect["mark"] for effect in trial.effects}),
+    }
+    if trial.point is None:
+        told["points"] = [passed["point"] for passed in trial.journal]
+    if faults or whole:
+        first = [passed for passed in trial.journal if passed["life"] == 1]
+        told["tail"] = [f"{passed['point']}  {passed['about']}" for passed in first[-_TAIL:]]
+        told["log"] = trial.log.splitlines()[-_TAIL:]
+    print(json.dumps(told), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,256 @@
+"""A whole app over the real adapters, all of whose requests go through a network that can lie."""
+
+import asyncio
+import json
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from shared.adapters.azure_tables.account import TableAccount
+from shared.adapters.azure_tables.table import AzureTable, TableStorage
+from shared.adapters.http.access import Connection
+from shared.adapters.responses_api.provider import ResponsesProvider
+from shared.adapters.system import SystemRandomness
+from shared.core import ids
+from shared.core.pace import Schedule
+from shared.core.response import Snapshot
+from shared.core.run import CallStatus, Chaining, Content, Run
+from shared.errors import StorageUnavailable
+from shared.ports.agents import ToolRequest, ToolResult
+from shared.steps.context import Context
+from shared.steps.tick import tick
+from shared.steps.transition import Applied
+from shared.steps.work import work
+from shared.store.content import ContentStore
+from shared.store.runs import RunStore
+from shared.usecases.start import StartRequest, start
+from tests.proofs.faults.network import Network, Request
+from tests.support.world import OWNER, FakeAgents, FakeClock
+
+# Laid out once: it is the same for all.
+_SCHEDULE = Schedule(timedelta(seconds=2), timedelta(seconds=30))
+_CREATE = {
+    "Accept": "application/json;odata=nometadata",
+    "Content-Type": "application/json",
+    "DataServiceVersion": "3.0",
+}
+_Result = TypeVar("_Result")
+
+PATIENCE_SECONDS = 30.0
+# How often a client repeats what a server could not do, and a queue a message that was not done with.
+TRIES = 6
+TICKS = 200
+# Noise, so that it is too long for a row also when it is compressed.
+NOVEL = secrets.token_hex(20_000)
+FACTS = secrets.token_hex(20_000)
+
+
+def script(*turns: dict[str, object]) -> str:
+    return (
+        f"[[script {json.dumps({'turns': [{'seconds': 0, 'queued_seconds': 0} | turn for turn in turns]})}]]"
+    )
+
+
+WITH_TOOLS = script(
+    {"calls": [{"name": "look_up", "arguments": {}}, {"name": "pay", "arguments": {}}]}, {"text": NOVEL}
+)
+ENDLESS = script({"text": "never", "seconds": 1000})
+
+
+@dataclass
+class Agents(FakeAgents):
+    """Notes outside of the app what its tools did, and gives one short and one long result."""
+
+    effects: list[str] = field(default_factory=list)
+
+    async def run_tools(self, _agent: str, requests: Sequence[ToolRequest]) -> AsyncIterator[ToolResult]:
+        for request in requests:
+            self.effects.append(request.name)
+            output = FACTS if request.name == "look_up" else "paid"
+            yield ToolResult(request.call_id, CallStatus.COMPLETED, output)
+
+
+@dataclass
+class Rig:
+    """`context` goes by the network, `plain` by none. Both are the same app."""
+
+    network: Network
+    context: Context
+    plain: Context
+    tables: tuple[AzureTable, AzureTable]
+    clock: FakeClock
+    agents: Agents
+    run_id: str = ""
+    failures: int = 0
+    # The first request that this scenario is about, counted from 1; those before it are another one's.
+    first: int = 1
+    _messages: list[str] = field(default_factory=list)
+
+    async def start(self, text: str) -> None:
+        """Start a run as a client does: with a key, and again until there is an answer."""
+        request = StartRequest(
+            owner=OWNER,
+            agent="writer",
+            input=json.dumps([{"role": "user", "content": text}]),
+            idempotency_key="key",
+            fingerprint="same",
+        )
+        self._note(await self.insist(lambda: start(self.context, request)))
+
+    def _note(self, applied: Applied) -> None:
+        self.run_id = applied.stored.run.id
+        if applied.wake:
+            self._messages.append(self.run_id)
+
+    async def ask(self, action: Callable[[Context, str, str], Awaitable[Applied]]) -> None:
+        """Cancel or delete as a client does."""
+        self._note(await self.insist(lambda: action(self.context, OWNER, self.run_id)))
+
+    def from_here(self) -> None:
+        """Say that what went before is what any run begins with."""
+        self.first = len(self.network.seen) + 1
+
+    async def insist(self, action: Callable[[], Awaitable[_Result]]) -> _Result:
+        for _ in range(TRIES):
+            try:
+                return await action()
+            except StorageUnavailable:
+                self.failures += 1
+        raise AssertionError(f"still unavailable after {TRIES} times")
+
+    async def run(self) -> Run:
+        """Return the run as it is stored."""
+        stored = await self.plain.runs.read(self.run_id)
+        assert stored, "an accepted run is lost"
+        return stored.run
+
+    async def tick(self, seconds: float) -> None:
+        """Let the provider do its part and time pass, poll, and let workers do what they are told of."""
+        await self.provider_is_done()
+        self.clock.pass_(seconds)
+        self._messages += await tick(self.context, 1, [ids.shard_of(self.run_id)])
+        while self._messages:
+            run_id = self._messages.pop(0)
+            if await self.insist(lambda: work(self.context, run_id)):  # noqa: B023  (called at once)
+                self._messages.append(run_id)
+
+    async def until(self, true: Callable[[Run], bool], seconds: float = 7) -> Run:
+        for _ in range(TICKS):
+            if true(run := await self.run()):
+                return run
+            await self.tick(seconds)
+        raise AssertionError(f"after {TICKS} ticks it is still {run.status}, owed {run.step}")
+
+    async def provider_is_done(self) -> None:
+        """Wait until the provider's part does not hang on how fast it is."""
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while token := (await self.run()).token:
+                reply = await self.plain.provider.read(token)
+                if not isinstance(reply, Snapshot) or reply.status.value not in {"queued", "in_progress"}:
+                    return
+                if reply.status.value == "in_progress" and self.endless:
+                    return
+                await asyncio.sleep(0.005)
+
+    endless: bool = False
+
+    def creates(self) -> list[Request]:
+        return [one for one in self.network.seen if one.method == "POST" and one.path.endswith("/responses")]
+
+    async def rows(self, kind: str) -> list[str]:
+        """Return the names of all rows of a kind in the run's shard."""
+        found = await self.tables[0].query(ids.shard_of(self.run_id), f"{kind}|", f"{kind}}}")
+        return [row.key for row in found if row.key != "pending|"]
+
+    async def log(self) -> list[dict[str, Any]]:
+        from shared.store.rows import unpack  # noqa: PLC0415
+
+        found = await self.tables[0].query(ids.shard_of(self.run_id), "event|", "event}")
+        return [entry for row in found for entry in unpack(row.values["entries"])]
+
+    async def texts(self) -> set[str]:
+        """Return the names of the long texts that are stored for the run."""
+        rows = await self.tables[1].query(self.run_id, "", "~")
+        return {row.key.partition("|")[0] for row in rows}
+
+    async def texts_meant(self) -> set[str]:
+        """Return the names of the long texts that the run points to."""
+        run = await self.run()
+        results = [
+            content
+            for turn in range(1, run.turn + 1)
+            for content in (await self.plain.runs.results(run.id, turn)).values()
+        ]
+        contents: list[Content] = [run.input, *run.turns, *results]
+        return {content.name for content in contents if content.name}
+
+
+@dataclass
+class Bench:
+    """Gives one app after the other, each with tables of its own, over connections that they share."""
+
+    network: Network
+    lying: tuple[TableStorage, ResponsesProvider]
+    honest: tuple[TableStorage, ResponsesProvider]
+
+    async def rig(self) -> Rig:
+        names = [f"{name}{secrets.token_hex(8)}" for name in ("runs", "content")]
+        for name in names:
+            # The SDK does the same, at ten times the cost.
+            reply = await self.honest[0].send("POST", "/Tables", _CREATE, json.dumps({"TableName": name}))
+            assert reply.status_code < 300
+        clock, agents = FakeClock(), Agents()
+        context, plain = (_context(*way, names, clock, agents) for way in (self.lying, self.honest))
+        tables = (self.honest[0].table(names[0]), self.honest[0].table(names[1]))
+        return Rig(self.network, context, plain, tables, clock, agents)
+
+
+@asynccontextmanager
+async def bench(account: TableAccount, emulator: str, seconds: float) -> AsyncIterator[Bench]:
+    """Open the connections of an app that waits so many seconds for a reply of the provider."""
+    base = f"{emulator}/v1"
+    async with Network() as network:
+        lying = TableStorage(replace(account, endpoint=await network.link("table", account.endpoint)))
+        honest = TableStorage(account)
+        provider = _provider(await network.link("provider", base), seconds)
+        direct = _provider(base, PATIENCE_SECONDS)
+        try:
+            # Opening the SDK takes long, and is not to be taken for a slow reply.
+            for adapter in (provider, direct):
+                await adapter.delete("resp_none")
+            yield Bench(network, (lying, provider), (honest, direct))
+        finally:
+            for adapter in (provider, direct, lying, honest):
+                await adapter.close()
+
+
+def _provider(base_url: str, seconds: float) -> ResponsesProvider:
+    within = timedelta(seconds=seconds)
+    return ResponsesProvider(
+        Connection(base_url=base_url, api_key="a.test.key", create_timeout=within, read_timeout=within)
+    )
+
+
+def _context(
+    storage: TableStorage,
+    provider: ResponsesProvider,
+    names: Sequence[str],
+    clock: FakeClock,
+    agents: Agents,
+) -> Context:
+    randomness = SystemRandomness()
+    return Context(
+        runs=RunStore(storage.table(names[0]), randomness),
+        content=ContentStore(storage.table(names[1])),
+        provider=provider,
+        agents=agents,
+        clock=clock,
+        randomness=randomness,
+        schedule=_SCHEDULE,
+        streaming=_SCHEDULE,
+        chaining=Chaining.PREVIOUS_RESPONSE_ID,
+        provider_timeout=timedelta(seconds=30),
+    )

@@ -1,0 +1,175 @@
+"""A whole run with each fault at each of its requests in turn: it ends as it would have without."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+
+import pytest
+
+from shared.core.response import Absent, Snapshot
+from shared.core.run import CallStatus, RunStatus, Step
+from shared.errors import NotFound
+from shared.usecases.cancel import cancel
+from shared.usecases.delete import delete_run
+from shared.usecases.read import output_of, owned_run
+from tests.proofs.faults.conftest import STALL_SECONDS
+from tests.proofs.faults.network import Fault, Trouble
+from tests.proofs.faults.rig import ENDLESS, NOVEL, PATIENCE_SECONDS, WITH_TOOLS, Bench, Rig, bench
+from tests.support.world import OWNER
+
+# So many runs wait at the same time for what never comes.
+WAITING = 8
+
+
+async def complete(rig: Rig) -> None:
+    """A run with tools and long texts, and a client who reads it in the end."""
+    await rig.start(WITH_TOOLS)
+    await rig.until(lambda run: run.terminal)
+    text = await rig.insist(lambda: read_text(rig))
+    assert text == NOVEL
+    run = await rig.run()
+    assert run.status is RunStatus.COMPLETED
+    assert {(call.name, call.status) for call in run.calls} == {
+        ("look_up", CallStatus.COMPLETED),
+        ("pay", CallStatus.COMPLETED),
+    }
+    assert sorted(rig.agents.effects) == ["look_up", "pay"]
+
+
+async def read_text(rig: Rig) -> str:
+    stored = await owned_run(rig.context, OWNER, rig.run_id)
+    output = await output_of(rig.context, stored.run)
+    assert output
+    return json.loads(output)[0]["content"][0]["text"]
+
+
+async def cancelled(rig: Rig) -> None:
+    """A run that is cancelled while the provider is at work."""
+    rig.endless = True
+    await rig.start(ENDLESS)
+    await rig.until(lambda run: run.status is RunStatus.IN_PROGRESS)
+    rig.from_here()
+    await rig.ask(cancel)
+    run = await rig.until(lambda run: run.terminal)
+    assert run.status is RunStatus.CANCELLED
+    for response_id in run.responses:
+        reply = await rig.plain.provider.read(response_id)
+        assert isinstance(reply, Snapshot)
+        assert reply.status.value == "cancelled"
+
+
+async def deleted(rig: Rig) -> None:
+    """A run with long texts that is deleted when it has ended."""
+    await rig.start(WITH_TOOLS)
+    before = await rig.until(lambda run: run.terminal)
+    await forget(rig, before.responses)
+
+
+async def deleted_at_work(rig: Rig) -> None:
+    """A run that is deleted while the provider is at work."""
+    rig.endless = True
+    await rig.start(ENDLESS)
+    before = await rig.until(lambda run: run.status is RunStatus.IN_PROGRESS)
+    await forget(rig, before.responses)
+
+
+async def forget(rig: Rig, responses: tuple[str, ...]) -> None:
+    rig.from_here()
+    try:
+        await rig.ask(delete_run)
+    except NotFound:
+        assert rig.failures, "nobody deleted it before"
+    with pytest.raises(NotFound):
+        await rig.insist(lambda: owned_run(rig.context, OWNER, rig.run_id))
+    run = await rig.until(lambda run: run.step is Step.NOTHING, seconds=60)
+    assert run.status is RunStatus.DELETED
+    assert not await rig.texts()
+    assert not await rig.rows("event")
+    assert not await rig.rows("tool")
+    for response_id in responses:
+        assert await rig.plain.provider.read(response_id) == Absent()
+
+
+SCENARIOS: Mapping[str, Callable[[Rig], Awaitable[None]]] = {
+    each.__name__: each for each in (complete, cancelled, deleted, deleted_at_work)
+}
+# Its texts make it slow: of the faults that look alike to an app, one each.
+FAULTS = {"deleted": (Fault.BUSY, Fault.LATE, Fault.LOST, Fault.BROKEN, Fault.SILENT)}
+CASES = [(name, fault) for name in SCENARIOS for fault in FAULTS.get(name, Fault)]
+
+
+async def nothing_is_left_over(rig: Rig) -> None:
+    """What holds at the end of every run, and still does when the last request has arrived."""
+    await rig.network.settle()
+    run = await rig.run()
+    assert await rig.rows("run") == [f"run|{run.id}"], "there is a second run"
+    assert await rig.rows("pending") == []
+    held = await rig.plain.runs.read_session(run.session_id)
+    assert held
+    assert (held.session.held_by, held.session.runs) == (None, 1)
+    await creates_are_accounted_for(rig)
+    if run.status is RunStatus.DELETED:
+        return
+    log = await rig.log()
+    assert [entry["seq"] for entry in log] == list(range(1, run.events + 1))
+    assert [entry["type"] for entry in log][-1] == f"run.{run.status}"
+    assert len({(entry["type"], entry.get("turn"), entry.get("call_id")) for entry in log}) == len(log)
+    left = await rig.texts() - await rig.texts_meant()
+    # A start that was not accepted leaves its input; all other texts are pointed to.
+    assert all(name.startswith("input-") for name in left), left
+    assert not left or rig.failures
+    if run.status is RunStatus.COMPLETED:
+        replies = [await rig.plain.provider.read(response_id) for response_id in run.responses]
+        assert run.usage.total_tokens == sum(reply.usage.total_tokens for reply in replies)  # type: ignore[union-attr]
+
+
+async def creates_are_accounted_for(rig: Rig) -> None:
+    """A response is created twice only where the reply to a create was lost, and that is counted."""
+    run = await rig.run()
+    creates = rig.creates()
+    faulty = [one for one in creates if one.fault]
+    extra = [one for one in faulty if one.answered == 200]
+    assert all(one.answered in {200, None} for one in creates)
+    # Who is stopped before its create leaves a lease behind that looks as if it had been stopped after it.
+    stopped = any(one.fault and one not in creates for one in rig.network.seen)
+    assert len(faulty) <= run.unknown_creates <= len(faulty) + stopped
+    created = sum(one.answered == 200 for one in creates)
+    turns = run.turn if run.status is RunStatus.DELETED else len(run.responses)
+    assert created - len(extra) == turns, "a response was created for nothing"
+
+
+@pytest.mark.parametrize(("name", "fault"), CASES)
+async def test_a_run_ends_as_it_would_have_without_the_fault(name, fault, account, emulator, hasten, counted):
+    play = SCENARIOS[name]
+    # Several run side by side, and none may be so slow that it is taken for silent.
+    seconds = 3 * STALL_SECONDS if fault.stalls else PATIENCE_SECONDS
+
+    async def case(bench: Bench, nth: int | None) -> range:
+        """Play with the fault at the `nth` request, or without; return the requests that matter."""
+        app = await bench.rig()
+        trouble = Trouble(fault, nth=nth or 0)
+        app.network.expect(trouble if nth else None)
+        try:
+            await play(app)
+            assert not nth or trouble.delivered, "the fault never struck"
+            assert nth or not app.failures
+            await nothing_is_left_over(app)
+        except AssertionError as failure:
+            victim = next((str(one) for one in app.network.seen if one.fault), None)
+            failure.add_note(f"{name}, {fault} at request {nth}: {victim}")
+            raise
+        return range(app.first, len(app.network.seen) + 1)
+
+    async def lane(numbers: Iterator[int]) -> None:
+        async with bench(account, emulator, seconds) as connections:
+            for nth in numbers:
+                await case(connections, nth)
+
+    async with bench(account, emulator, PATIENCE_SECONDS) as connections:
+        requests = await case(connections, None)
+    hasten(fault)
+    numbers = iter(requests)
+    async with asyncio.TaskGroup() as lanes:
+        for _ in range(WAITING if fault.stalls else 1):
+            lanes.create_task(lane(numbers))
+    counted(f"requests of a run ({name}) x faults", len(requests))

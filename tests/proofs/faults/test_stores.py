@@ -1,0 +1,484 @@
+"""The stores under each fault: no write that took effect is called a conflict, and none that did not a success."""
+
+import asyncio
+import secrets
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from shared.adapters.azure_tables.account import TableAccount, create_missing_tables
+from shared.adapters.azure_tables.table import TableStorage
+from shared.adapters.system import SystemRandomness
+from shared.core import ids
+from shared.core.life.events import Record
+from shared.core.run import CallStatus, Chaining, Content, Run, RunStatus, Session, Step, ToolCall
+from shared.errors import RowConflict, StorageUnavailable
+from shared.store.content import ContentStore
+from shared.store.runs import CallResult, RunStore, StoredKey, StoredRun, StoredSession
+from tests.proofs.faults.network import Fault, Network, Trouble
+from tests.support.world import OWNER, START
+
+LATER = START + timedelta(seconds=5)
+# Noise, so that it stays long when it is compressed.
+LONG = secrets.token_hex(20_000)
+# aiohttp and azure.core repeat a request: all of that fails, and what comes after it comes through.
+REPEATED = "repeated"
+LASTING = "lasting"
+
+
+@dataclass
+class Lane:
+    """The same stores twice: over a network, and without; and a run of its own."""
+
+    network: Network
+    runs: RunStore
+    content: ContentStore
+    plain: RunStore
+    plain_content: ContentStore
+    shard: int
+    run: StoredRun = field(init=False)
+    session: StoredSession = field(init=False)
+
+    def new_run(self, session_id: str = "") -> Run:
+        run_id, own = (
+            ids.new_id(kind, self.shard, START, secrets.token_bytes(10)) for kind in ("run", "ses")
+        )
+        return Run(
+            id=run_id,
+            session_id=session_id or own,
+            owner=OWNER,
+            agent="writer",
+            max_turns=3,
+            step=Step.CREATE,
+            due=START,
+            events=1,
+            chaining=Chaining.REPLAY,
+            created_at=START,
+            updated_at=START,
+            expires_at=START + timedelta(hours=1),
+            input=Content(inline=b"x"),
+        )
+
+    async def begin(self) -> None:
+        """Store a run at work that holds its session, and a tick."""
+        run = self.new_run()
+        stored = await self.plain.insert(run, StoredSession(session_of(run)), [Record("run.queued")])
+        working = replace(
+            run,
+            rev=2,
+            status=RunStatus.IN_PROGRESS,
+            step=Step.TOOLS,
+            token="resp_1",
+            calls=(ToolCall(call_id="c", name="t", turn=1, idempotent=False),),
+        )
+        self.run = await self.plain.commit(stored, working, [])
+        tick, _ = await self.plain.pending(self.name)
+        await self.plain.claim_tick(self.name, tick, START)
+        self.session = await self.held()
+
+    @property
+    def name(self) -> str:
+        return f"{self.shard:02x}"
+
+    async def held(self) -> StoredSession:
+        held = await self.plain.read_session(self.run.run.session_id)
+        assert held
+        return held
+
+    async def tick_at(self) -> object:
+        return (await self.plain.pending(self.name))[0].at
+
+
+def session_of(run: Run) -> Session:
+    return Session(
+        id=run.session_id,
+        owner=OWNER,
+        agent="writer",
+        created_at=START,
+        updated_at=START,
+        held_by=run.id,
+        last_run_id=run.id,
+        runs=1,
+    )
+
+
+class Insert:
+    """A new run, and the session that it then holds."""
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        self.run = lane.new_run()
+
+    async def act(self) -> object:
+        records = [Record("run.queued")]
+        return await self.lane.runs.insert(self.run, StoredSession(session_of(self.run)), records)
+
+    async def done(self) -> bool:
+        stored = await self.lane.plain.read(self.run.id)
+        held = await self.lane.plain.read_session(self.run.session_id)
+        assert bool(stored) is bool(held), "half of it was written"
+        return stored is not None
+
+    async def right(self, said: Any) -> bool:
+        return said == await self.lane.plain.read(self.run.id)
+
+    async def interfere(self) -> None:
+        rival = replace(self.run, metadata={"by": "a rival"})
+        await self.lane.plain.insert(rival, StoredSession(session_of(rival)), [])
+
+    async def lost(self) -> bool:
+        stored = await self.lane.plain.read(self.run.id)
+        return stored is not None and stored.run.metadata == {"by": "a rival"}
+
+
+class InsertIntoSession(Insert):
+    """A further run of a session, on condition that this has not changed."""
+
+    def __init__(self, lane: Lane) -> None:
+        super().__init__(lane)
+        self.run = lane.new_run(lane.run.run.session_id)
+
+    async def act(self) -> object:
+        held = replace(self.lane.session.session, held_by=self.run.id, last_run_id=self.run.id, runs=2)
+        return await self.lane.runs.insert(self.run, StoredSession(held, self.lane.session.etag), [])
+
+    async def done(self) -> bool:
+        stored = await self.lane.plain.read(self.run.id)
+        assert (stored is not None) is ((await self.lane.held()).session.runs == 2), "half of it was written"
+        return stored is not None
+
+    async def interfere(self) -> None:
+        await self.lane.plain.write_session(self.lane.session)
+
+    async def lost(self) -> bool:
+        return await self.lane.plain.read(self.run.id) is None
+
+
+class Commit:
+    """The transition that ends a run: its row, its pending row, its session, a result, its log."""
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        run = lane.run.run
+        calls = tuple(replace(call, status=CallStatus.COMPLETED) for call in run.calls)
+        self.after = replace(
+            run,
+            rev=3,
+            events=2,
+            status=RunStatus.COMPLETED,
+            step=Step.NOTHING,
+            token=None,
+            calls=calls,
+            updated_at=LATER,
+        )
+
+    async def act(self) -> object:
+        result = CallResult(1, "c", Content(inline=b"y"))
+        return await self.lane.runs.commit(self.lane.run, self.after, [Record("run.completed")], [result])
+
+    async def done(self) -> bool:
+        stored = await self.lane.plain.read(self.after.id)
+        done = stored is not None and stored.run == self.after
+        _, pending = await self.lane.plain.pending(self.lane.name)
+        assert (self.after.id in {one.run_id for one in pending}) is not done, "half of it was written"
+        assert ((await self.lane.held()).session.held_by is None) is done, "half of it was written"
+        assert bool(await self.lane.plain.results(self.after.id, 1)) is done, "half of it was written"
+        return done
+
+    async def right(self, said: Any) -> bool:
+        return said == await self.lane.plain.read(self.after.id)
+
+    async def interfere(self) -> None:
+        rival = replace(self.lane.run.run, rev=3, metadata={"by": "a rival"})
+        await self.lane.plain.commit(self.lane.run, rival, [])
+
+    async def lost(self) -> bool:
+        stored = await self.lane.plain.read(self.after.id)
+        return stored is not None and stored.run.metadata == {"by": "a rival"}
+
+
+class ClaimTick:
+    """The time since the last tick, for one poller only."""
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+
+    async def act(self) -> object:
+        return await self.lane.runs.claim_tick(self.lane.name, self.tick, LATER)
+
+    async def prepare(self) -> None:
+        self.tick, _ = await self.lane.plain.pending(self.lane.name)
+
+    async def done(self) -> bool:
+        return await self.lane.tick_at() == LATER
+
+    async def right(self, said: Any) -> bool:
+        return said is await self.done()
+
+    async def interfere(self) -> None:
+        tick, _ = await self.lane.plain.pending(self.lane.name)
+        await self.lane.plain.claim_tick(self.lane.name, tick, LATER + timedelta(seconds=1))
+
+    async def lost(self) -> bool:
+        return await self.lane.tick_at() == LATER + timedelta(seconds=1)
+
+
+class ClaimKey:
+    """What an Idempotency-Key stands for, once and for all."""
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        self.hashed = secrets.token_hex(32)
+        self.meant = StoredKey("run_ours", "ses_ours", "same")
+
+    async def act(self) -> object:
+        return await self.lane.runs.claim_key(self.lane.name, self.hashed, self.meant, START)
+
+    async def stored(self) -> StoredKey | None:
+        return await self.lane.plain.read_key(self.lane.name, self.hashed)
+
+    async def done(self) -> bool:
+        return await self.stored() == self.meant
+
+    async def right(self, said: Any) -> bool:
+        return said == await self.stored()
+
+    async def interfere(self) -> None:
+        rival = StoredKey("run_rival", "ses_rival", "same")
+        await self.lane.plain.claim_key(self.lane.name, self.hashed, rival, START)
+
+    async def lost(self) -> bool:
+        return (await self.stored()) == StoredKey("run_rival", "ses_rival", "same")
+
+
+class WriteSession:
+    """A session, on condition that it has not changed."""
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+
+    async def act(self) -> object:
+        deleted = replace(self.lane.session.session, deleted=True)
+        return await self.lane.runs.write_session(StoredSession(deleted, self.lane.session.etag))
+
+    async def done(self) -> bool:
+        return (await self.lane.held()).session.deleted
+
+    async def right(self, said: Any) -> bool:
+        return await self.done()
+
+    async def interfere(self) -> None:
+        await self.lane.plain.write_session(
+            StoredSession(replace(self.lane.session.session, runs=7), self.lane.session.etag)
+        )
+
+    async def lost(self) -> bool:
+        held = await self.lane.held()
+        return held.session.runs == 7 and not held.session.deleted
+
+
+WRITES = {
+    kind.__name__: kind for kind in (Insert, InsertIntoSession, Commit, ClaimTick, ClaimKey, WriteSession)
+}
+
+READS: Mapping[str, Callable[[RunStore, Lane], Awaitable[Any]]] = {
+    "read": lambda runs, lane: runs.read(lane.run.run.id),
+    "read of none": lambda runs, lane: runs.read(ids.new_id("run", lane.shard, START, bytes(10))),
+    "pending": lambda runs, lane: runs.pending(lane.name),
+    "results": lambda runs, lane: runs.results(lane.run.run.id, 1),
+    "read_session": lambda runs, lane: runs.read_session(lane.run.run.session_id),
+    "read_key": lambda runs, lane: runs.read_key(lane.name, "none"),
+    "listing": lambda runs, _: runs.listing(OWNER, status=None, agent=None, after="", limit=5),
+}
+
+
+@dataclass
+class Lab:
+    """Gives lanes: each has a shard, and no more of them share tables than there are shards."""
+
+    account: TableAccount
+
+    async def each(
+        self, fault: Fault, names: list[str], check: Callable[[Lane, str], Awaitable[None]]
+    ) -> None:
+        tables = [f"{name}{secrets.token_hex(8)}" for name in ("runs", "content")]
+        await create_missing_tables(self.account, tables)
+        plan = [[name] for name in names] if fault.stalls else [names]
+        await asyncio.gather(*(self._lane(tables, n, some, check) for n, some in enumerate(plan)))
+
+    async def _lane(
+        self, names: list[str], number: int, cases: list[str], check: Callable[[Lane, str], Awaitable[None]]
+    ) -> None:
+        async with Network() as network:
+            plain = TableStorage(self.account)
+            endpoint = await network.link("table", self.account.endpoint)
+            lying = TableStorage(replace(self.account, endpoint=endpoint))
+            stores = [
+                store
+                for storage in (lying, plain)
+                for store in (
+                    RunStore(storage.table(names[0]), SystemRandomness()),
+                    ContentStore(storage.table(names[1])),
+                )
+            ]
+            try:
+                for n, case in enumerate(cases):
+                    lane = Lane(network, *stores, shard=number + n)
+                    await lane.begin()
+                    try:
+                        await check(lane, case)
+                    except AssertionError as failure:
+                        failure.add_note(case)
+                        raise
+            finally:
+                await lying.close()
+                await plain.close()
+
+
+@pytest.fixture
+def lab(account: TableAccount) -> Lab:
+    return Lab(account)
+
+
+def trouble(network: Network, fault: Fault, lasts: str) -> Trouble:
+    """Keep trouble for the next request, for all of its repetitions, or for whatever follows."""
+    if lasts == REPEATED:
+        # What finds out whether a write took effect is a GET.
+        made = Trouble(fault, times=None, like=lambda request: request.method != "GET")
+    else:
+        made = Trouble(fault, times=1 if lasts == "once" else None)
+    network.expect(made)
+    return made
+
+
+LASTS = pytest.mark.parametrize("lasts", ["once", REPEATED, LASTING])
+
+
+@LASTS
+@pytest.mark.parametrize("fault", Fault)
+async def test_what_took_effect_is_no_conflict_and_what_did_not_is_no_success(
+    fault, lasts, lab, hasten, counted
+):
+    hasten(fault)
+
+    async def check(lane: Lane, name: str) -> None:
+        case = WRITES[name](lane)
+        if isinstance(case, ClaimTick):
+            await case.prepare()
+        struck = trouble(lane.network, fault, lasts)
+        said, unknown = None, False
+        try:
+            said = await case.act()
+        except StorageUnavailable:
+            unknown = True
+        except RowConflict:
+            pytest.fail("nobody else wrote")
+        assert struck.delivered, "the fault never struck"
+        lane.network.trouble = None
+        done = await case.done()
+        if unknown:
+            assert lasts != "once", "one failure is made up for"
+            assert lasts == LASTING or not fault.arrives, "what was written can be found"
+        else:
+            assert done
+            assert await case.right(said)
+        if fault is not Fault.LATE:
+            assert done is (not unknown or fault.arrives)
+        await lane.network.settle()
+        assert await case.done() is (done or fault is Fault.LATE)
+
+    await lab.each(fault, list(WRITES), check)
+    counted("writes of the run store x faults", len(WRITES))
+
+
+@LASTS
+@pytest.mark.parametrize("fault", Fault)
+async def test_a_rival_who_was_faster_is_found_out(fault, lasts, lab, hasten, counted):
+    hasten(fault)
+
+    async def check(lane: Lane, name: str) -> None:
+        case = WRITES[name](lane)
+        if isinstance(case, ClaimTick):
+            await case.prepare()
+        await case.interfere()
+        struck = trouble(lane.network, fault, lasts)
+        said: object = None
+        try:
+            said = await case.act()
+        except (StorageUnavailable, RowConflict) as refusal:
+            said = refusal
+        assert struck.delivered, "the fault never struck"
+        if not isinstance(said, Exception):
+            assert isinstance(case, ClaimTick | ClaimKey), "it was not written"
+            assert await case.right(said)
+        elif lasts == LASTING:
+            assert isinstance(said, StorageUnavailable)
+        lane.network.trouble = None
+        await lane.network.settle()
+        assert await case.lost()
+
+    await lab.each(fault, list(WRITES), check)
+    counted("lost races of the run store x faults", len(WRITES))
+
+
+@pytest.mark.parametrize("fault", Fault)
+async def test_what_is_read_is_what_is_stored(fault, lab, hasten, counted):
+    hasten(fault)
+
+    async def check(lane: Lane, name: str) -> None:
+        expected = await READS[name](lane.plain, lane)
+        lane.network.expect(struck := Trouble(fault))
+        try:
+            assert await READS[name](lane.runs, lane) == expected
+        except StorageUnavailable:
+            assert fault is Fault.CUT_UNSEEN
+        assert struck.delivered, "the fault never struck"
+
+    await lab.each(fault, list(READS), check)
+    counted("reads of the run store x faults", len(READS))
+
+
+@pytest.mark.parametrize("lasts", ["once", LASTING])
+@pytest.mark.parametrize("fault", Fault)
+async def test_long_texts_stay_whole_and_go_as_a_whole(fault, lasts, lab, hasten, counted):
+    hasten(fault)
+
+    async def attempt(lane: Lane, doing: Callable[[], Awaitable[Any]]) -> Any:
+        """Do it under the fault; what fails is done again without."""
+        struck = trouble(lane.network, fault, lasts)
+        try:
+            found = await doing()
+        except StorageUnavailable:
+            lane.network.trouble = None
+            found = await doing()
+        assert struck.delivered, "the fault never struck"
+        lane.network.trouble = None
+        await lane.network.settle()
+        return found
+
+    async def check(lane: Lane, case: str) -> None:
+        run_id = lane.run.run.id
+        store, plain = (lane.plain_content if case != "save" else lane.content), lane.plain_content
+        saved = (
+            await attempt(lane, lambda: store.save(run_id, "text", LONG))
+            if case == "save"
+            else (await plain.save(run_id, "text", LONG))
+        )
+        if case == "load":
+            assert await attempt(lane, lambda: lane.content.load(run_id, saved)) == LONG
+        if case in {"drop", "purge"}:
+            await attempt(
+                lane,
+                lambda: lane.content.purge(run_id) if case == "purge" else lane.content.drop(run_id, saved),
+            )
+            with pytest.raises(LookupError):
+                await plain.load(run_id, saved)
+        else:
+            assert await plain.load(run_id, saved) == LONG
+
+    cases = ["save", "load", "drop", "purge"]
+    await lab.each(fault, cases, check)
+    counted("uses of the content store x faults", len(cases))

@@ -1,0 +1,84 @@
+"""`python -m tests.proofs.fuzz`: fuzz the running app with its own OpenAPI document, and print what was tried."""
+
+import argparse
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+from dev import azurite, stack
+from dev.processes import ChildFailed, interrupt_on_sigterm
+from tests.e2e.site import Site
+from tests.proofs.fuzz import campaign, keys, report
+from tests.proofs.fuzz.campaign import Campaign
+from tests.proofs.fuzz.document import narrowed
+from tests.proofs.soak.logs import QUIET, troubles
+from tests.proofs.soak.memory import resident_mib
+
+_NEWS_SECONDS = 20
+
+
+def main(argv: list[str]) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.proofs.fuzz", description=__doc__)
+    parser.add_argument("--cases", type=int, default=10_000, help="how many to check at least")
+    parser.add_argument("--seed", type=int, default=1, help="decides what is generated")
+    options = parser.parse_args(argv)
+    interrupt_on_sigterm()
+    try:
+        with ExitStack() as servers:
+            storage = servers.enter_context(azurite.azurite())
+            child, provider = stack.start_provider("--pace", "0")
+            servers.enter_context(child)
+            folder = Path(servers.enter_context(tempfile.TemporaryDirectory(prefix="fuzz-")))
+            site = servers.enter_context(closing(Site(folder, storage, provider, QUIET)))
+            site.add_host()
+            return fuzz(site, options.cases, options.seed)
+    except ChildFailed as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+def fuzz(site: Site, cases: int, seed: int) -> int:
+    """Fuzz a site with one host; return the exit status."""
+    document = site.api("GET", "openapi.json").body
+    agents = [agent["name"] for agent in site.api("GET", "agents").body["data"]]
+    [host] = site.hosts
+    opened = keys.opened(site, document)
+    memory, began = resident_mib(host.pid), time.monotonic()
+    found = _watched(
+        campaign.run(narrowed(document, agents), f"{site.bases[0]}/api", stack.KEY, cases=cases, seed=seed)
+    )
+    took, enough = time.monotonic() - began, found.cases.total() >= cases
+    # The provider is without faults, and what is sent is at worst refused: nothing may go wrong inside.
+    trouble = troubles(host.output)
+    print(report.tried(found))
+    print(f"memory of the host: {memory:.0f} MiB before, {resident_mib(host.pid):.0f} MiB after")
+    if found.failures:
+        print(f"\n{report.failed(found)}")
+    for answer in opened:
+        print(f"\nFAILED Without the right key: {answer}")
+    for record in trouble:
+        print(f"\nFAILED The host's log has trouble to tell.\n{record}")
+    print(
+        f"\n{found.cases.total()} cases in {took:.0f} s, seed {seed}: {len(found.failures)} failures"
+        f"{'' if enough else f'; fewer than the {cases} cases wanted'}."
+    )
+    return 0 if enough and not (found.failures or opened or trouble) else 1
+
+
+def _watched(campaigns: Iterator[Campaign]) -> Campaign:
+    """Run a campaign to its end, and say now and then how far it is."""
+    found, told = Campaign(), time.monotonic()
+    for found in campaigns:
+        if time.monotonic() - told > _NEWS_SECONDS:
+            told = time.monotonic()
+            print(f"{found.cases.total()} cases ...", flush=True)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,132 @@
+"""What every answer has to be beyond the document, and what is the Functions host's own answer.
+
+Importing this module registers its checks and its hook.
+"""
+
+import json
+from typing import Any
+from urllib.parse import parse_qsl, urlsplit
+
+import schemathesis
+from schemathesis.checks import CheckContext
+from schemathesis.core.failures import AcceptedNegativeData, Failure
+from schemathesis.core.transport import Response
+from schemathesis.generation.case import Case
+from schemathesis.generation.meta import CoveragePhaseData, CoverageScenario
+from schemathesis.generation.modes import GenerationMode
+from schemathesis.hooks import HookContext
+
+from tests.support.client import DOCUMENT, conform, problem_codes, resolve
+
+PROBLEM = "application/problem+json"
+
+# Refusals of requests that are valid for all that a schema can say: they depend on what was asked before.
+_STATE = {"idempotency_key_reused", "run_deleted", "run_ended", "session_busy", "session_of_another_agent"}
+_STATE |= {"run_not_found", "session_not_found"}
+# A cursor is any string to the document, because clients are not to look into it.
+_STATE |= {"invalid_cursor"}
+
+OFF = {
+    # A Functions host answers 404 to a wrong method, as to every address without a function: see
+    # `a_wrong_method_is_not_found`.
+    "unsupported_method",
+    # It goes by the status alone, and a reused Idempotency-Key is a 422 like an invalid field: see
+    # `a_valid_request_is_accepted`.
+    "positive_data_acceptance",
+    # The keys of an app open all of its runs, so there is no second identity to try objects with. Owners are tested
+    # in tests/unit/test_api.py.
+    "object_level_authorization",
+}
+
+
+@schemathesis.check
+def a_wrong_method_is_not_found(_ctx: CheckContext, response: Response, case: Case[Any]) -> None:
+    phase = case.meta.phase.data if case.meta else None
+    if isinstance(phase, CoveragePhaseData) and phase.scenario is CoverageScenario.UNSPECIFIED_HTTP_METHOD:
+        assert (response.status_code, response.content) == (404, b""), "expected the host's empty 404"
+
+
+@schemathesis.check
+def a_valid_request_is_accepted(_ctx: CheckContext, response: Response, case: Case[Any]) -> None:
+    positive = case.meta is not None and case.meta.generation.mode is GenerationMode.POSITIVE
+    if positive and response.status_code >= 400 and _body_is_valid(response, case):
+        code = _problem_code(response)
+        assert code in _STATE, f"refused as {code}"
+
+
+@schemathesis.check
+def a_problem_has_the_status_of_its_code(_ctx: CheckContext, response: Response, _case: Case[Any]) -> None:
+    if code := _problem_code(response):
+        assert problem_codes()[code] == response.status_code
+        assert response.json()["status"] == response.status_code
+
+
+@schemathesis.check
+def nothing_of_the_inside_shows(_ctx: CheckContext, response: Response, _case: Case[Any]) -> None:
+    if response.status_code >= 400:
+        assert b"Traceback" not in response.content
+        assert b".py" not in response.content
+
+
+@schemathesis.hook
+def filter_failure(_context: HookContext, failure: Failure, case: Case[Any], response: Response) -> bool:
+    """Say whether a failure is the app's; the others are what a Functions host does before the app is asked."""
+    if isinstance(failure, AcceptedNegativeData):
+        return not _only_lacks_a_value(response, case)
+    return not (response.status_code == 400 and not response.content and _is_unreadable(response))
+
+
+def _body_is_valid(response: Response, case: Case[Any]) -> bool:
+    """A body that takes a value from an earlier answer counts as positive even where it lacks what is required."""
+    if case.operation.label != "POST /runs":
+        return True
+    body = response.request.body
+    assert isinstance(body, bytes | str)
+    return _fits(DOCUMENT["components"]["schemas"]["NewRun"], json.loads(body))
+
+
+def _only_lacks_a_value(response: Response, case: Case[Any]) -> bool:
+    """Say whether the query is valid but for parameters without a value, which the host leaves out."""
+    item = DOCUMENT["paths"][case.path]
+    declared = {
+        one["name"]: one["schema"]
+        for one in map(
+            resolve, [*item.get("parameters", ()), *item[case.method.lower()].get("parameters", ())]
+        )
+        if one["in"] == "query"
+    }
+    query = parse_qsl(urlsplit(str(response.request.url)).query, keep_blank_values=True)
+    values = [(declared[name], value) for name, value in query if name in declared]
+    return not all(value for _, value in values) and all(
+        _fits(schema, int(value) if value.isascii() and value.isdigit() else value)
+        for schema, value in values
+        if value
+    )
+
+
+def _fits(schema: dict[str, Any], value: object) -> bool:
+    try:
+        conform(schema, value)
+    except AssertionError:
+        return False
+    return True
+
+
+def _is_unreadable(response: Response) -> bool:
+    """Kestrel refuses header values that are not UTF-8 and NUL in the path, with an empty 400."""
+    return "%00" in urlsplit(response.request.url).path or not all(
+        _is_utf8(value) for value in response.request.headers.values()
+    )
+
+
+def _is_utf8(value: str | bytes) -> bool:
+    try:
+        (value if isinstance(value, bytes) else value.encode("latin-1")).decode()
+    except UnicodeError:
+        return False
+    return True
+
+
+def _problem_code(response: Response) -> str | None:
+    content_type = response.headers.get("content-type", [""])[0]
+    return str(response.json()["code"]) if content_type == PROBLEM else None

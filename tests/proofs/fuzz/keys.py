@@ -1,0 +1,30 @@
+"""Each operation, asked without the right key."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from dev import stack
+from tests.e2e.site import Site, call
+from tests.proofs.fuzz.document import operations
+
+# Queries, and the headers that go with them. A key in a header goes before one in the address.
+_WRONG: Mapping[str, Mapping[str, str]] = {
+    "": {},
+    "?code=wrong": {},
+    "?code=": {"x-functions-key": "wrong"},
+    f"?code={stack.KEY}": {"x-functions-key": "wrong"},
+}
+
+
+def opened(site: Site, document: Mapping[str, Any]) -> list[str]:
+    """Return what was answered otherwise than by an empty 401."""
+    found = []
+    for method, template in operations(document):
+        if document["paths"][template][method.lower()].get("security") == []:
+            # It is open to all, and says so.
+            continue
+        for query, headers in _WRONG.items():
+            answer = call(method, f"{site.bases[0]}/api{template}{query}", headers=headers)
+            if (answer.status, answer.body) != (401, None):
+                found.append(f"{method} {template}{query} {dict(headers)}: {answer}")
+    return found

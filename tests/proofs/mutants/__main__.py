@@ -1,0 +1,61 @@
+"""`python -m tests.proofs.mutants`: put each bug into a copy of the source, and see the simulation find it."""
+
+import argparse
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from tests.proofs.mutants.bugs import BUGS, Bug
+
+ROOT = Path(__file__).parents[3]
+# Every bug has to be found within so many seeds.
+SEEDS = 2_000
+
+
+def plant(bug: Bug, tree: Path) -> None:
+    """Put a bug into a tree. Raises ValueError when the source is not as the bug expects."""
+    file = tree / bug.file
+    source = file.read_text()
+    if source.count(bug.good) != 1:
+        raise ValueError(f"{bug.name}: its text stands {source.count(bug.good)} times in {bug.file}")
+    file.write_text(source.replace(bug.good, bug.bad))
+
+
+def find(bug: Bug) -> tuple[bool, str]:
+    """Simulate with the bug; return whether it was found, and in which words."""
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder)
+        for name in ("shared", "tests"):
+            shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
+        plant(bug, tree)
+        command = [sys.executable, "-m", "tests.proofs.simulation", "--seeds", str(SEEDS), "--until-failure"]
+        done = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False, timeout=600)
+    if done.returncode not in {0, 1} or "Traceback" in done.stderr:
+        raise RuntimeError(f"{bug.name}: the simulation itself failed\n{done.stderr[-2000:]}")
+    lines = done.stdout.splitlines()
+    return done.returncode == 1, " ".join(line.strip() for line in lines[:2])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.proofs.mutants", description=__doc__)
+    parser.add_argument("--only", default="", help="bugs whose name contains this")
+    wanted = [bug for bug in BUGS if parser.parse_args().only in bug.name]
+    survivors = []
+    for bug in wanted:
+        began = time.monotonic()
+        found, how = find(bug)
+        print(
+            f"{'found' if found else 'SURVIVED':<9}{time.monotonic() - began:5.1f} s  {bug.name}", flush=True
+        )
+        print(f"{'':<16}  {how[:140]}", flush=True)
+        if not found:
+            survivors.append(bug)
+    print(f"{len(wanted) - len(survivors)} of {len(wanted)} planted bugs found within {SEEDS:,} seeds each")
+    return 1 if survivors else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""`python -m tests.proofs.simulation`: many seeds on all cores, or one seed with its trace."""
+
+import argparse
+import gc
+import logging
+import os
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, field
+
+from tests.proofs.simulation import report
+from tests.proofs.simulation.coverage import Coverage
+from tests.proofs.simulation.simulation import Outcome, simulate
+
+_CHUNK, _SMALL_CHUNK = 250, 25
+# So many seeds reach everything that can be reached.
+_ENOUGH = 20_000
+# More failures than this say nothing new.
+_FAILURES = 5
+
+
+@dataclass
+class Batch:
+    """What a range of seeds came to."""
+
+    runs: int = 0
+    steps: int = 0
+    coverage: Coverage = field(default_factory=Coverage)
+    failures: list[Outcome] = field(default_factory=list)
+
+    def add(self, outcome: Outcome) -> None:
+        self.runs += outcome.runs
+        self.steps += outcome.steps
+        self.coverage.add(outcome.coverage)
+        if outcome.breach:
+            self.failures.append(outcome)
+
+
+def carry_out(seeds: range) -> Batch:
+    """Simulate a range of seeds in this process."""
+    batch = Batch()
+    for seed in seeds:
+        batch.add(simulate(seed))
+    return batch
+
+
+def _quiet() -> None:
+    # What the app logs is written for nobody here, and what is loaded now stays.
+    logging.getLogger("baton").setLevel(logging.CRITICAL + 1)
+    gc.freeze()
+
+
+def _many(first: int, count: int, *, until_failure: bool) -> int:
+    began = time.monotonic()
+    total, failures, done = Coverage(), list[Outcome](), 0
+    runs = steps = 0
+    for seeds, batch in _batches(first, count, _SMALL_CHUNK if until_failure else _CHUNK):
+        done += len(seeds)
+        runs, steps = runs + batch.runs, steps + batch.steps
+        total.add(batch.coverage)
+        failures += batch.failures
+        if failures and (until_failure or len(failures) >= _FAILURES):
+            break
+    for outcome in failures[:1]:
+        print(*_trace_of(outcome), sep="\n")
+    if until_failure:
+        return 1 if failures else 0
+    print(*report.coverage(total), sep="\n")
+    print()
+    print(report.summary(done, time.monotonic() - began, runs, steps, len(failures)))
+    for outcome in failures[1:_FAILURES]:
+        print(f"Seed {outcome.seed}: {outcome.breach}")
+    missing = _says_what_is_missing(total)
+    if missing and done < _ENOUGH:
+        print(f"From {_ENOUGH:,} seeds on, that is a failure.")
+    return 1 if failures or (missing and done >= _ENOUGH) else 0
+
+
+def _batches(first: int, count: int, size: int) -> Iterator[tuple[range, Batch]]:
+    ranges = [range(at, min(at + size, first + count)) for at in range(first, first + count, size)]
+    with ProcessPoolExecutor(os.cpu_count(), initializer=_quiet) as pool:
+        try:
+            yield from zip(ranges, pool.map(carry_out, ranges), strict=True)
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def _says_what_is_missing(coverage: Coverage) -> bool:
+    missing = coverage.missing()
+    for kind, names in missing.items():
+        print(f"Never reached, {kind}: {', '.join(names)}")
+    return bool(missing)
+
+
+def _trace_of(outcome: Outcome) -> list[str]:
+    _quiet()
+    trace: list[str] = []
+    again = simulate(outcome.seed, trace)
+    assert again.breach == outcome.breach, "a seed has to give the same again"
+    return report.failure(again, trace)
+
+
+def _one(seed: int) -> int:
+    trace: list[str] = []
+    _quiet()
+    outcome = simulate(seed, trace)
+    if outcome.breach:
+        print(*report.failure(outcome, trace), sep="\n")
+        return 1
+    print(*trace, sep="\n")
+    print(f"Seed {seed} keeps every promise: {outcome.runs} runs, {outcome.steps} steps.")
+    return 0
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m tests.proofs.simulation", description=__doc__)
+    parser.add_argument("--seed", type=int, help="one seed, with its trace")
+    parser.add_argument("--seeds", type=int, default=20_000, help="how many seeds (20,000)")
+    parser.add_argument("--first", type=int, default=0, help="the first of them (0)")
+    parser.add_argument("--until-failure", action="store_true", help="stop at the first broken promise")
+    given = parser.parse_args()
+    if given.seed is not None:
+        return _one(given.seed)
+    return _many(given.first, given.seeds, until_failure=given.until_failure)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

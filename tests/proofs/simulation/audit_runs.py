@@ -1,0 +1,167 @@
+"""Holds every state of a run against the one before it and against what the provider has said."""
+
+import zlib
+from collections.abc import Mapping
+
+from shared.core.life.polling import MISSING_GRACE
+from shared.core.response import ResponseStatus
+from shared.core.run import CallStatus, Content, Run, RunStatus
+from tests.proofs.simulation.evidence import Evidence, Seen
+from tests.proofs.simulation.responses import Response, is_answer
+from tests.proofs.simulation.scheduler import MAX_SKEW, Invocation
+from tests.support.memory_table import MemoryTable
+
+_DONE = frozenset({CallStatus.COMPLETED, CallStatus.FAILED, CallStatus.UNKNOWN, CallStatus.CANCELLED})
+
+
+class RunAuditor:
+    """Sees each state of each run the moment it can be read."""
+
+    def __init__(self, evidence: Evidence, responses: Mapping[str, Response]) -> None:
+        self._evidence, self._responses = evidence, responses
+        self.content = MemoryTable()
+
+    def saw(self, run: Run, by: Invocation) -> None:
+        evidence, now = self._evidence, self._evidence.now()
+        seen = evidence.runs.get(run.id)
+        if seen is None:
+            seen = evidence.runs[run.id] = Seen(run, now, run.owner, by)
+            seen.statuses.append((now, run.status))
+            return
+        before, seen.run, seen.writer = seen.run, run, by
+        if by.disturbed:
+            seen.disturbed = True
+        self._grew(before, run)
+        self._stayed(before, run)
+        self._calls_went_on(before, run)
+        self._counted_once(run)
+        self._has_its_text(before, run)
+        if run.status is not before.status:
+            seen.statuses.append((now, run.status))
+        if run.terminal and not before.terminal:
+            seen.ended_at = now
+            self._ended_rightly(seen, before, run, by)
+
+    def _grew(self, before: Run, run: Run) -> None:
+        """Each transition builds on the one before it: a lost one would show here."""
+        require = self._evidence.require
+        require(run.rev == before.rev + 1, 1, run.id, f"rev {before.rev} was followed by {run.rev}")
+        require(run.turn >= before.turn, 1, run.id, "the turn went back")
+        require(run.events >= before.events, 1, run.id, "the log went back")
+        require(
+            run.status is RunStatus.DELETED or run.responses[: len(before.responses)] == before.responses,
+            5,
+            run.id,
+            "a response that was adopted is forgotten",
+        )
+
+    def _stayed(self, before: Run, run: Run) -> None:
+        require = self._evidence.require
+        if before.status is RunStatus.DELETED:
+            require(run.status is RunStatus.DELETED, 8, run.id, f"deleted became {run.status}")
+        elif before.terminal and run.status is not RunStatus.DELETED:
+            same = (
+                (
+                    run.status,
+                    run.usage,
+                    run.error,
+                    run.turns,
+                    run.completed_at,
+                    run.calls,
+                    run.incomplete_reason,
+                )
+            ) == (
+                (
+                    before.status,
+                    before.usage,
+                    before.error,
+                    before.turns,
+                    before.completed_at,
+                    before.calls,
+                    before.incomplete_reason,
+                )
+            )
+            require(same, 1, run.id, f"it had ended as {before.status} and was changed to {run.status}")
+
+    def _calls_went_on(self, before: Run, run: Run) -> None:
+        if run.status is RunStatus.DELETED or before.calls is run.calls:
+            return
+        require = self._evidence.require
+        for was, now in zip(before.calls, run.calls, strict=False):
+            require(
+                was.call_id == now.call_id and (was.status not in _DONE or was.status is now.status),
+                3,
+                run.id,
+                f"tool call {was.call_id} went from {was.status} to {now.status}",
+            )
+        require(len(run.calls) >= len(before.calls), 3, run.id, "a tool call is gone")
+
+    def _counted_once(self, run: Run) -> None:
+        """Each response of a run has a digit of the sum, in base four."""
+        total, number = run.usage.total_tokens, 0
+        responses = self._evidence.runs[run.id].responses
+        while total:
+            total, digit = divmod(total, 4)
+            if digit and (digit > 1 or number >= len(responses) or not responses[number].told):
+                self._evidence.breach(7, run.id, f"response {number} is counted {digit} times")
+            number += 1
+
+    def _has_its_text(self, before: Run, run: Run) -> None:
+        """What a run points to is there, and is what the provider said."""
+        if len(run.turns) <= len(before.turns):
+            return
+        require = self._evidence.require
+        for content, response_id in zip(run.turns[len(before.turns) :], run.responses[-1:], strict=True):
+            text = self._load(run.id, content)
+            told = [snapshot.output for snapshot in self._responses[response_id].told]
+            require(text in told, 4, run.id, f"the text of {response_id} is not what the provider said")
+
+    def _load(self, run_id: str, content: Content) -> str | None:
+        packed = content.inline
+        if packed is None:
+            rows = self.content._partitions[run_id]
+            found = [rows[key] for key in sorted(rows) if key.startswith(f"{content.name}|")]
+            if len(found) != content.chunks:
+                return None
+            packed = b"".join(row.values[name] for row in found for name in sorted(row.values))  # type: ignore[misc]
+        return zlib.decompress(packed).decode()
+
+    def _ended_rightly(self, seen: Seen, before: Run, run: Run, by: Invocation) -> None:
+        require = self._evidence.require
+        require(run.status is RunStatus.DELETED or run.token is None, 1, run.id, "ended, and has a token")
+        last = self._responses[run.responses[-1]] if run.responses else None
+        told = last.told if last else []
+        match run.status:
+            case RunStatus.COMPLETED:
+                right = any(is_answer(one) for one in told)
+            case RunStatus.INCOMPLETE:
+                right = any(one.status is ResponseStatus.INCOMPLETE or one.calls for one in told)
+            case RunStatus.FAILED:
+                right = (
+                    seen.refused
+                    or any(one.status is ResponseStatus.FAILED for one in told)
+                    or self._was_missing(seen)
+                )
+            case RunStatus.CANCELLED:
+                right = seen.cancel_asked or any(one.status is ResponseStatus.CANCELLED for one in told)
+            case RunStatus.EXPIRED:
+                right = run.updated_at >= run.expires_at
+            case _:
+                right = seen.delete_asked or run.session_id in self._evidence.sessions_delete_asked
+        require(right, 1, run.id, f"nothing that happened makes it {run.status}")
+        if run.status in {RunStatus.CANCELLED, RunStatus.EXPIRED}:
+            self._no_answer_was_known(before, run, by)
+
+    def _was_missing(self, seen: Seen) -> bool:
+        since = seen.absences.get(seen.run.responses[-1]) if seen.run.responses else None
+        grace = MISSING_GRACE.total_seconds() - 2 * MAX_SKEW
+        return since is not None and self._evidence.now() - since >= grace
+
+    def _no_answer_was_known(self, before: Run, run: Run, by: Invocation) -> None:
+        """A finished answer beats a deadline and a cancellation, for whoever knows of it."""
+        word = by.last_word
+        if word is None or before.token is None or word.response_id != before.token:
+            return
+        self._evidence.require(
+            not is_answer(word), 1, run.id, f"made {run.status} by one who knew the finished answer"
+        )

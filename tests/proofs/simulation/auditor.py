@@ -1,0 +1,73 @@
+"""The auditor: knows what clients, tools and the provider saw, and calls out every broken promise."""
+
+from collections.abc import Sequence
+
+from shared.core.pace import Schedule
+from shared.ports.agents import ToolRequest
+from shared.ports.providers import CancelReply, ReadReply
+from shared.ports.tables import Delete, Write
+from shared.store import rows
+from tests.proofs.simulation.audit_effects import EffectAuditor
+from tests.proofs.simulation.audit_runs import RunAuditor
+from tests.proofs.simulation.coverage import OPERATIONS, Coverage
+from tests.proofs.simulation.evidence import Evidence
+from tests.proofs.simulation.responses import Response
+from tests.proofs.simulation.scheduler import Invocation, Scheduler
+from tests.support.memory_table import MemoryTable
+
+
+class Auditor:
+    """Takes notes at every port, and holds them against each other."""
+
+    def __init__(
+        self, scheduler: Scheduler, schedules: tuple[Schedule, Schedule], coverage: Coverage
+    ) -> None:
+        self._scheduler, self._coverage = scheduler, coverage
+        self.evidence = Evidence(lambda: scheduler.now)
+        self.effects = EffectAuditor(self.evidence, schedules)
+        self._responses: dict[str, Response] = {}
+        self._runs = RunAuditor(self.evidence, self._responses)
+
+    def reads_content_of(self, table: MemoryTable) -> None:
+        """Say where the texts lie that runs point to."""
+        self._runs.content = table
+
+    def looked(self, key: str, by: Invocation) -> None:
+        if key.startswith("run|"):
+            self._touch(key[4:], by)
+
+    def wrote(self, table: str, writes: Sequence[Write], by: Invocation) -> None:
+        if table != "runs":
+            return
+        for write in writes:
+            if not isinstance(write, Delete) and write.row.key.startswith("run|"):
+                run = rows.read_run(write.row)
+                self._touch(run.id, by)
+                self._runs.saw(run, by)
+
+    def created(self, response: Response, asked_at: float) -> None:
+        self._responses[response.id] = response
+        self.effects.created(response, asked_at)
+
+    def polled(self, response: Response, by: Invocation) -> None:
+        self._touch(response.request.run_id, by)
+        self.effects.polled(response)
+
+    def told(self, response: Response, reply: ReadReply | CancelReply, by: Invocation) -> None:
+        self.effects.told(response, reply, by)
+
+    def refused(self, run_id: str) -> None:
+        self.evidence.runs[run_id].refused = True
+
+    def tool_ran(self, request: ToolRequest, by: Invocation) -> str:
+        return self.effects.tool_ran(request, by)
+
+    def _touch(self, run_id: str, by: Invocation) -> None:
+        """Note that `by` is at this run, beside all others that are."""
+        if run_id in by.touched:
+            return
+        by.touched.add(run_id)
+        if by.operation in OPERATIONS:
+            for other in self._scheduler.alive:
+                if other is not by and run_id in other.touched and other.operation in OPERATIONS:
+                    self._coverage.met(by.operation, other.operation)

@@ -1,0 +1,64 @@
+"""What a simulation reached: transitions of a run's life, operations that met, faults, answers."""
+
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import combinations_with_replacement
+
+from shared.core.life.advance import MOVES
+from tests.proofs.simulation.faults import KINDS
+
+# What can be at work on one run. A list, and a page of a session, look at many.
+OPERATIONS = (
+    "start", "events", "read", "cancel", "delete", "delete session", "list", "session page",
+    "poll", "work: create", "work: tools", "work: cancel", "work: purge",
+)  # fmt: skip
+# A list shows no deleted run: it would have to stand still between two of its requests for longer than it may.
+_NEVER = frozenset({"list + work: purge"})
+
+
+def transitions() -> list[str]:
+    """Return every change that the rules of a run's life allow."""
+    return [
+        f"{event.__name__}: {before} -> {after}"
+        for event, moves in MOVES.items()
+        for before, afters in moves.items()
+        for after in sorted(afters)
+    ]
+
+
+def pairs() -> list[str]:
+    met = (f"{one} + {other}" for one, other in combinations_with_replacement(sorted(OPERATIONS), 2))
+    return [pair for pair in met if pair not in _NEVER]
+
+
+@dataclass
+class Coverage:
+    """Counts of what was reached; they add up over seeds."""
+
+    transitions: Counter[str] = field(default_factory=Counter)
+    pairs: Counter[str] = field(default_factory=Counter)
+    faults: Counter[str] = field(default_factory=Counter)
+    answers: Counter[str] = field(default_factory=Counter)
+
+    def met(self, one: str, other: str) -> None:
+        self.pairs[f"{min(one, other)} + {max(one, other)}"] += 1
+
+    def add(self, other: "Coverage") -> None:
+        self.transitions.update(other.transitions)
+        self.pairs.update(other.pairs)
+        self.faults.update(other.faults)
+        self.answers.update(other.answers)
+
+    def missing(self) -> Mapping[str, list[str]]:
+        """Return what was never reached, by kind."""
+        wanted = {
+            "transition": (transitions(), self.transitions),
+            "pair of operations": (pairs(), self.pairs),
+            "fault": (list(KINDS), self.faults),
+        }
+        return {
+            kind: never
+            for kind, (names, counts) in wanted.items()
+            if (never := [name for name in names if not counts[name]])
+        }

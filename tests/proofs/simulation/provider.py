@@ -1,0 +1,280 @@
+"""A provider that is slow, errs, forgets, repeats and contradicts itself, as its seed has it."""
+
+import json
+from dataclasses import replace
+from datetime import timedelta
+
+from shared.core.response import (
+    Absent,
+    ChainBroken,
+    FunctionCall,
+    NoStream,
+    NotNow,
+    Refused,
+    ResponseStatus,
+    RunError,
+    Slice,
+    Snapshot,
+    Usage,
+)
+from shared.core.transcript import output_text
+from shared.ports.providers import (
+    CancelReply,
+    CreateReply,
+    DeleteReply,
+    ReadReply,
+    ResponseRequest,
+    SliceReply,
+)
+from tests.proofs.simulation.auditor import Auditor
+from tests.proofs.simulation.ports import Gate
+from tests.proofs.simulation.responses import Response
+
+# What a stream tells that has little to do with how it ends.
+STRAY = "text of nothing that will be"
+
+
+class SimulatedProvider:
+    """Responses in the background, over the same gate as every port."""
+
+    def __init__(self, gate: Gate, auditor: Auditor, long_text: str) -> None:
+        self._gate, self._auditor = gate, auditor
+        self._long_text = long_text
+        self.responses: dict[str, Response] = {}
+
+    async def create(self, request: ResponseRequest) -> CreateReply:
+        at = self._gate.scheduler.now
+        own, fate = await self._gate.enter(f"create {request.run_id} turn {request.turn}", "create")
+        reply = self._refusal(own, request)
+        if reply is None:
+            response = self._begin(request, asked_at=at)
+            response.unknown = own == "create_reply_lost"
+            reply = NotNow("the reply is lost", unknown=True) if response.unknown else self._created(response)
+        if own == "create_stalls":
+            await self._gate.freeze()
+        await self._gate.leave(fate)
+        return reply
+
+    async def read(self, response_id: str) -> ReadReply:
+        own, fate = await self._gate.enter(f"read {response_id}", "read")
+        response = self.responses[response_id]
+        # To read the whole after a slice that said nothing is the same poll.
+        if response.sliced_by is not self._gate.caller:
+            response.reads += 1
+            self._auditor.polled(response, self._gate.caller)
+        reply: ReadReply
+        match own:
+            case "read_unavailable":
+                reply = NotNow("503")
+            case "retry_after":
+                reply = NotNow("429", timedelta(seconds=self._gate.random.choice((1, 5, 30))))
+            case "not_found_yet":
+                reply = Absent()
+            case _:
+                response.forgotten = response.forgotten or own == "forgotten"
+                reply = self._said(response)
+        self._auditor.told(response, reply, self._gate.caller)
+        await self._gate.leave(fate)
+        return reply
+
+    async def slice(self, response_id: str, after: int) -> SliceReply:
+        own, fate = await self._gate.enter(f"slice {response_id} after {after}", "slice")
+        response = self.responses[response_id]
+        reply: SliceReply
+        said = self._said(response)
+        if own == "slice_unavailable":
+            reply = NotNow("503")
+        elif own == "stream_refused" or isinstance(said, Absent):
+            reply = NoStream()
+        else:
+            reply = self._slice(response, said, after, own)
+        response.reads += 1
+        response.sliced_by = self._gate.caller
+        self._auditor.polled(response, self._gate.caller)
+        if isinstance(reply, Slice) and reply.final:
+            self._auditor.told(response, reply.final, self._gate.caller)
+        await self._gate.leave(fate)
+        return reply
+
+    def _slice(self, response: Response, said: Snapshot, after: int, fault: str | None) -> Slice:
+        """Return what has been streamed by now: that it waits, and then a letter with each event."""
+        text = STRAY if response.stray else output_text(response.final.output)
+        here = Slice(response_id=response.id, after=after, sequence=after, status=ResponseStatus.IN_PROGRESS)
+        if fault == "stream_stalled":
+            return here
+        if said.status.finished and fault is None:
+            return replace(here, final=said)
+        if said.status is ResponseStatus.QUEUED:
+            return replace(here, status=ResponseStatus.QUEUED, sequence=max(after, 1))
+        took = max(response.finishes_at - response.working_at, 0.1)
+        done = min(1.0, (self._gate.scheduler.now - response.working_at) / took)
+        upto = max(after, 1 + int(done * len(text)))
+        if fault == "stream_cut":
+            upto = self._gate.random.randint(after, upto)
+        whole = fault != "stream_gap"
+        piece = text[max(after - 1, 0) : max(upto - 1, 0)]
+        return replace(
+            here,
+            sequence=upto,
+            text=piece,
+            items=int(after < 2 <= upto),
+            activity="writing",
+            whole=whole,
+        )
+
+    async def cancel(self, response_id: str) -> CancelReply:
+        own, fate = await self._gate.enter(f"cancel {response_id}", "cancel")
+        response = self.responses[response_id]
+        reply: CancelReply
+        if own == "cancel_unavailable":
+            reply = NotNow("500")
+        elif own == "cancel_refused":
+            reply = Refused(RunError("bad_request", "Cannot be cancelled now."))
+        else:
+            before = self._said(response)
+            working = isinstance(before, Snapshot) and not before.status.finished
+            response.cancelled = response.cancelled or working
+            at_once = not working or self._gate.random.random() < 0.5
+            reply = self._said(response) if at_once else before
+        self._auditor.told(response, reply, self._gate.caller)
+        await self._gate.leave(fate)
+        return reply
+
+    async def delete(self, response_id: str) -> DeleteReply:
+        own, fate = await self._gate.enter(f"delete {response_id}", "delete")
+        response = self.responses[response_id]
+        reply: DeleteReply
+        if own == "delete_unavailable":
+            reply = NotNow("500")
+        elif own == "delete_refused":
+            response.deletion_refused = True
+            reply = Refused(RunError("bad_request", "Cannot be deleted."))
+        else:
+            response.forgotten = True
+            reply = Absent()
+        await self._gate.leave(fate)
+        return reply
+
+    def _created(self, response: Response) -> Snapshot | Absent:
+        said = self._said(response)
+        if isinstance(said, Snapshot) and response.request.stream:
+            return Snapshot(response_id=said.response_id, status=ResponseStatus.QUEUED, sequence=0)
+        return said
+
+    def _refusal(self, fault: str | None, request: ResponseRequest) -> CreateReply | None:
+        """Return the reply to a request that creates nothing."""
+        match fault:
+            case "throttled":
+                return NotNow("429", timedelta(seconds=self._gate.random.choice((1, 5, 20))))
+            case "create_unsure":
+                return NotNow("502", unknown=True)
+            case "chain_broken" if request.previous_response_id:
+                return ChainBroken("No tool call found.")
+            case "create_refused":
+                self._auditor.refused(request.run_id)
+                return Refused(RunError("bad_request", "The request is not valid."))
+            case "access_denied":
+                self._auditor.refused(request.run_id)
+                return Refused(RunError("provider_denied", "The key is not valid."))
+            case "earlier_response_again":
+                for response in self.responses.values():
+                    if (
+                        response.request.run_id == request.run_id
+                        and response.reads
+                        and not response.forgotten
+                    ):
+                        return self._said(response)
+        return None
+
+    def _begin(self, request: ResponseRequest, asked_at: float) -> Response:
+        random, now = self._gate.random, self._gate.scheduler.now
+        number = sum(one.request.run_id == request.run_id for one in self.responses.values())
+        response_id = f"resp_{len(self.responses)}"
+        final = self._outcome(response_id, request, number)
+        duration = random.choice((0, 0.5, 2, 6, 15, 40))
+        later, stray = None, False
+        match self._gate.faults.draw("response"):
+            case "late":
+                duration = random.uniform(60, 200)
+            case "contradicts_itself":
+                later = self._contradiction(final)
+            case "ends_badly":
+                bad = random.choice((ResponseStatus.FAILED, ResponseStatus.INCOMPLETE))
+                final = replace(final, status=bad, incomplete_reason="max_output_tokens")
+                if bad is ResponseStatus.FAILED:
+                    final = replace(final, calls=())
+            case "stream_strays":
+                stray = True
+            case "ends_by_itself":
+                final = replace(final, status=ResponseStatus.CANCELLED, calls=())
+        response = Response(
+            id=response_id,
+            request=request,
+            number=number,
+            creator=self._gate.caller,
+            created_at=now,
+            working_at=now + random.choice((0, 1, 4, 15)),
+            finishes_at=now + duration,
+            final=final,
+            later=later,
+            stray=stray,
+        )
+        self.responses[response_id] = response
+        self._auditor.created(response, asked_at)
+        return response
+
+    def _outcome(self, response_id: str, request: ResponseRequest, number: int) -> Snapshot:
+        random = self._gate.random
+        names: list[str] = []
+        if random.random() < (0.7 if request.turn == 1 else 0.35):
+            names = random.choices(
+                ("pay", "look_up", "no_such_tool"), weights=(6, 4, 1), k=random.randint(1, 3)
+            )
+        text = f"text of {response_id}" + (self._long_text if random.random() < 0.02 else "")
+        calls = tuple(FunctionCall(f"call_{response_id}_{n}", name, "{}") for n, name in enumerate(names))
+        output: list[dict[str, object]] = [
+            {"type": "function_call", "call_id": one.call_id, "name": one.name, "arguments": one.arguments}
+            for one in calls
+        ]
+        output.append(
+            {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]}
+        )
+        # A digit of the sum for each response: it shows how often each was counted.
+        tokens = 4**number
+        return Snapshot(
+            response_id=response_id,
+            status=ResponseStatus.COMPLETED,
+            output=json.dumps(output),
+            calls=calls,
+            usage=Usage(tokens, 0, tokens),
+        )
+
+    def _contradiction(self, final: Snapshot) -> Snapshot:
+        """Return what a response says after it has said that it is finished."""
+        other = json.dumps(
+            [
+                {
+                    "type": "message",
+                    "role": "assistant",
+                    "content": [{"type": "output_text", "text": "Otherwise."}],
+                }
+            ]
+        )
+        status = self._gate.random.choice(
+            (ResponseStatus.COMPLETED, ResponseStatus.IN_PROGRESS, ResponseStatus.FAILED)
+        )
+        return replace(final, status=status, output=other, calls=())
+
+    def _said(self, response: Response) -> Snapshot | Absent:
+        """Return what a response says of itself now."""
+        now = self._gate.scheduler.now
+        if response.forgotten:
+            return Absent()
+        if response.told and response.later:
+            return response.later
+        if response.cancelled:
+            return replace(response.final, status=ResponseStatus.CANCELLED, calls=())
+        if now >= response.finishes_at:
+            return response.final
+        status = ResponseStatus.IN_PROGRESS if now >= response.working_at else ResponseStatus.QUEUED
+        return Snapshot(response_id=response.id, status=status)

@@ -1,0 +1,46 @@
+"""What the provider knows of each response it was asked for."""
+
+from dataclasses import dataclass, field
+
+from shared.core.response import FunctionCall, ResponseStatus, Snapshot
+from shared.ports.providers import ResponseRequest
+from tests.proofs.simulation.scheduler import Invocation
+
+
+@dataclass(eq=False, slots=True)
+class Response:
+    """One response, as the provider knows it."""
+
+    id: str
+    request: ResponseRequest
+    # Its number among the responses of its run, from 0.
+    number: int
+    creator: Invocation
+    created_at: float
+    working_at: float
+    finishes_at: float
+    final: Snapshot
+    # What it says of itself later, once it has said that it is finished.
+    later: Snapshot | None = None
+    cancelled: bool = False
+    forgotten: bool = False
+    # Whether the reply to its creation was lost.
+    unknown: bool = False
+    reads: int = 0
+    deletion_refused: bool = False
+    # Every finished state that it was ever told in.
+    told: list[Snapshot] = field(default_factory=list)
+
+    # What its stream has told by now differs from what it says in the end.
+    stray: bool = False
+    # Who has read a slice of it last.
+    sliced_by: Invocation | None = None
+
+    @property
+    def calls(self) -> tuple[FunctionCall, ...]:
+        return self.final.calls
+
+
+def is_answer(snapshot: Snapshot) -> bool:
+    """Say whether this ends a run as completed."""
+    return snapshot.status is ResponseStatus.COMPLETED and not snapshot.calls

@@ -1,0 +1,312 @@
+"""One seed: a world, its troubles, the calm after them, and what has to be true then."""
+
+import random as randoms
+import traceback
+from dataclasses import dataclass
+from datetime import timedelta
+
+from shared.core.ids import all_shards
+from shared.core.life.advance import advance
+from shared.core.pace import Schedule
+from shared.core.run import Chaining, Step
+from shared.ports.tables import Put, Row
+from shared.steps import transition
+from shared.steps.context import Context
+from shared.store.content import ContentStore
+from shared.store.rows import unpack
+from shared.store.runs import RunStore
+from tests.proofs.simulation.answers import AnswerAuditor, Asked
+from tests.proofs.simulation.auditor import Auditor
+from tests.proofs.simulation.clients import OWNERS, Clients
+from tests.proofs.simulation.coverage import Coverage
+from tests.proofs.simulation.evidence import Breach
+from tests.proofs.simulation.faults import Faults
+from tests.proofs.simulation.ports import (
+    PROVIDER_TIMEOUT,
+    Gate,
+    SimulatedAgents,
+    SimulatedClock,
+    SimulatedRandomness,
+    SimulatedTable,
+)
+from tests.proofs.simulation.provider import SimulatedProvider
+from tests.proofs.simulation.scheduler import MAX_SKEW, Invocation, Scheduler
+from tests.proofs.simulation.triggers import HOSTS, Triggers, seconds_of
+
+SCHEDULE = Schedule(timedelta(seconds=2), timedelta(seconds=30))
+STREAMING = Schedule(timedelta(seconds=2), timedelta(seconds=5))
+# Text that does not compress to what a run's row holds: it is kept in rows of its own.
+LONG_TEXT = "".join(
+    randoms.Random(0).choices("abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", k=23_000)
+)
+# What a poll takes at most, when nothing fails.
+_LONGEST_POLL = 10.0
+# No seed takes more steps than this.
+_MOST_STEPS = 40_000
+# Operations that few are at: others come to the run then by so much the more often.
+_RARE = {
+    "work: create": 2.0,
+    "work: tools": 2.0,
+    "work: cancel": 16.0,
+    "work: purge": 4.0,
+    "read": 0.5,
+    "poll": 0.5,
+}
+# How often somebody minds that nothing moves.
+_IMPATIENT = 0.6
+# In how many seeds clients read more in the end than each run.
+_LOOKED_AROUND = 0.25
+# Deleted runs are purged a second time after ten minutes, and the provider is asked to forget for an hour.
+_AFTERMATH = (660.0, 3700.0)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a seed."""
+
+    seed: int
+    runs: int
+    steps: int
+    breach: Breach | None
+    coverage: Coverage
+
+
+class Simulation:
+    """The whole app with its clients, provider and storage, in one thread and in virtual time."""
+
+    def __init__(self, seed: int, trace: list[str] | None = None) -> None:
+        self.seed, self._trace = seed, trace
+        self.random = randoms.Random(seed)
+        self.coverage = Coverage()
+        self.scheduler = Scheduler()
+        self.faults = Faults(self.random)
+        self.coverage.faults = self.faults.counts
+        self.gate = Gate(self.random, self.scheduler, self.faults, self._note)
+        self.auditor = Auditor(self.scheduler, (SCHEDULE, STREAMING), self.coverage)
+        shards = self.random.choice((1, 1, 2))
+        self.runs_table = SimulatedTable("runs", self.gate, self.auditor)
+        self.content_table = SimulatedTable("content", self.gate, self.auditor)
+        self.auditor.reads_content_of(self.content_table)
+        self.triggers = self._wire(shards)
+        answers = AnswerAuditor(self.auditor.evidence, self.coverage)
+        self.clients = Clients(self.gate, self.triggers, answers, LONG_TEXT)
+        self.gate.stuck = self._nothing_moves
+        self.faults_end = self.random.choice((20.0, 30.0, 60.0))
+        self._period = self.random.choice((3.0, 5.0, 5.0, 8.0))
+        self._meddling = self.random.choice((0.0, 0.02, 0.06))
+
+    def _wire(self, shards: int) -> Triggers:
+        randomness = SimulatedRandomness(self.random, shards)
+        context = Context(
+            runs=RunStore(self.runs_table, randomness),
+            content=ContentStore(self.content_table),
+            provider=SimulatedProvider(self.gate, self.auditor, LONG_TEXT),
+            agents=SimulatedAgents(self.gate, self.auditor),
+            clock=SimulatedClock(self.scheduler),
+            randomness=randomness,
+            schedule=SCHEDULE,
+            streaming=STREAMING,
+            chaining=self.random.choice(tuple(Chaining)),
+            provider_timeout=PROVIDER_TIMEOUT,
+        )
+        skewed = self.faults.draw("seed") == "skewed_clocks"
+        skews = tuple(self.random.uniform(-MAX_SKEW, MAX_SKEW) if skewed else 0.0 for _ in range(HOSTS))
+        return Triggers(
+            self.gate, context, self.auditor, all_shards()[:shards], skews, self._unexpected,
+            fanout=self.random.random() < 0.2,
+        )  # fmt: skip
+
+    def run(self) -> Outcome:
+        transition.advance = self._observed_advance
+        self._troubles()
+        if not self._over():
+            self._calm()
+        if not self._over():
+            self._hold_the_end_against_all()
+        breaches = self.auditor.evidence.breaches
+        return Outcome(
+            self.seed,
+            len(self.auditor.evidence.runs),
+            self.scheduler.steps,
+            breaches[0] if breaches else None,
+            self.coverage,
+        )
+
+    def _over(self) -> bool:
+        return bool(self.auditor.evidence.breaches) or self.scheduler.steps > _MOST_STEPS
+
+    def _troubles(self) -> None:
+        """Let clients do what they like, while everything goes wrong that this seed has."""
+        for _ in range(self.random.choice((1, 1, 2, 3))):
+            self.scheduler.after(self.random.uniform(0, self.faults_end * 0.7), self.clients.something)
+        if self.faults.draw("seed") == "broken_row":
+            self._break_a_row()
+        timers = 2 if self.faults.draw("seed") == "two_timers" else 1
+        for _ in range(timers):
+            self.scheduler.after(self.random.uniform(0, self._period), self._tick_again)
+        self.scheduler.run(self.faults_end, self._over)
+
+    def _tick_again(self) -> None:
+        if self._owed():
+            self.triggers.tick()
+        if self.faults.on:
+            self.scheduler.after(self._period, self._tick_again)
+
+    def _break_a_row(self) -> None:
+        """Put a row where the poll loop finds it that says nothing it understands."""
+        name = self.random.choice(("run_00zzz", "")) if self.random.random() < 0.7 else "run_00000"
+        row = Row(f"pending|{name}", {"at": "yesterday", "step": "dance", "due": "never"})
+        coroutine = super(SimulatedTable, self.runs_table).write("00", [Put(row)])
+        try:
+            coroutine.send(None)
+        except StopIteration:
+            self._note(f"broken row {row.key}")
+
+    def _owed(self) -> bool:
+        """Say whether a tick would find anything; without it the loop would only cost time."""
+        return any(seen.run.step is not Step.NOTHING for seen in self.auditor.evidence.runs.values())
+
+    def _pending(self) -> bool:
+        return any(not seen.run.terminal for seen in self.auditor.evidence.runs.values())
+
+    def _calm(self) -> None:
+        """Nothing fails any more: every run ends by its deadline and two ticks, and what is deleted goes."""
+        self.faults.on = False
+        self._meddling = 0.0
+        # Nothing happens between ticks any more, so fewer of them show the same.
+        self._period *= 4
+        while not self._over() and (self._pending() or self.scheduler.busy):
+            if self._owed():
+                self.triggers.tick()
+            self.scheduler.run(self.scheduler.now + self._period, self._over)
+            self._nobody_is_late()
+        for seconds in _AFTERMATH:
+            if self._over() or not self._purges():
+                return
+            self.scheduler.run(self.scheduler.now + seconds, self._over)
+            for _ in range(4):
+                self.triggers.tick()
+                self.scheduler.run(self.scheduler.now + 70.0, self._over)
+
+    def _nobody_is_late(self) -> None:
+        """Every run ends by its deadline and two ticks, once it is there and nothing fails."""
+        allowed = MAX_SKEW + 2 * self._period + _LONGEST_POLL
+        for seen in self.auditor.evidence.runs.values():
+            due = max(seconds_of(seen.run.expires_at), seen.since, self.faults_end)
+            late = not seen.run.terminal and self.scheduler.now > due + allowed
+            self.auditor.evidence.require(
+                not late,
+                2,
+                seen.run.id,
+                f"still {seen.run.status}, {self.scheduler.now - due:.0f} s after its end",
+            )
+
+    def _purges(self) -> bool:
+        return any(
+            key.startswith("pending|run") for rows in self.runs_table._partitions.values() for key in rows
+        )
+
+    def _hold_the_end_against_all(self) -> None:
+        """In the end clients read everything once more, undisturbed."""
+        self._nothing_is_left_over()
+        self._logs_are_whole()
+        self.auditor.effects.reported_rightly()
+        self.auditor.effects.stopped_and_forgotten()
+        self.auditor.effects.extra_responses_are_counted()
+        now = self.scheduler.now
+        for run_id, seen in list(self.auditor.evidence.runs.items()):
+            self.clients.send(Asked("read", seen.owner, run_id=run_id, at=now))
+            everything = {"after": "0", "limit": "1000"}
+            self.clients.send(Asked("events", seen.owner, run_id=run_id, query=everything, at=now))
+        if self.random.random() < _LOOKED_AROUND:
+            self._look_around(now)
+        self.scheduler.run(self.scheduler.now + 30.0, self._over)
+
+    def _look_around(self, now: float) -> None:
+        """List the runs, read a session, and go on with it: a session that nothing holds takes another run."""
+        sessions = {seen.run.session_id: seen.owner for seen in self.auditor.evidence.runs.values()}
+        if sessions:
+            session_id, owner = self.random.choice(list(sessions.items()))
+            self.clients.send(Asked("session page", owner, session_id=session_id, at=now))
+            body = {"agent": "writer", "input": "more", "session_id": session_id}
+            self.clients.send(Asked("start", owner, session_id=session_id, body=body, at=now))
+        self.clients.send(Asked("list", self.random.choice(OWNERS), query={"limit": "100"}, at=now))
+
+    def _nothing_is_left_over(self) -> None:
+        evidence = self.auditor.evidence
+        for rows in self.runs_table._partitions.values():
+            for key in rows:
+                kind, _, rest = key.partition("|")
+                run_id = rest.partition("|")[0]
+                seen = evidence.runs.get(run_id)
+                gone = seen is not None and seen.deleted and kind in {"pending", "event", "tool"}
+                stale = seen is not None and seen.run.terminal and kind == "pending"
+                evidence.require(not (gone or stale), 8, run_id, f"the row {key} is left over")
+        for run_id, rows in self.content_table._partitions.items():
+            seen = evidence.runs.get(run_id)
+            if seen and seen.deleted:
+                evidence.require(not rows, 8, run_id, f"{len(rows)} rows of content are left over")
+
+    def _logs_are_whole(self) -> None:
+        """A log is dense, and tells the end of each tool call once."""
+        entries: dict[str, list[dict[str, str]]] = {}
+        for rows in self.runs_table._partitions.values():
+            for key in sorted(key for key in rows if key.startswith("event|")):
+                entries.setdefault(key.split("|")[1], []).extend(unpack(rows[key].values["entries"]))
+        for run_id, found in entries.items():
+            run = self.auditor.evidence.runs[run_id].run
+            dense = [entry["seq"] for entry in found] == list(range(1, run.events + 1))
+            ended = [entry["call_id"] for entry in found if entry["type"] == "tool.completed"]
+            self.auditor.evidence.require(dense, 4, run_id, "its log has a gap")
+            self.auditor.evidence.require(len(ended) == len(set(ended)), 3, run_id, "a tool call ended twice")
+
+    def _observed_advance(self, run, event, now):
+        after, effects = advance(run, event, now)
+        if after is not run:
+            self.coverage.transitions[f"{type(event).__name__}: {run.status} -> {after.status}"] += 1
+        return after, effects
+
+    def _unexpected(self, invocation: Invocation, fault: Exception) -> None:
+        where = " < ".join(
+            f"{frame.name}:{frame.lineno}"
+            for frame in reversed(traceback.extract_tb(fault.__traceback__)[-4:])
+        )
+        run_id = next(iter(sorted(invocation.touched)), "")
+        self.auditor.evidence.breach(
+            10, run_id, f"{invocation.name} raised {type(fault).__name__}: {str(fault)[:100]} at {where}"
+        )
+
+    def _note(self, call: str, own: str | None = None, fate: str | None = None) -> None:
+        if self._trace is not None:
+            who = self.scheduler.current.name if self.scheduler.current else "-"
+            troubles = " ".join(f"[{one}]" for one in (own, fate) if one)
+            self._trace.append(f"{self.scheduler.now:8.2f}  {who:<22} {call} {troubles}".rstrip())
+        if self._meddling and self.scheduler.current:
+            urgent = _RARE.get(self.scheduler.current.operation, 1.0)
+            if self.random.random() < self._meddling * urgent:
+                self._meddle(self.scheduler.current)
+
+    def _nothing_moves(self, caller: Invocation) -> None:
+        """Let a client lose its patience with a run whose worker has died or stands still."""
+        touched = self._touched(caller)
+        if touched and self.random.random() < _IMPATIENT:
+            run_id = self.random.choice(touched)
+            self.scheduler.after(self.random.uniform(0, 90), lambda: self.clients.lose_patience(run_id))
+
+    def _touched(self, caller: Invocation) -> list[str]:
+        return sorted(run_id for run_id in caller.touched if run_id in self.auditor.evidence.runs)
+
+    def _meddle(self, caller: Invocation) -> None:
+        """Let a client or a second worker come just now to a run that somebody is at."""
+        touched = self._touched(caller)
+        if not touched:
+            return
+        run_id = touched[-1]
+        come = self.clients.visit if self.random.random() < 0.6 else self.triggers.send
+        # Sometimes all at once.
+        for _ in range(self.random.choice((1, 1, 3))):
+            self.scheduler.after(0.3 * self.random.random(), lambda: come(run_id))
+
+
+def simulate(seed: int, trace: list[str] | None = None) -> Outcome:
+    return Simulation(seed, trace).run()

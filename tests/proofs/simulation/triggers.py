@@ -1,0 +1,180 @@
+"""What calls the app: timers, the work queue, and HTTP. The little of a Functions host that matters here."""
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import Any
+
+from shared.core.run import Pending, RunStatus, Step
+from shared.errors import StorageUnavailable
+from shared.steps.context import Context
+from shared.steps.poll import Due, claim_due, poll
+from shared.steps.work import work
+from tests.proofs.simulation.auditor import Auditor
+from tests.proofs.simulation.ports import START, Gate, SimulatedClock
+from tests.proofs.simulation.scheduler import Invocation
+
+HOSTS = 3
+# How often, and after how long, a message comes back whose function died.
+_DELIVERIES = 5
+_VISIBILITY = 30.0
+# A message of the work queue that asks for the poll of a whole shard begins so.
+_SHARD = "shard_"
+
+Unexpected = Callable[[Invocation, Exception], None]
+
+
+@dataclass(eq=False)
+class Triggers:
+    """Begins invocations, and carries messages between them."""
+
+    gate: Gate
+    context: Context
+    auditor: Auditor
+    shards: tuple[str, ...]
+    skews: tuple[float, ...]
+    unexpected: Unexpected
+    # Whether timers leave the polling to workers.
+    fanout: bool = False
+    invocations: int = 0
+
+    def invocation(self, operation: str) -> tuple[Invocation, Context]:
+        """Return a new invocation on some host, and the app as that host sees it."""
+        self.invocations += 1
+        scheduler = self.gate.scheduler
+        host = self.gate.random.randrange(HOSTS)
+        skew = self.skews[host]
+        context = replace(self.context, clock=SimulatedClock(scheduler, skew)) if skew else self.context
+        name = f"{operation} #{self.invocations}"
+        return Invocation(name, operation, host, scheduler.now, skew), context
+
+    def begin(
+        self,
+        invocation: Invocation,
+        coroutine: Coroutine[float, None, Any],
+        then: Callable[[Any], None],
+        failed: Callable[[Exception], None] | None = None,
+    ) -> None:
+        self.gate.scheduler.begin(
+            invocation, coroutine, then, failed or (lambda fault: self.unexpected(invocation, fault))
+        )
+
+    def tick(self) -> None:
+        """Fire a timer."""
+        match self.gate.faults.draw("tick"):
+            case "tick_missed":
+                return
+            case "tick_doubled":
+                self._fire()
+        self._fire()
+
+    def _fire(self) -> None:
+        if self.fanout:
+            for shard in self.shards:
+                self.send(_SHARD + shard)
+        else:
+            self._poll_shards(self.shards)
+
+    def _poll_shards(self, shards: tuple[str, ...]) -> None:
+        invocation, context = self.invocation("poll")
+        _Tick(self, invocation, context, len(shards)).begin(shards)
+
+    def note_late_poll(self, pending: Pending, by: Invocation) -> None:
+        now = SimulatedClock(self.gate.scheduler, by.skew).now()
+        seen = self.auditor.evidence.runs.get(pending.run_id)
+        if seen and now >= pending.expires_at:
+            seen.late_polls += 1
+
+    def send(self, message: str, delivery: int = 1, delay: float | None = None) -> None:
+        """Put a message on the work queue."""
+        soon = self.gate.random.random() if delay is None else delay
+        match self.gate.faults.draw("message"):
+            case "message_lost":
+                return
+            case "message_late":
+                soon += self.gate.random.uniform(5, 60)
+            case "message_doubled":
+                self.gate.scheduler.after(
+                    self.gate.random.uniform(0, 5), lambda: self._deliver(message, delivery)
+                )
+        self.gate.scheduler.after(soon, lambda: self._deliver(message, delivery))
+
+    def _deliver(self, message: str, delivery: int) -> None:
+        if message.startswith(_SHARD):
+            self._poll_shards((message.removeprefix(_SHARD),))
+            return
+        invocation, context = self.invocation(self._owed(message))
+
+        def again() -> None:
+            if delivery < _DELIVERIES:
+                self.send(message, delivery + 1, _VISIBILITY)
+
+        def done(wake: bool) -> None:
+            self.gate.scheduler.end(invocation)
+            if wake:
+                self.send(message)
+
+        def failed(fault: Exception) -> None:
+            self.gate.scheduler.end(invocation)
+            if not isinstance(fault, StorageUnavailable):
+                self.unexpected(invocation, fault)
+            again()
+
+        invocation.when_dead = again
+        self.begin(invocation, work(context, message), done, failed)
+
+    def _owed(self, run_id: str) -> str:
+        """Return what a worker that comes now will be at."""
+        seen = self.auditor.evidence.runs.get(run_id)
+        if seen is None or seen.run.step not in {Step.CREATE, Step.TOOLS, Step.CANCEL}:
+            return "work"
+        return "work: purge" if seen.run.status is RunStatus.DELETED else f"work: {seen.run.step}"
+
+
+@dataclass(eq=False)
+class _Tick:
+    """Does what `shared.steps.tick.tick` does: claims what is due, polls it side by side, passes on what workers owe."""
+
+    triggers: Triggers
+    invocation: Invocation
+    context: Context
+    # Claims and polls that have not come back.
+    left: int
+    wakes: list[str] = field(default_factory=list)
+
+    def begin(self, shards: tuple[str, ...]) -> None:
+        for shard in shards:
+            claim = claim_due(self.context, shard)
+            self.triggers.begin(self.invocation, claim, self._claimed, self._failed)
+
+    def _claimed(self, due: Due) -> None:
+        self.wakes.extend(due.wakes)
+        self.left += len(due.polls)
+        for one in due.polls:
+            self.triggers.note_late_poll(one, self.invocation)
+            then = partial(self._polled, one.run_id)
+            self.triggers.begin(self.invocation, poll(self.context, one), then, self._failed)
+        self._one_less()
+
+    def _polled(self, run_id: str, wake: bool) -> None:
+        if wake:
+            self.wakes.append(run_id)
+        self._one_less()
+
+    def _failed(self, fault: Exception) -> None:
+        # What the shell logs and passes over; only the storage may be at fault.
+        if not isinstance(fault, StorageUnavailable):
+            self.triggers.unexpected(self.invocation, fault)
+        self._one_less()
+
+    def _one_less(self) -> None:
+        self.left -= 1
+        if not self.left:
+            self.triggers.gate.scheduler.end(self.invocation)
+            for run_id in self.wakes:
+                self.triggers.send(run_id)
+
+
+def seconds_of(run_time: Any) -> float:
+    """Return a time of the app in seconds of the simulation."""
+    return float((run_time - START).total_seconds())

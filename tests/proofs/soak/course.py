@@ -1,0 +1,139 @@
+"""The course of a soak: clients in a thread of their own; the main one, which the hosts are tied to, kills and measures."""
+
+import asyncio
+import threading
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from dev.processes import ChildProcess
+from tests.proofs.soak.fleet import HOSTS, Fleet
+from tests.proofs.soak.lateness import ProviderLog
+from tests.proofs.soak.load import Load
+from tests.proofs.soak.memory import resident_mib
+from tests.proofs.soak.processor import Shares
+
+KILL_EVERY, AWAY = timedelta(seconds=30), timedelta(seconds=4)
+# The emulator remembers its last 100,000 requests, and stands still while it lists them.
+_LOG_EVERY = timedelta(seconds=120)
+_SAMPLE_EVERY, _TELL_EVERY = timedelta(seconds=5), timedelta(seconds=30)
+# What a run may need beyond the provider's time: leases that run out and tools that are called again, turn by turn.
+_PATIENCE = timedelta(minutes=4)
+
+
+class _Clients:
+    """Runs a coroutine in a thread. An error in it is raised by `join`."""
+
+    def __init__(self, work: Coroutine[Any, Any, None]) -> None:
+        self._work = work
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="clients", daemon=True)
+        self._thread.start()
+
+    @property
+    def busy(self) -> bool:
+        return self._thread.is_alive()
+
+    def join(self) -> None:
+        self._thread.join()
+        if self._error:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._work)
+        except BaseException as error:  # noqa: BLE001  (for `join` to raise)
+            self._error = error
+
+
+@dataclass
+class _Chore:
+    """Something to do every so often, first after one period."""
+
+    every: timedelta
+    do: Callable[[], None]
+
+    def __post_init__(self) -> None:
+        self._next = time.monotonic() + self.every.total_seconds()
+
+    def do_if_due(self) -> None:
+        if time.monotonic() >= self._next:
+            self._next += self.every.total_seconds()
+            self.do()
+
+
+def _keep_up(chores: Sequence[_Chore], longest: timedelta, clients: _Clients) -> None:
+    """Do what there is to do until the clients are through, or the time is over."""
+    end = time.monotonic() + longest.total_seconds()
+    while clients.busy and time.monotonic() < end:
+        for chore in chores:
+            chore.do_if_due()
+        time.sleep(0.1)
+
+
+@dataclass
+class Course:
+    """`others` are processes whose memory is shown beside that of the hosts."""
+
+    fleet: Fleet
+    load: Load
+    others: dict[str, ChildProcess]
+    log: ProviderLog = field(default_factory=ProviderLog)
+
+    def __post_init__(self) -> None:
+        self._began = time.monotonic()
+        self._shares = Shares()
+
+    def run(self, under_load: timedelta) -> None:
+        """Load, kill and restart for so long, then let what is open end."""
+        asyncio.run(self.load.idle())
+        self._tell_headings()
+        clients = _Clients(self.load.go())
+        chores = [
+            _Chore(timedelta(seconds=1), self._restart),
+            _Chore(_SAMPLE_EVERY, self.fleet.sample),
+            _Chore(_LOG_EVERY, self._read_log),
+            _Chore(_TELL_EVERY, self._tell),
+        ]
+        patience = timedelta(seconds=2 * self.load.run_seconds) + _PATIENCE
+        try:
+            _keep_up([*chores, _Chore(KILL_EVERY, self._kill_next)], under_load, clients)
+            self.load.drain()
+            _keep_up(chores, patience, clients)
+        finally:
+            self.load.give_up()
+            clients.join()
+        self._read_log()
+        self._tell()
+
+    def _kill_next(self) -> None:
+        self.fleet.kill(self.fleet.kills % HOSTS)
+
+    def _restart(self) -> None:
+        for host in self.fleet.away_for(AWAY):
+            self.fleet.start(host)
+
+    def _read_log(self) -> None:
+        self.log.take(self.fleet.site.provider_log())
+
+    def _tell_headings(self) -> None:
+        """Start the table: seconds, runs, and what each process uses of one core and of memory."""
+        self._began = time.monotonic()
+        names = [*(f"host {number}" for number in range(HOSTS)), *self.others]
+        print(f"{'second':>6}{'open':>7}{'ended':>7}{'kills':>6}" + "".join(f"{name:>20}" for name in names))
+
+    def _tell(self) -> None:
+        lives, hosts = self.fleet.alive(), self.fleet.site.hosts
+        cells = [
+            f"{lives[number].age:.0f} s, {self._use(hosts[number].pid)}" if number in lives else "away"
+            for number in range(HOSTS)
+        ]
+        cells += [self._use(child.pid) for child in self.others.values()]
+        load, seconds = self.load, time.monotonic() - self._began
+        numbers = f"{seconds:6.0f}{load.open:7}{len(load.runs):7}{self.fleet.kills:6}"
+        print(numbers + "".join(f"{cell:>20}" for cell in cells), flush=True)
+
+    def _use(self, pid: int) -> str:
+        return f"{self._shares.take(pid) * 100:.0f}%, {resident_mib(pid):.0f} MiB"

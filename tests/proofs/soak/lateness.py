@@ -1,0 +1,74 @@
+"""How late it was noticed that a response had finished at the provider, and how late the schedule alone would be."""
+
+import math
+from bisect import bisect_right
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from dev.provider.plan import QUEUED_SECONDS
+from shared.core.pace import Schedule
+
+
+@dataclass(frozen=True)
+class Lateness:
+    """Of one response, in seconds after it had finished."""
+
+    noticed: float
+    scheduled: float
+
+    @property
+    def excess(self) -> float:
+        return self.noticed - self.scheduled
+
+
+@dataclass
+class ProviderLog:
+    """The emulator's log, gathered piece by piece, since it remembers only so much."""
+
+    created: dict[str, tuple[float, float]] = field(default_factory=dict)
+    """When each response was asked for, and when the answer went out."""
+    last_read: dict[str, float] = field(default_factory=dict)
+    counters: Mapping[str, int] = field(default_factory=dict)
+    _seen: set[str] = field(default_factory=set)
+
+    def take(self, log: Mapping[str, Any]) -> None:
+        self.counters = log["counters"]
+        for one in log["requests"]:
+            if one["seconds"] is None or one["request_id"] in self._seen:
+                continue
+            self._seen.add(one["request_id"])
+            if one["status"] != 200:
+                continue
+            response, answered = one["response_id"], one["at"] + one["seconds"]
+            if one["operation"] == "create":
+                self.created[response] = (one["at"], answered)
+            elif one["operation"] == "retrieve":
+                self.last_read[response] = max(answered, self.last_read.get(response, 0))
+
+    @property
+    def missed(self) -> int:
+        """How many requests the log had forgotten before it was read, or had not answered."""
+        asked = sum(self.counters.get(name, 0) for name in ("create", "retrieve", "cancel", "delete"))
+        return asked - len(self._seen)
+
+    def lateness(self, response: str, seconds: float, schedule: Schedule, tick: timedelta) -> Lateness | None:
+        """Return how late a response of so many seconds was noticed; None if it was never read."""
+        if response not in self.last_read or response not in self.created:
+            return None
+        asked, answered = self.created[response]
+        finished = asked + QUEUED_SECONDS + seconds
+        noticed = self.last_read[response]
+        if noticed < finished:
+            # Nobody waited for it: its host died before it saved the response's id.
+            return None
+        return Lateness(noticed - finished, _first_tick(answered, finished, schedule, tick) - finished)
+
+
+def _first_tick(started: float, finished: float, schedule: Schedule, tick: timedelta) -> float:
+    """Return when the timer first comes after the first poll point at which the response is finished."""
+    points: Sequence[float] = schedule.points
+    point = started + points[max(1, bisect_right(points, finished - started))]
+    every = tick.total_seconds()
+    return math.ceil(point / every) * every

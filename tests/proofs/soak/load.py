@@ -1,0 +1,151 @@
+"""The clients of a soak: they keep runs pending, read them, and remember what they were told."""
+
+import asyncio
+import heapq
+import itertools
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import aiohttp
+
+from dev import stack
+from tests.proofs.soak.audit import TERMINAL
+from tests.proofs.soak.orders import Order
+
+# More at once would measure how requests queue up, not how long one takes.
+_STARTERS, _READERS = 16, 4
+_STARTS_A_SECOND = 25
+_READ_AGAIN_SECONDS = 3.0
+_REQUEST_SECONDS = 30
+_IDLE_READS = 200
+
+
+@dataclass
+class Load:
+    """`bases` are the addresses of the hosts, which change as hosts come and go."""
+
+    bases: Sequence[str]
+    pending: int
+    run_seconds: float
+    orders: dict[str, Order] = field(default_factory=dict)
+    runs: dict[str, Any] = field(default_factory=dict)
+    idle_latencies: list[float] = field(default_factory=list)
+    latencies: list[float] = field(default_factory=list)
+    unanswered: Counter[str] = field(default_factory=Counter)
+    refused: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._numbers = itertools.count(1)
+        self._turns = itertools.count()
+        self._starting = 0
+        self._due: list[tuple[float, str]] = []
+        self._enough = False
+        self._given_up = False
+
+    @property
+    def open(self) -> int:
+        """How many runs are accepted and not known to have ended."""
+        return len(self.orders) - len(self.runs)
+
+    def drain(self) -> None:
+        """Start no more runs; what is open is carried to its end."""
+        self._enough = True
+
+    def give_up(self) -> None:
+        """End though runs are open."""
+        self._enough = self._given_up = True
+
+    async def idle(self) -> None:
+        """Measure how long it takes to read a run while nothing else happens."""
+        async with self._session() as session:
+            await self._start(session, Order(next(self._numbers), 1.0))
+            [run_id] = self.orders
+            while run_id not in self.runs:
+                await self._read(session, run_id, [])
+                await asyncio.sleep(0.2)
+            for _ in range(_IDLE_READS):
+                await self._read(session, run_id, self.idle_latencies)
+                await asyncio.sleep(0.02)
+
+    async def go(self) -> None:
+        """Keep runs pending until `drain`, then read on until all have ended, or `give_up`."""
+        async with self._session() as session, asyncio.TaskGroup() as tasks:
+            for number in range(_STARTERS):
+                tasks.create_task(self._keep_starting(session, number / _STARTS_A_SECOND))
+            for _ in range(_READERS):
+                tasks.create_task(self._keep_reading(session))
+
+    def _session(self) -> aiohttp.ClientSession:
+        return aiohttp.ClientSession(
+            headers={"x-functions-key": stack.KEY}, timeout=aiohttp.ClientTimeout(_REQUEST_SECONDS)
+        )
+
+    async def _keep_starting(self, session: aiohttp.ClientSession, offset: float) -> None:
+        await asyncio.sleep(offset)
+        while not self._enough:
+            began = time.monotonic()
+            if self.open + self._starting < self.pending:
+                self._starting += 1
+                await self._start(session, Order(next(self._numbers), self.run_seconds))
+                self._starting -= 1
+            await asyncio.sleep(max(0.0, began + _STARTERS / _STARTS_A_SECOND - time.monotonic()))
+
+    async def _keep_reading(self, session: aiohttp.ClientSession) -> None:
+        while not self._given_up and not (self._enough and not self._starting and not self.open):
+            if not self._due or self._due[0][0] > time.monotonic():
+                await asyncio.sleep(0.05)
+                continue
+            _, run_id = heapq.heappop(self._due)
+            await self._read(session, run_id, self.latencies)
+            if run_id not in self.runs:
+                heapq.heappush(self._due, (time.monotonic() + _READ_AGAIN_SECONDS, run_id))
+
+    async def _start(self, session: aiohttp.ClientSession, order: Order) -> None:
+        """Start a run, at whichever host is there; a start that got no answer is repeated under its key."""
+        body = {"agent": "clerk", "input": order.input, "metadata": {"mark": order.mark}}
+        headers = {"Idempotency-Key": order.mark}
+        while not self._given_up:
+            answer = await self._ask(session, "POST", "runs", json=body, headers=headers)
+            if answer is None:
+                continue
+            status, run, _ = answer
+            if status not in {200, 202}:
+                self.refused.append(f"start of {order.mark}: {status} {run}")
+                return
+            self.orders[run["id"]] = order
+            heapq.heappush(self._due, (time.monotonic() + order.turns * order.turn_seconds, run["id"]))
+            return
+
+    async def _read(self, session: aiohttp.ClientSession, run_id: str, latencies: list[float]) -> None:
+        answer = await self._ask(session, "GET", f"runs/{run_id}")
+        if answer is None:
+            return
+        status, run, seconds = answer
+        latencies.append(seconds)
+        if status != 200:
+            self.refused.append(f"read of {run_id}: {status} {run}")
+        elif run["status"] in TERMINAL:
+            self.runs[run_id] = run
+
+    async def _ask(
+        self, session: aiohttp.ClientSession, method: str, path: str, **request: Any
+    ) -> tuple[int, Any, float] | None:
+        """Return status, body and seconds, or None when the host is away or asks to be asked again."""
+        base = self.bases[next(self._turns) % len(self.bases)]
+        began = time.perf_counter()
+        try:
+            async with session.request(method, f"{base}/api/{path}", **request) as reply:
+                body = await reply.json(content_type=None)
+                seconds = time.perf_counter() - began
+        except (aiohttp.ClientError, TimeoutError) as error:
+            self.unanswered[type(error).__name__] += 1
+            await asyncio.sleep(0.1)
+            return None
+        if reply.status == 503:
+            self.unanswered["503"] += 1
+            await asyncio.sleep(1)
+            return None
+        return reply.status, body, seconds

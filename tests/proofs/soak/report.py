@@ -1,0 +1,62 @@
+"""What a soak showed."""
+
+import random
+from datetime import timedelta
+
+from shared.core.pace import Schedule
+from tests.proofs.soak.audit import Verdict
+from tests.proofs.soak.course import Course
+from tests.proofs.soak.figures import spread
+from tests.proofs.soak.fleet import HOSTS
+from tests.proofs.soak.lateness import Lateness
+
+# To learn whose a response was, the emulator is asked for each.
+_SAMPLE = 1_500
+
+
+def figures(course: Course, verdict: Verdict, schedule: Schedule, tick: timedelta) -> list[str]:
+    """Return the measurements, a line each."""
+    load, fleet, log = course.load, course.fleet, course.log
+    late = _lateness(course, schedule, tick)
+    created = log.counters["created"]
+    adopted = sum(run["turn"] for run in load.runs.values())
+    lines = [
+        f"runs: {len(load.orders)} accepted, {verdict.completed} completed; {fleet.kills} kills",
+        f"tool calls: {verdict.unknown_calls} of unknown outcome, {verdict.repeated_look_ups} idempotent ones repeated",
+        f"responses: {created} created, {created - adopted} of them extra; {log.counters['retrieve']} polls",
+        f"noticed after the response had finished: {spread([one.noticed for one in late], 's')}",
+        f"  by the schedule alone it would be: {spread([one.scheduled for one in late], 's')}",
+        f"  so later than the schedule: {spread([one.excess for one in late], 's')}",
+        f"status read, idle: {spread(load.idle_latencies, 'ms', 1000)}",
+        f"status read, under load: {spread(load.latencies, 'ms', 1000)}",
+    ]
+    for host in range(HOSTS):
+        most, growth = fleet.most_memory(host), fleet.growth(host)
+        lines.append(f"memory of host {host}: at most {most:.0f} MiB, {growth:+.1f} MiB a minute once warm")
+    if load.unanswered:
+        told = ", ".join(f"{name} {count}" for name, count in sorted(load.unanswered.items()))
+        lines.append(f"requests to be repeated: {told}")
+    if log.missed:
+        lines.append(f"the emulator's log was incomplete: {log.missed} requests are not in it")
+    return lines
+
+
+def _lateness(course: Course, schedule: Schedule, tick: timedelta) -> list[Lateness]:
+    """Return the lateness of responses drawn at random."""
+    responses = sorted(course.log.created)
+    found = []
+    for response in random.Random(0).sample(responses, min(_SAMPLE, len(responses))):
+        run_id = course.fleet.site.provider_sees(response)["request"]["metadata"]["baton_run"]
+        order = course.load.orders.get(run_id)
+        late = order and course.log.lateness(response, order.turn_seconds, schedule, tick)
+        if late:
+            found.append(late)
+    return found
+
+
+def violations(course: Course, verdict: Verdict) -> list[str]:
+    """Return everything that must not be, or nothing."""
+    lines = verdict.lines()
+    lines += [f"VIOLATION request refused: {one}" for one in course.load.refused]
+    lines += [f"VIOLATION trouble in a host's log:\n{record}" for record in course.fleet.troubles]
+    return lines

@@ -1,0 +1,76 @@
+"""The auditor of the soak finds what it is there to find."""
+
+from typing import Any
+
+import pytest
+
+from tests.proofs.soak.audit import Effects, audit
+from tests.proofs.soak.orders import Order
+
+ORDER = Order(number=1, seconds=10)
+EFFECTS = ("charge n1.0 key-a 77 0.1", "look_up n1.0 key-b 77 0.1")
+
+
+def run(**changes: Any) -> dict[str, Any]:
+    calls = [{"name": name, "turn": 1, "status": "completed"} for name in ("charge", "look_up")]
+    whole = {
+        "id": "run_1",
+        "status": "completed",
+        "error": None,
+        "output_text": ORDER.text,
+        "tool_calls": calls,
+    }
+    return whole | changes
+
+
+def calls(charge: str, look_up: str) -> list[dict[str, Any]]:
+    return [
+        {"name": "charge", "turn": 1, "status": charge},
+        {"name": "look_up", "turn": 1, "status": look_up},
+    ]
+
+
+def kinds(found: dict[str, Any] | None, effects: tuple[str, ...] = EFFECTS) -> list[str]:
+    runs = {} if found is None else {"run_1": found}
+    return list(audit({"run_1": ORDER}, runs, Effects.parse(effects)).violations)
+
+
+def test_what_was_kept_is_no_violation() -> None:
+    verdict = audit({"run_1": ORDER}, {"run_1": run()}, Effects.parse(EFFECTS))
+    assert (verdict.completed, verdict.unknown_calls, verdict.violations) == (1, 0, {})
+
+
+def test_a_repeated_idempotent_call_and_an_unknown_one_are_counted() -> None:
+    unknown = run(tool_calls=calls("unknown", "completed"))
+    verdict = audit({"run_1": ORDER}, {"run_1": unknown}, Effects.parse([*EFFECTS, EFFECTS[1]]))
+    assert (verdict.unknown_calls, verdict.repeated_look_ups, verdict.violations) == (1, 1, {})
+
+
+@pytest.mark.parametrize(
+    ("found", "kind"),
+    [
+        (None, "lost"),
+        (run(status="in_progress"), "lost"),
+        (run(status="failed", output_text=""), "wrong outcome"),
+        (run(output_text=ORDER.text[:-1]), "text not whole"),
+        (run(tool_calls=[]), "wrong tool calls"),
+        (run(tool_calls=calls("completed", "completed") * 2), "wrong tool calls"),
+        (run(tool_calls=calls("failed", "completed")), "tool call not completed"),
+        (run(tool_calls=calls("completed", "unknown")), "tool call not completed"),
+    ],
+)
+def test_a_run_that_breaks_a_promise_is_found(found: dict[str, Any] | None, kind: str) -> None:
+    assert kinds(found) == [kind]
+
+
+@pytest.mark.parametrize(
+    ("effects", "kind"),
+    [
+        (EFFECTS[1:], "tool call completed without effect"),
+        ((*EFFECTS, EFFECTS[0]), "effect doubled"),
+        ((*EFFECTS, "look_up n1.0 key-c 77 0.1"), "effect repeated under another key"),
+        ((*EFFECTS, "charge n2.0 key-a 77 0.1"), "effect that nobody asked for"),
+    ],
+)
+def test_effects_that_break_a_promise_are_found(effects: tuple[str, ...], kind: str) -> None:
+    assert kinds(run(), effects) == [kind]

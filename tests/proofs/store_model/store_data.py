@@ -1,0 +1,227 @@
+"""What runs, sessions and texts the stores are given."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from hypothesis import strategies as st
+
+from shared.core import ids
+from shared.core.life.events import Record
+from shared.core.response import RunError, Usage
+from shared.core.run import CallStatus, Chaining, Content, Lease, Run, RunStatus, Session, Step, ToolCall
+from shared.store.runs import CallResult, StoredKey
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+OWNERS = ("ann", "o'hara & 宇")
+AGENTS = ("writer", "analyst")
+
+
+def _name(kind: str, shard: int, number: int) -> str:
+    return ids.new_id(kind, shard, START + timedelta(seconds=number), bytes([number]) * ids.RANDOM_BYTES)
+
+
+# Two sessions in one shard and one in another, with two runs each: few enough to meet often.
+SESSIONS = (_name("ses", 3, 0), _name("ses", 3, 1), _name("ses", 15, 2))
+RUNS = tuple(_name("run", int(ids.shard_of(SESSIONS[n // 2]), 16), n) for n in range(6))
+SHARDS = ("03", "0f")
+KEYS = ("0" * 64, "f" * 64)
+# Of texts that lie inline, in one row of chunks, and in two.
+LENGTHS = (0, 300, 40_000, 40_000, 1_500_000, 1_500_000)
+
+runs = st.integers(0, len(RUNS) - 1)
+sessions = st.integers(0, len(SESSIONS) - 1)
+shards = st.sampled_from(SHARDS)
+TIMES = [START + timedelta(microseconds=n) for n in (0, 1, 10**6, 123_456_789)]
+times = st.sampled_from(TIMES)
+# 0 is the newest version that was seen, 1 the one before and so on.
+versions = st.sampled_from([0, 0, 0, 0, 1, 2])
+replies = st.sampled_from(["arrives", "arrives", "arrives", "arrives", "is lost", "never was"])
+texts = st.sampled_from(["", "\x00", "宇\U0001f469\U0001f3fd\u200d\U0001f680", "'"]) | st.text(
+    st.characters(exclude_categories=["Cs"]), max_size=9
+)
+
+CONTENTS = (Content(), Content(inline=b""), Content(inline=b"\xff\x00"), Content(name="turn-01-x", chunks=9))
+CALL_IDS = ("call_1", "call/2?#", "宇")
+CALLS = tuple(
+    ToolCall(
+        call_id=call_id,
+        name="look_up",
+        turn=turn,
+        idempotent=turn == 1,
+        status=status,
+        started_at=at,
+        completed_at=at,
+    )
+    for turn, (call_id, status, at) in enumerate(
+        zip(CALL_IDS, CallStatus, [None, *TIMES[1:3]], strict=False), 1
+    )
+)
+RESPONSES = ("resp_1", "resp_2")
+# Each field of a run that a transition may change, with values for it.
+FIELDS: Mapping[str, Sequence[object]] = {
+    "status": list(RunStatus),
+    "step": list(Step),
+    "due": TIMES,
+    "lease": [None, Lease("l1", TIMES[0]), Lease("l2", TIMES[3])],
+    "rev": [2, 2**33],
+    "turn": [1, 2, 32],
+    "turn_started_at": [None, *TIMES[:2]],
+    "token": [None, *RESPONSES],
+    "missing_since": [None, TIMES[2]],
+    "responses": [(), RESPONSES[:1], RESPONSES],
+    "abandoned": [(), RESPONSES],
+    "previous_response_id": [None, *RESPONSES],
+    "unknown_creates": [0, 3],
+    "metadata": [{}, {"title": "宇 \U0001f680 \x00", "": "'"}],
+    "updated_at": TIMES,
+    "completed_at": [None, TIMES[1]],
+    "turns": [(), CONTENTS[1:3], CONTENTS],
+    "calls": [(), CALLS[:1], CALLS],
+    "usage": [Usage(), Usage(2**40, 1, 2**40 + 1)],
+    "error": [None, RunError("code", "it's 宇 \x00")],
+    "incomplete_reason": [None, "max_turns"],
+}
+SESSION_FIELDS: Mapping[str, Sequence[object]] = {
+    "updated_at": TIMES,
+    "held_by": [None, *RUNS[:2]],
+    "last_run_id": [None, *RUNS[:2]],
+    "last_response_id": [None, *RESPONSES],
+    "runs": [0, 2**33],
+    "deleted": [False, True],
+}
+
+
+def _some(fields: Mapping[str, Sequence[object]], most: int) -> st.SearchStrategy[dict[str, object]]:
+    each = [(name, value) for name, values in fields.items() for value in values]
+    return st.lists(st.sampled_from(each), max_size=most).map(dict)
+
+
+changes = _some(FIELDS, 8)
+# Every other time a run ends, or is there no more for the poll loop.
+endings = st.sampled_from([{}, {"status": RunStatus.COMPLETED, "step": Step.NOTHING}])
+changes_of_runs = st.builds(lambda some, ending: some | ending, changes, endings)
+changes_of_sessions = _some(SESSION_FIELDS, 3)
+records = st.lists(
+    st.builds(Record, texts, st.dictionaries(texts, texts | st.integers(), max_size=1)), max_size=2
+)
+results = st.lists(
+    st.builds(CallResult, st.integers(1, 3), st.sampled_from(CALL_IDS), st.sampled_from(CONTENTS)),
+    max_size=2,
+    unique_by=lambda result: (result.turn, result.call_id),
+)
+meanings = st.builds(
+    StoredKey, st.sampled_from(RUNS), st.sampled_from(SESSIONS), st.sampled_from(["print-1", "print-2"])
+)
+
+
+def _long_text(length: int, seed: int) -> str:
+    """Return text of which half is left when it is packed, with some that is hard to carry."""
+    return random.Random(seed).randbytes(length // 2).hex() + "宇\x00\U0001f680"
+
+
+long_texts = st.builds(_long_text, st.sampled_from(LENGTHS), st.integers(0, 2))
+
+# The arguments of every operation. Of a text that was saved before, they say which.
+ARGUMENTS: Mapping[str, Mapping[str, st.SearchStrategy]] = {
+    "insert": {
+        "run": runs,
+        "version": st.sampled_from([0, 0, 0, 1, None]),
+        "changes": changes_of_runs,
+        "session": changes_of_sessions,
+    },
+    "commit": {
+        "run": runs,
+        "version": versions,
+        "changes": changes_of_runs,
+        "records": records,
+        "results": results,
+    },
+    "read": {"run": runs},
+    "results": {"run": runs, "turn": st.integers(1, 3)},
+    "purge": {"run": runs},
+    "pending": {"shard": shards},
+    "claim_tick": {"shard": shards, "version": st.sampled_from([0, 0, 1, None]), "at": times},
+    "listing": {
+        "owner": st.sampled_from(OWNERS),
+        "status": st.sampled_from([*[None] * 9, *map(str, RunStatus)]),
+        "agent": st.sampled_from([*[None] * 4, *AGENTS]),
+        "after": st.sampled_from([*[""] * 6, *map(ids.position, RUNS)]),
+        "limit": st.integers(1, 4),
+    },
+    "read_session": {"session": sessions},
+    "write_session": {"session": sessions, "version": versions, "changes": changes_of_sessions},
+    "read_key": {"key": st.sampled_from(KEYS)},
+    "claim_key": {"key": st.sampled_from(KEYS), "meant": meanings, "at": times},
+    "save": {"run": runs, "text": long_texts},
+    "load": {"which": st.integers(0, 4)},
+    "drop": {"which": st.integers(0, 4)},
+    "purge_content": {"which": st.integers(0, 4)},
+}
+# What the storage carries out in one piece, so that two at once come to the same as one after the other.
+IN_ONE_PIECE = (
+    *("insert", "commit", "commit", "claim_tick", "write_session", "claim_key"),
+    *("read", "results", "pending", "read_session", "read_key"),
+)
+# What two operations of a kind have to have in common to be after the same thing.
+SAME = {
+    "commit": "run",
+    "insert": "run",
+    "claim_tick": "shard",
+    "write_session": "session",
+    "claim_key": "key",
+    "purge": "run",
+}
+
+Operation = tuple[str, dict[str, Any]]
+
+
+def _operation(draw: st.DrawFn, names: Sequence[str]) -> Operation:
+    name = draw(st.sampled_from(names))
+    return name, {argument: draw(values) for argument, values in ARGUMENTS[name].items()}
+
+
+@st.composite
+def one_or_two(draw: st.DrawFn) -> list[Operation]:
+    """Draw one operation, or two to be carried out at once.
+
+    Two are of any kind, or of one kind; then they know the same and are after the same thing.
+    """
+    match draw(st.sampled_from(["one", "one", "two of a kind", "two"])):
+        case "one":
+            often = ("commit", "commit", "write_session", "save", "load", "load", "listing")
+            return [_operation(draw, (*ARGUMENTS, *often))]
+        case "two":
+            return [_operation(draw, IN_ONE_PIECE) for _ in range(2)]
+    name = draw(st.sampled_from(list(SAME)))
+    one, other = [_operation(draw, [name])[1] for _ in range(2)]
+    newest = {"version": 0} if "version" in one else {}
+    return [(name, one | newest), (name, other | newest | {SAME[name]: one[SAME[name]]})]
+
+
+def new_run(number: int, changes: Mapping[str, object]) -> Run:
+    at = START + timedelta(seconds=number)
+    run = Run(
+        id=RUNS[number],
+        session_id=SESSIONS[number // 2],
+        owner=OWNERS[number % 2],
+        agent=AGENTS[number // 3],
+        max_turns=8,
+        step=Step.CREATE,
+        due=at,
+        chaining=Chaining.PREVIOUS_RESPONSE_ID,
+        created_at=at,
+        updated_at=at,
+        expires_at=at + timedelta(minutes=30),
+        input=Content(inline=b"packed"),
+        events=1,
+    )
+    return replace(run, **changes)
+
+
+def new_session(number: int) -> Session:
+    return Session(
+        id=SESSIONS[number], owner=OWNERS[0], agent=AGENTS[0], created_at=START, updated_at=START, runs=1
+    )

@@ -1,0 +1,189 @@
+"""`RunStore` and `ContentStore`: every operation, over memory and over Azurite, says and leaves the same."""
+
+import asyncio
+from collections.abc import Awaitable, Mapping, Sequence
+from typing import Any
+
+import pytest
+from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
+
+from shared.core import ids
+from shared.core.run import Content
+from shared.ports.tables import Table
+from shared.store import rows
+from shared.store.runs import StoredRun, StoredSession, Tick
+from tests.proofs.store_model import store_data as data
+from tests.proofs.store_model.store_operations import Act, Operations, Stores, Torn
+from tests.proofs.store_model.twin import (
+    PATIENCE_SECONDS,
+    Azurite,
+    Outcome,
+    Tally,
+    Twin,
+    agreed_by,
+    explore,
+    outcome_of,
+    same_error,
+)
+
+EXAMPLES = 20
+
+
+def split(value: object) -> tuple[object, dict[tuple[str, str], str]]:
+    """Return what an operation gave without its etags, and these by partition and key."""
+    match value:
+        case StoredRun(run, etag):
+            return run, {(ids.shard_of(run.id), rows.run_key(run.id)): etag}
+        case StoredSession(session, etag):
+            return session, {(ids.shard_of(session.id), rows.session_key(session.id)): etag}
+        case (Tick(at, etag), list() as pending):
+            return (at, bool(etag), pending), {}
+    return value, {}
+
+
+def same(twin: Twin, model: Outcome, system: Outcome) -> None:
+    """Hold two outcomes against each other, and what is said of a run or session against its row."""
+    same_error(model, system)
+    (ours, etags), (theirs, others) = split(model.value), split(system.value)
+    assert ours == theirs, f"the model gives {ours}, the system {theirs}"
+    for (partition, key), etag in etags.items():
+        twin.same_etag(partition, key, etag, others[partition, key])
+        row = next((row for row, _ in twin.versions(partition, key) if row.etag == etag), None)
+        read = rows.read_run if isinstance(model.value, StoredRun) else rows.read_session
+        assert row is None or read(row) == ours, f"{ours} is kept as {row}"
+
+
+class StoreMachine(RuleBasedStateMachine):
+    def __init__(self, azurite: Azurite, tally: Tally) -> None:
+        super().__init__()
+        self._azurite, self._tally = azurite, tally
+        self._twins = {name: azurite.new_twin() for name in ("runs", "content")}
+        self._operations = Operations(self._twins)
+        self._steps = 0
+        self._saved: list[tuple[int, Content, str]] = []
+
+    def teardown(self) -> None:
+        for twin in self._twins.values():
+            self._azurite.drop(twin)
+
+    def _act(self, name: str, arguments: Mapping[str, object]) -> Act | None:
+        return getattr(self._operations, name)(**arguments)
+
+    def _both(self, name: str, arguments: Mapping[str, object], reply: str = "arrives") -> Outcome | None:
+        """Carry out an operation on the model and on the system; None where there is nothing to work on."""
+        act = self._act(name, arguments)
+        if act is None:
+            return None
+        self._steps += 1
+
+        async def run() -> list[Outcome]:
+            found = []
+            for side in (0, 1):
+                tables = {kind: Torn(twin.tables[side], reply) for kind, twin in self._twins.items()}
+                found.append(await outcome_of(act.call(side, Stores(tables, self._steps))))
+            for partition in act.partitions:
+                await self._twins[act.table].compare(partition)
+            return found
+
+        model, system = self._azurite.run(run())
+        same(self._twins["runs"], model, system)
+        torn = f", the reply {reply}" if reply != "arrives" and act.partitions else ""
+        self._tally[f"{name}: {model.kind}{torn}"] += 1
+        return model
+
+    @initialize()
+    def one_run_in_each_session(self) -> None:
+        for run in (0, 2, 4):
+            self._both("insert", {"run": run, "version": None, "changes": {}, "session": {}})
+
+    # One rule for all: of several, hypothesis leaves out most in each example.
+    @rule(operations=data.one_or_two(), reply=data.replies)
+    def step(self, operations: Sequence[data.Operation], reply: str) -> None:
+        if len(operations) == 1:
+            self._one(*operations[0], reply)
+        else:
+            self._two_at_once(operations)
+
+    def _one(self, name: str, arguments: dict[str, Any], reply: str) -> None:
+        match name:
+            case "save":
+                self._save(arguments, reply)
+            case "load" | "drop" | "purge_content":
+                self._saved_text(name, arguments["which"])
+            case _:
+                outcome = self._both(name, arguments, reply)
+                if outcome and name in {"claim_tick", "listing"}:
+                    count = len(outcome.value) if isinstance(outcome.value, list) else outcome.value
+                    self._tally[f"{name}: {count}"] += 1
+
+    def _save(self, arguments: dict[str, Any], reply: str) -> None:
+        outcome = self._both("save", arguments | {"name": f"text-{self._steps}"}, reply)
+        if outcome and isinstance(outcome.value, Content):
+            self._tally[f"save: {outcome.value.chunks} rows"] += 1
+            self._saved.append((arguments["run"], outcome.value, arguments["text"]))
+
+    def _saved_text(self, name: str, which: int) -> None:
+        if not self._saved:
+            return
+        run, content, text = self._saved[-1 - which % len(self._saved)]
+        outcome = self._both(
+            name, {"run": run} if name == "purge_content" else {"run": run, "content": content}
+        )
+        assert outcome
+        assert name != "load" or outcome.error or outcome.value == text
+
+    def _two_at_once(self, operations: Sequence[data.Operation]) -> None:
+        """Both know the same versions; the system may take them in either order, but one after the other."""
+        acts = [act for name, arguments in operations if (act := self._act(name, arguments))]
+        if len(acts) < len(operations):
+            return
+        self._steps += 1
+
+        def attempt(side: int, writer: int, table: Table) -> Awaitable[Outcome]:
+            stores = Stores({"runs": table, "content": table}, self._steps, writer)
+            return outcome_of(acts[writer].call(side, stores))
+
+        async def race() -> list[Outcome]:
+            system = self._twins["runs"].system
+            return await asyncio.gather(*(attempt(1, writer, system) for writer in (0, 1)))
+
+        async def in_order(order: Sequence[int]) -> Twin | AssertionError:
+            fork = self._twins["runs"].fork()
+            model = {writer: await attempt(0, writer, fork.model) for writer in order}
+            try:
+                for partition in {partition for act in acts for partition in act.partitions}:
+                    await fork.compare(partition)
+                for writer in order:
+                    same(fork, model[writer], system[writer])
+            except AssertionError as difference:
+                return difference
+            return fork
+
+        system = self._azurite.run(race())
+        self._twins["runs"] = agreed_by([self._azurite.run(in_order(order)) for order in ((0, 1), (1, 0))])
+        kinds = " and ".join(sorted(outcome.kind for outcome in system))
+        names = {name for name, _ in operations}
+        self._tally[f"two at once, {names.pop() if len(names) == 1 else 'different'}: {kinds}"] += 1
+
+
+# Only what even few examples come to often.
+REACHED = {
+    *(f"{name}: done" for name in data.ARGUMENTS),
+    *(f"{name}: RowConflict" for name in ("insert", "commit", "write_session")),
+    "commit: done, the reply is lost",
+    "commit: StorageUnavailable, the reply never was",
+    *(f"two at once, {name}: done and done" for name in ("claim_tick", "claim_key", "purge", "different")),
+    *(f"two at once, {name}: RowConflict and done" for name in ("commit", "insert", "write_session")),
+    "claim_tick: True",
+    "claim_tick: False",
+    "load: LookupError",
+    "save: 2 rows",
+    "listing: 2",
+}
+
+
+@pytest.mark.timeout(PATIENCE_SECONDS)
+def test_the_stores_are_the_same_over_memory_and_azurite(azurite):
+    tally = Tally()
+    explore(lambda: StoreMachine(azurite, tally), few=EXAMPLES)
+    tally.show(REACHED)

@@ -1,0 +1,230 @@
+"""A client of the HTTP API without HTTP. Every reply is held against openapi.json before a test sees it."""
+
+import ast
+import functools
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+from jsonschema import Draft202012Validator
+from referencing import Registry, Resource
+from referencing.jsonschema import DRAFT202012
+
+from shared.web.http import PROBLEM, Reply, Request
+from shared.web.runs_api import handlers
+from shared.web.runs_api.handlers import Api, answer
+from tests.support.world import World
+
+ROOT = Path(__file__).parents[2]
+DOCUMENT: dict[str, Any] = json.loads((ROOT / "shared/web/openapi.json").read_text(encoding="utf-8"))
+OWNER_HEADER = "X-Owner"
+
+_REGISTRY = Registry().with_resource("urn:api", Resource.from_contents(DOCUMENT, DRAFT202012))
+
+
+@dataclass(frozen=True)
+class Route:
+    """A route of function_app.py: the handler it calls, and whether it can wake workers."""
+
+    method: str
+    template: str
+    handler: str
+    wakes: bool
+
+
+@functools.cache
+def routes() -> tuple[Route, ...]:
+    """Read the routes from the source, because importing function_app.py needs settings."""
+    functions = ast.parse((ROOT / "function_app.py").read_text(encoding="utf-8")).body
+    return tuple(
+        Route(method.value, f"/{decorator.args[0].value}", _handler(function), _wakes(function))
+        for function in functions
+        if isinstance(function, ast.AsyncFunctionDef)
+        for decorator in function.decorator_list
+        if ast.unparse(decorator.func) == "app.route"
+        for method in next(word.value for word in decorator.keywords if word.arg == "methods").elts
+    )
+
+
+def _handler(function: ast.AsyncFunctionDef) -> str:
+    [name] = (
+        node.attr
+        for node in ast.walk(function)
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "handlers"
+    )
+    return name
+
+
+def _wakes(function: ast.AsyncFunctionDef) -> bool:
+    return "work" in [argument.arg for argument in function.args.args]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A reply that is as the document says."""
+
+    status: int
+    headers: Mapping[str, str]
+    wakes: tuple[str, ...]
+    text: str
+    # None when the body is no JSON.
+    json: Any
+
+
+async def _nothing() -> None:
+    """Stand in for the creation of tables."""
+
+
+class Client:
+    """Calls the handlers of a world's API by the routes of function_app.py.
+
+    With an `owner` the app is set to tell owners apart, and the client is that one.
+    """
+
+    def __init__(self, world: World, owner: str | None = None, public_base_url: str | None = None) -> None:
+        self._api = Api(world.context, OWNER_HEADER if owner is not None else None, public_base_url, _nothing)
+        self._headers = {OWNER_HEADER.lower(): owner} if owner else {}
+
+    async def get(
+        self, template: str, *ids: str, headers: Mapping[str, str] | None = None, **query: str
+    ) -> Answer:
+        return await self.ask("GET", template, *ids, headers=headers, query=query)
+
+    async def post(
+        self, template: str, *ids: str, headers: Mapping[str, str] | None = None, body: object = None
+    ) -> Answer:
+        """Send `body`, as it is if it is bytes and as JSON otherwise."""
+        sent = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return await self.ask("POST", template, *ids, headers=headers, body=sent)
+
+    async def delete(self, template: str, *ids: str) -> Answer:
+        return await self.ask("DELETE", template, *ids)
+
+    async def start(self, *, headers: Mapping[str, str] | None = None, **fields: object) -> Answer:
+        return await self.post("/runs", headers=headers, body={"agent": "writer", "input": "hi", **fields})
+
+    async def follow(self, next_link: str) -> Answer:
+        """Ask for the page that a nextLink leads to."""
+        path, _, query = next_link.removeprefix("https://app.example/api").partition("?")
+        kind, *ids = path.strip("/").split("/")
+        template = f"/{kind}" + "/{session_id}" * len(ids)
+        return await self.get(template, *ids, **dict(parse_qsl(query)))
+
+    async def ask(
+        self,
+        method: str,
+        template: str,
+        *ids: str,
+        headers: Mapping[str, str] | None = None,
+        query: Mapping[str, str] | None = None,
+        body: bytes = b"",
+    ) -> Answer:
+        [route] = [one for one in routes() if (one.method, one.template) == (method, template)]
+        request = Request(
+            url=f"https://app.example/api{template}",
+            headers={**self._headers, **{name.lower(): value for name, value in (headers or {}).items()}},
+            query=query or {},
+            body=body,
+        )
+        reply = await answer(getattr(handlers, route.handler), self._api, request, *ids)
+        check(route, reply)
+        if reply.status < 400:
+            check_request(route, request)
+        text = reply.body.decode()
+        parsed = json.loads(text) if _is_json(reply) else None
+        return Answer(reply.status, reply.headers, reply.wakes, text, parsed)
+
+
+def check(route: Route, reply: Reply) -> None:
+    """Raise AssertionError unless the reply is one that the document promises for the route."""
+    responses = DOCUMENT["paths"][route.template][route.method.lower()]["responses"]
+    assert str(reply.status) in responses, (
+        f"{reply.status} is not among {list(responses)}: {reply.body[:300]!r}"
+    )
+    response = resolve(responses[str(reply.status)])
+    _check_headers(response.get("headers", {}), reply.headers)
+    assert route.wakes or not reply.wakes, f"{route} has no queue to tell workers by"
+    text = reply.body.decode()
+    assert "Traceback" not in text
+    assert '.py"' not in text
+    if "content" not in response or (reply.status == 401 and not text):
+        assert not text
+        return
+    schema = response["content"][_media_type(reply)]["schema"]
+    if not _is_json(reply):
+        conform(schema, text)
+        return
+    value = json.loads(text)
+    json.dumps(value, ensure_ascii=False).encode()
+    conform(schema, value)
+    if reply.headers["Content-Type"] == PROBLEM:
+        assert value["status"] == reply.status == problem_codes()[value["code"]]
+
+
+def _media_type(reply: Reply) -> str:
+    return reply.headers.get("Content-Type", "").partition(";")[0]
+
+
+def _is_json(reply: Reply) -> bool:
+    return _media_type(reply).endswith("json")
+
+
+def check_request(route: Route, request: Request) -> None:
+    """Raise AssertionError if the document does not allow a request that was carried out."""
+    operation = DOCUMENT["paths"][route.template][route.method.lower()]
+    declared = {
+        (one["in"], one["name"].lower()): one for one in map(resolve, operation.get("parameters", []))
+    }
+    for name, value in request.query.items():
+        if ("query", name) in declared:
+            conform(declared["query", name]["schema"], int(value) if value.isdigit() else value)
+    for name, value in request.headers.items():
+        if ("header", name) in declared:
+            conform(declared["header", name]["schema"], value)
+    if "requestBody" in operation:
+        conform(operation["requestBody"]["content"]["application/json"]["schema"], json.loads(request.body))
+
+
+def _check_headers(declared: Mapping[str, Any], sent: Mapping[str, str]) -> None:
+    declared = {name: resolve(header) for name, header in declared.items()}
+    assert set(sent) <= {*declared, "Content-Type"}
+    missing = {name for name, header in declared.items() if header.get("required")} - set(sent)
+    assert not missing
+    for name in set(sent) & set(declared):
+        value = int(sent[name]) if name == "Retry-After" else sent[name]
+        conform(declared[name]["schema"], value)
+
+
+def resolve(part: dict[str, Any]) -> dict[str, Any]:
+    """Return what a part of the document stands for: itself, or what its $ref leads to."""
+    if "$ref" not in part:
+        return part
+    found: Any = DOCUMENT
+    for step in part["$ref"].removeprefix("#/").split("/"):
+        found = found[step]
+    return resolve(found)
+
+
+def conform(schema: dict[str, Any], value: object) -> None:
+    """Raise AssertionError unless `value` is as `schema`, a part of the document, says."""
+    faults = [
+        f"{fault.json_path}: {fault.message[:300]}"
+        for fault in _validator(json.dumps(schema)).iter_errors(value)
+    ]
+    assert not faults, faults
+
+
+@functools.cache
+def _validator(schema: str) -> Draft202012Validator:
+    absolute = json.loads(schema.replace('"#/', '"urn:api#/'))
+    return Draft202012Validator(absolute, registry=_REGISTRY)
+
+
+@functools.cache
+def problem_codes() -> dict[str, int]:
+    """Return the status that belongs to each code of a problem."""
+    codes = DOCUMENT["components"]["schemas"]["ProblemCode"]["oneOf"]
+    return {one["const"]: int(one["description"].partition(":")[0]) for one in codes}
