@@ -105,6 +105,6 @@ async def _answer(
         body=req.get_body(),
     )
     reply = await handlers.answer(handler, baton.api, request, *req.route_params.values())
-    if work is not None and reply.wakes:
-        work.set(list(reply.wakes))
+    if work is not None and reply.messages:
+        work.set(list(reply.messages))
     return func.HttpResponse(reply.body, status_code=reply.status, headers=dict(reply.headers))

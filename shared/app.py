@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import os
-import re
 from functools import cache, cached_property
 
 from shared.adapters.agents.discover import discover, placeholders
@@ -16,15 +15,20 @@ from shared.adapters.system import SystemClock, SystemRandomness
 from shared.core import ids
 from shared.core.pace import Schedule
 from shared.log import hush_libraries, say
+from shared.ports.providers import DEFAULT_PROVIDER
 from shared.settings import PollSettings, ProviderSettings, Settings, StorageSettings, load
 from shared.steps.context import Context
+from shared.steps.deliver import deliver
+from shared.steps.messages import clock_of_message, shard_message, shard_of_message
 from shared.steps.tick import tick
 from shared.steps.work import work
 from shared.store.content import ContentStore
+from shared.store.keys import KeyStore
+from shared.store.outbox import Outbox
 from shared.store.runs import RunStore
+from shared.store.sessions import SessionStore
+from shared.store.shards import ShardStore
 from shared.web.runs_api.handlers import Api
-
-_SHARD_MESSAGE = re.compile(r"shard_(0[0-9a-f])")
 
 
 class Baton:
@@ -42,10 +46,15 @@ class Baton:
     @cached_property
     def context(self) -> Context:
         settings, randomness = self.settings, SystemRandomness()
+        runs = self._storage.table(settings.storage.runs_table)
         return Context(
-            runs=RunStore(self._storage.table(settings.storage.runs_table), randomness),
+            runs=RunStore(runs, randomness),
+            sessions=SessionStore(runs, randomness),
+            keys=KeyStore(runs),
+            shards=ShardStore(runs, randomness),
+            outbox=Outbox(runs, randomness),
             content=ContentStore(self._storage.table(settings.storage.content_table)),
-            provider=self._provider,
+            providers={DEFAULT_PROVIDER: self._provider},
             agents=self._agents,
             clock=SystemClock(),
             randomness=randomness,
@@ -73,18 +82,21 @@ class Baton:
         """Poll what is due, or hand each shard to a worker; return messages for the work queue."""
         await self.prepare()
         if self.settings.poll.fanout:
-            return [f"shard_{shard}" for shard in ids.all_shards()]
+            return [shard_message(shard) for shard in ids.all_shards()]
         return await tick(self.context, self.settings.poll.concurrency)
 
     async def work(self, message: str) -> list[str]:
         """Do what a message of the work queue asks for; return further messages for it."""
         await self.prepare()
-        if shard := _SHARD_MESSAGE.fullmatch(message):
-            return await tick(self.context, self.settings.poll.concurrency, [shard[1]])
+        if shard := shard_of_message(message):
+            return await tick(self.context, self.settings.poll.concurrency, [shard])
+        if clock := clock_of_message(message):
+            await deliver(self.context, clock)
+            return []
         if not ids.is_id("run", message):
             say("message.unknown", level=logging.WARNING, length=len(message))
             return []
-        return [message] if await work(self.context, message) else []
+        return list(await work(self.context, message))
 
     async def close(self) -> None:
         await self._provider.close()

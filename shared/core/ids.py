@@ -26,6 +26,11 @@ def new_id(kind: str, shard: int, now: datetime, random: bytes) -> str:
     return f"{kind}_{shard:02x}{letters}"
 
 
+def item_id(run_id: str, ordinal: int) -> str:
+    """Return the id of an output item of a run; `ordinal` counts them from 0."""
+    return f"item_{run_id.partition('_')[2]}_{ordinal}"
+
+
 def is_id(kind: str, text: str) -> bool:
     """Say whether `text` could be an id of `kind`; anything else never reaches the storage."""
     return text.startswith(f"{kind}_") and _PATTERN.fullmatch(text) is not None

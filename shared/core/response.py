@@ -71,34 +71,80 @@ class Snapshot:
     sequence: int | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class ItemStarted:
+    """An output item has started. `name` is that of the tool that it calls, if any.
+
+    Here and below, `index` is the item's place in the response; None where the provider does not say it, which means the
+    next item when one starts, and else the last that is open.
+    """
+
+    index: int | None
+    kind: str
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemCompleted:
+    """An output item has ended."""
+
+    index: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PartStarted:
+    """A content part of an output item has started."""
+
+    index: int | None
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartCompleted:
+    """The content part that is open in an output item has ended."""
+
+    index: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TextAdded:
+    """Text of the answer, in the content part that is open in an output item."""
+
+    index: int | None
+    text: str
+
+
+StreamChange = ItemStarted | ItemCompleted | PartStarted | PartCompleted | TextAdded
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slice:
-    """What a response's stream brought after the event `after`, up to and with the event `sequence`.
+    """What a response's stream brought after the event `after`, up to and including the event `sequence`.
 
-    `text` is valid Unicode. `final` is the response as its stream ended with it. `whole` is False when the
-    stream cannot have told everything: an event is missing, or it broke off with an error.
+    All text is valid Unicode. `final` is the response as its stream ended with it. `complete` is False when something
+    is missing: an event, or all that follows an error.
     """
 
     response_id: str
     after: int
     sequence: int
     status: ResponseStatus = ResponseStatus.QUEUED
-    text: str = ""
-    # How many output items were begun.
-    items: int = 0
-    # What the model is at now, in a few words; empty if that is as before.
-    activity: str = ""
+    changes: tuple[StreamChange, ...] = ()
     final: Snapshot | None = None
-    whole: bool = True
+    complete: bool = True
 
     @property
-    def news(self) -> bool:
+    def text(self) -> str:
+        return "".join(change.text for change in self.changes if isinstance(change, TextAdded))
+
+    @property
+    def changed(self) -> bool:
         return self.sequence > self.after
 
 
 @dataclass(frozen=True, slots=True)
 class NotNow:
-    """The provider did not do it, and may later. `unknown` when it may have done it all the same."""
+    """The provider did not do it, and may do it later. `unknown`: perhaps it did it, and only its reply was lost."""
 
     reason: str
     retry_after: timedelta | None = None
@@ -126,4 +172,11 @@ class ChainBroken:
 
 @dataclass(frozen=True, slots=True)
 class NoStream:
-    """The provider will not go on with the response's stream, which says nothing of the response."""
+    """The stream of the response cannot be resumed; the response itself may be fine."""
+
+
+CreateReply = Snapshot | NotNow | Refused | ChainBroken
+ReadReply = Snapshot | NotNow | Absent
+SliceReply = Slice | Snapshot | NotNow | NoStream
+CancelReply = Snapshot | NotNow | Absent | Refused
+DeleteReply = Absent | NotNow | Refused

@@ -1,7 +1,4 @@
-"""The nouns of Baton: runs, sessions, tool calls, and what the provider says.
-
-Everything here is frozen. A run changes only through `shared.core.life.advance`.
-"""
+"""Runs, sessions and tool calls. All of it is frozen: a run changes only through `shared.core.life.advance`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,7 +13,6 @@ class RunStatus(StrEnum):
 
     QUEUED = "queued"
     IN_PROGRESS = "in_progress"
-    REQUIRES_ACTION = "requires_action"
     CANCELLING = "cancelling"
     COMPLETED = "completed"
     FAILED = "failed"
@@ -49,9 +45,15 @@ class Step(StrEnum):
     CREATE = "create"
     POLL = "poll"
     TOOLS = "tools"
-    INPUT = "input"
     CANCEL = "cancel"
+    # Of a deleted run only: what is left of it has to be removed, here and at the provider.
+    PURGE = "purge"
     NOTHING = "nothing"
+
+    @property
+    def worked_on(self) -> bool:
+        """Whether a worker takes it, under a lease."""
+        return self in {Step.CREATE, Step.TOOLS, Step.CANCEL, Step.PURGE}
 
 
 class CallStatus(StrEnum):
@@ -87,6 +89,17 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class Continuation:
+    """What an unfinished response is resumed by at the provider.
+
+    `sequence` is the last event of the response's stream that is stored; None when it is read as a whole.
+    """
+
+    response_id: str
+    sequence: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Content:
     """A text kept with the run while it is small, and in chunk rows of its own when it is not.
 
@@ -100,7 +113,10 @@ class Content:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall:
-    """A function call of a run and what became of it. Its arguments and result lie in a row of its own."""
+    """A function call of a run and what became of it.
+
+    Its arguments are in the output of its turn; its result has a row of its own.
+    """
 
     call_id: str
     name: str
@@ -111,6 +127,20 @@ class ToolCall:
     completed_at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class OpenItem:
+    """An output item of the current turn that has started in the log and not ended.
+
+    `index` is the provider's number of it in the response, `ordinal` ours in the run. `parts` counts the content
+    parts that have started; `part_open` says whether the last of them has not ended.
+    """
+
+    index: int
+    ordinal: int
+    parts: int = 0
+    part_open: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """One request to an agent, from start to outcome."""
@@ -119,6 +149,8 @@ class Run:
     session_id: str
     owner: str
     agent: str
+    # The name of the provider that runs its responses.
+    provider: str
     metadata: Mapping[str, str] = field(default_factory=dict)
     max_turns: int
     # Whether its responses are read by slices of their streams.
@@ -132,20 +164,23 @@ class Run:
     # Counts transitions; the client's ETag.
     rev: int = 1
     # Counts log entries.
-    events: int = 0
+    entries: int = 0
+    # Counts the events that its log entries have in a stream of the Responses API.
+    stream_events: int = 0
 
     turn: int = 1
     turn_started_at: datetime | None = None
-    # The continuation token: the response to poll. Present means unfinished.
-    token: str | None = None
-    # The other half of it: the last event of the response's stream that is stored. None: it is read as a whole.
-    sequence: int | None = None
-    # Characters of the turn's text that came by slices, and output items that were begun in all turns.
+    # Present means that the provider has not finished the response of the turn.
+    continuation: Continuation | None = None
+    # Characters of the turn's text that came by slices.
     written: int = 0
+    # Output items that have started, in all turns and in the current one, and those of them that have not ended.
     items: int = 0
-    # What the model is at, in a few words.
+    turn_items: int = 0
+    open_items: tuple[OpenItem, ...] = ()
+    # What the model does, in a few words.
     activity: str = ""
-    # Since when the provider has answered 404 for the token.
+    # Since when the provider has answered 404 for the response.
     missing_since: datetime | None = None
     # Every response adopted, oldest first.
     responses: tuple[str, ...] = ()
@@ -186,6 +221,10 @@ class Run:
             and self.previous_response_id == self.responses[-1]
         )
 
+    def awaits(self, response_id: str) -> bool:
+        """Say whether the run waits for this response to finish."""
+        return self.continuation is not None and self.continuation.response_id == response_id
+
     def calls_of_turn(self) -> tuple[ToolCall, ...]:
         return tuple(call for call in self.calls if call.turn == self.turn)
 
@@ -208,32 +247,36 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pending:
-    """What the poll loop needs to know of a run that is not terminal, without reading the run."""
+class Owed:
+    """What the poll loop must know of a run that is owed a step, without reading the run."""
 
     run_id: str
+    provider: str
     status: RunStatus
     step: Step
     due: datetime
     expires_at: datetime
-    token: str | None
+    continuation: Continuation | None
     turn_started_at: datetime | None
     missing: bool
-    sequence: int | None = None
 
     @classmethod
-    def of(cls, run: Run) -> "Pending | None":
+    def of(cls, run: Run) -> "Owed | None":
         """Return what the poll loop must know of `run`, or None when it is owed nothing more."""
         if run.step is Step.NOTHING:
             return None
         return cls(
             run_id=run.id,
+            provider=run.provider,
             status=run.status,
             step=run.step,
             due=run.due,
             expires_at=run.expires_at,
-            token=run.token,
+            continuation=run.continuation,
             turn_started_at=run.turn_started_at,
             missing=run.missing_since is not None,
-            sequence=run.sequence,
         )
+
+    def expired(self, now: datetime) -> bool:
+        """Say whether its deadline has passed; a deleted run has none any more."""
+        return self.status is not RunStatus.DELETED and now >= self.expires_at

@@ -5,8 +5,8 @@ They come from a provider or a client and may hold anything. What is not as docu
 
 import json
 import re
-from collections.abc import Iterable
-from dataclasses import asdict
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from shared.core.response import FunctionCall
@@ -67,15 +67,58 @@ def _arguments(value: object) -> str:
     return representable(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
 
 
+@dataclass(frozen=True, slots=True)
+class PartOutline:
+    """A content part of a message: its type, and how many characters of the answer's text it has."""
+
+    kind: str
+    characters: int
+
+
+@dataclass(frozen=True, slots=True)
+class ItemOutline:
+    """An output item without what it holds: its type, the name of the tool that it calls, its content parts."""
+
+    kind: str
+    name: str = ""
+    parts: tuple[PartOutline, ...] = ()
+
+
 def output_text(output: str) -> str:
     """Return the text of all messages, joined as OpenAI's SDK joins it. Refusals are no part of it."""
-    return "".join(
-        part["text"]
-        for item in parse(output)
-        if item.get("type") == "message" and isinstance(item.get("content"), list)
-        for part in item["content"]
-        if isinstance(part, dict) and part.get("type") == "output_text" and isinstance(part.get("text"), str)
+    return text_of(parse(output))
+
+
+def text_of(items: Iterable[Item]) -> str:
+    return "".join(_part_text(part) for item in items for part in _parts(item))
+
+
+def outline(items: Iterable[Item]) -> tuple[ItemOutline, ...]:
+    """Return the items in order, with the lengths of the texts that `text_of` joins."""
+    return tuple(
+        ItemOutline(
+            word(item.get("type")),
+            word(item.get("name"), ""),
+            tuple(PartOutline(word(part.get("type")), len(_part_text(part))) for part in _parts(item)),
+        )
+        for item in items
     )
+
+
+def word(value: object, otherwise: str = "unknown") -> str:
+    """Return a type or name that a provider wrote, or `otherwise` when it is not one."""
+    return value if isinstance(value, str) and _NAME.fullmatch(value) else otherwise
+
+
+def _parts(item: Item) -> Iterator[Item]:
+    content = item.get("content")
+    if item.get("type") == "message" and isinstance(content, list):
+        yield from (part for part in content if isinstance(part, dict))
+
+
+def _part_text(part: Item) -> str:
+    text = part.get("text")
+    return text if part.get("type") == "output_text" and isinstance(text, str) else ""
 
 
 def tool_output(call_id: str, output: str) -> Item:

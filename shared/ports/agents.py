@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from shared.core.run import CallStatus
+from shared.ports.providers import DEFAULT_PROVIDER
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class ToolRequest:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a tool call came to: `output` is what the model is told."""
+    """The result of a tool call: `output` is the text that the model gets."""
 
     call_id: str
     status: CallStatus
@@ -43,6 +44,8 @@ class AgentSpec:
     deadline: timedelta
     options: Mapping[str, object]
     stream: bool = False
+    # The name of the provider that runs its responses.
+    provider: str = DEFAULT_PROVIDER
 
 
 class Agents(Protocol):

@@ -1,10 +1,10 @@
-"""What the use cases need from outside, as protocols. Adapters implement them; simulations replace them."""
+"""The services that run responses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from shared.core.response import Absent, ChainBroken, NoStream, NotNow, Refused, Slice, Snapshot
+from shared.core.response import CancelReply, CreateReply, DeleteReply, ReadReply, SliceReply
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,13 +26,6 @@ class ResponseRequest:
     options: Mapping[str, object] = field(default_factory=dict)
 
 
-CreateReply = Snapshot | NotNow | Refused | ChainBroken
-ReadReply = Snapshot | NotNow | Absent
-SliceReply = Slice | Snapshot | NotNow | NoStream
-CancelReply = Snapshot | NotNow | Absent | Refused
-DeleteReply = Absent | NotNow | Refused
-
-
 class Provider(Protocol):
     """A service that runs responses in the background. Answers are values; no method raises for them."""
 
@@ -52,3 +45,9 @@ class Provider(Protocol):
     async def delete(self, response_id: str) -> DeleteReply:
         """Make the provider forget a response. `Absent` means that it has."""
         ...
+
+
+Providers = Mapping[str, Provider]
+"""The providers of the app by the names that agents use."""
+
+DEFAULT_PROVIDER = "default"

@@ -1,7 +1,12 @@
-"""Time and randomness."""
+"""Time, randomness, and whoever observes what happens to runs."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
+
+from shared.core.life.birth import Accepted
+from shared.core.life.events import Effect, Event
+from shared.core.run import Run
 
 
 class Clock(Protocol):
@@ -16,3 +21,18 @@ class Randomness(Protocol):
     def fraction(self) -> float:
         """Return a number from 0 up to 1, for jitter."""
         ...
+
+
+class Observer(Protocol):
+    """Is told of each transition right after it was stored, and changes nothing."""
+
+    def stored(
+        self, before: Run | None, event: Event | Accepted, after: Run, effects: Sequence[Effect]
+    ) -> None: ...
+
+
+class NoObserver:
+    def stored(
+        self, before: Run | None, event: Event | Accepted, after: Run, effects: Sequence[Effect]
+    ) -> None:
+        """Do nothing."""

@@ -1,15 +1,20 @@
-"""What every use case is given: the ports, and the rules that settings decide."""
+"""What every step and use case is given: the ports, and the rules that settings decide."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from shared.core.pace import Schedule
-from shared.core.run import Chaining, Lease
+from shared.core.run import Chaining, Continuation, Lease
 from shared.ports.agents import Agents
-from shared.ports.providers import Provider
-from shared.ports.system import Clock, Randomness
+from shared.ports.providers import Provider, Providers
+from shared.ports.system import Clock, NoObserver, Observer, Randomness
+from shared.steps.no_provider import NoProvider
 from shared.store.content import ContentStore
+from shared.store.keys import KeyStore
+from shared.store.outbox import Outbox
 from shared.store.runs import RunStore
+from shared.store.sessions import SessionStore
+from shared.store.shards import ShardStore
 
 # How much longer a lease lasts than the work it covers may take.
 LEASE_MARGIN = timedelta(seconds=30)
@@ -22,8 +27,12 @@ class Context:
     """The ports of a wired application."""
 
     runs: RunStore
+    sessions: SessionStore
+    keys: KeyStore
+    shards: ShardStore
+    outbox: Outbox
     content: ContentStore
-    provider: Provider
+    providers: Providers
     agents: Agents
     clock: Clock
     randomness: Randomness
@@ -33,10 +42,15 @@ class Context:
     chaining: Chaining
     # The longest that one request to the provider may take.
     provider_timeout: timedelta
+    observer: Observer = field(default_factory=NoObserver)
 
-    def schedule_for(self, sequence: int | None) -> Schedule:
+    def provider(self, name: str) -> Provider:
+        """Return the provider of a run."""
+        return self.providers.get(name) or NoProvider(name)
+
+    def schedule_for(self, continuation: Continuation | None) -> Schedule:
         """Return when a response is polled, read as a whole or by slices."""
-        return self.schedule if sequence is None else self.streaming
+        return self.schedule if continuation is None or continuation.sequence is None else self.streaming
 
     def token(self) -> str:
         """Return a short random name: for a lease, or for content that only one writer may own."""

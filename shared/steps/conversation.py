@@ -18,29 +18,37 @@ _UNKNOWN = json.dumps(
 )
 
 
-async def request_for(context: Context, run: Run, spec: AgentSpec) -> ResponseRequest:
-    """Return the request for the turn that `run` is owed. Raises LookupError when its content is gone."""
+async def request_for(
+    context: Context, run: Run, spec: AgentSpec, input_text: str | None = None
+) -> ResponseRequest:
+    """Return the request for the turn that `run` is owed; `input_text` is its input, if the caller has it already.
+
+    Raises LookupError when its content is gone.
+    """
     replayed = run.chaining is Chaining.REPLAY
     if replayed:
-        sent = [
-            item for earlier in await _history(context, run) for item in await _remaining(context, earlier)
-        ]
-        sent = transcript.replayable([*sent, *await items_of(context, run)])
+        sent = json.dumps(await _whole_conversation(context, run), ensure_ascii=False)
     elif run.turn == 1:
-        sent = transcript.parse(await context.content.load(run.id, run.input))
+        # It was checked when it was accepted.
+        sent = input_text if input_text is not None else await context.content.load(run.id, run.input)
     else:
-        sent = await _tool_outputs(context, run, run.turn - 1)
+        sent = json.dumps(await _tool_outputs(context, run, run.turn - 1), ensure_ascii=False)
     return ResponseRequest(
         run_id=run.id,
         turn=run.turn,
         model=spec.model,
         instructions=spec.instructions,
-        input=json.dumps(sent, ensure_ascii=False),
+        input=sent,
         tools=spec.tools,
         previous_response_id=None if replayed else run.previous_response_id,
         options=spec.options,
         stream=run.stream,
     )
+
+
+async def _whole_conversation(context: Context, run: Run) -> list[transcript.Item]:
+    earlier = [item for one in await _history(context, run) for item in await _remaining(context, one)]
+    return transcript.replayable([*earlier, *await items_of(context, run)])
 
 
 async def items_of(context: Context, run: Run) -> list[transcript.Item]:
@@ -77,7 +85,7 @@ async def _tool_outputs(context: Context, run: Run, turn: int) -> list[transcrip
     calls = [call for call in run.calls if call.turn == turn and not call.status.open]
     if not calls:
         return []
-    results = await context.runs.results(run.id, turn)
+    results = await context.runs.outputs(run.id, turn)
     texts = [
         (call, await context.content.load(run.id, results[call.call_id]))
         for call in calls

@@ -17,9 +17,9 @@ def duration(context: Context, run: Run) -> timedelta:
 
 
 def too_late(context: Context, run: Run) -> bool:
-    """Say, right before something happens that must not happen twice, whether the lease is too old for it.
+    """Say, right before a side effect that must not happen twice, whether the lease may end before the work does.
 
-    A process that stood still meanwhile leaves the step to whoever takes it next.
+    A process that stood still meanwhile leaves the step to the worker that takes it next.
     """
     late = run.lease is None or context.clock.now() + duration(context, run) > run.lease.expires_at
     if late:

@@ -13,25 +13,25 @@ _Result = TypeVar("_Result")
 
 
 async def tick(context: Context, concurrency: int, shards: Sequence[str] = all_shards()) -> list[str]:
-    """Poll every run that is due in `shards`, once each; return the runs of which workers are to be told."""
+    """Poll every run that is due in `shards`, once each; return messages for workers."""
     dues = await asyncio.gather(
         *(_guarded("shard.failed", shard, claim_due(context, shard), Due()) for shard in shards)
     )
-    polls = [one for due in dues for one in due.polls]
-    woken = [False] * len(polls)
+    polls = [owed for due in dues for owed in due.polls]
+    messages = [message for due in dues for message in due.messages]
     numbers = iter(range(len(polls)))
+    woken: list[tuple[str, ...]] = [()] * len(polls)
 
     async def poll_one_after_another() -> None:
         for number in numbers:
-            one = polls[number]
-            woken[number] = await _guarded("poll.failed", one.run_id, poll(context, one), False)
+            owed = polls[number]
+            woken[number] = await _guarded("poll.failed", owed.run_id, poll(context, owed), ())
 
     await asyncio.gather(*(poll_one_after_another() for _ in range(min(concurrency, len(polls)))))
-    wakes = [run_id for due in dues for run_id in due.wakes]
-    wakes += [one.run_id for one, wake in zip(polls, woken, strict=True) if wake]
-    if polls or wakes:
-        say("tick.done", polls=len(polls), wakes=len(wakes))
-    return wakes
+    messages += [message for each in woken for message in each]
+    if polls or messages:
+        say("tick.done", polls=len(polls), messages=len(messages))
+    return messages
 
 
 async def _guarded(event: str, name: str, work: Awaitable[_Result], otherwise: _Result) -> _Result:

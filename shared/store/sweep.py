@@ -1,21 +1,31 @@
 """Removal of many rows, also while others remove some of them."""
 
+from collections.abc import Callable, Sequence
+
 from shared.errors import RowConflict, StorageUnavailable
-from shared.ports.tables import Delete, Table
+from shared.ports.tables import Delete, Row, Table, Write
 
 # Azure Table Storage: a transaction holds 100 writes.
 WRITES_PER_TRANSACTION = 100
 _ATTEMPTS = 20
 
 
-async def sweep(table: Table, partition: str, first: str, end: str) -> None:
-    """Remove all rows with `first` <= key < `end`. Raises StorageUnavailable when there is no end to it."""
+def _alone(row: Row) -> Sequence[Write]:
+    return [Delete(row.key)]
+
+
+async def sweep(
+    table: Table, partition: str, first: str, end: str, *, removal: Callable[[Row], Sequence[Write]] = _alone
+) -> None:
+    """Remove all rows with `first` <= key < `end`, and what `removal` says goes with each.
+
+    Raises StorageUnavailable when there is no end to it.
+    """
     for _ in range(_ATTEMPTS):
-        keys = [row.key for row in await table.query(partition, first, end)]
+        writes = [write for row in await table.query(partition, first, end) for write in removal(row)]
         try:
-            for start in range(0, len(keys), WRITES_PER_TRANSACTION):
-                some = keys[start : start + WRITES_PER_TRANSACTION]
-                await table.write(partition, [Delete(key) for key in some])
+            for start in range(0, len(writes), WRITES_PER_TRANSACTION):
+                await table.write(partition, writes[start : start + WRITES_PER_TRANSACTION])
         except RowConflict:
             # Somebody else removed one of them: look again.
             continue

@@ -1,5 +1,6 @@
 """Cancel a run on a client's request."""
 
+from shared.core.caller import Caller
 from shared.core.life.events import CancelAsked
 from shared.core.run import RunStatus
 from shared.errors import Conflict
@@ -9,12 +10,12 @@ from shared.steps.work import perform_now
 from shared.usecases.read import owned_run
 
 
-async def cancel(context: Context, owner: str, run_id: str) -> Applied:
+async def cancel(context: Context, caller: Caller, run_id: str) -> Applied:
     """Cancel a run, at the provider too; doing it again changes nothing.
 
     Raises NotFound, and Conflict for a run that has ended in another way.
     """
-    stored = await owned_run(context, owner, run_id)
+    stored = await owned_run(context, caller, run_id)
     if stored.run.terminal and stored.run.status is not RunStatus.CANCELLED:
         raise Conflict(f"Run {run_id} is {stored.run.status} and cannot be cancelled.", code="run_ended")
     lease = context.lease()

@@ -2,29 +2,30 @@
 
 from dataclasses import replace
 
+from shared.core.caller import Caller
 from shared.core.life.events import DeleteAsked
 from shared.core.run import Lease, RunStatus
 from shared.errors import Conflict, RowConflict
 from shared.steps.context import Context
 from shared.steps.transition import Applied, apply
 from shared.steps.work import perform_now
-from shared.store.runs import StoredSession
+from shared.store.sessions import StoredSession
 from shared.usecases.read import owned_run, owned_session
 
 
-async def delete_run(context: Context, owner: str, run_id: str) -> Applied:
+async def delete_run(context: Context, caller: Caller, run_id: str) -> Applied:
     """Delete a run, here and at the provider. Raises NotFound, also when it is deleted already."""
-    stored = await owned_run(context, owner, run_id)
+    stored = await owned_run(context, caller, run_id)
     lease = context.lease()
     return await perform_now(context, await apply(context, stored, DeleteAsked(lease)), lease)
 
 
-async def delete_session(context: Context, owner: str, session_id: str) -> list[str]:
+async def delete_session(context: Context, caller: Caller, session_id: str) -> list[str]:
     """Delete a session and all its runs; return the runs that workers have to purge.
 
     If it stops half way, doing it again goes on. Raises NotFound, and Conflict when a run is started meanwhile.
     """
-    held = await owned_session(context, owner, session_id)
+    held = await owned_session(context, caller, session_id)
     purges = []
     at = held.session.last_run_id
     while at and (stored := await context.runs.read(at)):
@@ -33,7 +34,7 @@ async def delete_session(context: Context, owner: str, session_id: str) -> list[
             await apply(context, stored, DeleteAsked(Lease(context.token(), context.clock.now())))
             purges.append(at)
         at = stored.run.previous_run_id
-    await _bury(context, await owned_session(context, owner, session_id), held.session.last_run_id)
+    await _bury(context, await owned_session(context, caller, session_id), held.session.last_run_id)
     return purges
 
 
@@ -45,7 +46,7 @@ async def _bury(context: Context, fresh: StoredSession, last_run_id: str | None)
     if fresh.session.last_run_id != last_run_id:
         raise busy
     try:
-        await context.runs.write_session(
+        await context.sessions.write(
             StoredSession(replace(fresh.session, deleted=True, owner=""), fresh.etag)
         )
     except RowConflict:

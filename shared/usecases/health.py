@@ -27,7 +27,8 @@ async def check(context: Context) -> Health:
     patience = LATE + 2 * context.schedule.longest
     pending, overdue, late, last = 0, 0, False, None
     for shard in all_shards():
-        tick, runs = await context.runs.pending(shard)
+        view = await context.shards.owed(shard, now)
+        tick, runs = view.tick, view.runs
         pending += len(runs)
         overdue += sum(one.status is not RunStatus.DELETED and one.expires_at + LATE < now for one in runs)
         waiting = [one for one in runs if one.due + patience < now]

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from shared.core.caller import Caller
 from shared.core.ids import position, shard_of
 from shared.core.run import Run, RunStatus
 from shared.errors import Malformed
@@ -23,23 +24,23 @@ class Listing:
     after: str = ""
 
 
-async def list_runs(context: Context, owner: str, wanted: Listing) -> tuple[list[Run], str | None]:
+async def list_runs(context: Context, caller: Caller, wanted: Listing) -> tuple[list[Run], str | None]:
     """Return a page of the owner's runs, and the position after which the next page begins, if there may be one.
 
     Raises NotFound for a session that is not there or not the owner's.
     """
     if wanted.session_id:
-        return await _of_session(context, owner, wanted)
+        return await _of_session(context, caller, wanted)
     runs = await context.runs.listing(
-        owner, status=wanted.status, agent=wanted.agent, after=wanted.after, limit=wanted.limit + 1
+        caller.owner, status=wanted.status, agent=wanted.agent, after=wanted.after, limit=wanted.limit + 1
     )
     page = runs[: wanted.limit]
     return page, position(page[-1].id) if len(runs) > wanted.limit else None
 
 
-async def _of_session(context: Context, owner: str, wanted: Listing) -> tuple[list[Run], str | None]:
+async def _of_session(context: Context, caller: Caller, wanted: Listing) -> tuple[list[Run], str | None]:
     """Follow the session's runs backwards, from each to the one before it."""
-    session = (await owned_session(context, owner, wanted.session_id or "")).session
+    session = (await owned_session(context, caller, wanted.session_id or "")).session
     # A cursor names the last run looked at, so the walk goes on from there and not from the beginning.
     at, seen = session.last_run_id, ""
     if wanted.after and wanted.session_id:

@@ -1,15 +1,17 @@
-"""What clients may see: runs, their outputs, sessions. No reader ever calls the provider."""
+"""What clients may see: runs, their outputs, sessions. Reading never calls the provider."""
 
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import TypeVar
 
+from shared.core.caller import Caller
 from shared.core.run import Run, RunStatus, Session
 from shared.core.transcript import Item
 from shared.errors import Malformed, NotFound
 from shared.steps.context import Context
 from shared.steps.conversation import items_of
-from shared.store.runs import StoredRun, StoredSession
+from shared.store.runs import StoredRun
+from shared.store.sessions import StoredSession
 
 _Loaded = TypeVar("_Loaded")
 
@@ -27,18 +29,18 @@ class SessionPage:
     next_run_id: str | None
 
 
-async def owned_run(context: Context, owner: str, run_id: str) -> StoredRun:
+async def owned_run(context: Context, caller: Caller, run_id: str) -> StoredRun:
     """Return a run in one point read. Raises NotFound when there is none or it is another owner's."""
     stored = await context.runs.read(run_id)
-    if stored is None or stored.run.status is RunStatus.DELETED or stored.run.owner != owner:
+    if stored is None or stored.run.status is RunStatus.DELETED or stored.run.owner != caller.owner:
         raise NotFound(f"There is no run {run_id}.", code="run_not_found", field="run_id")
     return stored
 
 
-async def owned_session(context: Context, owner: str, session_id: str) -> StoredSession:
+async def owned_session(context: Context, caller: Caller, session_id: str) -> StoredSession:
     """Return a session. Raises NotFound when there is none or it is another owner's."""
-    stored = await context.runs.read_session(session_id)
-    if stored is None or stored.session.deleted or stored.session.owner != owner:
+    stored = await context.sessions.read(session_id)
+    if stored is None or stored.session.deleted or stored.session.owner != caller.owner:
         raise NotFound(f"There is no session {session_id}.", code="session_not_found", field="session_id")
     return stored
 
@@ -67,10 +69,10 @@ async def unless_deleted(context: Context, run: Run, load: Awaitable[_Loaded]) -
 
 
 async def session_page(
-    context: Context, owner: str, session_id: str, *, begin: str | None, limit: int
+    context: Context, caller: Caller, session_id: str, *, begin: str | None, limit: int
 ) -> SessionPage:
     """Return up to `limit` runs of a session, from `begin` backwards."""
-    session = (await owned_session(context, owner, session_id)).session
+    session = (await owned_session(context, caller, session_id)).session
     runs: list[Run] = []
     at = begin or session.last_run_id
     while at and len(runs) < limit:

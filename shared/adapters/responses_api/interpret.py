@@ -7,25 +7,24 @@ from datetime import datetime
 
 from shared.adapters.http.retry_after import retry_after
 from shared.adapters.responses_api.decode import Unreadable, decode, read_error, read_json, read_response
-from shared.adapters.responses_api.stream import StreamEvent, gather, stream_event
+from shared.adapters.responses_api.stream import sequence_of, stream_event
 from shared.core.response import (
     Absent,
+    CancelReply,
     ChainBroken,
+    CreateReply,
+    DeleteReply,
     NoStream,
     NotNow,
+    ReadReply,
     Refused,
     ResponseStatus,
     RunError,
+    SliceReply,
     Snapshot,
 )
-from shared.ports.providers import (
-    CancelReply,
-    CreateReply,
-    DeleteReply,
-    ReadReply,
-    ResponseRequest,
-    SliceReply,
-)
+from shared.core.slices import StreamEvent, gather
+from shared.ports.providers import ResponseRequest
 
 # Far beyond any model's output; more would cost the process its memory.
 MAX_REPLY_BYTES = 64 * 1024 * 1024
@@ -146,22 +145,22 @@ class Interpreter:
         found = read_response(value.get("response"), None, self.on_unknown_status)
         if not isinstance(found, Snapshot):
             return None
-        event = stream_event(value)
-        return replace(found, sequence=event.sequence if event else None)
+        return replace(found, sequence=sequence_of(value))
 
     def slice(
         self, response_id: str, after: int, heard: Heard | Answer | NoAnswer, now: datetime
     ) -> SliceReply:
         if isinstance(heard, Heard):
-            return gather(response_id, after, self._events(heard), self._response(response_id))
+            return gather(response_id, after, self._events(response_id, heard))
         if isinstance(heard, Answer) and not heard.ok and not heard.transient and not heard.denied:
             # Even a 404 speaks of the stream only: OpenAI resumes none that is older than five minutes.
             return NoStream()
         reply = self.read(response_id, heard, now)
         return NoStream() if isinstance(reply, Absent) else reply
 
-    def _events(self, heard: Heard) -> Iterator[StreamEvent]:
-        return filter(None, (stream_event(_json(data)) for data in heard.events))
+    def _events(self, response_id: str, heard: Heard) -> Iterator[StreamEvent]:
+        read = self._response(response_id)
+        return filter(None, (stream_event(_json(data), read) for data in heard.events))
 
     def _response(self, response_id: str) -> Callable[[object], Snapshot | None]:
         def read(value: object) -> Snapshot | None:

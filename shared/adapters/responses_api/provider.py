@@ -17,17 +17,18 @@ from shared.adapters.http.sse import EventReader
 from shared.adapters.responses_api.decode import is_response_id
 from shared.adapters.responses_api.interpret import MAX_REPLY_BYTES, Answer, Heard, Interpreter, NoAnswer
 from shared.agent import RESERVED_OPTIONS
-from shared.core.response import Absent, NoStream
-from shared.core.text import representable
-from shared.log import say
-from shared.ports.providers import (
+from shared.core.response import (
+    Absent,
     CancelReply,
     CreateReply,
     DeleteReply,
+    NoStream,
     ReadReply,
-    ResponseRequest,
     SliceReply,
 )
+from shared.core.text import representable
+from shared.log import say
+from shared.ports.providers import ResponseRequest
 
 if TYPE_CHECKING:
     from openai import AsyncOpenAI

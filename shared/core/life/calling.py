@@ -3,8 +3,9 @@
 from dataclasses import replace
 from datetime import datetime
 
+from shared.core import log
 from shared.core.life import events
-from shared.core.life.events import Record, Wake
+from shared.core.life.events import Effect, Wake
 from shared.core.life.rule import Result, end, holds
 from shared.core.response import FunctionCall, RunError, Snapshot
 from shared.core.run import CallStatus, Run, RunStatus, Step, ToolCall
@@ -15,26 +16,23 @@ MAX_CALLS_PER_RUN = 256
 
 def claim_tools(run: Run, now: datetime) -> Result:
     """Mark what will be run as started, before any of it starts: that is what makes it at most once."""
-    calls, effects = [], []
+    calls: list[ToolCall] = []
+    effects: list[Effect] = []
     for call in run.calls:
         match call.status:
             case CallStatus.QUEUED if run.status is not RunStatus.CANCELLING:
-                effects.append(Record("tool.started", _told_of(call)))
+                effects.append(log.ToolStarted(call.turn, call.call_id, call.name))
                 calls.append(replace(call, status=CallStatus.IN_PROGRESS, started_at=now))
             case CallStatus.IN_PROGRESS if not call.idempotent or run.status is RunStatus.CANCELLING:
-                effects.append(_tool_record(call, CallStatus.UNKNOWN))
+                effects.append(_completed(call, CallStatus.UNKNOWN))
                 calls.append(replace(call, status=CallStatus.UNKNOWN, completed_at=now))
             case _:
                 calls.append(call)
     return after_calls(replace(run, calls=tuple(calls)), now), tuple(effects)
 
 
-def _tool_record(call: ToolCall, status: CallStatus) -> Record:
-    return Record("tool.completed", {**_told_of(call), "status": status.value})
-
-
-def _told_of(call: ToolCall) -> dict[str, str | int]:
-    return {"turn": call.turn, "call_id": call.call_id, "name": call.name}
+def _completed(call: ToolCall, status: CallStatus) -> log.ToolCompleted:
+    return log.ToolCompleted(call.turn, call.call_id, call.name, status.value)
 
 
 def after_calls(run: Run, now: datetime) -> Run:
@@ -69,7 +67,7 @@ def ask_for_tools(run: Run, snapshot: Snapshot, repeatable: frozenset[str], now:
         calls=run.calls + asked,
         previous_response_id=snapshot.response_id,
     )
-    return owed, (Record("turn.completed", {"turn": run.turn, "tool_calls": len(asked)}), Wake())
+    return owed, (log.TurnCompleted(run.turn, len(asked)), Wake())
 
 
 def _queue_call(run: Run, call: FunctionCall, repeatable: frozenset[str]) -> ToolCall:
@@ -83,7 +81,7 @@ def tool_done(run: Run, event: events.ToolDone, now: datetime) -> Result:
     for call in run.calls_of_turn():
         if call.call_id == event.call_id and call.status is CallStatus.IN_PROGRESS:
             calls.append(replace(call, status=event.status, completed_at=now))
-            effects.append(_tool_record(call, event.status))
+            effects.append(_completed(call, event.status))
         else:
             calls.append(call)
     if not effects:

@@ -3,9 +3,9 @@
 from dataclasses import replace
 from datetime import datetime
 
+from shared.core import log
 from shared.core.life import events
 from shared.core.life.calling import claim_tools
-from shared.core.life.events import Record
 from shared.core.life.rule import Result, claimable, counted, end
 from shared.core.run import Run, RunStatus, Step
 
@@ -19,7 +19,7 @@ def claimed(run: Run, event: events.Claimed, now: datetime) -> Result:
         case Step.CREATE if run.status is RunStatus.CANCELLING:
             return end(counted(run), RunStatus.CANCELLED, now), ()
         case Step.CREATE if abandoned:
-            return counted(taken), (Record("turn.create_repeated", {"turn": run.turn}),)
+            return counted(taken), (log.TurnCreateRepeated(run.turn),)
         case Step.TOOLS:
             return claim_tools(taken, now)
     return taken, ()

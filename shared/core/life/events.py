@@ -1,11 +1,13 @@
 """What can happen to a run, and what must be done about it."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from shared.core.delivery import Deliverable
+from shared.core.log import LogEntry
 from shared.core.response import RunError, Slice, Snapshot, Usage
-from shared.core.run import CallStatus, Content, Lease
+from shared.core.run import CallStatus, Content, Continuation, Lease
+from shared.core.transcript import ItemOutline
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +35,7 @@ class CreateRefused:
 
 @dataclass(frozen=True, slots=True)
 class CreateDeferred:
-    """The provider did not take the request now; `unknown` when it may have, and the reply was lost."""
+    """The provider did not accept the request now. `unknown`: perhaps it did, and only its reply was lost."""
 
     lease_id: str
     until: datetime
@@ -42,26 +44,26 @@ class CreateDeferred:
 
 @dataclass(frozen=True, slots=True)
 class ChainRefused:
-    """The provider cannot continue the previous response, so all is replayed under the renewed `lease`."""
+    """The provider cannot continue the previous response: the conversation is replayed under the renewed `lease`."""
 
     lease: Lease
 
 
 @dataclass(frozen=True, slots=True)
 class Polled:
-    """The provider's response as a read showed it.
+    """A read of the response came back.
 
-    `output` is where the items of a finished response are stored, and `characters` the length of their text;
-    `as_told` says whether that text begins with the `written` characters that came by slices. `repeatable`
-    names the agent's idempotent tools.
+    The other fields belong to a finished response. `output` is where its items are stored and `outline` what they are.
+    `agrees` says whether its text begins with what slices brought up to `compared`. `repeatable` names the agent's
+    idempotent tools.
     """
 
     snapshot: Snapshot
     output: Content | None = None
+    outline: tuple[ItemOutline, ...] = ()
+    compared: Continuation | None = None
+    agrees: bool = True
     repeatable: frozenset[str] = frozenset()
-    characters: int = 0
-    written: int = 0
-    as_told: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,16 +76,16 @@ class Sliced:
 
 @dataclass(frozen=True, slots=True)
 class StreamLost:
-    """The response can be read, and its stream cannot be taken up again."""
+    """The response can be read, and its stream cannot be resumed."""
 
-    token: str
+    response_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class PollDeferred:
-    """The provider asked for patience with this response."""
+    """The provider asked for a pause before this response is read again."""
 
-    token: str
+    response_id: str
     until: datetime
 
 
@@ -91,7 +93,7 @@ class PollDeferred:
 class Missing:
     """The provider does not know the response."""
 
-    token: str
+    response_id: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,21 +107,29 @@ class ToolDone:
 
 @dataclass(frozen=True, slots=True)
 class CancelAsked:
-    """A client wants the run to stop; `lease` is for cancelling at the provider at once."""
+    """A client asked for the run to be cancelled; `lease` is for cancelling at the provider at once."""
 
     lease: Lease
 
 
 @dataclass(frozen=True, slots=True)
 class CancelSent:
-    """The provider took note of the cancellation; polls will show what came of it."""
+    """The provider accepted the cancellation; polls will show what came of it."""
 
     lease_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class CancelDeferred:
-    """The provider could not be asked to cancel, or to forget, now."""
+    """The provider could not cancel the response now."""
+
+    lease_id: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeDeferred:
+    """Something of a deleted run could not be removed now, or has to be removed once more."""
 
     lease_id: str
     until: datetime
@@ -127,14 +137,14 @@ class CancelDeferred:
 
 @dataclass(frozen=True, slots=True)
 class DeadlinePassed:
-    """The run's time is over, and the provider has no finished answer; `usage` is what it cost all the same."""
+    """The run's deadline has passed and the provider has no finished answer. `usage` is what the response has cost."""
 
     usage: Usage = field(default_factory=Usage)
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteAsked:
-    """A client wants the run gone; `lease` is for purging it at once."""
+    """A client asked for the run to be deleted; `lease` is for purging it at once."""
 
     lease: Lease
 
@@ -161,6 +171,7 @@ Event = (
     | CancelAsked
     | CancelSent
     | CancelDeferred
+    | PurgeDeferred
     | DeadlinePassed
     | DeleteAsked
     | Purged
@@ -168,23 +179,15 @@ Event = (
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """An entry for the run's log."""
-
-    type: str
-    data: Mapping[str, str | int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class Wake:
-    """A worker is to be told that the run is owed a step."""
+    """A worker has to learn that the run is owed a step."""
 
 
 @dataclass(frozen=True, slots=True)
-class Abandon:
-    """A response that nobody will adopt is to be stopped at the provider."""
+class Deliver:
+    """Something is owed to somebody else, and must not be lost when the process ends right after the commit."""
 
-    response_id: str
+    content: Deliverable
 
 
-Effect = Record | Wake | Abandon
+Effect = LogEntry | Wake | Deliver

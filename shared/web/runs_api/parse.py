@@ -10,7 +10,7 @@ from typing import Any
 from shared.core import ids
 from shared.core.pace import MAX_DEADLINE, MIN_DEADLINE
 from shared.core.run import RunStatus
-from shared.errors import InvalidInput, Malformed, NotFound, TooLarge, Unidentified
+from shared.errors import InvalidInput, Malformed, NotFound, TooLarge
 from shared.usecases.listing import Listing
 from shared.usecases.start import StartRequest
 from shared.web.bodies import read_object
@@ -23,8 +23,6 @@ MAX_INPUT_ITEMS = 1_000
 MAX_METADATA_PAIRS = 16
 MAX_METADATA_KEY = 64
 MAX_METADATA_VALUE = 512
-# Part of every filter that the storage is sent, in an address.
-MAX_OWNER_CHARACTERS = 256
 MAX_PAGE = 100
 DEFAULT_PAGE = 20
 
@@ -41,22 +39,6 @@ _POSITION = re.compile(r"[0-9a-z]{26}")
 _STATUSES = [status.value for status in RunStatus if status is not RunStatus.DELETED]
 
 
-def owner(request: Request, header: str | None) -> str:
-    """Return whose request this is: the value of the header that the front of the app sets, if it sets one."""
-    if header is None:
-        return "default"
-    value = request.headers.get(header.lower(), "").strip()
-    if not value:
-        raise Unidentified(f"The header {header} is missing.", field=header)
-    if len(value) > MAX_OWNER_CHARACTERS or not value.isprintable():
-        raise Unidentified(
-            f"{header} has to be up to {MAX_OWNER_CHARACTERS} printable characters.",
-            code="invalid_owner",
-            field=header,
-        )
-    return value
-
-
 def run_id(text: str) -> str:
     if not ids.is_id("run", text):
         raise NotFound("There is no such run.", code="run_not_found", field="run_id")
@@ -69,7 +51,7 @@ def session_id(text: str) -> str:
     return text
 
 
-def start_request(request: Request, whose: str) -> StartRequest:
+def start_request(request: Request) -> StartRequest:
     """Return the run that a body asks for."""
     body = read_object(request.body)
     if unknown := sorted(set(body) - _FIELDS):
@@ -80,7 +62,6 @@ def start_request(request: Request, whose: str) -> StartRequest:
             field=unknown[0][:64],
         )
     return StartRequest(
-        owner=whose,
         agent=_agent(body),
         input=_input(body),
         session_id=_session(body),

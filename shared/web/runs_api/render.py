@@ -6,12 +6,23 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from shared.core import transcript
+from shared.core import log, transcript
+from shared.core.ids import item_id
+from shared.core.log import LogEntry, LogLine
 from shared.core.run import CallStatus, Run, RunStatus, Session, Step, ToolCall
 from shared.ports.agents import AgentSpec
-from shared.usecases.feed import Feed, FeedEvent
+from shared.usecases.feed import Feed
 from shared.usecases.health import Health
 from shared.usecases.read import SessionPage
+
+# Where an entry's text is in its event, and what of an entry says where that text lies.
+_TEXTS: Mapping[type[LogEntry], str] = {
+    log.TextDelta: "text",
+    log.TextReplaced: "text",
+    log.ToolStarted: "arguments",
+    log.ToolCompleted: "output",
+}
+_NOT_SHOWN = frozenset({"start", "end", "content"})
 
 
 def time(at: datetime | None) -> str | None:
@@ -60,16 +71,32 @@ def _activity(run: Run) -> str:
     return (run.activity if run.step is Step.POLL else "") or "waiting"
 
 
-def feed_event(event: FeedEvent) -> dict[str, Any]:
-    return {"id": event.id, "type": event.type, "at": time(event.at), **event.data}
+def feed_event(run: Run, line: LogLine) -> dict[str, Any]:
+    """Return a line of a run's log as one event of its feed."""
+    entry = line.entry
+    return {"id": line.number, "type": entry.type, "at": time(line.at), **_event_data(run, entry, line.text)}
+
+
+def _event_data(run: Run, entry: LogEntry, text: str) -> dict[str, Any]:
+    match entry:
+        case log.UnknownEntry(_, data):
+            return dict(data)
+        case log.RunEnded():
+            return {}
+    data = {name: getattr(entry, name) for name in entry.__slots__ if name not in _NOT_SHOWN}
+    if "item" in data:
+        data["item_id"] = item_id(run.id, data.pop("item"))
+    if name := _TEXTS.get(type(entry)):
+        data[name] = text
+    return data
 
 
 def event_stream(feed: Feed, retry_ms: int) -> bytes:
     """Return events as the browser's EventSource reads them. The body ends, and EventSource comes back."""
     blocks = [f"retry: {retry_ms}\n\n"]
-    for event in feed.events:
-        data = json.dumps(feed_event(event), ensure_ascii=False, separators=(",", ":"))
-        blocks.append(f"id: {event.id}\nevent: {event.type}\ndata: {data}\n\n")
+    for line in feed.lines:
+        data = json.dumps(feed_event(feed.run, line), ensure_ascii=False, separators=(",", ":"))
+        blocks.append(f"id: {line.number}\nevent: {line.entry.type}\ndata: {data}\n\n")
     return "".join(blocks).encode()
 
 

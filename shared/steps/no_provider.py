@@ -1,0 +1,26 @@
+"""Stands in for a provider that a run names and the app has no longer."""
+
+from shared.core.response import Absent, NoStream, Refused, RunError
+from shared.ports.providers import ResponseRequest
+
+
+class NoProvider:
+    """Knows no response, so a run that names it ends like one whose response is gone."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    async def create(self, _request: ResponseRequest) -> Refused:
+        return Refused(RunError("unknown_provider", f"This app has no provider {self._name!r} any more."))
+
+    async def read(self, _response_id: str) -> Absent:
+        return Absent()
+
+    async def slice(self, _response_id: str, _after: int) -> NoStream:
+        return NoStream()
+
+    async def cancel(self, _response_id: str) -> Absent:
+        return Absent()
+
+    async def delete(self, _response_id: str) -> Absent:
+        return Absent()
