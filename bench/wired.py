@@ -18,7 +18,7 @@ from shared.core.life.events import Record
 from shared.core.run import Chaining, Content, Run, RunStatus, Session, Step
 from shared.log import hush_libraries
 from shared.settings import load
-from shared.store.runs import StoredSession
+from shared.store.sessions import StoredSession
 from shared.web.http import Reply, Request
 from shared.web.runs_api import handlers
 

@@ -6,29 +6,45 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+from shared.core.caller import Caller
 from shared.core.pace import Schedule
-from shared.core.response import Absent, FunctionCall, ResponseStatus, Slice, Snapshot, Usage
-from shared.core.run import CallStatus, Chaining, Run
-from shared.ports.agents import AgentSpec, ToolRequest, ToolResult
-from shared.ports.providers import (
+from shared.core.response import (
+    Absent,
     CancelReply,
     CreateReply,
     DeleteReply,
+    FunctionCall,
     ReadReply,
-    ResponseRequest,
+    ResponseStatus,
+    Slice,
     SliceReply,
+    Snapshot,
+    Usage,
 )
+from shared.core.run import CallStatus, Chaining, Run
+from shared.ports.agents import AgentSpec, ToolRequest, ToolResult
+from shared.ports.providers import DEFAULT_PROVIDER, ResponseRequest
+from shared.ports.system import Randomness
+from shared.ports.tables import Table
 from shared.steps.context import Context
+from shared.steps.deliver import deliver
+from shared.steps.messages import clock_of_message
 from shared.steps.poll import claim_due, poll
 from shared.steps.work import work
 from shared.store.content import ContentStore
+from shared.store.keys import KeyStore
+from shared.store.outbox import Outbox
 from shared.store.runs import RunStore
+from shared.store.sessions import SessionStore
+from shared.store.shards import ShardStore
 from shared.usecases.start import StartRequest, start
 from tests.support.memory_table import MemoryTable
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 OWNER = "default"
+CALLER = Caller(OWNER)
 
 
 @dataclass
@@ -191,6 +207,18 @@ class CountingTable(MemoryTable):
         return counts
 
 
+def stores(runs: Table, content: Table, randomness: Randomness) -> dict[str, Any]:
+    """Return the stores of a context over two tables."""
+    return {
+        "runs": RunStore(runs, randomness),
+        "sessions": SessionStore(runs, randomness),
+        "keys": KeyStore(runs),
+        "shards": ShardStore(runs, randomness),
+        "outbox": Outbox(runs, randomness),
+        "content": ContentStore(content),
+    }
+
+
 class World:
     """A wired application without IO, and the shell's part of driving it."""
 
@@ -199,9 +227,8 @@ class World:
         self.clock, self.provider, self.agents = FakeClock(), FakeProvider(), FakeAgents()
         randomness = Seeded()
         self.context = Context(
-            runs=RunStore(self.table, randomness),
-            content=ContentStore(self.content_table),
-            provider=self.provider,
+            **stores(self.table, self.content_table, randomness),
+            providers={DEFAULT_PROVIDER: self.provider},
             agents=self.agents,
             clock=self.clock,
             randomness=randomness,
@@ -212,8 +239,8 @@ class World:
         )
 
     async def start(self, **changes: object) -> Run:
-        request = StartRequest(owner=OWNER, agent="writer", input='[{"role": "user", "content": "hi"}]')
-        return (await start(self.context, replace(request, **changes))).stored.run
+        request = StartRequest(agent="writer", input='[{"role": "user", "content": "hi"}]')
+        return (await start(self.context, CALLER, replace(request, **changes))).stored.run
 
     async def run(self, run_id: str) -> Run:
         stored = await self.context.runs.read(run_id)
@@ -221,20 +248,28 @@ class World:
         return stored.run
 
     async def tick(self, seconds: float = 5) -> list[str]:
-        """Let time pass and tick every shard once; return the runs of which workers are to be told."""
+        """Let time pass and tick every shard once; return messages for workers."""
         self.clock.pass_(seconds)
-        wakes = []
+        messages: list[str] = []
         for shard in (f"{n:02x}" for n in range(16)):
             due = await claim_due(self.context, shard)
-            wakes += due.wakes
-            wakes += [one.run_id for one in due.polls if await poll(self.context, one)]
-        return wakes
+            messages += due.messages
+            for owed in due.polls:
+                messages += await poll(self.context, owed)
+        return messages
 
     async def drive(self, ticks: int = 1, seconds: float = 5) -> None:
-        """Tick and let workers do what they are told of."""
+        """Tick, and let workers do what messages ask for."""
         for _ in range(ticks):
-            for run_id in await self.tick(seconds):
-                await work(self.context, run_id)
+            for message in await self.tick(seconds):
+                await self.work(message)
+
+    async def work(self, message: str) -> tuple[str, ...]:
+        """Do with a message of the queue what the app does."""
+        if clock := clock_of_message(message):
+            await deliver(self.context, clock)
+            return ()
+        return await work(self.context, message)
 
     async def until_terminal(self, run_id: str, ticks: int = 1000, seconds: float = 5) -> Run:
         for _ in range(ticks):

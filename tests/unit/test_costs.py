@@ -8,7 +8,7 @@ from shared.steps.poll import claim_due, poll
 from shared.steps.work import work
 from shared.usecases.feed import read_feed
 from shared.usecases.read import owned_run
-from tests.support.world import OWNER, World, answer, asks
+from tests.support.world import CALLER, OWNER, World, answer, asks
 
 
 def in_progress(response_id: str) -> Snapshot:
@@ -147,11 +147,11 @@ async def test_the_feed_is_a_point_read_and_a_query_and_one_more_for_its_texts(t
         await sliced(world, run, text=text, activity="writing")
     world.table.taken()
     world.content_table.taken()
-    feed = await read_feed(world.context, OWNER, run.id, after=0, limit=100)
+    feed = await read_feed(world.context, CALLER, run.id, after=0, limit=100)
     assert [event.data["text"] for event in feed.events[3:]] == [text] * slices * bool(text)
     assert world.table.taken() == {"get": 1, "query": 1}
     assert world.content_table.taken() == ({"query": 1} if text else {})
-    await read_feed(world.context, OWNER, run.id, after=feed.last_id, limit=100)
+    await read_feed(world.context, CALLER, run.id, after=feed.last_id, limit=100)
     assert world.table.taken() == {"get": 1}
     assert world.content_table.taken() == {}
 

@@ -14,7 +14,7 @@ from shared.steps.work import work
 from shared.usecases.feed import read_feed
 from tests.support.client import Answer, Client
 from tests.support.streams import Reader
-from tests.support.world import OWNER, World, answer, asks
+from tests.support.world import CALLER, World, answer, asks
 
 EVENTS = "/runs/{run_id}/events"
 SSE = {"Accept": "text/event-stream"}
@@ -472,10 +472,10 @@ async def test_entries_that_come_while_a_feed_is_read_wait_for_the_next_time(wor
         return await log(*asked)
 
     world.context.runs.log = after_more
-    feed = await read_feed(world.context, OWNER, run_id, after=0, limit=100)
+    feed = await read_feed(world.context, CALLER, run_id, after=0, limit=100)
     assert ([event.id for event in feed.events], feed.last_id, feed.more) == ([1, 2], 2, False)
     world.context.runs.log = log
-    feed = await read_feed(world.context, OWNER, run_id, after=2, limit=100)
+    feed = await read_feed(world.context, CALLER, run_id, after=2, limit=100)
     assert [event.type for event in feed.events] == ["run.in_progress", "text.delta"]
 
 

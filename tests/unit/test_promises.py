@@ -19,7 +19,7 @@ from shared.steps.work import work
 from shared.usecases.cancel import cancel
 from shared.usecases.delete import delete_run, delete_session
 from shared.usecases.read import output_of, owned_run, owned_session
-from tests.support.world import OWNER, World, answer, asks
+from tests.support.world import CALLER, OWNER, World, answer, asks
 
 CALL = "call_resp_1_0"
 
@@ -27,7 +27,7 @@ CALL = "call_resp_1_0"
 async def test_1_a_terminal_status_is_never_left():
     world = World()
     run = await world.start()
-    await cancel(world.context, OWNER, run.id)
+    await cancel(world.context, CALLER, run.id)
     cancelled = await world.run(run.id)
     assert cancelled.status is RunStatus.CANCELLED
     # Azure has turned a cancelled response into a completed one minutes afterwards.
@@ -42,7 +42,7 @@ async def test_1_a_finished_answer_beats_a_cancellation():
     world = World()
     run = await world.start()
     world.provider.cancel_replies["resp_1"] = answer("resp_1", "just in time")
-    applied = await cancel(world.context, OWNER, run.id)
+    applied = await cancel(world.context, CALLER, run.id)
     assert applied.stored.run.status is RunStatus.COMPLETED
     assert "just in time" in await output_of(world.context, applied.stored.run)
 
@@ -245,14 +245,14 @@ async def test_8_deleted_stays_deleted_and_leaves_nothing():
     run = await world.start()
     world.provider.state["resp_1"] = answer("resp_1", "secret" * 100_000)
     stored = await world.context.runs.read(run.id)
-    await delete_run(world.context, OWNER, run.id)
+    await delete_run(world.context, CALLER, run.id)
     late = await settle(world.context, stored, answer("resp_1", "x" * 5_000_000))
     assert not late.changed
     await world.drive(5)
     with pytest.raises(NotFound):
         await owned_run(world.context, OWNER, run.id)
     with pytest.raises(NotFound):
-        await delete_run(world.context, OWNER, run.id)
+        await delete_run(world.context, CALLER, run.id)
     assert await world.content_table.query(run.id, "", "~") == []
     rows = await world.table.query(run.id[4:6], "", "~")
     assert {row.key.split("|")[0] for row in rows} - {"pending"} == {"run", "session"}
@@ -263,7 +263,7 @@ async def test_8_a_provider_that_does_not_answer_is_asked_again_to_forget():
     world = World()
     run = await world.start()
     world.provider.delete_replies = [NotNow("500"), NotNow("500")]
-    await delete_run(world.context, OWNER, run.id)
+    await delete_run(world.context, CALLER, run.id)
     await world.drive(100, 10)
     # Twice in vain, once with success, and once more when nobody can be at work on the run any longer.
     assert world.provider.deletes == ["resp_1"] * 4

@@ -9,11 +9,19 @@ from datetime import timedelta
 
 import pytest
 
-from shared.core.response import Absent, NoStream, NotNow, ResponseStatus, RunError, Slice, Snapshot
+from shared.core.response import (
+    Absent,
+    NoStream,
+    NotNow,
+    ResponseStatus,
+    RunError,
+    Slice,
+    SliceReply,
+    Snapshot,
+)
 from shared.core.run import CallStatus, RunStatus, Step
 from shared.core.transcript import output_text
 from shared.errors import NotFound, StorageUnavailable
-from shared.ports.providers import SliceReply
 from shared.steps.poll import poll
 from shared.steps.settle import settle
 from shared.steps.slices import keep, told
@@ -24,7 +32,7 @@ from shared.usecases.delete import delete_run
 from shared.usecases.feed import read_feed
 from shared.usecases.read import output_of
 from tests.support.streams import INTERPRETER, REFERENCES, Reader, Stream, heard, received, some_stream
-from tests.support.world import OWNER, START, FakeProvider, Seeded, World, answer, asks
+from tests.support.world import CALLER, START, FakeProvider, Seeded, World, answer, asks
 
 AT_WORK = ResponseStatus.IN_PROGRESS
 
@@ -38,7 +46,7 @@ async def follow(world: World, run_id: str, reader: Reader | None = None, limit:
     """Read the feed on from where a reader is, to its end."""
     reader, more = reader or Reader(), True
     while more:
-        feed = await read_feed(world.context, OWNER, run_id, after=reader.last_id, limit=limit)
+        feed = await read_feed(world.context, CALLER, run_id, after=reader.last_id, limit=limit)
         for event in feed.events:
             reader.read(event.id, event.type, dict(event.data))
         more = feed.more
@@ -359,7 +367,7 @@ async def test_a_run_cancelled_while_it_writes(output_at_cancel):
     await sliced(world, run, piece("Once ", 0))
     cancelled = replace(answer("resp_1", output_at_cancel), status=ResponseStatus.CANCELLED)
     world.provider.cancel_replies["resp_1"] = cancelled
-    await cancel(world.context, OWNER, run.id)
+    await cancel(world.context, CALLER, run.id)
     reader = await follow(world, run.id)
     assert (await world.run(run.id)).status is RunStatus.CANCELLED
     assert reader.text == output_at_cancel == await output(world, run.id)
@@ -370,7 +378,7 @@ async def test_a_run_that_is_being_cancelled_is_read_as_a_whole():
     run = await world.start(stream=True)
     await sliced(world, run, piece("Once ", 0))
     world.provider.cancel_replies["resp_1"] = Snapshot(response_id="resp_1", status=AT_WORK)
-    await cancel(world.context, OWNER, run.id)
+    await cancel(world.context, CALLER, run.id)
     world.provider.slice_replies = [piece("upon", 1)]
     await world.drive()
     assert (await world.run(run.id)).status is RunStatus.CANCELLING
@@ -389,7 +397,7 @@ async def test_a_slice_that_a_cancellation_overtakes_is_dropped():
     slice_ = world.provider.slice
 
     async def while_cancelled(*asked):
-        await cancel(world.context, OWNER, run.id)
+        await cancel(world.context, CALLER, run.id)
         return await slice_(*asked)
 
     world.provider.slice = while_cancelled
@@ -402,7 +410,7 @@ async def test_a_slice_that_a_deletion_overtakes_is_dropped_and_purged():
     run = await world.start(stream=True)
     await sliced(world, run, piece("Once ", 0))
     stored = await world.context.runs.read(run.id)
-    await delete_run(world.context, OWNER, run.id)
+    await delete_run(world.context, CALLER, run.id)
     assert not (await keep(world.context, stored, piece("upon", 1))).changed
     applied = await settle(world.context, stored, answer("resp_1", "Once upon a time"))
     assert applied.stored.run.status is RunStatus.DELETED

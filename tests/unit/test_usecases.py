@@ -19,7 +19,7 @@ from shared.usecases.cancel import cancel
 from shared.usecases.delete import delete_run, delete_session
 from shared.usecases.listing import Listing, list_runs
 from shared.usecases.read import output_of, owned_session, session_page
-from tests.support.world import OWNER, World, answer, asks
+from tests.support.world import CALLER, OWNER, World, answer, asks
 
 
 async def finished(world: World, text: str = "done", **changes):
@@ -162,7 +162,7 @@ async def test_a_cancellation_that_the_provider_takes_its_time_over_is_confirmed
     world.provider.cancel_replies["resp_1"] = Snapshot(
         response_id="resp_1", status=ResponseStatus.IN_PROGRESS
     )
-    applied = await cancel(world.context, OWNER, run.id)
+    applied = await cancel(world.context, CALLER, run.id)
     assert applied.stored.run.status is RunStatus.CANCELLING
     world.provider.state["resp_1"] = Snapshot(response_id="resp_1", status=ResponseStatus.CANCELLED)
     assert (await world.until_terminal(run.id)).status is RunStatus.CANCELLED
@@ -172,7 +172,7 @@ async def test_a_cancellation_is_tried_again_when_the_provider_is_away():
     world = World()
     run = await world.start()
     world.provider.cancel_replies["resp_1"] = NotNow("503")
-    await cancel(world.context, OWNER, run.id)
+    await cancel(world.context, CALLER, run.id)
     del world.provider.cancel_replies["resp_1"]
     assert (await world.until_terminal(run.id, ticks=10)).status is RunStatus.CANCELLED
     assert world.provider.cancels == ["resp_1", "resp_1"]
@@ -186,7 +186,7 @@ async def test_a_tool_at_work_ends_before_its_run_is_cancelled():
 
     def cancel_meanwhile(_request):
         world.agents.during = None
-        seen.append(run_sync(cancel(world.context, OWNER, run.id)).stored.run.status)
+        seen.append(run_sync(cancel(world.context, CALLER, run.id)).stored.run.status)
 
     world.agents.during = cancel_meanwhile
     await world.drive(1)
@@ -234,14 +234,14 @@ async def test_a_run_that_keeps_changing_is_given_up_for_now():
 
     world.context.runs.commit = always_conflicts
     with pytest.raises(StorageUnavailable, match="kept changing"):
-        await cancel(world.context, OWNER, run.id)
+        await cancel(world.context, CALLER, run.id)
 
 
 async def test_a_session_is_deleted_with_all_its_runs():
     world = World()
     first = await finished(world)
     second = await world.start(session_id=first.session_id)
-    purges = await delete_session(world.context, OWNER, first.session_id)
+    purges = await delete_session(world.context, CALLER, first.session_id)
     assert set(purges) == {first.id, second.id}
     for run_id in purges:
         await work.work(world.context, run_id)
@@ -259,7 +259,7 @@ async def test_a_deleted_run_leaves_its_place_in_the_session():
     first = await finished(world, "one")
     second = await finished(world, "two", session_id=first.session_id)
     third = await finished(world, "three", session_id=first.session_id)
-    await delete_run(world.context, OWNER, second.id)
+    await delete_run(world.context, CALLER, second.id)
     page = await session_page(world.context, OWNER, first.session_id, begin=None, limit=10)
     assert [run.id for run in page.runs] == [third.id, first.id]
     assert "two" not in json.dumps(page.transcript)
@@ -269,12 +269,12 @@ async def test_a_refusal_to_forget_is_final_unless_the_response_was_at_work():
     world = World()
     done = await finished(world)
     world.provider.delete_replies = [Refused(RunError("provider_rejected", "no"))]
-    await delete_run(world.context, OWNER, done.id)
+    await delete_run(world.context, CALLER, done.id)
     await world.drive(20, 10)
     assert len(world.provider.deletes) == 1
     working = await world.start()
     world.provider.delete_replies = [Refused(RunError("provider_rejected", "still at work"))]
-    await delete_run(world.context, OWNER, working.id)
+    await delete_run(world.context, CALLER, working.id)
     await world.drive(20, 10)
     assert len(world.provider.deletes) == 3
 
@@ -283,7 +283,7 @@ async def test_a_provider_that_never_answers_is_not_asked_to_forget_for_ever():
     world = World()
     run = await world.start()
     world.provider.delete_replies = [NotNow("503")] * 10_000
-    await delete_run(world.context, OWNER, run.id)
+    await delete_run(world.context, CALLER, run.id)
     await world.drive(200, 30)
     assert (await world.run(run.id)).step is Step.NOTHING
     assert len(world.provider.deletes) < 150
@@ -292,7 +292,7 @@ async def test_a_provider_that_never_answers_is_not_asked_to_forget_for_ever():
 async def test_a_key_whose_run_was_deleted_starts_nothing():
     world = World()
     run = await world.start(idempotency_key="k", fingerprint="a")
-    await delete_run(world.context, OWNER, run.id)
+    await delete_run(world.context, CALLER, run.id)
     with pytest.raises(Conflict, match="deleted"):
         await world.start(idempotency_key="k", fingerprint="a")
 
@@ -327,7 +327,7 @@ async def test_a_run_that_is_deleted_while_it_is_read_is_not_found():
     world = World()
     noise = "".join(chr(0x4E00 + (n * 7919) % 20000) for n in range(100_000))
     run = await finished(world, noise)
-    await delete_run(world.context, OWNER, run.id)
+    await delete_run(world.context, CALLER, run.id)
     with pytest.raises(NotFound):
         await output_of(world.context, run)
 
@@ -368,9 +368,9 @@ async def test_what_was_accepted_is_answered_so_though_the_storage_fails_then(wh
             run = await world.start()
             assert run.status is RunStatus.QUEUED
         case "cancel":
-            assert (await cancel(world.context, OWNER, run.id)).stored.run.status is RunStatus.CANCELLING
+            assert (await cancel(world.context, CALLER, run.id)).stored.run.status is RunStatus.CANCELLING
         case "delete":
-            await delete_run(world.context, OWNER, run.id)
+            await delete_run(world.context, CALLER, run.id)
     world.context.runs.commit = commit
     for response in ("resp_1", "resp_2"):
         world.provider.state[response] = answer(response)
@@ -505,7 +505,7 @@ async def test_a_create_of_which_nobody_heard_is_counted_however_the_run_ends(ho
     [pending] = [one for n in range(16) for one in (await world.context.runs.pending(f"{n:02x}"))[1]]
     world.clock.pass_(120)
     if how == "cancel":
-        await cancel(world.context, OWNER, pending.run_id)
+        await cancel(world.context, CALLER, pending.run_id)
     else:
         await world.drive(1)
     done = await world.run(pending.run_id)
@@ -517,7 +517,7 @@ async def test_an_old_run_is_deleted_as_patiently_as_a_new_one():
     run = await finished(world)
     world.clock.pass_(2 * 3600)
     world.provider.delete_replies = [NotNow("503"), NotNow("503")]
-    await delete_run(world.context, OWNER, run.id)
+    await delete_run(world.context, CALLER, run.id)
     await world.drive(20, 10)
     assert len(world.provider.deletes) == 3
 
@@ -525,7 +525,7 @@ async def test_an_old_run_is_deleted_as_patiently_as_a_new_one():
 async def test_what_a_late_writer_left_of_a_deleted_run_is_swept_up():
     world = World()
     run = await world.start()
-    await delete_run(world.context, OWNER, run.id)
+    await delete_run(world.context, CALLER, run.id)
     await world.content_table.write(run.id, [Put(rows.Row("turn-01-late|0000", {"c00": b"secret"}))])
     await world.drive(100, 10)
     assert await world.content_table.query(run.id, "", "~") == []
@@ -537,7 +537,7 @@ async def test_a_deleted_run_leaves_the_conversation(deleted):
     world = World()
     first = await finished(world, "the first answer")
     second = await finished(world, "the second answer", session_id=first.session_id)
-    await delete_run(world.context, OWNER, (first, second)[deleted].id)
+    await delete_run(world.context, CALLER, (first, second)[deleted].id)
     await world.start(session_id=first.session_id)
     sent = world.provider.creates[-1]
     assert sent.previous_response_id is None
@@ -649,14 +649,14 @@ async def test_an_abandoned_response_is_forgotten_with_its_run(late):
         world.clock.pass_(600)
         await work.work(world.context, pending.run_id)
         if late:
-            await delete_run(world.context, OWNER, pending.run_id)
+            await delete_run(world.context, CALLER, pending.run_id)
             await world.drive(100, 10)
         return reply
 
     world.provider.create = slow
     run = await world.start()
     if not late:
-        await delete_run(world.context, OWNER, run.id)
+        await delete_run(world.context, CALLER, run.id)
     await world.drive(100, 10)
     assert set(world.provider.deletes) == {"resp_1", "resp_2"}
     assert (await world.run(run.id)).step is Step.NOTHING

@@ -123,11 +123,11 @@ async def until_asked(world: World, case: Case) -> str:
         case "read":
             await world.tick()
         case "cancel":
-            await cancel(world.context, OWNER, run_id)
+            await cancel(world.context, CALLER, run_id)
         case "delete":
             world.provider.state["resp_1"] = answer("resp_1")
             await world.until_terminal(run_id)
-            await delete_run(world.context, OWNER, run_id)
+            await delete_run(world.context, CALLER, run_id)
     return run_id
 
 

@@ -84,7 +84,7 @@ async def _findings(context: Context, runs: Mapping[str, Any]) -> dict[str, Any]
     found: dict[str, Any] = {"runs": {}, "run_rows": len(run_rows), "pending": pending}
     for name, seen in runs.items():
         found["runs"][name] = await _run_findings(context, seen["id"])
-        session = await context.runs.read_session(seen["session_id"])
+        session = await context.sessions.read(seen["session_id"])
         assert session is not None
         found["session"] = {
             "deleted": session.session.deleted,

@@ -8,7 +8,8 @@ from shared.core.pace import Schedule
 from shared.core.response import Absent, Snapshot
 from shared.core.run import CallStatus, Chaining, RunStatus
 from shared.ports.agents import ToolRequest
-from shared.ports.providers import CancelReply, ReadReply
+from shared.core.response import CancelReply
+from shared.core.response import ReadReply
 from tests.proofs.simulation.evidence import Evidence
 from tests.proofs.simulation.responses import Response
 from tests.proofs.simulation.scheduler import MAX_SKEW, Invocation

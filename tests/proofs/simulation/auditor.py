@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 from shared.core.pace import Schedule
 from shared.ports.agents import ToolRequest
-from shared.ports.providers import CancelReply, ReadReply
+from shared.core.response import CancelReply
+from shared.core.response import ReadReply
 from shared.ports.tables import Delete, Write
 from shared.store import rows
 from tests.proofs.simulation.audit_effects import EffectAuditor
