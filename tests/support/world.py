@@ -23,7 +23,7 @@ from shared.core.response import (
     Snapshot,
     Usage,
 )
-from shared.core.run import CallStatus, Chaining, Run
+from shared.core.run import CallStatus, Chaining, Owed, Run
 from shared.ports.agents import AgentSpec, ToolRequest, ToolResult
 from shared.ports.providers import DEFAULT_PROVIDER, ResponseRequest
 from shared.ports.system import Randomness
@@ -238,14 +238,19 @@ class World:
             provider_timeout=timedelta(seconds=30),
         )
 
-    async def start(self, **changes: object) -> Run:
+    async def start(self, *, caller: Caller = CALLER, **changes: object) -> Run:
         request = StartRequest(agent="writer", input='[{"role": "user", "content": "hi"}]')
-        return (await start(self.context, CALLER, replace(request, **changes))).stored.run
+        return (await start(self.context, caller, replace(request, **changes))).stored.run
 
     async def run(self, run_id: str) -> Run:
         stored = await self.context.runs.read(run_id)
         assert stored is not None
         return stored.run
+
+    async def owed(self) -> list[Owed]:
+        """Return every run that is owed a step, as the poll loop knows it."""
+        views = [await self.context.shards.owed(f"{n:02x}", self.clock.now()) for n in range(16)]
+        return [owed for view in views for owed in view.runs]
 
     async def tick(self, seconds: float = 5) -> list[str]:
         """Let time pass and tick every shard once; return messages for workers."""

@@ -419,8 +419,8 @@ async def test_a_session_that_is_deleted_takes_its_runs_with_it(world, client):
     run = await finished(world, client)
     later = (await client.start(session_id=run["session_id"])).json
     deleted = await client.delete("/sessions/{session_id}", run["session_id"])
-    assert (deleted.status, set(deleted.wakes)) == (204, {run["id"], later["id"]})
-    for wake in deleted.wakes:
+    assert (deleted.status, set(deleted.messages)) == (204, {run["id"], later["id"]})
+    for wake in deleted.messages:
         await work(world.context, wake)
     for template, name in (
         ("/sessions/{session_id}", run["session_id"]),

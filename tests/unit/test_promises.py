@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from shared.core.caller import Caller
 from shared.core.life.events import Claimed
 from shared.core.response import NotNow, ResponseStatus, Snapshot, Usage
 from shared.core.run import CallStatus, RunStatus, Step
@@ -19,7 +20,7 @@ from shared.steps.work import work
 from shared.usecases.cancel import cancel
 from shared.usecases.delete import delete_run, delete_session
 from shared.usecases.read import output_of, owned_run, owned_session
-from tests.support.world import CALLER, OWNER, World, answer, asks
+from tests.support.world import CALLER, World, answer, asks
 
 CALL = "call_resp_1_0"
 
@@ -65,7 +66,7 @@ async def test_2_an_accepted_start_outlives_its_process(death):
     if death == "after the create":
         world.provider.create = create
     world.provider.state = {f"resp_{n}": answer(f"resp_{n}") for n in (1, 2)}
-    [pending] = [one for n in range(16) for one in (await world.context.runs.pending(f"{n:02x}"))[1]]
+    [pending] = await world.owed()
     run = await world.until_terminal(pending.run_id)
     assert run.status is RunStatus.COMPLETED
     assert run.unknown_creates == 1
@@ -190,7 +191,7 @@ async def test_5_a_response_created_under_a_lost_lease_is_abandoned():
     async def slow(request):
         world.provider.create = create
         reply = await create(request)
-        [pending] = [one for n in range(16) for one in (await world.context.runs.pending(f"{n:02x}"))[1]]
+        [pending] = await world.owed()
         await work(world.context, pending.run_id)
         return reply
 
@@ -199,7 +200,12 @@ async def test_5_a_response_created_under_a_lost_lease_is_abandoned():
     done = await world.run(run.id)
     assert done.responses == ("resp_2",)
     assert done.unknown_creates == 1
+    assert world.provider.cancels == []
+    # Whoever created it is gone, and the message for a worker with it: the timer finds what is owed.
+    await world.drive()
     assert world.provider.cancels == ["resp_1"]
+    left = [row.key for row in await world.table.query(run.id[4:6], "", "~")]
+    assert not [key for key in left if key.startswith(("delivery|", "pending~"))]
 
 
 async def test_6_the_same_key_gives_the_same_run():
@@ -210,7 +216,7 @@ async def test_6_the_same_key_gives_the_same_run():
     assert len(world.provider.creates) == 1
     with pytest.raises(InvalidInput, match="another request"):
         await world.start(idempotency_key="k", fingerprint="b")
-    other = await world.start(idempotency_key="k", fingerprint="b", owner="somebody else")
+    other = await world.start(idempotency_key="k", fingerprint="b", caller=Caller("somebody else"))
     assert other.id != first.id
 
 
@@ -250,7 +256,7 @@ async def test_8_deleted_stays_deleted_and_leaves_nothing():
     assert not late.changed
     await world.drive(5)
     with pytest.raises(NotFound):
-        await owned_run(world.context, OWNER, run.id)
+        await owned_run(world.context, CALLER, run.id)
     with pytest.raises(NotFound):
         await delete_run(world.context, CALLER, run.id)
     assert await world.content_table.query(run.id, "", "~") == []
@@ -275,12 +281,12 @@ async def test_8_foreign_runs_and_sessions_are_not_found():
     run = await world.start()
     for look in (owned_run, cancel, delete_run):
         with pytest.raises(NotFound):
-            await look(world.context, "somebody else", run.id)
+            await look(world.context, Caller("somebody else"), run.id)
     for look in (owned_session, delete_session):
         with pytest.raises(NotFound):
-            await look(world.context, "somebody else", run.session_id)
+            await look(world.context, Caller("somebody else"), run.session_id)
     with pytest.raises(NotFound):
-        await world.start(owner="somebody else", session_id=run.session_id)
+        await world.start(caller=Caller("somebody else"), session_id=run.session_id)
 
 
 async def test_9_polls_follow_the_schedule_however_often_the_timer_wakes():
