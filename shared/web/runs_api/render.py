@@ -83,7 +83,8 @@ def _event_data(run: Run, entry: LogEntry, text: str) -> dict[str, Any]:
             return dict(data)
         case log.RunEnded():
             return {}
-    data = {name: getattr(entry, name) for name in entry.__slots__ if name not in _NOT_SHOWN}
+    fields = {name: getattr(entry, name) for name in entry.__slots__ if name not in _NOT_SHOWN}
+    data = {name: value for name, value in fields.items() if value != ""}
     if "item" in data:
         data["item_id"] = item_id(run.id, data.pop("item"))
     if name := _TEXTS.get(type(entry)):
