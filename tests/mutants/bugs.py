@@ -202,6 +202,12 @@ BUGS = (
         "or not owner:",
     ),
     Bug(
+        "a run that was deleted meanwhile is shown as its tombstone",
+        "shared/usecases/read.py",
+        "    if run.status is RunStatus.DELETED:\n        raise _no_run(run.id)\n",
+        "",
+    ),
+    Bug(
         "a first 404 is believed",
         _ADVANCE,
         "    if now - run.missing_since < MISSING_GRACE:",

@@ -7,7 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from shared.core.model import ResponseStatus, RunError, Snapshot
+from shared.core.model import ResponseStatus, RunError, RunStatus, Snapshot
 from shared.ports import NotNow, Refused
 from shared.usecases.health import LATE
 from shared.usecases.work import work
@@ -362,6 +362,42 @@ async def test_an_answer_that_is_finished_beats_its_cancellation(world, client):
         "completed",
         "just in time",
     )
+
+
+@pytest.mark.parametrize("moment", ["the cancellation is saved", "the provider is asked to stop"])
+async def test_a_run_that_is_deleted_while_it_is_cancelled_is_not_found(world, client, moment):
+    run_id = (await client.start()).json["id"]
+    part, name = (
+        (world.context.runs, "commit")
+        if moment == "the cancellation is saved"
+        else (world.provider, "cancel")
+    )
+    delete_before(part, name, client)
+    asked = await client.post("/runs/{run_id}/cancel", run_id)
+    assert (asked.status, asked.json["code"]) == (404, "run_not_found")
+    assert (await world.run(run_id)).status is RunStatus.DELETED
+
+
+async def test_a_run_that_is_deleted_while_it_is_started_is_not_found(world, client):
+    delete_before(world.provider, "create", client)
+    started = await client.start()
+    assert (started.status, started.json["code"]) == (404, "run_not_found")
+    assert world.provider.cancels == ["resp_1"]
+    await world.drive(2)
+    assert set(world.provider.deletes) == {"resp_1"}
+
+
+def delete_before(part: object, name: str, client: Client) -> None:
+    """Let a client delete its only run right before the next call of an operation."""
+    method = getattr(part, name)
+
+    async def raced(*args, **kwargs):
+        setattr(part, name, method)
+        [run] = (await client.get("/runs")).json["data"]
+        assert (await client.delete("/runs/{run_id}", run["id"])).status == 204
+        return await method(*args, **kwargs)
+
+    setattr(part, name, raced)
 
 
 async def test_deleting_a_pending_run_stops_and_forgets_it(world, client):
