@@ -51,8 +51,10 @@ class SimulatedProvider:
     async def read(self, response_id: str) -> ReadReply:
         own, fate = await self._gate.enter(f"read {response_id}", "read")
         response = self.responses[response_id]
-        # To read the whole after a slice that said nothing is the same poll.
-        if response.sliced_by is not self._gate.caller:
+        # To read the whole once after a slice that said nothing is the same poll.
+        if self._gate.caller in response.sliced_by:
+            response.sliced_by.remove(self._gate.caller)
+        else:
             response.reads += 1
             self._auditor.polled(response, self._gate.caller)
         reply: ReadReply
@@ -82,7 +84,7 @@ class SimulatedProvider:
         else:
             reply = self._slice(response, said, after, own)
         response.reads += 1
-        response.sliced_by = self._gate.caller
+        response.sliced_by.add(self._gate.caller)
         self._auditor.polled(response, self._gate.caller)
         if isinstance(reply, Slice) and reply.final:
             self._auditor.told(response, reply.final, self._gate.caller)
