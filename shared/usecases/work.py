@@ -51,7 +51,8 @@ async def work(context: Context, run_id: str) -> bool:
         return False
     if stored.run.status is not RunStatus.DELETED and context.clock.now() >= stored.run.expires_at:
         return (await expire(context, stored)).wake
-    if stored.run.step is Step.TOOLS and not await _can_be_asked(context, stored.run):
+    # That the calls are there to read has to show before any of them is marked as started.
+    if stored.run.step is Step.TOOLS and await _asked(context, stored.run) is None:
         return False
     lease = context.lease(_duration(context, stored.run))
     applied = await apply(context, stored, events.Claimed(lease))
@@ -209,10 +210,13 @@ async def _defer_create(context: Context, stored: StoredRun, lease: Lease, reply
 async def _run_tools(context: Context, stored: StoredRun, lease: Lease) -> Applied:
     """Run the turn's started calls side by side and checkpoint each one as it ends."""
     run = stored.run
+    asked = await _asked(context, run)
+    if asked is None:
+        return Applied(await reread(context, stored), changed=False, wake=False)
     started = {call.call_id for call in run.calls_of_turn() if call.status is CallStatus.IN_PROGRESS}
     requests = [
         ToolRequest(call.call_id, call.name, call.arguments, f"{run.id}-{run.turn}-{call.call_id}")
-        for call in await _asked(context, run)
+        for call in asked
         if call.call_id in started
     ]
     applied = Applied(stored, changed=False, wake=False)
@@ -249,20 +253,14 @@ async def _save_again(
     return applied
 
 
-async def _can_be_asked(context: Context, run: Run) -> bool:
-    """Say whether the calls are there to read: if not, that has to show before any is marked as started."""
+async def _asked(context: Context, run: Run) -> tuple[FunctionCall, ...] | None:
+    """Return the calls of the turn as the model wrote them, None when they are gone."""
     try:
-        await _asked(context, run)
+        return items.calls(await context.content.load(run.id, run.turns[-1]))
     except LookupError as fault:
         # Most likely the run was deleted a moment ago.
         say("tools.without_content", level=logging.WARNING, run_id=run.id, reason=str(fault))
-        return False
-    return True
-
-
-async def _asked(context: Context, run: Run) -> tuple[FunctionCall, ...]:
-    """Return the calls of the turn as the model wrote them."""
-    return items.calls(await context.content.load(run.id, run.turns[-1]))
+        return None
 
 
 async def _checkpoint(context: Context, stored: StoredRun, lease: Lease, result: ToolResult) -> Applied:
