@@ -88,7 +88,11 @@ async def session_page(
         if stored.run.status is not RunStatus.DELETED:
             runs.append(stored.run)
         at = stored.run.previous_run_id
-    found = [
-        item for run in runs[::-1] for item in await unless_deleted(context, run, transcript(context, run))
-    ]
+    found: list[items.Item] = []
+    for run in runs[::-1]:
+        try:
+            found += await unless_deleted(context, run, transcript(context, run))
+        except NotFound:
+            # Deleted since it was read, like those that the page leaves out above.
+            runs.remove(run)
     return SessionPage(session, runs, found, at)

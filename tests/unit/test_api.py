@@ -469,6 +469,25 @@ async def test_a_session_that_is_deleted_takes_its_runs_with_it(world, client):
     assert (await client.get("/runs")).json["data"] == []
 
 
+async def test_a_session_leaves_out_a_run_that_is_deleted_while_its_texts_are_read(world, client):
+    # Long enough to lie in rows of its own.
+    noise = "".join(chr(0x4E00 + (n * 7919) % 20000) for n in range(100_000))
+    gone = await finished(world, client, noise)
+    kept = await finished(world, client, "kept", session_id=gone["session_id"])
+    load = world.context.content.load
+
+    async def raced(*args):
+        world.context.content.load = load
+        assert (await client.delete("/runs/{run_id}", gone["id"])).status == 204
+        return await load(*args)
+
+    world.context.content.load = raced
+    page = await client.get("/sessions/{session_id}", gone["session_id"])
+    assert page.status == 200
+    assert [run["id"] for run in page.json["runs"]] == [kept["id"]]
+    assert [item["role"] for item in page.json["transcript"]] == ["user", "assistant"]
+
+
 async def test_agents_are_listed(client):
     assert (await client.get("/agents")).json == {
         "object": "list",
