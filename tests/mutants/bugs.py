@@ -208,6 +208,18 @@ BUGS = (
         "",
     ),
     Bug(
+        "a worker takes it that the calls it has claimed are still there",
+        _WORK,
+        "    asked = await _asked(context, run)\n",
+        "    asked = items.calls(await context.content.load(run.id, run.turns[-1]))\n",
+    ),
+    Bug(
+        "a run that is deleted meanwhile hides its session",
+        "shared/usecases/read.py",
+        "        except NotFound:\n            # Deleted since",
+        "        except KeyError:\n            # Deleted since",
+    ),
+    Bug(
         "a first 404 is believed",
         _ADVANCE,
         "    if now - run.missing_since < MISSING_GRACE:",

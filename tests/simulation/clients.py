@@ -143,6 +143,10 @@ class Clients:
         """Do something with a run that has come to an interesting point just now."""
         self.about(run_id, self.answers.owner_of(run_id))
 
+    def give_up(self, run_id: str) -> None:
+        """Delete a run that has come to an interesting point just now."""
+        self.send(self._asked("delete", self.answers.owner_of(run_id), run_id, None))
+
     def lose_patience(self, run_id: str) -> None:
         """Do something about a run that does not move."""
         owner = self.answers.owner_of(run_id)

@@ -24,6 +24,7 @@ from tests.simulation.faults import Faults
 from tests.simulation.ports import (
     PROVIDER_TIMEOUT,
     Gate,
+    RowsOnly,
     SimulatedAgents,
     SimulatedClock,
     SimulatedRandomness,
@@ -46,12 +47,15 @@ _MOST_STEPS = 40_000
 # Operations that few are at: others come to the run then by so much the more often.
 _RARE = {
     "work: create": 2.0,
-    "work: tools": 2.0,
+    "work: tools": 8.0,
     "work: cancel": 16.0,
     "work: purge": 4.0,
     "read": 0.5,
     "poll": 0.5,
 }
+# In how many seeds every text lies in rows of its own, and how many seconds a look at them may take. Between a look
+# at a run and a look at its texts others can then do much, such as delete both.
+_TEXTS_APART, _LAG = 0.4, 5.0
 # How often somebody minds that nothing moves.
 _IMPATIENT = 0.6
 # In how many seeds clients read more in the end than each run.
@@ -97,9 +101,12 @@ class Simulation:
 
     def _wire(self, shards: int) -> Triggers:
         randomness = SimulatedRandomness(self.random, shards)
+        content = ContentStore(self.content_table)
+        if self.random.random() < _TEXTS_APART:
+            content, self.content_table.lag = RowsOnly(self.content_table), _LAG
         context = Context(
             runs=RunStore(self.runs_table, randomness),
-            content=ContentStore(self.content_table),
+            content=content,
             provider=SimulatedProvider(self.gate, self.auditor, LONG_TEXT),
             agents=SimulatedAgents(self.gate, self.auditor),
             clock=SimulatedClock(self.scheduler),
@@ -172,6 +179,7 @@ class Simulation:
     def _calm(self) -> None:
         """Nothing fails any more: every run ends by its deadline and two ticks, and what is deleted goes."""
         self.faults.on = False
+        self.content_table.lag = 0.0
         self._meddling = 0.0
         # Nothing happens between ticks any more, so fewer of them show the same.
         self._period *= 4
@@ -302,7 +310,7 @@ class Simulation:
         if not touched:
             return
         run_id = touched[-1]
-        come = self.clients.visit if self.random.random() < 0.6 else self.triggers.send
+        come = self.random.choice((self.clients.visit, self.clients.give_up, self.triggers.send))
         # Sometimes all at once.
         for _ in range(self.random.choice((1, 1, 3))):
             self.scheduler.after(0.3 * self.random.random(), lambda: come(run_id))
