@@ -144,7 +144,7 @@ class Clients:
         self.about(run_id, self.answers.owner_of(run_id))
 
     def give_up(self, run_id: str) -> None:
-        """Delete a run that has come to an interesting point just now."""
+        """Delete a run."""
         self.send(self._asked("delete", self.answers.owner_of(run_id), run_id, None))
 
     def lose_patience(self, run_id: str) -> None:

@@ -47,15 +47,15 @@ _MOST_STEPS = 40_000
 # Operations that few are at: others come to the run then by so much the more often.
 _RARE = {
     "work: create": 2.0,
-    "work: tools": 8.0,
+    "work: tools": 2.0,
     "work: cancel": 16.0,
     "work: purge": 4.0,
     "read": 0.5,
     "poll": 0.5,
 }
-# In how many seeds every text lies in rows of its own, and how many seconds a look at them may take. Between a look
-# at a run and a look at its texts others can then do much, such as delete both.
-_TEXTS_APART, _LAG = 0.4, 5.0
+# In how many seeds every text lies in rows of its own, how many seconds a look at them takes at most, and how often
+# somebody deletes the run meanwhile.
+_TEXTS_APART, _LAG, _GIVEN_UP = 0.4, 5.0, 0.15
 # How often somebody minds that nothing moves.
 _IMPATIENT = 0.6
 # In how many seeds clients read more in the end than each run.
@@ -293,6 +293,8 @@ class Simulation:
             urgent = _RARE.get(self.scheduler.current.operation, 1.0)
             if self.random.random() < self._meddling * urgent:
                 self._meddle(self.scheduler.current)
+        if self.content_table.lag and self.scheduler.current and call.startswith("content.query"):
+            self._give_up(self.scheduler.current)
 
     def _nothing_moves(self, caller: Invocation) -> None:
         """Let a client lose its patience with a run whose worker has died or stands still."""
@@ -300,6 +302,12 @@ class Simulation:
         if touched and self.random.random() < _IMPATIENT:
             run_id = self.random.choice(touched)
             self.scheduler.after(self.random.uniform(0, 90), lambda: self.clients.lose_patience(run_id))
+
+    def _give_up(self, caller: Invocation) -> None:
+        """Let a client delete a run whose texts somebody waits for."""
+        touched = self._touched(caller)
+        if touched and self.random.random() < _GIVEN_UP:
+            self.scheduler.after(0.3 * self.random.random(), lambda: self.clients.give_up(touched[-1]))
 
     def _touched(self, caller: Invocation) -> list[str]:
         return sorted(run_id for run_id in caller.touched if run_id in self.auditor.evidence.runs)
@@ -310,7 +318,7 @@ class Simulation:
         if not touched:
             return
         run_id = touched[-1]
-        come = self.random.choice((self.clients.visit, self.clients.give_up, self.triggers.send))
+        come = self.clients.visit if self.random.random() < 0.6 else self.triggers.send
         # Sometimes all at once.
         for _ in range(self.random.choice((1, 1, 3))):
             self.scheduler.after(0.3 * self.random.random(), lambda: come(run_id))
