@@ -33,8 +33,12 @@ async def owned_run(context: Context, caller: Caller, run_id: str) -> StoredRun:
     """Return a run in one point read. Raises NotFound when there is none or it is another owner's."""
     stored = await context.runs.read(run_id)
     if stored is None or stored.run.status is RunStatus.DELETED or stored.run.owner != caller.owner:
-        raise NotFound(f"There is no run {run_id}.", code="run_not_found", field="run_id")
+        raise _no_run(run_id)
     return stored
+
+
+def _no_run(run_id: str) -> NotFound:
+    return NotFound(f"There is no run {run_id}.", code="run_not_found", field="run_id")
 
 
 async def owned_session(context: Context, caller: Caller, session_id: str) -> StoredSession:
@@ -48,8 +52,10 @@ async def owned_session(context: Context, caller: Caller, session_id: str) -> St
 async def output_of(context: Context, run: Run) -> str | None:
     """Return the JSON text of the run's last output items; None while it is pending.
 
-    Raises NotFound when the run is deleted meanwhile.
+    Raises NotFound when the run is deleted meanwhile: by now, or before whoever changes it read it again.
     """
+    if run.status is RunStatus.DELETED:
+        raise _no_run(run.id)
     if not run.terminal:
         return None
     if not run.turns:
@@ -64,7 +70,7 @@ async def unless_deleted(context: Context, run: Run, load: Awaitable[_Loaded]) -
     except LookupError:
         fresh = await context.runs.read(run.id)
         if fresh is None or fresh.run.status is RunStatus.DELETED:
-            raise NotFound(f"There is no run {run.id}.", code="run_not_found", field="run_id") from None
+            raise _no_run(run.id) from None
         raise
 
 
@@ -84,7 +90,11 @@ async def session_page(
         if stored.run.status is not RunStatus.DELETED:
             runs.append(stored.run)
         at = stored.run.previous_run_id
-    found = [
-        item for run in runs[::-1] for item in await unless_deleted(context, run, items_of(context, run))
-    ]
+    found: list[Item] = []
+    for run in runs[::-1]:
+        try:
+            found += await unless_deleted(context, run, items_of(context, run))
+        except NotFound:
+            # Deleted since it was read, like those that the page leaves out above.
+            runs.remove(run)
     return SessionPage(session, runs, found, at)

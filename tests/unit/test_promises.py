@@ -1,6 +1,7 @@
 """The ten promises of docs/guarantees.md, each shown directly on the use cases over memory tables."""
 
 import asyncio
+import json
 from dataclasses import replace
 from datetime import timedelta
 
@@ -348,3 +349,31 @@ async def test_10_one_bad_pending_row_stops_nobody():
     world.clock.pass_(5)
     await tick(world.context, 5)
     assert {(await world.run(run.id)).status for run in runs if run is not bad} == {RunStatus.COMPLETED}
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_10_a_run_that_is_deleted_around_the_look_at_its_calls_ends_its_worker_quietly(when):
+    world = World()
+    run = await world.start()
+    asked = asks("resp_1", "pay")
+    # Long enough to lie in rows of its own.
+    text = answer("resp_1", "".join(chr(0x4E00 + (n * 7919) % 20000) for n in range(100_000)))
+    output = json.dumps(json.loads(asked.output) + json.loads(text.output))
+    world.provider.state["resp_1"] = replace(asked, output=output)
+    [run_id] = await world.tick()
+    load, looks = world.context.content.load, []
+
+    async def raced(*args):
+        looks.append(args)
+        if when == "before":
+            await delete_run(world.context, CALLER, run.id)
+        text = await load(*args)
+        if when == "after":
+            await delete_run(world.context, CALLER, run.id)
+        return text
+
+    world.context.content.load = raced
+    assert not await work(world.context, run_id)
+    assert len(looks) == 1
+    assert not world.agents.runs
+    assert (await world.run(run.id)).status is RunStatus.DELETED
