@@ -210,7 +210,7 @@ def _written(table: MemoryTable) -> dict[str, Any]:
         partition: {
             key: {name: _json(value) for name, value in rows[key].values.items()} for key in sorted(rows)
         }
-        for partition, rows in sorted(table._partitions.items())  # noqa: SLF001  (the rows as they are)
+        for partition, rows in sorted(table._partitions.items())
         if rows
     }
 
