@@ -17,11 +17,11 @@ from shared.adapters.responses_api.provider import ResponsesProvider
 from shared.core import transcript
 from shared.core.response import Refused, Snapshot
 from shared.core.run import Run, RunStatus, Step
-from shared.ports.providers import ResponseRequest
+from shared.ports.providers import DEFAULT_PROVIDER, ResponseRequest
 from shared.usecases.cancel import cancel
 from shared.usecases.delete import delete_run
 from tests.proofs.corpus.reply import FOLDER, KEY, REQUESTS, Case, cases, now
-from tests.support.world import OWNER, FakeProvider, World, answer, asks
+from tests.support.world import CALLER, FakeProvider, World, answer, asks
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -170,7 +170,7 @@ async def test_a_reply_leads_to_what_is_written_beside_it(name, servers, adapter
     server.says, server.asked = case.wire(now(), f"http://127.0.0.1:{other.port}"), 0
     world = World()
     world.provider = Relay(real=adapter, case=case)
-    world.context = replace(world.context, provider=world.provider)
+    world.context = replace(world.context, providers={DEFAULT_PROVIDER: world.provider})
     run_id = await until_asked(world, case)
     run = await world.run(run_id)
     (reply,) = world.provider.heard
