@@ -56,13 +56,12 @@ def _change(kind: str, data: Mapping[str, Any]) -> StreamChange | None:
             delta = data.get("delta")
             return TextAdded(index, delta) if isinstance(delta, str) and delta else None
         case "response.output_item.added":
-            item = data.get("item")
-            return ItemStarted(index, *_kind_and_name(item)) if isinstance(item, dict) else None
+            item = _object(data.get("item"))
+            return ItemStarted(index, word(item.get("type")), word(item.get("name"), ""))
         case "response.output_item.done":
             return ItemCompleted(index)
         case "response.content_part.added":
-            part = data.get("part")
-            return PartStarted(index, word(part.get("type"))) if isinstance(part, dict) else None
+            return PartStarted(index, word(_object(data.get("part")).get("type")))
         case "response.content_part.done":
             return PartCompleted(index)
     return None
@@ -73,5 +72,5 @@ def _index(value: object) -> int | None:
     return value if whole and 0 <= value < _MAX_INDEX else None  # type: ignore[return-value, operator]
 
 
-def _kind_and_name(item: Mapping[str, Any]) -> tuple[str, str]:
-    return word(item.get("type")), word(item.get("name"), "")
+def _object(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -71,9 +71,11 @@ class ItemLog:
 
     def finish(self, outline: Sequence[ItemOutline], written: int, *, with_text: bool) -> None:
         """Add what the finished response has and the log has not; its text from the character `written` on."""
-        begin = 0
-        for index, item in enumerate(outline):
-            if index >= self.started:
+        begin, logged = 0, self.started
+        for place, item in enumerate(outline):
+            # Text of an item that has ended may have taken the index of one that was not logged.
+            index = place if place < logged else self.started
+            if place >= logged:
                 self._start(index, item.kind, item.name)
             for number, part in enumerate(item.parts):
                 end = begin + part.characters
@@ -127,9 +129,6 @@ class ItemLog:
     def _add_text(self, index: int, start: int, end: int, content: Content | None) -> None:
         if start == end:
             return
-        self._start(index, "message")
-        if (item := self.open.get(index)) and not item.part_open:
-            self._start_part(index, "output_text")
         ordinal, part = self._place(index)
         last = self.entries[self._last] if self._deltas else None
         adjacent = self._last == len(self.entries) - 1
@@ -142,7 +141,17 @@ class ItemLog:
         self.entries.append(log.TextDelta(self.turn, ordinal, part, start, end, content))
 
     def _place(self, index: int) -> tuple[int, int]:
-        """Return the ordinal and the part that text of an item belongs to."""
-        if item := self.open.get(index):
-            return item.ordinal, max(item.parts - 1, 0)
-        return self.first + max(min(index, self.started - 1), 0), 0
+        """Return the ordinal and the part that text of an item belongs to, and start them if need be.
+
+        Where the item has ended already, that is the last open one, or else an item of the text's own.
+        """
+        self._start(index, "message")
+        if index not in self.open:
+            index = next(reversed(self.open), self.started)
+            self._start(index, "message")
+        item = self.open.get(index)
+        if item is None:
+            return self.first + self.started - 1, 0
+        if not item.part_open:
+            self._start_part(index, "output_text")
+        return item.ordinal, self.open[index].parts - 1
