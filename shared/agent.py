@@ -13,6 +13,7 @@ from datetime import timedelta
 from typing import Any, Generic, ParamSpec, TypeVar, overload
 
 from shared.core.pace import MAX_DEADLINE, MIN_DEADLINE
+from shared.core.text import is_name
 
 MAX_TURNS = 32
 # A function invocation is ended after ten minutes (functionTimeout in host.json).
@@ -29,11 +30,11 @@ RESERVED_OPTIONS = frozenset(
         "previous_response_id",
         "store",
         "stream",
+        "stream_options",
         "tools",
     }
 )
 
-_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _ARGS_SECTION = re.compile(r"^Args:\n((?:[ \t]+.*(?:\n|\Z)|\n)+)", re.MULTILINE)
 _ARG = re.compile(r"^(\w+)(?: \(.*?\))?:(.*(?:\n[ \t]+.*)*)", re.MULTILINE)
 
@@ -203,7 +204,7 @@ def _faults_of_tools(agent: Agent) -> Iterator[str]:
 
 
 def _faults_of_name(name: str) -> Iterator[str]:
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         yield "its name must be 1 to 64 letters, digits, underscores or hyphens of ASCII"
 
 

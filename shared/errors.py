@@ -1,10 +1,16 @@
-"""What Baton raises. `shared.web.runs_api.problems` turns each into an HTTP answer; nothing else does."""
+"""What Baton raises on purpose.
+
+A `BatonError` is about a request: `shared.web.runs_api.problems` turns it into an HTTP answer, and nothing else does.
+`CannotStart` is about the app: the host shows it. `RowConflict` never leaves the steps and use cases.
+"""
+
+from collections.abc import Sequence
 
 
 class BatonError(Exception):
-    """Base of all errors that Baton raises on purpose.
+    """A request could not be carried out.
 
-    `code` is stable and for programs, the message is for people, `field` names the offending input.
+    `code` is stable and for programs, the message is for people, `field` names the part of the request that is wrong.
     """
 
     code = "error"
@@ -22,7 +28,7 @@ class Malformed(BatonError):
 
 
 class InvalidInput(BatonError):
-    """The request can be read, and asks for what cannot be."""
+    """The request can be read, and asks for something that is not allowed."""
 
     code = "invalid_input"
 
@@ -34,7 +40,7 @@ class TooLarge(BatonError):
 
 
 class Unidentified(BatonError):
-    """The request does not say whose it is, and the app is set to require it."""
+    """The request does not say which owner sends it, and the settings of the app require that."""
 
     code = "owner_missing"
 
@@ -46,7 +52,7 @@ class NotFound(BatonError):
 
 
 class Conflict(BatonError):
-    """The request cannot be carried out in the present state of what it is about."""
+    """The run or session is in a state in which the request cannot be carried out."""
 
     code = "conflict"
 
@@ -57,17 +63,20 @@ class StorageUnavailable(BatonError):
     code = "storage_unavailable"
 
 
-class InvalidSettings(BatonError):
-    """The app cannot start. The message lists every setting that is missing or wrong."""
+class CannotStart(Exception):
+    """The app cannot start. The message lists all faults, each with what to do about it."""
 
-    code = "invalid_settings"
+    def __init__(self, what: str, faults: Sequence[str]) -> None:
+        super().__init__(f"{what}:\n" + "\n".join(f"  - {fault}" for fault in faults))
+        self.faults = tuple(faults)
 
-    def __init__(self, faults: list[str]) -> None:
-        super().__init__(
-            "Baton cannot start with these settings:\n" + "\n".join(f"  - {fault}" for fault in faults)
-        )
-        self.faults = faults
+
+class InvalidSettings(CannotStart):
+    """Settings are missing or wrong."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("Baton cannot start with these settings", faults)
 
 
 class RowConflict(Exception):
-    """A row of a transaction was not as the writer believed, and nothing was written."""
+    """A row was not as a write demanded, and nothing of the transaction was written."""

@@ -4,13 +4,12 @@ They come from a provider or a client and may hold anything. What is not as docu
 """
 
 import json
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from shared.core.response import FunctionCall
-from shared.core.text import representable
+from shared.core.text import is_name, representable
 
 Item = dict[str, Any]
 
@@ -18,8 +17,6 @@ Item = dict[str, Any]
 MAX_CALL_ID = 64
 # Stands for a name that no tool can have. A provider takes it back; no Python function is called so.
 NOT_A_NAME = "not-a-name"
-
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
 
 
 def parse(text: str) -> list[Item]:
@@ -50,7 +47,7 @@ def _call(item: Item) -> FunctionCall | None:
     if item.get("type") != "function_call" or not _is_call_id(call_id):
         return None
     # A call with a bad name is kept: the provider demands an answer to it all the same.
-    named = isinstance(name, str) and _NAME.fullmatch(name)
+    named = isinstance(name, str) and is_name(name)
     return FunctionCall(str(call_id), str(name) if named else NOT_A_NAME, _arguments(item.get("arguments")))
 
 
@@ -107,7 +104,7 @@ def outline(items: Iterable[Item]) -> tuple[ItemOutline, ...]:
 
 def word(value: object, otherwise: str = "unknown") -> str:
     """Return a type or name that a provider wrote, or `otherwise` when it is not one."""
-    return value if isinstance(value, str) and _NAME.fullmatch(value) else otherwise
+    return value if isinstance(value, str) and is_name(value) else otherwise
 
 
 def _parts(item: Item) -> Iterator[Item]:

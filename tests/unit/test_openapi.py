@@ -12,6 +12,7 @@ from shared import errors
 from shared.core import ids
 from shared.core.pace import MAX_DEADLINE, MIN_DEADLINE
 from shared.core.run import TERMINAL, CallStatus, RunStatus
+from shared.core.text import NAME
 from shared.web import bodies
 from shared.web.http import Reply
 from shared.web.runs_api import parse, problems
@@ -74,7 +75,14 @@ def _raised(path: Path) -> list[tuple[str, int]]:
     return made
 
 
+def test_every_error_of_a_request_has_an_answer():
+    kinds = {kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.BatonError)}
+    assert kinds - {errors.BatonError} == set(problems._STATUSES)
+    assert not issubclass(errors.CannotStart, errors.BatonError)
+
+
 def test_limits_are_those_of_the_code():
+    assert SCHEMAS["AgentName"]["pattern"] == f"^{NAME}$"
     text, items = SCHEMAS["NewRun"]["properties"]["input"]["oneOf"]
     assert text["maxLength"] == parse.MAX_INPUT_CHARACTERS
     assert items["maxItems"] == parse.MAX_INPUT_ITEMS

@@ -7,19 +7,16 @@ import traceback
 from collections.abc import Mapping, Sequence
 
 from shared.agent import Agent
-from shared.errors import BatonError
+from shared.errors import CannotStart
 
 SETTING = re.compile(r"%(\w+)%")
 
 
-class InvalidAgents(BatonError):
-    """The app cannot start. The message lists everything that is wrong in the package of agents."""
-
-    code = "invalid_agents"
+class InvalidAgents(CannotStart):
+    """Something in the package of agents is wrong."""
 
     def __init__(self, package: str, faults: Sequence[str]) -> None:
-        super().__init__(f"The agents in {package} cannot be used:\n" + "\n".join(f"  - {f}" for f in faults))
-        self.faults = tuple(faults)
+        super().__init__(f"The agents in {package} cannot be used", faults)
 
 
 def discover(package: str = "agents") -> dict[str, Agent]:

@@ -10,6 +10,7 @@ from typing import Any
 from shared.core import ids
 from shared.core.pace import MAX_DEADLINE, MIN_DEADLINE
 from shared.core.run import RunStatus
+from shared.core.text import is_name
 from shared.errors import InvalidInput, Malformed, NotFound, TooLarge
 from shared.usecases.listing import Listing
 from shared.usecases.start import StartRequest
@@ -32,7 +33,6 @@ DEFAULT_EVENTS = 100
 
 _FIELDS = {"agent", "input", "session_id", "metadata", "deadline_seconds", "stream"}
 _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
-_AGENT = re.compile(r"[A-Za-z0-9_-]{1,64}")
 # As openapi.json says it: what either Python or JavaScript takes for white space is nothing.
 _NOT_BLANK = re.compile(r"[^\s\ufeff]")
 _POSITION = re.compile(r"[0-9a-z]{26}")
@@ -81,7 +81,7 @@ def _fingerprint(body: Mapping[str, Any]) -> str:
 
 def _agent(body: Mapping[str, Any]) -> str:
     agent = body.get("agent")
-    if not isinstance(agent, str) or not _AGENT.fullmatch(agent):
+    if not isinstance(agent, str) or not is_name(agent):
         raise InvalidInput(
             "agent has to be the name of an agent of this app.", code="unknown_agent", field="agent"
         )
@@ -188,7 +188,7 @@ def listing(request: Request) -> Listing:
             f"status has to be one of: {', '.join(_STATUSES)}.", code="invalid_status", field="status"
         )
     agent = query.get("agent")
-    if agent is not None and not _AGENT.fullmatch(agent):
+    if agent is not None and not is_name(agent):
         raise InvalidInput("agent has to be the name of an agent.", code="unknown_agent", field="agent")
     after = query.get("cursor", "")
     if after and not _POSITION.fullmatch(after):
