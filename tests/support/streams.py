@@ -202,17 +202,17 @@ def some_stream(seed: random.Random) -> Stream:
 
 def _some_item(seed: random.Random) -> Json:
     match seed.random():
-        case luck if luck < 0.2:
+        case luck if luck < 0.15:
             return {"type": "reasoning", "content": [{"type": "reasoning_text", "text": "hm"}]}
-        case luck if luck < 0.3:
+        case luck if luck < 0.2:
             return refusal("No.")
-    texts = ("".join(seed.choices(_ALPHABET, k=seed.randrange(40))) for _ in range(seed.choice([1, 1, 1, 2])))
+    texts = ("".join(seed.choices(_ALPHABET, k=seed.randrange(60))) for _ in range(seed.choice([1, 1, 1, 2])))
     return message(*texts)
 
 
 def _some_pieces(seed: random.Random, item: Json) -> list[list[str]]:
     texts = [part["text"] for part in item.get("content", ()) if part["type"] == "output_text"]
-    return [in_units(text, [seed.randrange(6) for _ in range(seed.randrange(12))]) for text in texts]
+    return [in_units(text, [seed.randrange(6) for _ in range(seed.randrange(16))]) for text in texts]
 
 
 _DELTA = "response.output_text.delta"
