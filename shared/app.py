@@ -14,7 +14,7 @@ from shared.adapters.responses_api.provider import ResponsesProvider
 from shared.adapters.system import SystemClock, SystemRandomness
 from shared.core import ids
 from shared.core.pace import Schedule
-from shared.log import hush_libraries, say
+from shared.log import log_event, quiet_libraries
 from shared.ports.providers import DEFAULT_PROVIDER
 from shared.settings import PollSettings, ProviderSettings, Settings, StorageSettings, load
 from shared.steps.context import Context
@@ -94,7 +94,7 @@ class Baton:
             await deliver(self.context, clock)
             return []
         if not ids.is_id("run", message):
-            say("message.unknown", level=logging.WARNING, length=len(message))
+            log_event("message.unknown", level=logging.WARNING, length=len(message))
             return []
         return list(await work(self.context, message))
 
@@ -106,7 +106,7 @@ class Baton:
 @cache
 def application() -> Baton:
     """Return the application of this process. Raises InvalidSettings, or InvalidAgents, and lists all faults."""
-    hush_libraries()
+    quiet_libraries()
     agents = discover()
     settings = load(
         os.environ, placeholders(agents), [("AzureWebJobsStorage", TableAccount.from_connection_string)]

@@ -11,20 +11,20 @@ _LOGGER = logging.getLogger("baton")
 _CHATTY = ("azure", "httpx2", "openai")
 
 
-def say(event: str, *, level: int = logging.INFO, **fields: object) -> None:
+def log_event(event: str, *, level: int = logging.INFO, **fields: object) -> None:
     """Log `event`. Fields are ids, statuses and counts; never prompts, outputs, tokens or keys."""
     if _LOGGER.isEnabledFor(level):
         _LOGGER.log(level, "%s %s", event, json.dumps(fields, default=str))
 
 
-def say_fault(event: str, fault: BaseException, **fields: object) -> None:
+def log_fault(event: str, fault: BaseException, **fields: object) -> None:
     """Log an exception with its traceback, as text that any log can take whatever the exception says."""
     if _LOGGER.isEnabledFor(logging.ERROR):
         trace = representable("".join(traceback.format_exception(fault)).rstrip())
         _LOGGER.error("%s %s\n%s", event, json.dumps(fields, default=str), trace)
 
 
-def hush_libraries() -> None:
+def quiet_libraries() -> None:
     """Let libraries log from warnings upwards."""
     for name in _CHATTY:
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -7,7 +7,7 @@ from shared.core.life.creating import verdict
 from shared.core.response import ChainBroken, CreateReply, NotNow, Refused, RunError, Snapshot
 from shared.core.run import Lease
 from shared.errors import StorageUnavailable
-from shared.log import say
+from shared.log import log_event
 from shared.steps.context import Context
 from shared.steps.conversation import request_for
 from shared.steps.lease import too_late
@@ -29,7 +29,7 @@ async def create(context: Context, stored: StoredRun, lease: Lease, input_text: 
         request = await request_for(context, run, spec, input_text)
     except LookupError as fault:
         # Most likely the run was deleted a moment ago.
-        say("create.without_content", level=logging.WARNING, run_id=run.id, reason=str(fault))
+        log_event("create.without_content", level=logging.WARNING, run_id=run.id, reason=str(fault))
         return Applied(await reread(context, stored))
     if too_late(context, run):
         return Applied(stored)
@@ -43,7 +43,7 @@ async def _bring_in(context: Context, stored: StoredRun, lease: Lease, reply: Cr
         case Snapshot():
             return await _adopt(context, stored, lease, reply)
         case ChainBroken(reason):
-            say("turn.replayed", level=logging.WARNING, run_id=run.id, turn=run.turn, reason=reason)
+            log_event("turn.replayed", level=logging.WARNING, run_id=run.id, turn=run.turn, reason=reason)
             renewed = Lease(lease.id, context.lease_end())
             return await apply(context, stored, events.ChainRefused(renewed))
         case Refused(error):
@@ -58,13 +58,13 @@ async def _adopt(context: Context, stored: StoredRun, lease: Lease, snapshot: Sn
         try:
             return await apply(context, stored, events.Created(lease.id, snapshot))
         except StorageUnavailable as fault:
-            say("create.unsaved", level=logging.WARNING, run_id=stored.run.id, reason=str(fault))
+            log_event("create.unsaved", level=logging.WARNING, run_id=stored.run.id, reason=str(fault))
     return await apply(context, stored, events.Created(lease.id, snapshot))
 
 
 async def _defer(context: Context, stored: StoredRun, lease: Lease, reply: NotNow) -> Applied:
     run = stored.run
-    say("create.deferred", level=logging.WARNING, run_id=run.id, turn=run.turn, reason=reply.reason)
+    log_event("create.deferred", level=logging.WARNING, run_id=run.id, turn=run.turn, reason=reply.reason)
     since = max((call.completed_at for call in run.calls if call.completed_at), default=run.created_at)
     until = context.retry_at(since, reply.retry_after)
     return await apply(context, stored, events.CreateDeferred(lease.id, until, reply.unknown))

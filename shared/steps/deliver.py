@@ -6,7 +6,7 @@ from datetime import timedelta
 from shared.core.delivery import CancelResponse, ClockRow, Delivery
 from shared.core.response import NotNow
 from shared.errors import RowConflict
-from shared.log import say
+from shared.log import log_event
 from shared.steps.context import Context
 from shared.store.outbox import StoredDelivery
 
@@ -26,7 +26,7 @@ async def deliver(context: Context, clock: ClockRow) -> None:
     delivery = taken.delivery
     reply = await context.provider(delivery.content.provider).cancel(delivery.content.response_id)
     if isinstance(reply, NotNow) and context.clock.now() - delivery.created_at < CANCEL_PATIENCE:
-        say("delivery.deferred", level=logging.WARNING, run_id=delivery.run_id, reason=reply.reason)
+        log_event("delivery.deferred", level=logging.WARNING, run_id=delivery.run_id, reason=reply.reason)
         await _defer(context, taken, reply.retry_after)
         return
     _report(delivery, delivery.content, stopped=not isinstance(reply, NotNow))
@@ -41,7 +41,7 @@ async def _defer(context: Context, taken: StoredDelivery, asked: timedelta | Non
 
 
 def _report(delivery: Delivery, content: CancelResponse, *, stopped: bool) -> None:
-    say(
+    log_event(
         "response.abandoned",
         level=logging.WARNING,
         run_id=delivery.run_id,

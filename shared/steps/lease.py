@@ -4,7 +4,7 @@ import logging
 from datetime import timedelta
 
 from shared.core.run import Run, Step
-from shared.log import say
+from shared.log import log_event
 from shared.steps.context import Context
 
 
@@ -23,5 +23,5 @@ def too_late(context: Context, run: Run) -> bool:
     """
     late = run.lease is None or context.clock.now() + duration(context, run) > run.lease.expires_at
     if late:
-        say("lease.too_old", level=logging.WARNING, run_id=run.id, step=run.step)
+        log_event("lease.too_old", level=logging.WARNING, run_id=run.id, step=run.step)
     return late

@@ -8,7 +8,7 @@ from shared.core.life import events
 from shared.core.pace import reminder_due
 from shared.core.response import Absent, NoStream, NotNow, ReadReply, ResponseStatus, Slice, Snapshot
 from shared.core.run import Owed, RunStatus, Step
-from shared.log import say
+from shared.log import log_event
 from shared.steps.cancel import expire
 from shared.steps.context import Context
 from shared.steps.messages import delivery_message
@@ -51,7 +51,7 @@ def _last_tick(tick: Tick, shard: str, now: datetime) -> datetime:
     if tick.at is None:
         return _NEVER
     if tick.at > now + _CLOCK_DRIFT:
-        say("tick.ahead", level=logging.WARNING, shard=shard, at=tick.at)
+        log_event("tick.ahead", level=logging.WARNING, shard=shard, at=tick.at)
         return _NEVER
     return tick.at
 
@@ -134,7 +134,7 @@ async def _ask(context: Context, owed: Owed) -> tuple[ReadReply | Slice, bool]:
 async def _stored(context: Context, owed: Owed) -> StoredRun | None:
     stored = await context.runs.read(owed.run_id)
     if stored is None:
-        say("pending.orphan", level=logging.ERROR, run_id=owed.run_id)
+        log_event("pending.orphan", level=logging.ERROR, run_id=owed.run_id)
     return stored
 
 
@@ -145,7 +145,7 @@ def _changes(owed: Owed, reply: ReadReply | Slice) -> bool:
             first_sign = owed.status is RunStatus.QUEUED and reply.status is ResponseStatus.IN_PROGRESS
             return reply.status.finished or first_sign or owed.missing
         case NotNow():
-            say("poll.deferred", level=logging.WARNING, run_id=owed.run_id, reason=reply.reason)
+            log_event("poll.deferred", level=logging.WARNING, run_id=owed.run_id, reason=reply.reason)
             return reply.retry_after is not None
         case Slice() | Absent():
             return True

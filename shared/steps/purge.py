@@ -6,7 +6,7 @@ from datetime import timedelta
 from shared.core.life import events
 from shared.core.response import Absent, NotNow, Refused
 from shared.core.run import Lease, Run
-from shared.log import say
+from shared.log import log_event
 from shared.steps.context import Context
 from shared.steps.transition import Applied, apply
 from shared.store.runs import StoredRun
@@ -32,7 +32,7 @@ async def purge(context: Context, stored: StoredRun, lease: Lease) -> Applied:
             case Refused() if patient and _may_be_at_work(run, response_id):
                 # It may refuse only because the cancelled response is still at work.
                 return await _later(context, stored, lease, None)
-        say("response.kept", level=logging.WARNING, run_id=run.id, response_id=response_id)
+        log_event("response.kept", level=logging.WARNING, run_id=run.id, response_id=response_id)
     await context.content.purge(run.id)
     await context.runs.purge(run.id)
     if context.clock.now() - since < SECOND_PURGE:

@@ -5,7 +5,7 @@ import logging
 from shared.core import transcript
 from shared.core.life import events
 from shared.core.response import Snapshot
-from shared.log import say
+from shared.log import log_event
 from shared.steps.context import Context
 from shared.steps.slices import streamed_text
 from shared.steps.transition import Applied, apply, reread
@@ -24,10 +24,10 @@ async def settle(context: Context, stored: StoredRun, snapshot: Snapshot) -> App
         agrees = transcript.text_of(items).startswith(await streamed_text(context, run))
     except LookupError as fault:
         # Most likely the run was deleted a moment ago.
-        say("slices.without_content", level=logging.WARNING, run_id=run.id, reason=str(fault))
+        log_event("slices.without_content", level=logging.WARNING, run_id=run.id, reason=str(fault))
         return Applied(await reread(context, stored))
     if not agrees:
-        say("text.replaced", level=logging.WARNING, run_id=run.id, turn=run.turn)
+        log_event("text.replaced", level=logging.WARNING, run_id=run.id, turn=run.turn)
     output = await context.content.save(run.id, f"turn-{run.turn:02d}-{context.token()}", snapshot.output)
     spec = context.agents.spec(run.agent)
     polled = events.Polled(

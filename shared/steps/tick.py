@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Sequence
 from typing import TypeVar
 
 from shared.core.ids import all_shards
-from shared.log import say, say_fault
+from shared.log import log_event, log_fault
 from shared.steps.context import Context
 from shared.steps.poll import Due, claim_due, poll
 
@@ -30,7 +30,7 @@ async def tick(context: Context, concurrency: int, shards: Sequence[str] = all_s
     await asyncio.gather(*(poll_one_after_another() for _ in range(min(concurrency, len(polls)))))
     messages += [message for each in woken for message in each]
     if polls or messages:
-        say("tick.done", polls=len(polls), messages=len(messages))
+        log_event("tick.done", polls=len(polls), messages=len(messages))
     return messages
 
 
@@ -38,5 +38,5 @@ async def _guarded(event: str, name: str, work: Awaitable[_Result], otherwise: _
     try:
         return await work
     except Exception as fault:  # noqa: BLE001  (one bad run or shard must never stop the others)
-        say_fault(event, fault, of=name)
+        log_fault(event, fault, of=name)
         return otherwise

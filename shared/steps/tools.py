@@ -8,7 +8,7 @@ from shared.core.life import events
 from shared.core.response import FunctionCall
 from shared.core.run import CallStatus, Lease, Run
 from shared.errors import StorageUnavailable
-from shared.log import say
+from shared.log import log_event
 from shared.ports.agents import ToolRequest, ToolResult
 from shared.steps.context import Context
 from shared.steps.lease import too_late
@@ -23,7 +23,7 @@ async def requested_calls(context: Context, run: Run) -> tuple[FunctionCall, ...
         return transcript.calls(await context.content.load(run.id, run.turns[-1]))
     except LookupError as fault:
         # Most likely the run was deleted a moment ago.
-        say("tools.without_content", level=logging.WARNING, run_id=run.id, reason=str(fault))
+        log_event("tools.without_content", level=logging.WARNING, run_id=run.id, reason=str(fault))
         return None
 
 
@@ -46,7 +46,7 @@ async def run_tools(
         try:
             applied = await _checkpoint(context, applied.stored, lease, result)
         except StorageUnavailable as fault:
-            say(
+            log_event(
                 "tool.unsaved",
                 level=logging.WARNING,
                 run_id=run.id,

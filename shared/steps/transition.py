@@ -9,7 +9,7 @@ from shared.core.life.events import Deliver, Effect, Event, Wake
 from shared.core.log import LogEntry
 from shared.core.run import Run
 from shared.errors import RowConflict, StorageUnavailable
-from shared.log import say
+from shared.log import log_event
 from shared.steps.context import Context
 from shared.steps.messages import delivery_message
 from shared.store.runs import CallOutput, StoredRun
@@ -55,7 +55,7 @@ async def apply(
             stored = await reread(context, stored)
             continue
         context.observer.stored(before, event, after, effects)
-        say(
+        log_event(
             "run.advanced",
             run_id=after.id,
             by=type(event).__name__,

@@ -11,7 +11,7 @@ from shared.core.life.rule import claimable
 from shared.core.response import FunctionCall
 from shared.core.run import Lease, RunStatus, Step
 from shared.errors import StorageUnavailable
-from shared.log import say
+from shared.log import log_event
 from shared.steps.cancel import cancel, expire
 from shared.steps.context import Context
 from shared.steps.create import create
@@ -77,5 +77,5 @@ async def perform_now(
     try:
         return await perform(context, applied, lease, input_text=input_text)
     except StorageUnavailable as fault:
-        say("run.left_to_timer", level=logging.WARNING, run_id=applied.stored.run.id, reason=str(fault))
+        log_event("run.left_to_timer", level=logging.WARNING, run_id=applied.stored.run.id, reason=str(fault))
         return applied

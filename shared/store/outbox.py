@@ -11,7 +11,7 @@ from datetime import datetime
 from shared.core.delivery import CancelResponse, ClockRow, Delivery
 from shared.core.ids import shard_of
 from shared.errors import RowConflict
-from shared.log import say_fault
+from shared.log import log_fault
 from shared.ports.system import Randomness
 from shared.ports.tables import Delete, Insert, Put, Row, Table, Write
 from shared.store import rows
@@ -98,7 +98,7 @@ def read_delivery(row: Row) -> Delivery | None:
     try:
         return _read(row)
     except (KeyError, ValueError) as fault:
-        say_fault("row.unreadable", fault, row=row.key)
+        log_fault("row.unreadable", fault, row=row.key)
         return None
 
 

@@ -11,7 +11,7 @@ from shared.core.delivery import Delivery
 from shared.core.ids import all_shards, position, shard_of
 from shared.core.log import LogEntry, LogLine
 from shared.core.run import Content, Owed, Run
-from shared.log import say_fault
+from shared.log import log_fault
 from shared.ports.system import Randomness
 from shared.ports.tables import Delete, Insert, Put, Row, Table, Value, Write
 from shared.store import rows
@@ -135,7 +135,7 @@ def _readable(row: Row) -> Run | None:
     try:
         return read_run(row)
     except (KeyError, ValueError) as fault:
-        say_fault("row.unreadable", fault, row=row.key)
+        log_fault("row.unreadable", fault, row=row.key)
         return None
 
 

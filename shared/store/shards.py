@@ -6,7 +6,7 @@ from datetime import datetime
 from shared.core.delivery import ClockRow
 from shared.core.run import Owed
 from shared.errors import RowConflict
-from shared.log import say_fault
+from shared.log import log_fault
 from shared.ports.system import Randomness
 from shared.ports.tables import Insert, Put, Row, Table
 from shared.store import rows
@@ -47,7 +47,7 @@ class ShardStore:
                 _add(view, row)
             except (KeyError, ValueError) as fault:
                 # One row that somebody broke must not hide the others.
-                say_fault("row.unreadable", fault, shard=shard, row=row.key)
+                log_fault("row.unreadable", fault, shard=shard, row=row.key)
         return view
 
     async def claim(self, shard: str, tick: Tick, now: datetime) -> bool:

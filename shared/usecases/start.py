@@ -9,7 +9,7 @@ from shared.core.caller import Caller
 from shared.core.life.birth import Accepted, accept
 from shared.core.run import Content, Lease, RunStatus, Session
 from shared.errors import Conflict, InvalidInput, NotFound, RowConflict
-from shared.log import say
+from shared.log import log_event
 from shared.ports.agents import AgentSpec
 from shared.steps.context import Context
 from shared.steps.transition import Applied
@@ -106,7 +106,7 @@ async def _store(context: Context, session: StoredSession, event: Accepted, text
             return _repeated(winner)
         return None
     context.observer.stored(None, event, run, entries)
-    say("run.accepted", run_id=run.id, session_id=run.session_id, agent=run.agent)
+    log_event("run.accepted", run_id=run.id, session_id=run.session_id, agent=run.agent)
     return Applied(stored, changed=True)
 
 

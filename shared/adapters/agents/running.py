@@ -15,7 +15,7 @@ from shared.agent import Agent, Tool
 from shared.core.run import CallStatus
 from shared.core.text import representable
 from shared.errors import InvalidSettings
-from shared.log import say, say_fault
+from shared.log import log_event, log_fault
 from shared.ports.agents import AgentSpec, ToolRequest, ToolResult
 
 if TYPE_CHECKING:
@@ -139,7 +139,7 @@ class InstalledAgents:
         except asyncio.CancelledError:
             raise _Failure("cancelled", "The tool cancelled itself.") from None
         except BaseException as error:
-            say_fault("tool.raised", error, call_id=request.call_id, tool=request.name)
+            log_fault("tool.raised", error, call_id=request.call_id, tool=request.name)
             raise _Failure("tool_error", brief(error)) from error
 
     async def _run(self, tool: Tool[..., Any], request: ToolRequest) -> str:
@@ -191,7 +191,7 @@ def _output(value: object) -> str:
 
 def _failed(request: ToolRequest, failure: _Failure) -> ToolResult:
     fields = {"call_id": request.call_id, "tool": request.name, "code": failure.code}
-    say("tool.failed", level=logging.WARNING, **fields)
+    log_event("tool.failed", level=logging.WARNING, **fields)
     error = {"code": failure.code, "message": representable(_clipped(str(failure)))}
     return ToolResult(request.call_id, CallStatus.FAILED, json.dumps({"error": error}, ensure_ascii=False))
 

@@ -27,7 +27,7 @@ from shared.core.response import (
     SliceReply,
 )
 from shared.core.text import representable
-from shared.log import say
+from shared.log import log_event
 from shared.ports.providers import ResponseRequest
 
 if TYPE_CHECKING:
@@ -224,12 +224,12 @@ class ResponsesProvider:
         if answer.denied is not self._denied:
             self._denied = answer.denied
             event = "provider.denied" if answer.denied else "provider.admitted"
-            say(event, level=logging.WARNING, http_status=answer.status)
+            log_event(event, level=logging.WARNING, http_status=answer.status)
 
     def _unknown_status(self, status: str) -> None:
         if status not in self._statuses_reported and len(self._statuses_reported) < MAX_STATUSES_REPORTED:
             self._statuses_reported.add(status)
-            say("response.unknown_status", level=logging.WARNING, response_status=status[:64])
+            log_event("response.unknown_status", level=logging.WARNING, response_status=status[:64])
 
 
 class _Until(Protocol):
