@@ -94,15 +94,15 @@ def outline(items: Iterable[Item]) -> tuple[ItemOutline, ...]:
     """Return the items in order, with the lengths of the texts that `text_of` joins."""
     return tuple(
         ItemOutline(
-            word(item.get("type")),
-            word(item.get("name"), ""),
-            tuple(PartOutline(word(part.get("type")), len(_part_text(part))) for part in _parts(item)),
+            name_of(item.get("type")),
+            name_of(item.get("name"), ""),
+            tuple(PartOutline(name_of(part.get("type")), len(_part_text(part))) for part in _parts(item)),
         )
         for item in items
     )
 
 
-def word(value: object, otherwise: str = "unknown") -> str:
+def name_of(value: object, otherwise: str = "unknown") -> str:
     """Return a type or name that a provider wrote, or `otherwise` when it is not one."""
     return value if isinstance(value, str) and is_name(value) else otherwise
 

@@ -1,7 +1,7 @@
 """Cancel a run on a client's request."""
 
 from shared.core.caller import Caller
-from shared.core.life.events import CancelAsked
+from shared.core.life.events import CancelRequested
 from shared.core.run import RunStatus
 from shared.errors import Conflict
 from shared.steps.context import Context
@@ -19,4 +19,4 @@ async def cancel(context: Context, caller: Caller, run_id: str) -> Applied:
     if stored.run.terminal and stored.run.status is not RunStatus.CANCELLED:
         raise Conflict(f"Run {run_id} is {stored.run.status} and cannot be cancelled.", code="run_ended")
     lease = context.lease()
-    return await perform_now(context, await apply(context, stored, CancelAsked(lease)), lease)
+    return await perform_now(context, await apply(context, stored, CancelRequested(lease)), lease)

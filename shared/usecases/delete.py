@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from shared.core.caller import Caller
-from shared.core.life.events import DeleteAsked
+from shared.core.life.events import DeleteRequested
 from shared.core.run import Lease, RunStatus
 from shared.errors import Conflict, RowConflict
 from shared.steps.context import Context
@@ -17,7 +17,7 @@ async def delete_run(context: Context, caller: Caller, run_id: str) -> Applied:
     """Delete a run, here and at the provider. Raises NotFound, also when it is deleted already."""
     stored = await owned_run(context, caller, run_id)
     lease = context.lease()
-    return await perform_now(context, await apply(context, stored, DeleteAsked(lease)), lease)
+    return await perform_now(context, await apply(context, stored, DeleteRequested(lease)), lease)
 
 
 async def delete_session(context: Context, caller: Caller, session_id: str) -> list[str]:
@@ -31,7 +31,7 @@ async def delete_session(context: Context, caller: Caller, session_id: str) -> l
     while at and (stored := await context.runs.read(at)):
         if stored.run.status is not RunStatus.DELETED:
             # Nobody holds this lease, so the purge is owed at once.
-            await apply(context, stored, DeleteAsked(Lease(context.token(), context.clock.now())))
+            await apply(context, stored, DeleteRequested(Lease(context.token(), context.clock.now())))
             purges.append(at)
         at = stored.run.previous_run_id
     await _bury(context, await owned_session(context, caller, session_id), held.session.last_run_id)

@@ -359,9 +359,9 @@ def test_a_checkpoint_under_a_lost_lease_is_ignored():
     ],
 )
 def test_cancelling_waits_only_for_what_may_be_under_way(given, status, step):
-    made = after(given, events.CancelAsked(LEASE))
+    made = after(given, events.CancelRequested(LEASE))
     assert (made.status, made.step) == (status, step)
-    assert after(made, events.CancelAsked(OTHER)) is made
+    assert after(made, events.CancelRequested(OTHER)) is made
     assert CallStatus.QUEUED not in {one.status for one in made.calls}
 
 
@@ -437,7 +437,7 @@ def test_the_deadline_ends_everything(given):
 
 def test_a_tombstone_holds_nothing_but_what_is_left_to_forget():
     full = streaming(metadata={"a": "b"}, turns=(OUTPUT,), calls=(call(),), error=RunError("a", "b"))
-    gone = after(full, events.DeleteAsked(LEASE))
+    gone = after(full, events.DeleteRequested(LEASE))
     assert (gone.status, gone.step, gone.responses, gone.continuation, gone.open_items) == (
         RunStatus.DELETED,
         Step.PURGE,
@@ -459,7 +459,7 @@ def test_a_tombstone_holds_nothing_but_what_is_left_to_forget():
 
 
 def test_a_purge_that_has_to_wait_gives_up_its_lease():
-    gone = after(polling(), events.DeleteAsked(LEASE))
+    gone = after(polling(), events.DeleteRequested(LEASE))
     waits = after(gone, events.PurgeDeferred("mine", LATER))
     assert (waits.step, waits.lease, waits.due) == (Step.PURGE, None, LATER)
     assert after(gone, events.PurgeDeferred("other", LATER)) is gone
@@ -657,7 +657,7 @@ def test_text_of_a_turn_without_an_answer_is_taken_back(given, event, status, tu
 
 def test_text_of_finished_turns_stays_when_a_run_ends_between_turns():
     given = owing_tools(call(), turns=(OUTPUT,), written=5)
-    assert kinds(given, events.CancelAsked(LEASE)) == ["run.cancelled"]
+    assert kinds(given, events.CancelRequested(LEASE)) == ["run.cancelled"]
     late = NOW + timedelta(hours=1)
     assert kinds(creating(turns=(OUTPUT,), turn=2, written=5), events.DeadlinePassed(), late) == [
         "run.expired"
@@ -683,11 +683,11 @@ def everything_that_can_happen():
         events.StreamLost("resp_9"),
         events.Missing("resp_1"),
         events.ToolDone(LEASE, "call_pay", CallStatus.COMPLETED),
-        events.CancelAsked(LEASE),
+        events.CancelRequested(LEASE),
         events.CancelSent("mine"),
         events.CancelDeferred("mine", LATER),
         events.DeadlinePassed(),
-        events.DeleteAsked(LEASE),
+        events.DeleteRequested(LEASE),
         events.PurgeDeferred("mine", LATER),
         events.Purged("mine"),
     )

@@ -13,7 +13,7 @@ from shared.core.response import (
     TextAdded,
 )
 from shared.core.slices import StreamEvent
-from shared.core.transcript import word
+from shared.core.transcript import name_of
 
 _ENDS = frozenset({"response.completed", "response.failed", "response.incomplete", "response.cancelled"})
 # They come before the response is worked on.
@@ -57,11 +57,11 @@ def _change(kind: str, data: Mapping[str, Any]) -> StreamChange | None:
             return TextAdded(index, delta) if isinstance(delta, str) and delta else None
         case "response.output_item.added":
             item = _object(data.get("item"))
-            return ItemStarted(index, word(item.get("type")), word(item.get("name"), ""))
+            return ItemStarted(index, name_of(item.get("type")), name_of(item.get("name"), ""))
         case "response.output_item.done":
             return ItemCompleted(index)
         case "response.content_part.added":
-            return PartStarted(index, word(_object(data.get("part")).get("type")))
+            return PartStarted(index, name_of(_object(data.get("part")).get("type")))
         case "response.content_part.done":
             return PartCompleted(index)
     return None

@@ -16,11 +16,11 @@ from shared.core.life.calling import tool_done
 from shared.core.life.claiming import claimed
 from shared.core.life.creating import chain_refused, create_deferred, create_refused, created
 from shared.core.life.ending import (
-    cancel_asked,
     cancel_deferred,
+    cancel_requested,
     cancel_sent,
     deadline_passed,
-    delete_asked,
+    delete_requested,
     last_entries,
     purge_deferred,
     purged,
@@ -94,7 +94,7 @@ MOVES: Mapping[type[Event], Mapping[State, set[State]]] = {
         _C_CANCEL: {_C_POLL, _CANCELLED},
     },
     events.ToolDone: {_P_TOOLS: {_P_TOOLS, _P_CREATE}, _C_TOOLS: {_C_TOOLS, _CANCELLED}},
-    events.CancelAsked: {
+    events.CancelRequested: {
         _Q_CREATE: {_C_CREATE, _CANCELLED},
         _Q_POLL: {_C_CANCEL},
         _P_CREATE: {_C_CREATE, _CANCELLED},
@@ -104,7 +104,7 @@ MOVES: Mapping[type[Event], Mapping[State, set[State]]] = {
     events.CancelSent: {_C_CANCEL: {_C_POLL}},
     events.CancelDeferred: {_C_CANCEL: {_C_CANCEL}},
     events.DeadlinePassed: {state: {_EXPIRED} for state in _PENDING},
-    events.DeleteAsked: {state: {_PURGE} for state in (*_PENDING, *_ENDED)},
+    events.DeleteRequested: {state: {_PURGE} for state in (*_PENDING, *_ENDED)},
     events.PurgeDeferred: {_PURGE: {_PURGE}},
     events.Purged: {_PURGE: {_PURGED}},
 }
@@ -152,11 +152,11 @@ _RULES: Mapping[type[Event], Callable[[Run, Any, datetime], Result]] = {
     events.PollDeferred: poll_deferred,
     events.Missing: missing,
     events.ToolDone: tool_done,
-    events.CancelAsked: cancel_asked,
+    events.CancelRequested: cancel_requested,
     events.CancelSent: cancel_sent,
     events.CancelDeferred: cancel_deferred,
     events.DeadlinePassed: deadline_passed,
-    events.DeleteAsked: delete_asked,
+    events.DeleteRequested: delete_requested,
     events.PurgeDeferred: purge_deferred,
     events.Purged: purged,
 }

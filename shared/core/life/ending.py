@@ -23,7 +23,7 @@ def last_entries(run: Run, after: Run) -> tuple[Run, tuple[LogEntry, ...]]:
     return items.into(after), (*items.entries, RunEnded(after.status.value))
 
 
-def cancel_asked(run: Run, event: events.CancelAsked, now: datetime) -> Result:
+def cancel_requested(run: Run, event: events.CancelRequested, now: datetime) -> Result:
     if run.terminal or run.status is RunStatus.CANCELLING:
         return run, ()
     entry = RunCancelling()
@@ -57,7 +57,7 @@ def deadline_passed(run: Run, event: events.DeadlinePassed, now: datetime) -> Re
     return end(spent, RunStatus.EXPIRED, now), ()
 
 
-def delete_asked(run: Run, event: events.DeleteAsked, now: datetime) -> Result:
+def delete_requested(run: Run, event: events.DeleteRequested, now: datetime) -> Result:
     if run.status is RunStatus.DELETED:
         return run, ()
     tombstone = replace(

@@ -106,7 +106,7 @@ class ToolDone:
 
 
 @dataclass(frozen=True, slots=True)
-class CancelAsked:
+class CancelRequested:
     """A client asked for the run to be cancelled; `lease` is for cancelling at the provider at once."""
 
     lease: Lease
@@ -143,7 +143,7 @@ class DeadlinePassed:
 
 
 @dataclass(frozen=True, slots=True)
-class DeleteAsked:
+class DeleteRequested:
     """A client asked for the run to be deleted; `lease` is for purging it at once."""
 
     lease: Lease
@@ -168,12 +168,12 @@ Event = (
     | PollDeferred
     | Missing
     | ToolDone
-    | CancelAsked
+    | CancelRequested
     | CancelSent
     | CancelDeferred
     | PurgeDeferred
     | DeadlinePassed
-    | DeleteAsked
+    | DeleteRequested
     | Purged
 )
 
