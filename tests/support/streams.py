@@ -12,7 +12,9 @@ from shared.adapters.responses_api.interpret import Heard, Interpreter
 from shared.core import log, transcript
 from shared.core.log import LogEntry, LogLine
 from shared.core.text import representable
+from shared.usecases.feed import read_feed
 from tests.support.feed_text import text_after
+from tests.support.world import CALLER, World
 
 Json = dict[str, Any]
 
@@ -342,6 +344,18 @@ class Reader:
     def read_line(self, line: LogLine) -> None:
         self.seen.see(line.entry, line.text)
         self.read(line.number, line.entry.type, {"text": line.text})
+
+
+async def follow(world: World, run_id: str, reader: Reader | None = None, limit: int = 1000) -> Reader:
+    """Read the feed on from where a reader is, to its end."""
+    reader, more = reader or Reader(), True
+    while more:
+        feed = await read_feed(world.context, CALLER, run_id, after=reader.last_id, limit=limit)
+        for line in feed.lines:
+            reader.read_line(line)
+        more = feed.more
+        assert feed.last_number == reader.last_id
+    return reader
 
 
 def _as_openai_writes_it(*output: Json) -> Stream:

@@ -30,9 +30,17 @@ from shared.steps.settle import settle
 from shared.steps.slices import keep, streamed_text
 from shared.usecases.cancel import cancel
 from shared.usecases.delete import delete_run
-from shared.usecases.feed import read_feed
 from shared.usecases.read import output_of
-from tests.support.streams import INTERPRETER, REFERENCES, Reader, Stream, heard, received, some_stream
+from tests.support.streams import (
+    INTERPRETER,
+    REFERENCES,
+    Reader,
+    Stream,
+    follow,
+    heard,
+    received,
+    some_stream,
+)
 from tests.support.world import CALLER, START, FakeProvider, Seeded, World, answer, asks, stores
 
 AT_WORK = ResponseStatus.IN_PROGRESS
@@ -59,18 +67,6 @@ def at(run: Run) -> int | None:
 # What is in the log of a message whose text came at once.
 STARTED = ["item.started", "part.started", "text.delta"]
 ENDED = ["part.completed", "item.completed"]
-
-
-async def follow(world: World, run_id: str, reader: Reader | None = None, limit: int = 1000) -> Reader:
-    """Read the feed on from where a reader is, to its end."""
-    reader, more = reader or Reader(), True
-    while more:
-        feed = await read_feed(world.context, CALLER, run_id, after=reader.last_id, limit=limit)
-        for line in feed.lines:
-            reader.read_line(line)
-        more = feed.more
-        assert feed.last_number == reader.last_id
-    return reader
 
 
 async def output(world: World, run_id: str) -> str:
