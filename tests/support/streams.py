@@ -11,7 +11,9 @@ from shared.adapters.http.sse import EventReader
 from shared.adapters.responses_api.interpret import Heard, Interpreter
 from shared.core import log, transcript
 from shared.core.log import LogEntry, LogLine
+from shared.core.response import Slice, Snapshot, StreamChange
 from shared.core.text import representable
+from shared.steps.poll import poll
 from shared.usecases.feed import read_feed
 from tests.support.feed_text import text_after
 from tests.support.world import CALLER, World
@@ -356,6 +358,18 @@ async def follow(world: World, run_id: str, reader: Reader | None = None, limit:
         more = feed.more
         assert feed.last_number == reader.last_id
     return reader
+
+
+async def brings(world: World, *changes: StreamChange, final: Snapshot | None = None) -> None:
+    """Let the stream of the one run that is owed a poll bring something."""
+    [owed] = await world.owed()
+    response_id, after = owed.continuation.response_id, owed.continuation.sequence
+    sequence = after + bool(changes)
+    world.provider.slice_replies = [
+        Slice(response_id=response_id, after=after, sequence=sequence, changes=changes, final=final)
+    ]
+    for one in await poll(world.context, owed):
+        await world.work(one)
 
 
 def _as_openai_writes_it(*output: Json) -> Stream:

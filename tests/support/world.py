@@ -183,11 +183,12 @@ class FakeAgents:
 
 
 class CountingTable(MemoryTable):
-    """A memory table that counts what is asked of it."""
+    """A memory table that counts what is asked of it, and the rows that its queries return."""
 
     def __init__(self) -> None:
         super().__init__()
         self.counts: dict[str, int] = defaultdict(int)
+        self.rows_read = 0
 
     async def get(self, *args, **kwargs):
         self.counts["get"] += 1
@@ -195,7 +196,9 @@ class CountingTable(MemoryTable):
 
     async def query(self, *args, **kwargs):
         self.counts["query"] += 1
-        return await super().query(*args, **kwargs)
+        found = await super().query(*args, **kwargs)
+        self.rows_read += len(found)
+        return found
 
     async def write(self, *args, **kwargs):
         self.counts["write"] += 1
