@@ -6,7 +6,7 @@ from typing import Any
 from shared.core import log
 from shared.core.ids import shard_of
 from shared.core.log import LogEntry, LogLine
-from shared.core.run import Content, Run, RunStatus
+from shared.core.run import OUTCOMES, Content, Run, RunStatus
 from shared.ports.tables import Insert, Row, Table, Value, Write
 from shared.store import rows
 
@@ -30,7 +30,7 @@ _TYPES: Mapping[str, type[LogEntry]] = {
         log.TextReplaced,
     )
 }
-_ENDED = {f"run.{status}": status.value for status in RunStatus if status.terminal}
+_ENDED = {f"run.{status}": status.value for status in OUTCOMES}
 
 
 async def read_log(table: Table, run_id: str, after: int = 0, limit: int | None = None) -> list[LogLine]:
