@@ -1,4 +1,4 @@
-"""Who asks for something, and what they may."""
+"""Who sends a request, and what this caller may do."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,11 +7,11 @@ from enum import StrEnum
 class Role(StrEnum):
     """What a caller may do."""
 
-    # See the own runs.
+    # See own runs.
     READER = "reader"
     # Start, cancel and delete own runs.
     CALLER = "caller"
-    # See and answer waiting calls of all owners.
+    # See and answer the waiting calls of all owners.
     APPROVER = "approver"
     # See what concerns the whole app.
     ADMIN = "admin"
@@ -19,7 +19,7 @@ class Role(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Whoever sent a request: the owner of what it makes, and the only one who sees that again."""
+    """The sender of a request. What the request creates belongs to `owner`, and no other caller sees it."""
 
     owner: str
     roles: frozenset[Role] = frozenset(Role)

@@ -1,4 +1,4 @@
-"""What is owed to somebody else, and must be done even if the process ends right after the run has changed."""
+"""Deliveries: work for other services that is not lost when the process ends right after a transition."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,13 +12,16 @@ class CancelResponse:
     response_id: str
 
 
-# More kinds will come: a webhook, a message.
+# A union of one type so far. Webhooks and messages will be further types.
 Deliverable = CancelResponse
 
 
 @dataclass(frozen=True, slots=True)
 class ClockRow:
-    """Says that a delivery is due: the key of the row by which the poll loop finds it, and the text of its message."""
+    """When a delivery is due, and which one.
+
+    The key of the clock row and the text of the message are made of this.
+    """
 
     due: datetime
     run_id: str
@@ -27,9 +30,10 @@ class ClockRow:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Delivery:
-    """Something that is made at least once. `name` is unique in its run."""
+    """A delivery of a run. It is made at least once."""
 
     run_id: str
+    # Unique in its run.
     name: str
     content: Deliverable
     created_at: datetime

@@ -1,9 +1,11 @@
 """The log of a run: one typed entry for each thing that happened to it.
 
-The same entry is made by a rule, stored, read back and rendered for clients. Entries point to texts; they hold none.
+The same entry is made by a rule, stored, read back and rendered for clients. Entries point to texts; they
+hold none.
 
-`stream_events` says how many events an entry has in a stream of the Responses API. The number is fixed for each type, so
-every reader numbers that stream alike; rows that are stored count with it, so it never changes.
+`stream_events` is the number of events that an entry has in a stream of the Responses API. The number is
+fixed for each type, so that all readers number the events of that stream in the same way. Stored rows count
+with it, so it must never change.
 """
 
 from collections.abc import Mapping
@@ -24,7 +26,7 @@ class RunQueued:
 
 @dataclass(frozen=True, slots=True)
 class RunInProgress:
-    """The provider works on the run."""
+    """The provider has started to work on the run."""
 
     type: ClassVar[str] = "run.in_progress"
     stream_events: ClassVar[int] = 1
@@ -32,7 +34,7 @@ class RunInProgress:
 
 @dataclass(frozen=True, slots=True)
 class RunCancelling:
-    """A client asked for the run to be cancelled, and work on it has not stopped yet."""
+    """A client requested the cancellation of the run, and work on it has not stopped yet."""
 
     type: ClassVar[str] = "run.cancelling"
     stream_events: ClassVar[int] = 0
@@ -40,8 +42,9 @@ class RunCancelling:
 
 @dataclass(frozen=True, slots=True)
 class RunEnded:
-    """The run has its outcome. `status` is the word for it."""
+    """The run has its outcome."""
 
+    # The terminal status.
     status: str
 
     stream_events: ClassVar[int] = 1
@@ -64,7 +67,7 @@ class TurnStarted:
 
 @dataclass(frozen=True, slots=True)
 class TurnCreateRepeated:
-    """A worker was stopped while it created the response of a turn; another one creates it."""
+    """A worker stopped while it created the response of a turn, so another worker creates one."""
 
     turn: int
 
@@ -74,7 +77,7 @@ class TurnCreateRepeated:
 
 @dataclass(frozen=True, slots=True)
 class TurnReplayed:
-    """The provider could not continue the previous response; the whole conversation is sent."""
+    """The provider could not continue the previous response, so the complete conversation is sent."""
 
     turn: int
 
@@ -84,7 +87,7 @@ class TurnReplayed:
 
 @dataclass(frozen=True, slots=True)
 class TurnCompleted:
-    """The response of a turn asks for tool calls, whose outputs start the next turn."""
+    """The response of a turn requests tool calls. Their outputs start the next turn."""
 
     turn: int
     tool_calls: int
@@ -120,11 +123,14 @@ class ToolCompleted:
 
 @dataclass(frozen=True, slots=True)
 class ItemStarted:
-    """An output item has started. `item` counts the items of the run from 0; `kind` is its type at the provider."""
+    """An output item has started."""
 
     turn: int
+    # Counts the items of the run from 0.
     item: int
+    # The type of the item at the provider.
     kind: str
+    # The name of the tool that it calls, if any.
     name: str = ""
 
     type: ClassVar[str] = "item.started"
@@ -144,10 +150,11 @@ class ItemCompleted:
 
 @dataclass(frozen=True, slots=True)
 class PartStarted:
-    """A content part of an item has started. `part` counts the parts of the item from 0."""
+    """A content part of an item has started."""
 
     turn: int
     item: int
+    # Counts the parts of the item from 0.
     part: int
     kind: str
 
@@ -157,7 +164,7 @@ class PartStarted:
 
 @dataclass(frozen=True, slots=True)
 class PartCompleted:
-    """A content part has ended: in a stream, its text and the part itself."""
+    """A content part has ended. Its two stream events are the end of its text and the end of the part."""
 
     turn: int
     item: int
@@ -169,16 +176,14 @@ class PartCompleted:
 
 @dataclass(frozen=True, slots=True)
 class TextDelta:
-    """Text of the answer, from `start` to before `end` in characters of the text that it points to.
-
-    That is `content` when a slice brought it, else the text of the finished turn.
-    """
+    """Text of the answer: the characters from `start` to before `end` of a stored text."""
 
     turn: int
     item: int
     part: int
     start: int
     end: int
+    # The text of the slice that brought it; None for the text of the finished turn.
     content: Content | None = None
 
     type: ClassVar[str] = "text.delta"
@@ -187,7 +192,7 @@ class TextDelta:
 
 @dataclass(frozen=True, slots=True)
 class TextReplaced:
-    """The text is no longer what the deltas said: it is that of the finished turn, or empty for turn 0."""
+    """The deltas so far are not valid. The text is now that of the finished turn, or empty for turn 0."""
 
     turn: int
 
@@ -197,7 +202,7 @@ class TextReplaced:
 
 @dataclass(frozen=True, slots=True)
 class UnknownEntry:
-    """An entry that a later version of this app has written. Clients get it as it is."""
+    """An entry that a later version of this app has written. It is sent to clients unchanged."""
 
     type: str
     data: Mapping[str, Any] = field(default_factory=dict)
@@ -228,8 +233,9 @@ LogEntry = (
 
 @dataclass(frozen=True, slots=True)
 class LogLine:
-    """An entry in its place. `number` counts the entries of a run from 1 without a gap."""
+    """An entry with its number and time."""
 
+    # Counts the entries of a run from 1 without a gap.
     number: int
     at: datetime
     entry: LogEntry

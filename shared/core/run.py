@@ -1,4 +1,7 @@
-"""Runs, sessions and tool calls. All of it is frozen: a run changes only through `shared.core.life.advance`."""
+"""Runs, sessions and tool calls.
+
+All of them are frozen; a run changes only through `shared.core.life.advance`.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -9,7 +12,7 @@ from shared.core.response import RunError, Usage
 
 
 class RunStatus(StrEnum):
-    """Where a run stands, in the words that users of OpenAI's run lifecycle know."""
+    """The status of a run. The names are those of OpenAI's run lifecycle."""
 
     QUEUED = "queued"
     IN_PROGRESS = "in_progress"
@@ -19,7 +22,7 @@ class RunStatus(StrEnum):
     CANCELLED = "cancelled"
     INCOMPLETE = "incomplete"
     EXPIRED = "expired"
-    # The tombstone of a deleted run; no client ever sees it.
+    # The tombstone of a deleted run. No client sees it.
     DELETED = "deleted"
 
     @property
@@ -46,24 +49,24 @@ class Step(StrEnum):
     POLL = "poll"
     TOOLS = "tools"
     CANCEL = "cancel"
-    # Of a deleted run only: what is left of it has to be removed, here and at the provider.
+    # Only for a deleted run: its remaining data has to be removed, here and at the provider.
     PURGE = "purge"
     NOTHING = "nothing"
 
     @property
     def worked_on(self) -> bool:
-        """Whether a worker takes it, under a lease."""
+        """Whether a worker takes this step, under a lease."""
         return self in {Step.CREATE, Step.TOOLS, Step.CANCEL, Step.PURGE}
 
 
 class CallStatus(StrEnum):
-    """Where one tool call stands."""
+    """The status of one tool call."""
 
     QUEUED = "queued"
     IN_PROGRESS = "in_progress"
     COMPLETED = "completed"
     FAILED = "failed"
-    # Started, and nobody knows whether it finished: its process died or lost its lease.
+    # Started, and it is unknown whether it finished: its process died or lost its lease.
     UNKNOWN = "unknown"
     # Never started, because the run ended first.
     CANCELLED = "cancelled"
@@ -74,7 +77,7 @@ class CallStatus(StrEnum):
 
 
 class Chaining(StrEnum):
-    """How a turn hands the conversation so far to the provider."""
+    """How the conversation so far is sent to the provider with a turn."""
 
     PREVIOUS_RESPONSE_ID = "previous_response_id"
     REPLAY = "replay"
@@ -90,32 +93,30 @@ class Lease:
 
 @dataclass(frozen=True, slots=True)
 class Continuation:
-    """What an unfinished response is resumed by at the provider.
-
-    `sequence` is the last event of the response's stream that is stored; None when it is read as a whole.
-    """
+    """What is needed to resume an unfinished response at the provider."""
 
     response_id: str
+    # The last event of the response's stream that is stored. None when the complete response is read instead.
     sequence: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """A text kept with the run while it is small, and in chunk rows of its own when it is not.
+    """A pointer to a stored text, or the text itself when it is small."""
 
-    `inline` is zlib-compressed UTF-8. Otherwise `name` finds the chunk rows and `chunks` counts them.
-    """
-
+    # The text as zlib-compressed UTF-8. None when the text is in chunk rows.
     inline: bytes | None = None
+    # The keys of the chunk rows begin with it.
     name: str = ""
+    # The number of chunk rows.
     chunks: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall:
-    """A function call of a run and what became of it.
+    """A function call of a run, with its status.
 
-    Its arguments are in the output of its turn; its result has a row of its own.
+    Its arguments are in the output of its turn. Its result has its own row.
     """
 
     call_id: str
@@ -129,15 +130,15 @@ class ToolCall:
 
 @dataclass(frozen=True, slots=True)
 class OpenItem:
-    """An output item of the current turn that has started in the log and not ended.
+    """An output item of the current turn that has started in the log and not ended."""
 
-    `index` is the provider's number of it in the response, `ordinal` ours in the run. `parts` counts the content
-    parts that have started; `part_open` says whether the last of them has not ended.
-    """
-
+    # Its position in the provider's response.
     index: int
+    # Its position among all output items of the run.
     ordinal: int
+    # How many of its content parts have started.
     parts: int = 0
+    # Whether the last of these parts has not ended.
     part_open: bool = False
 
 
@@ -153,15 +154,15 @@ class Run:
     provider: str
     metadata: Mapping[str, str] = field(default_factory=dict)
     max_turns: int
-    # Whether its responses are read by slices of their streams.
+    # Whether its responses are read in slices of their streams.
     stream: bool = False
 
     status: RunStatus = RunStatus.QUEUED
     step: Step
-    # Earliest time of the step. A leased step falls due again when its lease runs out.
+    # The earliest time of the step. A leased step is due again when its lease expires.
     due: datetime
     lease: Lease | None = None
-    # Counts transitions; the client's ETag.
+    # Counts transitions. Clients see it as the ETag.
     rev: int = 1
     # Counts log entries.
     entries: int = 0
@@ -170,17 +171,18 @@ class Run:
 
     turn: int = 1
     turn_started_at: datetime | None = None
-    # Present means that the provider has not finished the response of the turn.
+    # Present while the provider has not finished the response of the turn.
     continuation: Continuation | None = None
-    # Characters of the turn's text that came by slices.
+    # Characters of the turn's text that came in slices.
     written: int = 0
-    # Output items that have started, in all turns and in the current one, and those of them that have not ended.
+    # Output items that have started, in all turns.
     items: int = 0
+    # Output items of the current turn: how many have started, and those that have not ended.
     turn_items: int = 0
     open_items: tuple[OpenItem, ...] = ()
     # What the model does, in a few words.
     activity: str = ""
-    # Since when the provider has answered 404 for the response.
+    # The time of the first 404 for the response; None when the last read found it.
     missing_since: datetime | None = None
     # Every response adopted, oldest first.
     responses: tuple[str, ...] = ()
@@ -191,7 +193,7 @@ class Run:
     previous_response_id: str | None = None
     # The run before this one in the session.
     previous_run_id: str | None = None
-    # Creates of which nobody knows whether they happened: each may have left an unadopted response.
+    # Creates whose outcome is unknown. Each may have left a response that no run adopted.
     unknown_creates: int = 0
 
     created_at: datetime
@@ -201,7 +203,8 @@ class Run:
     expires_at: datetime
 
     input: Content
-    # The output items of each finished turn, oldest first; the last one is the outcome's.
+    # The output items of each finished turn, oldest first. Those of the last turn are the output of the
+    # outcome.
     turns: tuple[Content, ...] = ()
     calls: tuple[ToolCall, ...] = ()
     usage: Usage = field(default_factory=Usage)
@@ -214,7 +217,7 @@ class Run:
 
     @property
     def in_conversation(self) -> bool:
-        """Whether later runs of the session see this one: it ended, and left no tool call unanswered."""
+        """Whether later runs continue this one: it has ended, and each of its tool calls has an output."""
         return (
             self.status in {RunStatus.COMPLETED, RunStatus.INCOMPLETE}
             and bool(self.responses)
@@ -222,7 +225,7 @@ class Run:
         )
 
     def awaits(self, response_id: str) -> bool:
-        """Say whether the run waits for this response to finish."""
+        """Return whether the run waits for this response to finish."""
         return self.continuation is not None and self.continuation.response_id == response_id
 
     def calls_of_turn(self) -> tuple[ToolCall, ...]:
@@ -248,7 +251,7 @@ class Session:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Owed:
-    """What the poll loop must know of a run that is owed a step, without reading the run."""
+    """What is owed for a run, and when: enough for the poll loop, which does not read the run."""
 
     run_id: str
     provider: str
@@ -262,7 +265,7 @@ class Owed:
 
     @classmethod
     def of(cls, run: Run) -> "Owed | None":
-        """Return what the poll loop must know of `run`, or None when it is owed nothing more."""
+        """Return what is owed for `run`, or None when nothing is owed any more."""
         if run.step is Step.NOTHING:
             return None
         return cls(
@@ -278,5 +281,5 @@ class Owed:
         )
 
     def expired(self, now: datetime) -> bool:
-        """Say whether its deadline has passed; a deleted run has none any more."""
+        """Return whether the deadline has passed. A deleted run has no deadline."""
         return self.status is not RunStatus.DELETED and now >= self.expires_at

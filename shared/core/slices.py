@@ -1,7 +1,7 @@
-"""What a slice takes of a response's stream.
+"""Make a slice of the events that were read of a response's stream.
 
-A stream is numbered densely. It may repeat itself, swap its events, leave some out and end anywhere. A slice takes the part
-without a gap that follows what is stored.
+The events are numbered without gaps. A read may bring events twice, in another order or not at all, and it
+may end anywhere. A slice holds the events that follow the stored ones without a gap.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -16,30 +16,34 @@ _HIGH_SURROGATES = ("\ud800", "\udbff")
 
 @dataclass(frozen=True, slots=True)
 class StreamEvent:
-    """One event of a stream, under its number. A delta may hold half of a character: JSON can cut a surrogate pair in two."""
+    """One event of a stream.
 
+    A text may begin or end with half a character, because JSON can split a surrogate pair between two deltas.
+    """
+
+    # The number of the event.
     sequence: int
     change: StreamChange | None = None
-    # The finished response, if the stream ends with it here.
+    # The finished response, if this is the event that ends the stream.
     final: Snapshot | None = None
-    # It says that the response waits to be worked on.
+    # The provider has not started to work on the response.
     idle: bool = False
-    # It says that nothing useful follows.
+    # The stream failed here. The events after it cannot be used.
     broken: bool = False
 
 
 def gather(response_id: str, after: int, events: Iterable[StreamEvent]) -> Slice:
-    """Return what `events` add to a stream that is stored up to and including the event `after`."""
-    fresh: dict[int, StreamEvent] = {}
+    """Return the slice that `events` add to a stream of which the events up to `after` are stored."""
+    new: dict[int, StreamEvent] = {}
     for event in events:
         if event.sequence > after:
-            fresh.setdefault(event.sequence, event)
-    if final := next((event.final for event in fresh.values() if event.final), None):
-        # It says everything, whatever is missing before it.
+            new.setdefault(event.sequence, event)
+    if final := next((event.final for event in new.values() if event.final), None):
+        # The finished response contains everything, so gaps before it do not matter.
         return Slice(response_id=response_id, after=after, sequence=after, final=final)
-    taken = _without_gap(after, fresh)
-    complete = len(taken) == len(fresh)
-    taken = _with_whole_characters(taken)
+    taken = _without_gap(after, new)
+    complete = len(taken) == len(new)
+    taken = _with_complete_characters(taken)
     return Slice(
         response_id=response_id,
         after=after,
@@ -51,21 +55,21 @@ def gather(response_id: str, after: int, events: Iterable[StreamEvent]) -> Slice
 
 
 def _without_gap(after: int, events: Mapping[int, StreamEvent]) -> list[StreamEvent]:
-    """Return what follows `after` in the stream, up to what is missing or is an error."""
+    """Return the events that follow `after`, up to the first that is missing or is an error."""
     taken: list[StreamEvent] = []
     while (event := events.get(after + 1 + len(taken))) and not event.broken:
         taken.append(event)
     return taken
 
 
-def _with_whole_characters(events: list[StreamEvent]) -> list[StreamEvent]:
-    """Leave for the next slice what ends in half a character."""
+def _with_complete_characters(events: list[StreamEvent]) -> list[StreamEvent]:
+    """Leave trailing deltas that end in half a character to the next slice."""
     end = len(events)
     for number in reversed(range(len(events))):
         if text := _text(events[number]):
             if not _ends_in_half(text):
                 break
-            # The delta before it may end in a half as well.
+            # The delta before this one may end in half a character too.
             end = number
     return events[:end]
 
@@ -79,7 +83,7 @@ def _ends_in_half(text: str) -> bool:
 
 
 def _changes(events: Iterable[StreamEvent]) -> Iterator[StreamChange]:
-    """Yield the changes in order; text is valid Unicode, and joined where deltas of an item follow each other."""
+    """Yield the changes in order. Text is valid Unicode. Consecutive deltas of one item become one change."""
     changes = _with_halves_joined(event.change for event in events if event.change)
     for _, group in groupby(
         changes, lambda change: change.index if isinstance(change, TextAdded) else object()
@@ -92,7 +96,7 @@ def _changes(events: Iterable[StreamEvent]) -> Iterator[StreamChange]:
 
 
 def _with_halves_joined(changes: Iterable[StreamChange]) -> Iterator[StreamChange]:
-    """Move half a character at the end of a delta to the beginning of the next delta, whatever is in between."""
+    """Move half a character at the end of a delta to the beginning of the next delta."""
     half = ""
     for change in changes:
         if isinstance(change, TextAdded):

@@ -1,9 +1,9 @@
-"""The life of a run. Its rules are in this folder and nowhere else.
+"""The state machine of a run. All of its rules are in this folder.
 
-`advance(run, event, now)` is pure. An event that comes too late (the run has ended, the lease has passed on, the
-response is not the current one) leaves the run as it is; an event that cannot happen raises `IllegalTransition`.
-`MOVES` says which events may lead from which state to which; every result is checked against it, and the diagram in
-docs/run-states.md is drawn from it.
+`advance(run, event, now)` is pure. An event that comes too late does not change the run: the run has ended,
+another worker has the lease, or the response is not the current one. An event that cannot happen raises
+`IllegalTransition`. `MOVES` lists the states that each event may lead to, by the state before. Every result
+is checked against it, and the diagram in docs/run-states.md is generated from it.
 """
 
 from collections.abc import Callable, Mapping
@@ -111,9 +111,9 @@ MOVES: Mapping[type[Event], Mapping[State, set[State]]] = {
 
 
 def advance(run: Run, event: Event, now: datetime) -> Result:
-    """Return the run as it is after `event`, and what must be done then.
+    """Return the run after `event`, and the effects.
 
-    The same run object comes back when the event changes nothing.
+    Returns the same run object when the event changes nothing.
     Raises IllegalTransition for an event that cannot happen.
     """
     after, effects = _RULES[type(event)](run, event, now)
@@ -139,7 +139,7 @@ def advance(run: Run, event: Event, now: datetime) -> Result:
     )
 
 
-# The types of the events differ by key, which Mapping cannot say.
+# `Any`, because a Mapping cannot give each key a rule for its own type of event.
 _RULES: Mapping[type[Event], Callable[[Run, Any, datetime], Result]] = {
     events.Claimed: claimed,
     events.Created: created,

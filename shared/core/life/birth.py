@@ -1,4 +1,4 @@
-"""How a run begins: with its session, which it holds from then on."""
+"""How a run begins. The run holds its session from then on."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -11,13 +11,14 @@ from shared.core.run import Chaining, Content, Lease, Run, Session, Step
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Accepted:
-    """A client's request for a run was accepted; `lease` is for creating its first response at once."""
+    """A client's request for a run was accepted."""
 
     run_id: str
     # The session as it is before the run.
     session: Session
     provider: str
     input: Content
+    # For creating the first response at once.
     lease: Lease
     max_turns: int
     deadline: timedelta
@@ -27,7 +28,7 @@ class Accepted:
 
 
 def accept(event: Accepted, now: datetime) -> tuple[Run, Session, tuple[LogEntry, ...]]:
-    """Return the run, queued and leased; the session that it now holds; and what goes into the log."""
+    """Return the run, queued and leased; the session that it now holds; and its first log entries."""
     session = event.session
     entry = RunQueued()
     run = Run(
@@ -44,7 +45,7 @@ def accept(event: Accepted, now: datetime) -> tuple[Run, Session, tuple[LogEntry
         lease=event.lease,
         entries=1,
         stream_events=entry.stream_events,
-        # Without a response to continue, what there is of the conversation is replayed.
+        # Without a response to continue, the conversation so far is replayed.
         chaining=event.chaining if session.last_response_id or not session.last_run_id else Chaining.REPLAY,
         previous_response_id=session.last_response_id,
         previous_run_id=session.last_run_id,

@@ -1,4 +1,4 @@
-"""The tools phase: calls are queued, started at most once, and ended."""
+"""The tools phase: tool calls are queued, started at most once, and completed."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -10,12 +10,12 @@ from shared.core.life.rule import Result, end, holds
 from shared.core.response import FunctionCall, RunError, Snapshot
 from shared.core.run import CallStatus, Run, RunStatus, Step, ToolCall
 
-# What a run row can hold of its tool calls.
+# The row of a run has space for this many tool calls.
 MAX_CALLS_PER_RUN = 256
 
 
 def claim_tools(run: Run, now: datetime) -> Result:
-    """Mark what will be run as started, before any of it starts: that is what makes it at most once."""
+    """Mark the calls as started before any of them runs, so that each runs at most once."""
     calls: list[ToolCall] = []
     effects: list[Effect] = []
     for call in run.calls:
@@ -36,7 +36,7 @@ def _completed(call: ToolCall, status: CallStatus) -> log.ToolCompleted:
 
 
 def after_calls(run: Run, now: datetime) -> Run:
-    """Go on to the next turn, under the same lease, once every call has ended."""
+    """Begin the next turn, under the same lease, when every call has ended."""
     if any(call.status.open for call in run.calls):
         return run
     if run.status is RunStatus.CANCELLING:
@@ -44,7 +44,7 @@ def after_calls(run: Run, now: datetime) -> Run:
     return replace(run, step=Step.CREATE, turn=run.turn + 1)
 
 
-def ask_for_tools(run: Run, snapshot: Snapshot, repeatable: frozenset[str], now: datetime) -> Result:
+def queue_calls(run: Run, snapshot: Snapshot, repeatable: frozenset[str], now: datetime) -> Result:
     if run.status is RunStatus.CANCELLING:
         return end(run, RunStatus.CANCELLED, now), ()
     if now >= run.expires_at:
@@ -53,21 +53,21 @@ def ask_for_tools(run: Run, snapshot: Snapshot, repeatable: frozenset[str], now:
         return end(run, RunStatus.INCOMPLETE, now, reason="max_turns"), ()
     if len(run.calls) + len(snapshot.calls) > MAX_CALLS_PER_RUN:
         error = RunError(
-            "too_many_tool_calls", f"The model asked for more than {MAX_CALLS_PER_RUN} tool calls in one run."
+            "too_many_tool_calls", f"The model requested more than {MAX_CALLS_PER_RUN} tool calls in one run."
         )
         return end(run, RunStatus.FAILED, now, error=error), ()
-    asked = tuple(_queue_call(run, call, repeatable) for call in snapshot.calls)
-    owed = replace(
+    requested = tuple(_queue_call(run, call, repeatable) for call in snapshot.calls)
+    queued = replace(
         run,
         status=RunStatus.IN_PROGRESS,
         step=Step.TOOLS,
         lease=None,
         due=now,
         missing_since=None,
-        calls=run.calls + asked,
+        calls=run.calls + requested,
         previous_response_id=snapshot.response_id,
     )
-    return owed, (log.TurnCompleted(run.turn, len(asked)), Wake())
+    return queued, (log.TurnCompleted(run.turn, len(requested)), Wake())
 
 
 def _queue_call(run: Run, call: FunctionCall, repeatable: frozenset[str]) -> ToolCall:

@@ -13,13 +13,14 @@ from shared.core.run import Run, RunStatus, Step
 def claimed(run: Run, event: events.Claimed, now: datetime) -> Result:
     if not claimable(run, now):
         return run, ()
-    abandoned = run.lease is not None
-    taken = replace(run, lease=event.lease, due=event.lease.expires_at)
+    # The lease of another worker has expired, and it is unknown what this worker did.
+    lease_expired = run.lease is not None
+    leased = replace(run, lease=event.lease, due=event.lease.expires_at)
     match run.step:
         case Step.CREATE if run.status is RunStatus.CANCELLING:
             return end(counted(run), RunStatus.CANCELLED, now), ()
-        case Step.CREATE if abandoned:
-            return counted(taken), (log.TurnCreateRepeated(run.turn),)
+        case Step.CREATE if lease_expired:
+            return counted(leased), (log.TurnCreateRepeated(run.turn),)
         case Step.TOOLS:
-            return claim_tools(taken, now)
-    return taken, ()
+            return claim_tools(leased, now)
+    return leased, ()

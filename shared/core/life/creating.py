@@ -21,7 +21,7 @@ from shared.core.run import Chaining, Continuation, Run, RunStatus, Step
 
 
 def verdict(run: Run, reply: CreateReply) -> CreateReply:
-    """Return what a provider's reply to a create means for this run."""
+    """Return a provider's reply to a create, corrected by what is known of this run."""
     match reply:
         case Snapshot(response_id=response_id) if response_id in run.responses:
             return NotNow("the provider answered with an earlier response of this run", unknown=True)
@@ -36,7 +36,7 @@ def verdict(run: Run, reply: CreateReply) -> CreateReply:
 def created(run: Run, event: events.Created, now: datetime) -> Result:
     snapshot = event.snapshot
     if not holds(run, event.lease_id, Step.CREATE):
-        return _came_too_late(run, snapshot.response_id, now)
+        return _abandon(run, snapshot.response_id, now)
     adopted = replace(
         run,
         lease=None,
@@ -51,19 +51,19 @@ def created(run: Run, event: events.Created, now: datetime) -> Result:
     started = log.TurnStarted(run.turn, snapshot.response_id)
     if run.status is RunStatus.CANCELLING:
         return replace(adopted, step=Step.CANCEL, due=now), (started, Wake())
-    # A response that has finished already is polled once like any other: a turn ends in one way only.
+    # A response that has already finished is polled once too, so that every turn ends by a poll.
     queued = run.status is RunStatus.QUEUED and snapshot.status is ResponseStatus.QUEUED
     status = RunStatus.QUEUED if queued else RunStatus.IN_PROGRESS
     return replace(adopted, step=Step.POLL, status=status, due=now), (started,)
 
 
-def _came_too_late(run: Run, response_id: str, now: datetime) -> Result:
-    """Note a response that the run will not adopt: it has to be stopped, and forgotten with the run."""
+def _abandon(run: Run, response_id: str, now: datetime) -> Result:
+    """Note an abandoned response. It has to be stopped now, and deleted together with the run."""
     if response_id in run.responses or response_id in run.abandoned:
         return run, ()
     noted = replace(run, abandoned=(*run.abandoned, response_id))
     if run.status is RunStatus.DELETED:
-        # The purge stops it before it makes the provider forget it.
+        # The purge stops the response before it deletes it at the provider.
         return replace(noted, step=Step.PURGE, lease=None, due=now), (Wake(),)
     return noted, (Deliver(CancelResponse(run.provider, response_id)),)
 

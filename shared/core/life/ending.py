@@ -1,4 +1,4 @@
-"""How a run ends otherwise than by its answer: cancelled, expired, deleted."""
+"""How a run ends without its answer: cancelled, expired, deleted."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -11,9 +11,10 @@ from shared.core.run import Content, Run, RunStatus, Step
 
 
 def last_entries(run: Run, after: Run) -> tuple[Run, tuple[LogEntry, ...]]:
-    """Close the log of a run that has just got its outcome.
+    """Return the run, which has just got its outcome, and the log entries that end its log.
 
-    A turn that ends without a finished response takes its text back: the outcome has that of the turn before it.
+    When the current turn ends without a finished response, its text is not part of the outcome. The text is
+    replaced by that of the turn before.
     """
     items = ItemLog.of(after)
     items.close()
@@ -31,7 +32,7 @@ def cancel_requested(run: Run, event: events.CancelRequested, now: datetime) -> 
     if run.step is Step.POLL:
         return replace(cancelling, step=Step.CANCEL, lease=event.lease, due=event.lease.expires_at), (entry,)
     if run.lease and now < run.lease.expires_at:
-        # The holder of the lease sees that it is cancelled when it saves what it did.
+        # The worker that has the lease finds the new status when it saves its result.
         return cancelling, (entry,)
     return end(counted(cancelling), RunStatus.CANCELLED, now), ()
 
@@ -53,8 +54,8 @@ def deadline_passed(run: Run, event: events.DeadlinePassed, now: datetime) -> Re
         return run, ()
     if now < run.expires_at:
         raise IllegalTransition(run, event)
-    spent = replace(counted(run), usage=run.usage + event.usage)
-    return end(spent, RunStatus.EXPIRED, now), ()
+    charged = replace(counted(run), usage=run.usage + event.usage)
+    return end(charged, RunStatus.EXPIRED, now), ()
 
 
 def delete_requested(run: Run, event: events.DeleteRequested, now: datetime) -> Result:

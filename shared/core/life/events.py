@@ -1,4 +1,4 @@
-"""What can happen to a run, and what must be done about it."""
+"""Events: what can happen to a run. Effects: what must be done because of an event."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -35,55 +35,57 @@ class CreateRefused:
 
 @dataclass(frozen=True, slots=True)
 class CreateDeferred:
-    """The provider did not accept the request now. `unknown`: perhaps it did, and only its reply was lost."""
+    """The provider did not accept the request now."""
 
     lease_id: str
     until: datetime
+    # Whether it may have accepted the request, with only its reply lost.
     unknown: bool
 
 
 @dataclass(frozen=True, slots=True)
 class ChainRefused:
-    """The provider cannot continue the previous response: the conversation is replayed under the renewed `lease`."""
+    """The provider cannot continue the previous response, so the conversation is replayed."""
 
+    # Renewed for the second request.
     lease: Lease
 
 
 @dataclass(frozen=True, slots=True)
 class Polled:
-    """A read of the response came back.
-
-    The other fields belong to a finished response. `output` is where its items are stored and `outline` what they are.
-    `agrees` says whether its text begins with what slices brought up to `compared`. `repeatable` names the agent's
-    idempotent tools.
-    """
+    """The response was read. All fields except `snapshot` are for a finished response."""
 
     snapshot: Snapshot
+    # The stored output items, and a list of them without their contents.
     output: Content | None = None
     outline: tuple[ItemOutline, ...] = ()
+    # The text of slices up to here was compared with the answer.
     compared: Continuation | None = None
+    # Whether the answer begins with that text.
     agrees: bool = True
+    # The names of the agent's idempotent tools.
     repeatable: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
 class Sliced:
-    """A slice of the response's stream came; `text` is where its text is stored, if it has any."""
+    """A slice of the response's stream was read."""
 
     slice: Slice
+    # Its stored text, if it has any.
     text: Content | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StreamLost:
-    """The response can be read, and its stream cannot be resumed."""
+    """The stream of the response cannot be resumed. The response itself can be read."""
 
     response_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class PollDeferred:
-    """The provider asked for a pause before this response is read again."""
+    """The provider requested a pause before this response is read again."""
 
     response_id: str
     until: datetime
@@ -98,8 +100,9 @@ class Missing:
 
 @dataclass(frozen=True, slots=True)
 class ToolDone:
-    """A tool call has ended and its result is stored. `lease` is renewed for the step that may follow."""
+    """A tool call has ended, and its result is stored."""
 
+    # Renewed for the step that may follow.
     lease: Lease
     call_id: str
     status: CallStatus
@@ -107,14 +110,15 @@ class ToolDone:
 
 @dataclass(frozen=True, slots=True)
 class CancelRequested:
-    """A client asked for the run to be cancelled; `lease` is for cancelling at the provider at once."""
+    """A client requested the cancellation of the run."""
 
+    # For sending the cancellation to the provider at once.
     lease: Lease
 
 
 @dataclass(frozen=True, slots=True)
 class CancelSent:
-    """The provider accepted the cancellation; polls will show what came of it."""
+    """The provider accepted the cancellation. Polls will show whether the response was cancelled."""
 
     lease_id: str
 
@@ -129,7 +133,7 @@ class CancelDeferred:
 
 @dataclass(frozen=True, slots=True)
 class PurgeDeferred:
-    """Something of a deleted run could not be removed now, or has to be removed once more."""
+    """Some data of a deleted run could not be removed now, or has to be removed once more."""
 
     lease_id: str
     until: datetime
@@ -137,21 +141,23 @@ class PurgeDeferred:
 
 @dataclass(frozen=True, slots=True)
 class DeadlinePassed:
-    """The run's deadline has passed and the provider has no finished answer. `usage` is what the response has cost."""
+    """The run's deadline has passed, and the provider has no finished answer."""
 
+    # The usage of the unfinished response.
     usage: Usage = field(default_factory=Usage)
 
 
 @dataclass(frozen=True, slots=True)
 class DeleteRequested:
-    """A client asked for the run to be deleted; `lease` is for purging it at once."""
+    """A client requested the deletion of the run."""
 
+    # For purging it at once.
     lease: Lease
 
 
 @dataclass(frozen=True, slots=True)
 class Purged:
-    """Nothing of a deleted run is left but its tombstone."""
+    """All data of a deleted run is removed. Only its tombstone is left."""
 
     lease_id: str
 
@@ -180,12 +186,12 @@ Event = (
 
 @dataclass(frozen=True, slots=True)
 class Wake:
-    """A worker has to learn that the run is owed a step."""
+    """A message has to be sent to the workers, because the run is owed a step."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deliver:
-    """Something is owed to somebody else, and must not be lost when the process ends right after the commit."""
+    """A delivery has to be made. It must not be lost when the process ends right after the commit."""
 
     content: Deliverable
 

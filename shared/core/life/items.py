@@ -1,4 +1,7 @@
-"""The output items of a turn in the log: each starts once and ends once, whatever a provider streams or leaves out."""
+"""The log entries of a turn's output items.
+
+Each item starts once and ends once, even if the provider sends it otherwise.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -17,7 +20,7 @@ from shared.core.response import (
 from shared.core.run import Content, OpenItem, Run
 from shared.core.transcript import ItemOutline
 
-# Beyond these limits text still comes in its order, under the last item, part or delta within them.
+# Limits of the log. Text beyond a limit is kept, in order, in the last item, part or delta within the limit.
 MAX_ITEMS_PER_TURN = 100
 MAX_PARTS_PER_ITEM = 20
 MAX_DELTAS_PER_SLICE = 100
@@ -25,7 +28,10 @@ MAX_DELTAS_PER_SLICE = 100
 
 @dataclass
 class ItemLog:
-    """Collects the entries of one transition. Made by `of`, and brought back into the run by `into`."""
+    """Collects the entries of one transition.
+
+    `of` reads the state from the run, and `into` writes it back.
+    """
 
     turn: int
     # The ordinal of the turn's first item.
@@ -33,9 +39,10 @@ class ItemLog:
     started: int
     open: dict[int, OpenItem]
     entries: list[LogEntry] = field(default_factory=list)
-    # How many of the entries are deltas, and where the last of these is.
+    # How many of the entries are deltas.
     _deltas: int = 0
-    _last: int = -1
+    # The position of the last delta in `entries`.
+    _last_delta: int = -1
 
     @classmethod
     def of(cls, run: Run) -> "ItemLog":
@@ -51,8 +58,8 @@ class ItemLog:
         )
 
     def follow(self, changes: Sequence[StreamChange], content: Content | None) -> None:
-        """Add what a slice brought; `content` is where its text is stored."""
-        at = 0
+        """Add the changes of a slice. `content` points to its stored text."""
+        position = 0
         for change in changes:
             match change:
                 case ItemStarted(index, kind, name):
@@ -64,18 +71,19 @@ class ItemLog:
                 case PartCompleted(index):
                     self._complete_part(self._known(index))
                 case TextAdded(index, text):
-                    self._add_text(self._known(index), at, at + len(text), content)
-                    at += len(text)
+                    self._add_text(self._known(index), position, position + len(text), content)
+                    position += len(text)
                 case _:
                     assert_never(change)
 
     def finish(self, outline: Sequence[ItemOutline], written: int, *, with_text: bool) -> None:
-        """Add what the finished response has and the log has not; its text from the character `written` on."""
+        """Log what of a finished response is missing: items, parts, and the text from character `written` on."""
         begin, logged = 0, self.started
-        for place, item in enumerate(outline):
-            # Text of an item that has ended may have taken the index of one that was not logged.
-            index = place if place < logged else self.started
-            if place >= logged:
+        for position, item in enumerate(outline):
+            # Text for an ended item may have started an extra item, under the index of one that was not
+            # logged.
+            index = position if position < logged else self.started
+            if position >= logged:
                 self._start(index, item.kind, item.name)
             for number, part in enumerate(item.parts):
                 end = begin + part.characters
@@ -91,12 +99,12 @@ class ItemLog:
         self.close()
 
     def close(self) -> None:
-        """End what is still open."""
+        """End the items that are still open."""
         for index in list(self.open):
             self._complete(index)
 
     def _known(self, index: int | None) -> int:
-        """Return the index of the item that a change is about: the last open one where the provider does not say."""
+        """Return the index of the item that a change belongs to. Without one, it is the last open item."""
         return index if index is not None else next(reversed(self.open), self.started)
 
     def _start(self, index: int, kind: str, name: str = "") -> None:
@@ -130,20 +138,21 @@ class ItemLog:
         if start == end:
             return
         ordinal, part = self._place(index)
-        last = self.entries[self._last] if self._deltas else None
-        adjacent = self._last == len(self.entries) - 1
+        last = self.entries[self._last_delta] if self._deltas else None
+        adjacent = self._last_delta == len(self.entries) - 1
         if isinstance(last, log.TextDelta) and (
             (adjacent and (last.item, last.part) == (ordinal, part)) or self._deltas >= MAX_DELTAS_PER_SLICE
         ):
-            self.entries[self._last] = replace(last, end=end)
+            self.entries[self._last_delta] = replace(last, end=end)
             return
-        self._deltas, self._last = self._deltas + 1, len(self.entries)
+        self._deltas, self._last_delta = self._deltas + 1, len(self.entries)
         self.entries.append(log.TextDelta(self.turn, ordinal, part, start, end, content))
 
     def _place(self, index: int) -> tuple[int, int]:
-        """Return the ordinal and the part that text of an item belongs to, and start them if need be.
+        """Return the ordinal and the part that text of an item belongs to. Start them when they are not open.
 
-        Where the item has ended already, that is the last open one, or else an item of the text's own.
+        Text of an item that has ended is added to the last open item. If no item is open, a new one is
+        started for it.
         """
         self._start(index, "message")
         if index not in self.open:

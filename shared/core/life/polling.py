@@ -4,7 +4,7 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from shared.core.life import events
-from shared.core.life.calling import ask_for_tools
+from shared.core.life.calling import queue_calls
 from shared.core.life.events import Wake
 from shared.core.life.items import ItemLog
 from shared.core.life.rule import IllegalTransition, Result, end
@@ -12,7 +12,7 @@ from shared.core.log import LogEntry, TextReplaced
 from shared.core.response import ItemStarted, ResponseStatus, RunError, Slice, Snapshot
 from shared.core.run import Content, Continuation, Run, RunStatus, Step
 
-# A 404 may be transient right after a response was created or finished; 32 s have been seen.
+# A 404 may be transient right after a response was created or finished. It was observed for up to 32 s.
 MISSING_GRACE = timedelta(seconds=60)
 
 _ACTIVITIES = {
@@ -35,7 +35,7 @@ def polled(run: Run, event: events.Polled, now: datetime) -> Result:
     if event.output is None:
         raise IllegalTransition(run, event)
     if event.compared != run.continuation:
-        # A slice came in between. The next poll compares its text with the answer.
+        # A slice arrived meanwhile. The next poll compares its text with the answer.
         return run, ()
     logged, entries = _complete_log(run, event)
     after, effects = _finish_turn(logged, snapshot, event.output, event.repeatable, now)
@@ -43,7 +43,7 @@ def polled(run: Run, event: events.Polled, now: datetime) -> Result:
 
 
 def _complete_log(run: Run, event: events.Polled) -> tuple[Run, tuple[LogEntry, ...]]:
-    """Bring the log to what the finished response says: entries and text that slices did not bring, or all text anew."""
+    """Add the entries and the text that the slices did not bring. If the text does not agree, replace it."""
     items = ItemLog.of(run)
     if not event.agrees:
         items.entries.append(TextReplaced(run.turn))
@@ -52,13 +52,14 @@ def _complete_log(run: Run, event: events.Polled) -> tuple[Run, tuple[LogEntry, 
 
 
 def _still_working(run: Run, snapshot: Snapshot, now: datetime) -> Result:
-    found = replace(run, missing_since=None) if run.missing_since else run
+    read = replace(run, missing_since=None) if run.missing_since else run
     if run.status is RunStatus.QUEUED and snapshot.status is ResponseStatus.IN_PROGRESS:
-        return replace(found, status=RunStatus.IN_PROGRESS), ()
+        return replace(read, status=RunStatus.IN_PROGRESS), ()
     if run.status is RunStatus.CANCELLING and run.missing_since:
-        # The provider could not have cancelled what it did not find: the cancellation is sent again.
-        return replace(found, step=Step.CANCEL, lease=None, due=now), (Wake(),)
-    return found, ()
+        # The provider did not find the response before, so it has not cancelled it: send the cancellation
+        # again.
+        return replace(read, step=Step.CANCEL, lease=None, due=now), (Wake(),)
+    return read, ()
 
 
 def _finish_turn(
@@ -79,34 +80,40 @@ def _finish_turn(
             return replace(ended, previous_response_id=snapshot.response_id), ()
         case ResponseStatus.INCOMPLETE:
             return end(done, RunStatus.INCOMPLETE, now, reason=snapshot.incomplete_reason), ()
-    return ask_for_tools(done, snapshot, repeatable, now)
+    return queue_calls(done, snapshot, repeatable, now)
 
 
 def sliced(run: Run, event: events.Sliced, _now: datetime) -> Result:
-    """Add a slice that begins where the last one ended: of two pollers that read the same stream, the first counts."""
-    brought = event.slice
-    expected = Continuation(brought.response_id, brought.after)
+    """Add a slice that begins where the stored stream ends.
+
+    When two pollers read the same slice, the second one is ignored: its `after` is no longer the end.
+    """
+    received = event.slice
+    expected = Continuation(received.response_id, received.after)
     if run.step is not Step.POLL or run.continuation != expected:
         return run, ()
-    if run.status is RunStatus.CANCELLING or not brought.changed:
+    if run.status is RunStatus.CANCELLING or not received.changed:
         return run, ()
     items = ItemLog.of(run)
-    items.follow(brought.changes, event.text)
-    at_work = brought.changes or brought.status is ResponseStatus.IN_PROGRESS
+    items.follow(received.changes, event.text)
+    at_work = received.changes or received.status is ResponseStatus.IN_PROGRESS
     read = replace(
         items.into(run),
         status=RunStatus.IN_PROGRESS if at_work else run.status,
-        continuation=Continuation(brought.response_id, brought.sequence),
-        written=run.written + len(brought.text),
-        activity=_activity(brought) or run.activity,
+        continuation=Continuation(received.response_id, received.sequence),
+        written=run.written + len(received.text),
+        activity=_activity(received) or run.activity,
         missing_since=None,
     )
     return read, tuple(items.entries)
 
 
-def _activity(brought: Slice) -> str:
-    """Return what the model does since the last item that started, in a few words; empty if that is as before."""
-    started = [change for change in brought.changes if isinstance(change, ItemStarted)]
+def _activity(received: Slice) -> str:
+    """Return what the model does since the last item that started, in a few words.
+
+    Empty if no item started.
+    """
+    started = [change for change in received.changes if isinstance(change, ItemStarted)]
     if not started:
         return ""
     last = started[-1]

@@ -1,4 +1,4 @@
-"""What the rules of a run's life share."""
+"""Functions that several rules use."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -11,7 +11,7 @@ Result = tuple[Run, tuple[Effect, ...]]
 
 
 class IllegalTransition(Exception):
-    """An event that cannot happen to a run in this state."""
+    """The event cannot happen to a run in this state."""
 
     def __init__(self, run: Run, event: Event) -> None:
         super().__init__(
@@ -20,17 +20,17 @@ class IllegalTransition(Exception):
 
 
 def claimable(run: Run, now: datetime) -> bool:
-    """Say whether a worker may take the step that the run is owed now."""
+    """Return whether a worker may take the step that the run is owed now."""
     return run.step.worked_on and now >= run.due
 
 
 def holds(run: Run, lease_id: str, step: Step) -> bool:
-    """Say whether the run is leased for `step` to whoever has this lease."""
+    """Return whether this lease is the one under which the run's `step` is taken."""
     return run.step is step and run.lease is not None and run.lease.id == lease_id
 
 
 def counted(run: Run) -> Run:
-    """Count a create whose worker has not reported what came of it."""
+    """Count a create whose worker has not reported its outcome."""
     if run.step is Step.CREATE and run.lease is not None:
         return replace(run, unknown_creates=run.unknown_creates + 1)
     return run
@@ -39,7 +39,7 @@ def counted(run: Run) -> Run:
 def end(
     run: Run, status: RunStatus, now: datetime, *, error: RunError | None = None, reason: str | None = None
 ) -> Run:
-    """Return the run with its outcome: nothing is owed any more, and no call is left open."""
+    """Return the run with its outcome. It is owed nothing, and all of its calls are closed."""
     return replace(
         run,
         status=status,

@@ -7,20 +7,19 @@ from shared.core.run import Run, RunStatus
 
 @dataclass(frozen=True, slots=True)
 class SessionChange:
-    """`released`: the run holds the session no longer. `last_response_id`: where the next run goes on.
+    """What changes in a session."""
 
-    None leaves it as it is; an empty text says that nothing can be continued, so the next run replays the conversation.
-    """
-
+    # Whether the run stops holding the session.
     released: bool = False
+    # The response that the next run continues. None: no change. Empty: the next run replays the conversation.
     last_response_id: str | None = None
 
 
 def session_change(before: Run, after: Run) -> SessionChange | None:
-    """Return what the transition from `before` to `after` changes in the session, None if nothing."""
+    """Return what the transition from `before` to `after` changes in the session, or None."""
     released = after.terminal and not before.terminal
     if before.in_conversation and after.status is RunStatus.DELETED:
-        # The provider's chain still holds the deleted run.
+        # At the provider, the chain of previous responses still contains the deleted run.
         return SessionChange(released, "")
     if not released:
         return None

@@ -43,8 +43,8 @@ BUGS = (
     Bug(
         "a create is saved without its lease",
         _CREATING,
-        "    if not holds(run, event.lease_id, Step.CREATE):\n        return _came_too_late(",
-        "    if run.terminal:\n        return _came_too_late(",
+        "    if not holds(run, event.lease_id, Step.CREATE):\n        return _abandon(",
+        "    if run.terminal:\n        return _abandon(",
     ),
     Bug(
         "terminal guard removed: polls change what has ended",
@@ -237,7 +237,7 @@ BUGS = (
         "a slice is kept wherever it begins",
         _POLLING,
         "or run.continuation != expected:",
-        "or not run.awaits(brought.response_id):",
+        "or not run.awaits(received.response_id):",
     ),
     Bug(
         "the rest of a turn is told from its beginning",
