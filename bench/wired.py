@@ -47,8 +47,8 @@ class Listener(logging.Handler):
         line = self.format(record)
         if record.levelno >= logging.WARNING:
             self.faults.append(line)
-        elif line.startswith("tick.done "):
-            self.polls += json.loads(line.removeprefix("tick.done "))["polls"]
+        elif line.startswith("tick.completed "):
+            self.polls += json.loads(line.removeprefix("tick.completed "))["polls"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Time, randomness, and whoever observes what happens to runs."""
+"""The ports to time and randomness, and to an observer of transitions."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -24,7 +24,7 @@ class Randomness(Protocol):
 
 
 class Observer(Protocol):
-    """Is told of each transition right after it was stored, and changes nothing."""
+    """Is called after each transition was stored. It must not change anything."""
 
     def stored(
         self, before: Run | None, event: Event | Accepted, after: Run, effects: Sequence[Effect]

@@ -10,7 +10,7 @@ from shared.store.runs import StoredRun
 
 
 async def expire(context: Context, stored: StoredRun) -> Applied:
-    """End a run whose deadline has passed; an answer that is finished by now still counts."""
+    """End a run whose deadline has passed. An answer that has finished meanwhile still counts."""
     run = stored.run
     if run.continuation:
         match await context.provider(run.provider).cancel(run.continuation.response_id):

@@ -1,4 +1,4 @@
-"""The create step: send a turn to the provider, and save the id of its response."""
+"""The create step: create the response of a turn at the provider, and save its id."""
 
 import logging
 
@@ -14,12 +14,12 @@ from shared.steps.lease import too_late
 from shared.steps.transition import Applied, apply, reread
 from shared.store.runs import StoredRun
 
-# How often a new response's id is saved before it is given up.
-_ADOPTIONS = 3
+# How many times saving the id of a new response is tried.
+_SAVE_ATTEMPTS = 3
 
 
 async def create(context: Context, stored: StoredRun, lease: Lease, input_text: str | None) -> Applied:
-    """Create the response of the run's turn; `input_text` is the run's input, where the caller has it already."""
+    """Create the response of the run's turn. `input_text` is the run's input, if it is already loaded."""
     run = stored.run
     spec = context.agents.spec(run.agent)
     if spec is None:
@@ -28,16 +28,16 @@ async def create(context: Context, stored: StoredRun, lease: Lease, input_text: 
     try:
         request = await request_for(context, run, spec, input_text)
     except LookupError as fault:
-        # Most likely the run was deleted a moment ago.
-        log_event("create.without_content", level=logging.WARNING, run_id=run.id, reason=str(fault))
+        # Most likely the run was deleted meanwhile.
+        log_event("step.skipped", level=logging.WARNING, run_id=run.id, step=run.step, reason=str(fault))
         return Applied(await reread(context, stored))
     if too_late(context, run):
         return Applied(stored)
     reply = verdict(run, await context.provider(run.provider).create(request))
-    return await _bring_in(context, stored, lease, reply)
+    return await _apply_reply(context, stored, lease, reply)
 
 
-async def _bring_in(context: Context, stored: StoredRun, lease: Lease, reply: CreateReply) -> Applied:
+async def _apply_reply(context: Context, stored: StoredRun, lease: Lease, reply: CreateReply) -> Applied:
     run = stored.run
     match reply:
         case Snapshot():
@@ -53,12 +53,15 @@ async def _bring_in(context: Context, stored: StoredRun, lease: Lease, reply: Cr
 
 
 async def _adopt(context: Context, stored: StoredRun, lease: Lease, snapshot: Snapshot) -> Applied:
-    """Save the id of a new response, more than once if need be: without it the response is lost."""
-    for _ in range(_ADOPTIONS - 1):
+    """Save the id of a new response.
+
+    Saving is tried again when it fails, because without its id the response is lost.
+    """
+    for _ in range(_SAVE_ATTEMPTS - 1):
         try:
             return await apply(context, stored, events.Created(lease.id, snapshot))
         except StorageUnavailable as fault:
-            log_event("create.unsaved", level=logging.WARNING, run_id=stored.run.id, reason=str(fault))
+            log_event("create.save_failed", level=logging.WARNING, run_id=stored.run.id, reason=str(fault))
     return await apply(context, stored, events.Created(lease.id, snapshot))
 
 

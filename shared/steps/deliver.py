@@ -1,4 +1,4 @@
-"""The deliveries: each is made at least once, and never lost by a crash."""
+"""Make deliveries. Each is made at least once, and a crash does not lose it."""
 
 import logging
 from datetime import timedelta
@@ -10,32 +10,34 @@ from shared.log import log_event
 from shared.steps.context import Context
 from shared.store.outbox import StoredDelivery
 
-# How long the provider is asked to stop a response; after that it runs to its end there, and nobody reads it.
+# How long the cancellation of a response is tried. After that the response runs to its end, and no run reads
+# it.
 CANCEL_PATIENCE = timedelta(hours=1)
 
 
 async def deliver(context: Context, clock: ClockRow) -> None:
-    """Make the delivery that a clock row stands for, if it is still owed and due."""
+    """Make the delivery of a clock row, if it is still owed and due."""
     if clock.due > context.clock.now() or (stored := await context.outbox.read(clock)) is None:
         return
     try:
-        # Until then nobody else makes it; if this process dies, it is due again.
-        taken = await context.outbox.move(stored, context.lease_end())
+        # The later time works like a lease: other workers wait until then, and if this process dies it is due
+        # again.
+        claimed = await context.outbox.move(stored, context.lease_end())
     except RowConflict:
         return
-    delivery = taken.delivery
+    delivery = claimed.delivery
     reply = await context.provider(delivery.content.provider).cancel(delivery.content.response_id)
     if isinstance(reply, NotNow) and context.clock.now() - delivery.created_at < CANCEL_PATIENCE:
         log_event("delivery.deferred", level=logging.WARNING, run_id=delivery.run_id, reason=reply.reason)
-        await _defer(context, taken, reply.retry_after)
+        await _defer(context, claimed, reply.retry_after)
         return
     _report(delivery, delivery.content, stopped=not isinstance(reply, NotNow))
-    await context.outbox.remove(taken)
+    await context.outbox.remove(claimed)
 
 
-async def _defer(context: Context, taken: StoredDelivery, asked: timedelta | None) -> None:
+async def _defer(context: Context, claimed: StoredDelivery, retry_after: timedelta | None) -> None:
     try:
-        await context.outbox.move(taken, context.retry_at(taken.delivery.created_at, asked))
+        await context.outbox.move(claimed, context.retry_at(claimed.delivery.created_at, retry_after))
     except RowConflict:
         return
 

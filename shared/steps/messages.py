@@ -1,4 +1,7 @@
-"""The messages of the work queue. Each is a hint: what it names is looked up, and done only if it is owed."""
+"""The messages of the work queue.
+
+Each is a hint: a worker reads what is stored, and does only what is owed.
+"""
 
 import re
 from datetime import datetime
@@ -12,12 +15,12 @@ _DELIVERY = re.compile(r"delivery (\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z) (\w{4
 
 
 def shard_message(shard: str) -> str:
-    """Ask a worker to poll what is due in a shard."""
+    """Return the message for polling what is due in a shard."""
     return f"shard_{shard}"
 
 
 def delivery_message(clock: ClockRow) -> str:
-    """Ask a worker to make a delivery."""
+    """Return the message for making a delivery."""
     return f"delivery {time_text(clock.due)} {clock.run_id} {clock.name}"
 
 

@@ -1,11 +1,11 @@
-"""Stands in for a provider that a run names and the app has no longer."""
+"""A null object for a provider that a run names and the app does not have any more."""
 
 from shared.core.response import Absent, NoStream, Refused, RunError
 from shared.ports.providers import ResponseRequest
 
 
 class NoProvider:
-    """Knows no response, so a run that names it ends like one whose response is gone."""
+    """Knows no response, so that its runs end like runs whose response was not found."""
 
     def __init__(self, name: str) -> None:
         self._name = name

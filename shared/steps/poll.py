@@ -1,4 +1,4 @@
-"""The poll loop: find what is due in a shard, and carry each run one poll further."""
+"""The poll loop: find what is due in a shard, and poll each due run once."""
 
 import logging
 from dataclasses import dataclass
@@ -18,23 +18,25 @@ from shared.steps.transition import Applied, apply
 from shared.store.runs import StoredRun
 from shared.store.shards import Tick
 
-# A tick from further ahead than clocks ever differ is some broken clock's; believing it would stop the polling.
+# Clocks of hosts differ by less than this. A tick further ahead comes from a broken clock and is ignored,
+# because otherwise nothing would be polled until that time.
 _CLOCK_DRIFT = timedelta(minutes=10)
 _NEVER = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What one shard owes at a tick: runs to poll, and messages for workers."""
+    """What is due in one shard at a tick: runs to poll, and messages for workers."""
 
     polls: tuple[Owed, ...] = ()
     messages: tuple[str, ...] = ()
 
 
 async def claim_due(context: Context, shard: str) -> Due:
-    """Return what has fallen due in `shard` since its last tick, each thing to one caller only.
+    """Return what has become due in `shard` since its last tick.
 
-    Costs one query, and one small write when anything is due.
+    When several pollers call this at once, only one of them gets it.
+    Costs one query, and one small write when something is due.
     """
     now = context.clock.now()
     view = await context.shards.owed(shard, now)
@@ -51,7 +53,7 @@ def _last_tick(tick: Tick, shard: str, now: datetime) -> datetime:
     if tick.at is None:
         return _NEVER
     if tick.at > now + _CLOCK_DRIFT:
-        log_event("tick.ahead", level=logging.WARNING, shard=shard, at=tick.at)
+        log_event("tick.ignored", level=logging.WARNING, shard=shard, at=tick.at)
         return _NEVER
     return tick.at
 
@@ -69,26 +71,26 @@ def _reminder_due(owed: Owed, after: datetime, now: datetime) -> bool:
 
 
 async def poll(context: Context, owed: Owed) -> tuple[str, ...]:
-    """Poll one run once, and return messages for workers. A response that has not changed costs no storage."""
+    """Poll one run once, and return messages for workers. An unchanged response costs no storage request."""
     if owed.expired(context.clock.now()):
         return await _poll_expired(context, owed)
     if owed.step is not Step.POLL or owed.continuation is None:
         return ()
-    reply, lost = await _ask(context, owed)
-    if not lost and not _changes(owed, reply):
+    reply, stream_lost = await _read(context, owed)
+    if not stream_lost and not _changes(owed, reply):
         return ()
     stored = await _stored(context, owed)
     if stored is None:
         return ()
-    if lost:
+    if stream_lost:
         stored = (await apply(context, stored, events.StreamLost(owed.continuation.response_id))).stored
-    return (await _bring_in(context, stored, owed.continuation.response_id, reply)).messages
+    return (await _apply_reply(context, stored, owed.continuation.response_id, reply)).messages
 
 
 async def _poll_expired(context: Context, owed: Owed) -> tuple[str, ...]:
     """End a run whose deadline has passed, unless its response has finished.
 
-    The run is read first: every tick finds an expired run, and the provider should not notice that.
+    The run is read before the provider is called, because every tick finds an expired run until it has ended.
     """
     stored = await _stored(context, owed)
     if stored is None:
@@ -103,10 +105,10 @@ async def _poll_expired(context: Context, owed: Owed) -> tuple[str, ...]:
     return ()
 
 
-async def _ask(context: Context, owed: Owed) -> tuple[ReadReply | Slice, bool]:
-    """Return what the provider says of the response, and whether its stream can no longer be resumed.
+async def _read(context: Context, owed: Owed) -> tuple[ReadReply | Slice, bool]:
+    """Return the provider's reply, and whether the stream of the response can no longer be resumed.
 
-    Where the stream brings nothing, or not everything, the response is read as a whole.
+    When the stream brings nothing new, or is incomplete, the complete response is read.
     """
     assert owed.continuation is not None
     provider = context.provider(owed.provider)
@@ -116,14 +118,14 @@ async def _ask(context: Context, owed: Owed) -> tuple[ReadReply | Slice, bool]:
     match await provider.slice(response_id, sequence):
         case Slice(final=Snapshot() as final):
             return final, False
-        case Slice(changed=True) as brought:
-            return brought, False
+        case Slice(changed=True) as received:
+            return received, False
         case Slice(complete=complete):
             lost = not complete
         case NoStream():
             lost = True
         case NotNow(retry_after=None):
-            # Perhaps only the stream is out of order.
+            # The failure may concern only the stream.
             lost = False
         case reply:
             return reply, False
@@ -134,16 +136,16 @@ async def _ask(context: Context, owed: Owed) -> tuple[ReadReply | Slice, bool]:
 async def _stored(context: Context, owed: Owed) -> StoredRun | None:
     stored = await context.runs.read(owed.run_id)
     if stored is None:
-        log_event("pending.orphan", level=logging.ERROR, run_id=owed.run_id)
+        log_event("owed.orphaned", level=logging.ERROR, run_id=owed.run_id)
     return stored
 
 
 def _changes(owed: Owed, reply: ReadReply | Slice) -> bool:
-    """Say whether a reply could change the run."""
+    """Return whether a reply could change the run."""
     match reply:
         case Snapshot():
-            first_sign = owed.status is RunStatus.QUEUED and reply.status is ResponseStatus.IN_PROGRESS
-            return reply.status.finished or first_sign or owed.missing
+            started = owed.status is RunStatus.QUEUED and reply.status is ResponseStatus.IN_PROGRESS
+            return reply.status.finished or started or owed.missing
         case NotNow():
             log_event("poll.deferred", level=logging.WARNING, run_id=owed.run_id, reason=reply.reason)
             return reply.retry_after is not None
@@ -151,7 +153,7 @@ def _changes(owed: Owed, reply: ReadReply | Slice) -> bool:
             return True
 
 
-async def _bring_in(
+async def _apply_reply(
     context: Context, stored: StoredRun, response_id: str, reply: ReadReply | Slice
 ) -> Applied:
     match reply:
@@ -163,6 +165,6 @@ async def _bring_in(
             return await apply(context, stored, events.Missing(response_id))
         case NotNow(retry_after=None):
             return Applied(stored)
-        case NotNow(retry_after=asked):
-            until = context.clock.now() + (asked or timedelta())
+        case NotNow(retry_after=retry_after):
+            until = context.clock.now() + (retry_after or timedelta())
             return await apply(context, stored, events.PollDeferred(response_id, until))

@@ -1,4 +1,4 @@
-"""Bring what the provider says of a response into its run."""
+"""Apply a snapshot of a response to its run."""
 
 import logging
 
@@ -13,7 +13,10 @@ from shared.store.runs import StoredRun
 
 
 async def settle(context: Context, stored: StoredRun, snapshot: Snapshot) -> Applied:
-    """Apply a read of the run's response; of a finished one the output is saved first, and the pointer last."""
+    """Apply a snapshot of the run's response.
+
+    Of a finished response, the output is saved before the pointer to it.
+    """
     if not snapshot.status.finished:
         return await apply(context, stored, events.Polled(snapshot))
     run = stored.run
@@ -23,8 +26,8 @@ async def settle(context: Context, stored: StoredRun, snapshot: Snapshot) -> App
     try:
         agrees = transcript.text_of(items).startswith(await streamed_text(context, run))
     except LookupError as fault:
-        # Most likely the run was deleted a moment ago.
-        log_event("slices.without_content", level=logging.WARNING, run_id=run.id, reason=str(fault))
+        # Most likely the run was deleted meanwhile.
+        log_event("step.skipped", level=logging.WARNING, run_id=run.id, step=run.step, reason=str(fault))
         return Applied(await reread(context, stored))
     if not agrees:
         log_event("text.replaced", level=logging.WARNING, run_id=run.id, turn=run.turn)
@@ -39,7 +42,8 @@ async def settle(context: Context, stored: StoredRun, snapshot: Snapshot) -> App
         repeatable=spec.repeatable if spec else frozenset(),
     )
     applied = await apply(context, stored, polled)
-    # Not by `changed`: the write may have taken effect, its reply lost, and somebody else written since.
+    # `changed` is not enough: the write may have succeeded with its reply lost, and another process may have
+    # written since.
     if output not in applied.stored.run.turns:
         await context.content.drop(run.id, output)
     return applied

@@ -1,4 +1,4 @@
-"""The tools step: run the calls of a turn, and checkpoint each result as it comes."""
+"""The tools step: run the tool calls of a turn, and checkpoint each result as soon as it exists."""
 
 import logging
 from collections.abc import Sequence
@@ -18,19 +18,19 @@ from shared.store.runs import CallOutput, StoredRun
 
 
 async def requested_calls(context: Context, run: Run) -> tuple[FunctionCall, ...] | None:
-    """Return the calls of the turn as the model wrote them, None when they are gone."""
+    """Return the calls of the turn as the model wrote them; None when the content of the run was removed."""
     try:
         return transcript.calls(await context.content.load(run.id, run.turns[-1]))
     except LookupError as fault:
-        # Most likely the run was deleted a moment ago.
-        log_event("tools.without_content", level=logging.WARNING, run_id=run.id, reason=str(fault))
+        # Most likely the run was deleted meanwhile.
+        log_event("step.skipped", level=logging.WARNING, run_id=run.id, step=run.step, reason=str(fault))
         return None
 
 
 async def run_tools(
     context: Context, stored: StoredRun, lease: Lease, calls: Sequence[FunctionCall]
 ) -> Applied:
-    """Run the turn's started calls side by side and checkpoint each one as it ends."""
+    """Run the turn's started calls concurrently, and checkpoint each one when it ends."""
     run = stored.run
     started = {call.call_id for call in run.calls_of_turn() if call.status is CallStatus.IN_PROGRESS}
     requests = [
@@ -47,7 +47,7 @@ async def run_tools(
             applied = await _checkpoint(context, applied.stored, lease, result)
         except StorageUnavailable as fault:
             log_event(
-                "tool.unsaved",
+                "checkpoint.failed",
                 level=logging.WARNING,
                 run_id=run.id,
                 call_id=result.call_id,
@@ -60,20 +60,24 @@ async def run_tools(
 async def _save_again(
     context: Context, applied: Applied, lease: Lease, unsaved: Sequence[ToolResult]
 ) -> Applied:
-    """Save what could not be saved at first. Raises StorageUnavailable when any of it still cannot."""
-    fault: StorageUnavailable | None = None
+    """Save the results that could not be saved before.
+
+    Raises StorageUnavailable when one of them fails again, but only after all of them were tried: a result that
+    is not saved is lost.
+    """
+    last_fault: StorageUnavailable | None = None
     for result in unsaved:
         try:
             applied = await _checkpoint(context, applied.stored, lease, result)
-        except StorageUnavailable as again:
-            fault = again
-    if fault:
-        raise fault
+        except StorageUnavailable as fault:
+            last_fault = fault
+    if last_fault:
+        raise last_fault
     return applied
 
 
 async def _checkpoint(context: Context, stored: StoredRun, lease: Lease, result: ToolResult) -> Applied:
-    """Save a result, its text first and the pointer last."""
+    """Save a result: its text first, then the pointer to it."""
     run = stored.run
     name = f"tool-{run.turn:02d}-{rows.name_hash(result.call_id)}-{context.token()}"
     output = await context.content.save(run.id, name, result.output)

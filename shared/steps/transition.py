@@ -1,4 +1,4 @@
-"""Carry an event through: advance the run, and commit it with all that must survive a crash."""
+"""Apply an event: advance the run, and commit it together with everything that must survive a crash."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,13 +14,14 @@ from shared.steps.context import Context
 from shared.steps.messages import delivery_message
 from shared.store.runs import CallOutput, StoredRun
 
-# Nobody competes for a run this often; more means that something is wrong with the storage.
+# More conflicts in a row than concurrent writers can cause. More than this means that the storage is at
+# fault.
 _ATTEMPTS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What an event led to: the run as it now is, and what is to be done because of it."""
+    """The result of an event: the run as it is now, and the effects that remain to be done."""
 
     stored: StoredRun
     changed: bool = False
@@ -28,7 +29,7 @@ class Applied:
 
     @property
     def messages(self) -> tuple[str, ...]:
-        """What workers have to learn through the queue. What gets lost on the way is found by the timer."""
+        """The messages for the work queue. When one is lost, the timer finds what is owed."""
         return tuple(
             delivery_message(effect.clock) if isinstance(effect, Delivery) else self.stored.run.id
             for effect in self.effects
@@ -38,17 +39,18 @@ class Applied:
 async def apply(
     context: Context, stored: StoredRun, event: Event, outputs: Sequence[CallOutput] = ()
 ) -> Applied:
-    """Advance a run by `event` and commit it in one write, on the newest version of the run.
+    """Advance a run by `event`, and commit it in one write.
 
-    Raises StorageUnavailable when the storage fails; the event may then have taken effect or not.
+    After a conflict, the run is read and advanced again.
+    Raises StorageUnavailable when the storage fails. It is then unknown whether the event took effect.
     """
     for _ in range(_ATTEMPTS):
         before = stored.run
         after, effects = advance(before, event, context.clock.now())
         if after is before:
             return Applied(stored)
-        entries, owed = _sorted(context, after, effects)
-        deliveries = [each for each in owed if isinstance(each, Delivery)]
+        entries, remaining = _split(context, after, effects)
+        deliveries = [each for each in remaining if isinstance(each, Delivery)]
         try:
             stored = await context.runs.commit(stored, after, entries, outputs=outputs, deliveries=deliveries)
         except RowConflict:
@@ -63,31 +65,35 @@ async def apply(
             step=after.step,
             turn=after.turn,
         )
-        return Applied(stored, changed=True, effects=owed)
+        return Applied(stored, changed=True, effects=remaining)
     raise StorageUnavailable(f"Run {stored.run.id} kept changing under {type(event).__name__}.")
 
 
-def _sorted(
+def _split(
     context: Context, after: Run, effects: Sequence[Effect]
 ) -> tuple[list[LogEntry], tuple[Wake | Delivery, ...]]:
-    """Return what goes into the log, and what is to be done."""
+    """Return the log entries among the effects, and the effects that remain to be done."""
     entries: list[LogEntry] = []
-    owed: list[Wake | Delivery] = []
+    remaining: list[Wake | Delivery] = []
     now = context.clock.now()
     for number, effect in enumerate(effects):
         match effect:
             case Wake():
-                owed.append(effect)
+                remaining.append(effect)
             case Deliver(content):
                 name = f"{after.rev:08d}-{number}"
-                owed.append(Delivery(run_id=after.id, name=name, content=content, created_at=now, due=now))
+                remaining.append(
+                    Delivery(run_id=after.id, name=name, content=content, created_at=now, due=now)
+                )
             case entry:
                 entries.append(entry)
-    return entries, tuple(owed)
+    return entries, tuple(remaining)
 
 
 async def reread(context: Context, stored: StoredRun) -> StoredRun:
     fresh = await context.runs.read(stored.run.id)
     if fresh is None:
-        raise StorageUnavailable(f"The row of run {stored.run.id} is gone; rows of runs are never removed.")
+        raise StorageUnavailable(
+            f"The row of run {stored.run.id} is missing, although rows of runs are never removed."
+        )
     return fresh

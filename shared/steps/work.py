@@ -1,7 +1,7 @@
 """Carry out the step that a run is owed: create a response, run tools, cancel, purge.
 
-Each of these has side effects, so each is done under a lease; only the cancellation of an expired run is
-not, because doing it twice does no harm.
+All of these have side effects, so they are done under a lease. The cancellation of an expired run needs none,
+because it can be repeated without harm.
 """
 
 import logging
@@ -22,16 +22,18 @@ from shared.steps.transition import Applied, apply
 
 
 async def work(context: Context, run_id: str) -> tuple[str, ...]:
-    """Carry out what the run is owed now, if anything; return further messages for workers.
+    """Carry out the step that the run is owed now, if any, and return further messages for workers.
 
-    The call is a hint: what to do is read from the stored run, so a lost, late or doubled one is harmless.
+    `run_id` comes from a message, which is only a hint. What to do is read from the stored run, so a message
+    may be lost, late or duplicated.
     """
     stored = await context.runs.read(run_id)
     if stored is None or not claimable(stored.run, context.clock.now()):
         return ()
     if stored.run.status is not RunStatus.DELETED and context.clock.now() >= stored.run.expires_at:
         return (await expire(context, stored)).messages
-    # Before any call is marked as started, all of them have to be there to read.
+    # The calls are loaded before any of them is marked as started: one that cannot be loaded could not be
+    # run.
     calls = await requested_calls(context, stored.run) if stored.run.step is Step.TOOLS else ()
     if calls is None:
         return ()
@@ -48,11 +50,11 @@ async def perform(
     input_text: str | None = None,
     calls: tuple[FunctionCall, ...] = (),
 ) -> Applied:
-    """Carry out owed steps for as long as the run's lease is `lease`.
+    """Carry out owed steps while `lease` is the lease of the run.
 
-    `input_text` is the run's input, and `calls` those of its turn, where the caller has them already.
+    `input_text` is the run's input, and `calls` are those of its turn, if they are already loaded.
     """
-    while (held := applied.stored.run.lease) is not None and held.id == lease.id:
+    while (current := applied.stored.run.lease) is not None and current.id == lease.id:
         run = applied.stored.run
         match run.step:
             case Step.CREATE:
@@ -73,9 +75,9 @@ async def perform(
 async def perform_now(
     context: Context, applied: Applied, lease: Lease, *, input_text: str | None = None
 ) -> Applied:
-    """Carry out owed steps for a client who waits; what the storage prevents is left to the timer."""
+    """Carry out owed steps while a client waits. When the storage fails, the timer takes the step later."""
     try:
         return await perform(context, applied, lease, input_text=input_text)
     except StorageUnavailable as fault:
-        log_event("run.left_to_timer", level=logging.WARNING, run_id=applied.stored.run.id, reason=str(fault))
+        log_event("step.deferred", level=logging.WARNING, run_id=applied.stored.run.id, reason=str(fault))
         return applied

@@ -1,4 +1,4 @@
-"""What an Idempotency-Key stands for, in the `runs` table."""
+"""Idempotency keys in the `runs` table, each with the ids of its run and session."""
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -10,7 +10,7 @@ from shared.store import rows
 
 @dataclass(frozen=True, slots=True)
 class StoredKey:
-    """What an Idempotency-Key stands for."""
+    """The ids that belong to an Idempotency-Key, and the fingerprint of the request that used it first."""
 
     run_id: str
     session_id: str
@@ -18,25 +18,25 @@ class StoredKey:
 
 
 class KeyStore:
-    """Reads keys, and claims them: whoever comes first decides what a key stands for."""
+    """Reads keys and claims them. The first request with a key claims it."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
 
     async def read(self, shard: str, hashed: str) -> StoredKey | None:
-        """Return what a key stands for, if anything."""
+        """Return the ids that are stored for a key, or None."""
         row = await self._table.get(shard, f"key|{hashed}")
         if row is None:
             return None
         return StoredKey(*(str(row.values[name]) for name in ("run_id", "session_id", "fingerprint")))
 
-    async def claim(self, shard: str, hashed: str, meant: StoredKey, now: datetime) -> StoredKey:
-        """Store what a key stands for unless it stands for something already; return what it stands for."""
-        values: dict[str, Value] = {**asdict(meant), "created_at": rows.time_text(now)}
+    async def claim(self, shard: str, hashed: str, fresh: StoredKey, now: datetime) -> StoredKey:
+        """Store `fresh` for a key, unless ids are stored for it already. Return the stored ids."""
+        values: dict[str, Value] = {**asdict(fresh), "created_at": rows.time_text(now)}
         try:
             await self._table.write(shard, [Insert(Row(f"key|{hashed}", values))])
         except (RowConflict, StorageUnavailable):
             if stored := await self.read(shard, hashed):
                 return stored
             raise
-        return meant
+        return fresh

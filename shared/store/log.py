@@ -1,4 +1,7 @@
-"""A run's log as rows: one for each transition, named after its last entry, so that whatever is new is found by its key."""
+"""A run's log as rows, one for each transition.
+
+The key holds the number of the last entry, so that a query finds new rows.
+"""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -34,7 +37,7 @@ _ENDED = {f"run.{status}": status.value for status in OUTCOMES}
 
 
 async def read_log(table: Table, run_id: str, after: int = 0, limit: int | None = None) -> list[LogLine]:
-    """Return the lines of the run's log after the number `after`, the first `limit` of them."""
+    """Return the lines of the run's log after the line `after`, at most `limit`."""
     first, end = rows.log_key(run_id, after + 1), rows.bounds(f"event|{run_id}")[1]
     found = await table.query(shard_of(run_id), first, end, limit=limit)
     return [line for row in found for line in _lines(row) if line.number > after][:limit]

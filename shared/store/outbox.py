@@ -1,7 +1,7 @@
-"""Deliveries in the `runs` table: what is owed to somebody else, written by the transition that caused it.
+"""The outbox: deliveries in the `runs` table, each written by the transition that caused it.
 
-The contents of a delivery and its clock row are written and removed together. The poll loop finds the clock row, whose key
-says when it is due; it never reads the contents.
+The contents of a delivery and its clock row are written and removed together. The key of the clock row holds
+the time when it is due. The poll loop reads clock rows only, never the contents.
 """
 
 from collections.abc import Sequence
@@ -20,7 +20,7 @@ from shared.store.transaction import new_tx, transact
 
 @dataclass(frozen=True, slots=True)
 class StoredDelivery:
-    """A delivery as it was read, with what a conditional write of it needs."""
+    """A delivery as it was read, with the etag for a conditional write."""
 
     delivery: Delivery
     etag: str
@@ -34,20 +34,21 @@ class Outbox:
         self._randomness = randomness
 
     async def read(self, clock: ClockRow) -> StoredDelivery | None:
-        """Return the delivery that a clock row stands for, or None.
+        """Return the delivery of a clock row, or None.
 
-        A clock row without contents, or of a delivery that was moved to another time, is removed.
+        The clock row is removed when its delivery does not exist or is due at another time.
         """
         row = await self._table.get(shard_of(clock.run_id), rows.delivery_key(clock.run_id, clock.name))
         delivery = read_delivery(row) if row else None
         if row and delivery and delivery.due == clock.due:
             return StoredDelivery(delivery, row.etag)
+        # The clock row of an unreadable delivery is kept: a later version can still make the delivery.
         if row is None or delivery:
-            await self._drop(clock)
+            await self._remove_clock(clock)
         return None
 
     async def move(self, stored: StoredDelivery, due: datetime) -> StoredDelivery:
-        """Make it due at another time. Raises RowConflict when somebody else has moved or removed it."""
+        """Change when a delivery is due. Raises RowConflict when another process has moved or removed it."""
         delivery, moved = stored.delivery, replace(stored.delivery, due=due)
         tx = new_tx(self._randomness)
         row = _contents(moved, tx)
@@ -61,13 +62,16 @@ class Outbox:
         )
 
     async def remove(self, stored: StoredDelivery) -> None:
-        """Remove a delivery that was made, or given up. It is left to whoever has moved it meanwhile."""
+        """Remove a delivery that was made or given up.
+
+        If another process has moved it meanwhile, it stays.
+        """
         try:
             await self._table.write(shard_of(stored.delivery.run_id), removal(stored.delivery))
         except RowConflict:
             return
 
-    async def _drop(self, clock: ClockRow) -> None:
+    async def _remove_clock(self, clock: ClockRow) -> None:
         try:
             await self._table.write(shard_of(clock.run_id), [Delete(rows.clock_key(clock))])
         except RowConflict:
@@ -88,22 +92,28 @@ def removal(delivery: Delivery) -> list[Write]:
 
 
 def removal_of_row(row: Row) -> list[Write]:
-    """Return the writes that remove a row of contents. The clock row of an unreadable one goes when it falls due."""
+    """Return the writes that remove a row of contents.
+
+    When the row is unreadable, its clock row is not known. That one is removed when it is due.
+    """
     delivery = read_delivery(row)
     return removal(delivery) if delivery else [Delete(row.key)]
 
 
 def read_delivery(row: Row) -> Delivery | None:
-    """Return the delivery of a row of contents; None for one that a later version of this app, or nobody, can make."""
+    """Return the delivery of a row of contents.
+
+    None when the row is broken or was written by a later version.
+    """
     try:
         return _read(row)
     except (KeyError, ValueError) as fault:
-        log_fault("row.unreadable", fault, row=row.key)
+        log_fault("row.skipped", fault, row=row.key)
         return None
 
 
 def read_clock(key: str) -> ClockRow:
-    """Return the clock row of a key. Raises ValueError for any other key."""
+    """Return the clock row that has this key. Raises ValueError when it is not the key of a clock row."""
     due, run_id, name = key.partition("~")[2].split("|")
     return ClockRow(datetime.fromisoformat(due), run_id, name)
 
@@ -131,7 +141,7 @@ def _read(row: Row) -> Delivery:
     values = row.values
     _, run_id, name = row.key.split("|")
     if values["type"] != "cancel_response":
-        raise ValueError(f"there is no delivery of type {values['type']!r}")
+        raise ValueError(f"this version knows no delivery of type {values['type']!r}")
     return Delivery(
         run_id=run_id,
         name=name,

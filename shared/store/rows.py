@@ -1,7 +1,7 @@
-"""The keys of rows, and how values are written in them.
+"""The keys of rows, and the format of their values.
 
-Times are ISO 8601 text in UTC. What is None has no property. Anything nested is JSON text, or compressed JSON where a
-caller, a model or a provider decides how long it gets.
+Times are ISO 8601 text in UTC. None has no property. Nested values are JSON text. They are compressed JSON
+when a caller, a model or a provider decides how long they are.
 """
 
 import hashlib
@@ -17,7 +17,8 @@ from shared.ports.tables import Value
 
 TICK_KEY = "pending|"
 
-# To compress less than this takes longer than to read and write all the rest of its row, and saves nothing.
+# Shorter values are not compressed: it would take longer than to read and write the rest of the row, and save
+# nothing.
 _SHORT_BYTES = 512
 _ZLIB = b"x"
 
@@ -35,8 +36,8 @@ def clock_key(clock: ClockRow) -> str:
 
 
 def owed_bounds(now: datetime) -> tuple[str, str]:
-    """Return the bounds of all keys of what may be owed: the tick, runs that are owed a step, clock rows until `now`."""
-    # "}" follows the separator "|", so a clock row that is due just now is within.
+    """Return the bounds of the keys of the tick, the runs that are owed a step, and the clock rows until `now`."""
+    # "}" is the character after the separator "|", so clock rows that are due exactly `now` are included.
     return TICK_KEY, f"pending~{time_text(now)}}}"
 
 
@@ -63,7 +64,7 @@ def bounds(start: str) -> tuple[str, str]:
 
 
 def name_hash(name: str) -> str:
-    """Return a row name for text that a model chose."""
+    """Return a part of a row key for text that a model chose, which may hold any characters."""
     return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
@@ -91,7 +92,7 @@ def optional_number(values: Mapping[str, Value], name: str) -> int | None:
 
 
 def content_value(content: Content) -> Value:
-    """Return what stands in the row for `content`: its bytes, or a pointer to its chunk rows."""
+    """Return the value of `content` in a row: its bytes, or a pointer to its chunk rows."""
     return content.inline if content.inline is not None else f"{content.chunks}|{content.name}"
 
 
@@ -106,7 +107,7 @@ def read_content(value: Value | None) -> Content:
 
 
 def pack(value: Any) -> bytes:
-    """Return JSON that callers, models or providers decide the length of, small enough for a property."""
+    """Return `value` as JSON, compressed when it is long, so that it fits into a property."""
     plain = json.dumps(value, ensure_ascii=False).encode()
     return zlib.compress(plain) if len(plain) > _SHORT_BYTES else plain
 
@@ -114,12 +115,12 @@ def pack(value: Any) -> bytes:
 def unpack(value: Value | None) -> Any:
     if not isinstance(value, bytes):
         return None
-    # No JSON begins with the byte that every zlib stream begins with.
+    # Every zlib stream begins with this byte, and no JSON text does.
     return json.loads(zlib.decompress(value) if value.startswith(_ZLIB) else value)
 
 
 def present(values: Mapping[str, Any]) -> dict[str, Value]:
-    """Leave out what is None and write times as text."""
+    """Return the values without None, and with times as text."""
     return {
         name: time_text(value) if isinstance(value, datetime) else value
         for name, value in values.items()

@@ -1,4 +1,4 @@
-"""How a run, and what the poll loop must know of it, are written as rows and read back."""
+"""Runs, and what is owed for them, as rows."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -24,7 +24,7 @@ _Flat = TypeVar("_Flat", Usage, RunError, OpenItem)
 
 
 def run_row(run: Run, tx: str, unknown: Mapping[str, Value] | None = None) -> Row:
-    """Return the row of a run; `unknown` are properties that a later version of this app has written."""
+    """Return the row of a run. `unknown` holds properties that a later version of this app has written."""
     values = rows.present(
         {
             "session_id": run.session_id,
@@ -75,7 +75,7 @@ def run_row(run: Run, tx: str, unknown: Mapping[str, Value] | None = None) -> Ro
 
 
 def read_run(row: Row) -> Run:
-    """Return the run of a row. Raises KeyError or ValueError for a row that is none."""
+    """Return the run of a row. Raises KeyError or ValueError when the row is not that of a run."""
     values = row.values
     lease_id = rows.optional_text(values, "lease_id")
     usage, error = rows.optional_text(values, "usage"), rows.optional_text(values, "error")
@@ -101,7 +101,9 @@ def read_run(row: Row) -> Run:
         written=int(values.get("written", 0)),
         items=int(values.get("items", 0)),
         turn_items=int(values.get("turn_items", 0)),
-        open_items=tuple(_known(OpenItem, item) for item in rows.unpack(values.get("open_items")) or ()),
+        open_items=tuple(
+            _from_fields(OpenItem, item) for item in rows.unpack(values.get("open_items")) or ()
+        ),
         activity=rows.optional_text(values, "activity") or "",
         missing_since=rows.optional_time(values, "missing_since"),
         responses=tuple(rows.unpack(values.get("responses")) or ()),
@@ -118,8 +120,8 @@ def read_run(row: Row) -> Run:
         input=rows.read_content(values.get("input")),
         turns=tuple(rows.read_content(values[name]) for name in sorted(values) if _is_turn(name)),
         calls=_unpack_calls(values.get("calls")),
-        usage=_known(Usage, json.loads(usage)) if usage else Usage(),
-        error=_known(RunError, json.loads(error)) if error else None,
+        usage=_from_fields(Usage, json.loads(usage)) if usage else Usage(),
+        error=_from_fields(RunError, json.loads(error)) if error else None,
         incomplete_reason=rows.optional_text(values, "incomplete_reason"),
     )
 
@@ -173,7 +175,10 @@ _PROPERTIES = frozenset(
 
 
 def unknown_values(row: Row) -> dict[str, Value]:
-    """Return the properties of a run's row that this version does not know: a later one needs them."""
+    """Return the properties of a run's row that this version does not know.
+
+    They are kept for the later version.
+    """
     return {
         name: value for name, value in row.values.items() if name not in _PROPERTIES and not _is_turn(name)
     }
@@ -196,7 +201,7 @@ def owed_row(owed: Owed) -> Row:
 
 
 def read_owed(row: Row) -> Owed:
-    """Return what a row says is owed. Raises KeyError or ValueError for a row that says nothing of the kind."""
+    """Return what is owed by a row. Raises KeyError or ValueError when the row is not of this kind."""
     values = row.values
     return Owed(
         run_id=row.key.partition("|")[2],
@@ -212,13 +217,16 @@ def read_owed(row: Row) -> Owed:
 
 
 def fields_of(value: Any) -> dict[str, Any]:
-    """Return the fields of a flat dataclass; `asdict` would copy each of them deeply, which takes ten times as long."""
+    """Return the fields of a flat dataclass.
+
+    `asdict` copies each value deeply, which takes ten times as long.
+    """
     return {name: getattr(value, name) for name in value.__slots__}
 
 
-def _known(kind: type[_Flat], found: Mapping[str, Any]) -> _Flat:
-    """Return a flat dataclass of stored fields, without those that a later version has added."""
-    return kind(**{name: found[name] for name in kind.__slots__ if name in found})
+def _from_fields(kind: type[_Flat], stored: Mapping[str, Any]) -> _Flat:
+    """Return a flat dataclass of stored fields, without fields that a later version has added."""
+    return kind(**{name: stored[name] for name in kind.__slots__ if name in stored})
 
 
 def _is_turn(name: str) -> bool:

@@ -1,7 +1,7 @@
 """Runs and the results of their tool calls, over any `Table`.
 
-Each transition of a run is one write: the run's row on condition that it is as it was read, what the poll loop must know
-of it, its session, its tool results, its log entries, its deliveries.
+Each transition of a run is one transaction. It writes the run's row, on condition that the row is as it was
+read, and with it what is owed, the session, tool results, log entries and deliveries.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -25,7 +25,7 @@ from shared.store.transaction import new_tx, transact
 
 @dataclass(frozen=True, slots=True)
 class StoredRun:
-    """A run as it was read, with what a conditional write of it needs."""
+    """A run as it was read, with the etag for a conditional write."""
 
     run: Run
     etag: str
@@ -35,7 +35,7 @@ class StoredRun:
 
 @dataclass(frozen=True, slots=True)
 class CallOutput:
-    """The stored result of a tool call: `output` is the text that the model gets."""
+    """The stored result of a tool call. `output` is the text that is sent to the model."""
 
     turn: int
     call_id: str
@@ -50,7 +50,7 @@ class RunStore:
         self._randomness = randomness
 
     async def read(self, run_id: str) -> StoredRun | None:
-        """Return the run, in one point read; a tombstone is returned like any other."""
+        """Return the run, with one point read. A tombstone is returned too."""
         row = await self._table.get(shard_of(run_id), rows.run_key(run_id))
         return StoredRun(read_run(row), row.etag, unknown_values(row)) if row else None
 
@@ -78,7 +78,7 @@ class RunStore:
         outputs: Iterable[CallOutput] = (),
         deliveries: Sequence[Delivery] = (),
     ) -> StoredRun:
-        """Write one transition. Raises RowConflict when the run is no longer as `before` says."""
+        """Write one transition. Raises RowConflict when the stored run is no longer `before`."""
         tx = new_tx(self._randomness)
         writes: list[Write] = [
             Put(run_row(after, tx, before.unknown), before.etag),
@@ -94,7 +94,7 @@ class RunStore:
         return await transact(self._table, shard_of(run_id), rows.run_key(run_id), tx, writes)
 
     async def log(self, run_id: str, after: int = 0, limit: int | None = None) -> list[LogLine]:
-        """Return the lines of the run's log after the number `after`, the first `limit` of them."""
+        """Return the lines of the run's log after the line `after`, at most `limit`."""
         return await read_log(self._table, run_id, after, limit)
 
     async def outputs(self, run_id: str, turn: int) -> dict[str, Content]:
@@ -103,7 +103,7 @@ class RunStore:
         return {str(row.values["call_id"]): rows.read_content(row.values.get("output")) for row in found}
 
     async def purge(self, run_id: str) -> None:
-        """Remove a deleted run's log, tool results and deliveries; its tombstone stays."""
+        """Remove a deleted run's log, tool results and deliveries. Its tombstone stays."""
         for kind in ("event", "tool"):
             await sweep(self._table, shard_of(run_id), *rows.bounds(f"{kind}|{run_id}"))
         await sweep(
@@ -121,7 +121,7 @@ class RunStore:
             {"owner": owner} | ({"status": status} if status else {}) | ({"agent": agent} if agent else {})
         )
         bounds = {
-            # No position is longer than another, so one more character is the next key.
+            # All positions have the same length, so a key with one more character is the first one after.
             shard: (f"run|run_{shard}{after}0" if after else "run|", "run}")
             for shard in all_shards()
         }
@@ -131,19 +131,19 @@ class RunStore:
 
 
 def _readable(row: Row) -> Run | None:
-    """Return the run of a row, or None for a row that somebody broke: it must not hide the others."""
+    """Return the run of a row. None when the row is broken, so that it does not hide the other runs."""
     try:
         return read_run(row)
     except (KeyError, ValueError) as fault:
-        log_fault("row.unreadable", fault, row=row.key)
+        log_fault("row.skipped", fault, row=row.key)
         return None
 
 
 def _owed_writes(before: Run | None, after: Run) -> list[Write]:
-    was, now = Owed.of(before) if before else None, Owed.of(after)
-    if was == now:
+    owed_before, owed = Owed.of(before) if before else None, Owed.of(after)
+    if owed_before == owed:
         return []
-    return [Put(owed_row(now))] if now else [Delete(rows.owed_key(after.id))]
+    return [Put(owed_row(owed))] if owed else [Delete(rows.owed_key(after.id))]
 
 
 def _output_row(run_id: str, result: CallOutput) -> Row:

@@ -1,4 +1,4 @@
-"""Sessions in the `runs` table, each beside its runs."""
+"""Sessions in the `runs` table, each in the partition of its runs."""
 
 from dataclasses import dataclass
 
@@ -14,14 +14,14 @@ from shared.store.transaction import new_tx, transact
 
 @dataclass(frozen=True, slots=True)
 class StoredSession:
-    """A session as it was read; an empty `etag` means that it is still to be written."""
+    """A session as it was read. An empty `etag` means that it is not stored yet."""
 
     session: Session
     etag: str = ""
 
 
 class SessionStore:
-    """Reads sessions, and writes them on condition that they are as they were read."""
+    """Reads sessions, and writes them on condition that they have not changed since."""
 
     def __init__(self, table: Table, randomness: Randomness) -> None:
         self._table = table
@@ -52,7 +52,7 @@ def read_session(row: Row) -> Session:
         agent=str(values["agent"]),
         created_at=rows.read_time(values, "created_at"),
         updated_at=rows.read_time(values, "updated_at"),
-        # A merge cannot remove a property, only empty it.
+        # A merge cannot remove a property, so an empty value means None.
         held_by=rows.optional_text(values, "held_by") or None,
         last_run_id=rows.optional_text(values, "last_run_id"),
         last_response_id=rows.optional_text(values, "last_response_id") or None,
@@ -62,7 +62,7 @@ def read_session(row: Row) -> Session:
 
 
 def session_writes(before: Run, after: Run) -> list[Write]:
-    """Return the write of what a transition changes in the run's session, if anything."""
+    """Return the write for what a transition changes in the run's session, if anything."""
     change = session_change(before, after)
     if change is None:
         return []

@@ -1,4 +1,4 @@
-"""What is owed in a shard, found in one query, and the claim on the time since its last tick."""
+"""What is owed in a shard, read with one query, and the claim of a tick by one poller."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -17,15 +17,16 @@ from shared.store.transaction import new_tx, transact
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """When a shard was last polled; `at` is None before its first time."""
+    """The last tick of a shard."""
 
+    # None before the first tick.
     at: datetime | None = None
     etag: str = ""
 
 
 @dataclass(slots=True)
 class ShardView:
-    """All that can be due in a shard: runs that are owed a step, and clock rows whose time has come."""
+    """Everything that can be due in a shard: runs that are owed a step, and clock rows that are due."""
 
     tick: Tick = field(default_factory=Tick)
     runs: list[Owed] = field(default_factory=list)
@@ -33,7 +34,7 @@ class ShardView:
 
 
 class ShardStore:
-    """Reads what is owed, without reading runs."""
+    """Reads what is owed without reading runs."""
 
     def __init__(self, table: Table, randomness: Randomness) -> None:
         self._table = table
@@ -46,12 +47,15 @@ class ShardStore:
             try:
                 _add(view, row)
             except (KeyError, ValueError) as fault:
-                # One row that somebody broke must not hide the others.
-                log_fault("row.unreadable", fault, shard=shard, row=row.key)
+                # One broken row must not hide the others.
+                log_fault("row.skipped", fault, shard=shard, row=row.key)
         return view
 
     async def claim(self, shard: str, tick: Tick, now: datetime) -> bool:
-        """Claim the time from the last tick until now; False when another poller was faster."""
+        """Claim the time from the last tick until `now`.
+
+        Returns False when another poller has claimed it first.
+        """
         tx = new_tx(self._randomness)
         row = Row(rows.TICK_KEY, {"at": rows.time_text(now), "tx": tx})
         write = Put(row, tick.etag) if tick.etag else Insert(row)
@@ -64,7 +68,7 @@ class ShardStore:
 
 def _add(view: ShardView, row: Row) -> None:
     if row.key == rows.TICK_KEY:
-        # Even if its time is unreadable it can be replaced.
+        # The etag is kept first, so that a tick with an unreadable time can be replaced.
         view.tick = Tick(None, row.etag)
         view.tick = Tick(rows.read_time(row.values, "at"), row.etag)
     elif row.key.startswith(rows.TICK_KEY):

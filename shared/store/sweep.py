@@ -1,4 +1,4 @@
-"""Removal of many rows, also while others remove some of them."""
+"""Removal of many rows, even while other processes remove some of them."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,16 +10,22 @@ WRITES_PER_TRANSACTION = 100
 _ATTEMPTS = 20
 
 
-def _alone(row: Row) -> Sequence[Write]:
+def _only_row(row: Row) -> Sequence[Write]:
     return [Delete(row.key)]
 
 
 async def sweep(
-    table: Table, partition: str, first: str, end: str, *, removal: Callable[[Row], Sequence[Write]] = _alone
+    table: Table,
+    partition: str,
+    first: str,
+    end: str,
+    *,
+    removal: Callable[[Row], Sequence[Write]] = _only_row,
 ) -> None:
-    """Remove all rows with `first` <= key < `end`, and what `removal` says goes with each.
+    """Remove all rows with `first` <= key < `end`.
 
-    Raises StorageUnavailable when there is no end to it.
+    `removal` returns the writes that remove a row together with other rows that belong to it.
+    Raises StorageUnavailable when the rows keep changing.
     """
     for _ in range(_ATTEMPTS):
         writes = [write for row in await table.query(partition, first, end) for write in removal(row)]
@@ -27,7 +33,7 @@ async def sweep(
             for start in range(0, len(writes), WRITES_PER_TRANSACTION):
                 await table.write(partition, writes[start : start + WRITES_PER_TRANSACTION])
         except RowConflict:
-            # Somebody else removed one of them: look again.
+            # Another process removed one of them: read them again.
             continue
         return
     raise StorageUnavailable(f"Rows of {partition} kept changing while they were removed.")

@@ -1,4 +1,4 @@
-"""Cancel a run on a client's request."""
+"""Cancel a run when a client requests it."""
 
 from shared.core.caller import Caller
 from shared.core.life.events import CancelRequested
@@ -11,7 +11,7 @@ from shared.usecases.read import owned_run
 
 
 async def cancel(context: Context, caller: Caller, run_id: str) -> Applied:
-    """Cancel a run, at the provider too; doing it again changes nothing.
+    """Cancel a run, at the provider too. A repeated request changes nothing.
 
     Raises NotFound, and Conflict for a run that has ended in another way.
     """

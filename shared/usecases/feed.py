@@ -1,4 +1,7 @@
-"""The feed: a run's log with the texts that its entries point to. Every reader gets the same, at any time."""
+"""The feed: a run's log with the texts that its entries point to.
+
+All readers get the same lines, at any time.
+"""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -13,31 +16,34 @@ from shared.usecases.read import owned_run, unless_deleted
 
 @dataclass(frozen=True, slots=True)
 class Feed:
-    """A part of a run's feed. `more` says that further lines are there already."""
+    """A part of a run's feed."""
 
     run: Run
     lines: list[LogLine]
+    # The number of the last line that was read.
     last_number: int
 
     @property
     def more(self) -> bool:
+        """Whether further lines are stored already."""
         return self.last_number < self.run.entries
 
     @property
     def done(self) -> bool:
-        """Whether the run has ended, and nothing comes after `last_number`."""
+        """Whether the run has ended and no line comes after `last_number`."""
         return self.run.terminal and not self.more
 
 
 async def read_feed(context: Context, caller: Caller, run_id: str, *, after: int, limit: int) -> Feed:
-    """Return up to `limit` lines after the number `after`.
+    """Return up to `limit` lines after the line `after`.
 
-    A point read, a query for the log, and one more for all texts of slices among it.
+    Costs one point read, one query for the log, and one query for the texts of all slices in it.
     Raises NotFound when there is no such run or it is another owner's.
     """
     run = (await owned_run(context, caller, run_id)).run
     if after >= run.entries:
         return Feed(run, [], run.entries)
+    # The log may be newer than `run`. Entries that `run` does not count are left to the next read.
     logged = [line for line in await context.runs.log(run.id, after, limit) if line.number <= run.entries]
     lines = await unless_deleted(context, run, _Reader(context, run).read(logged))
     return Feed(run, lines, lines[-1].number if lines else after)
@@ -45,7 +51,7 @@ async def read_feed(context: Context, caller: Caller, run_id: str, *, after: int
 
 @dataclass
 class _Reader:
-    """Loads what entries point to, each text once."""
+    """Loads the texts that entries point to, each text once. The fields with `_` are its cache."""
 
     context: Context
     run: Run
@@ -64,8 +70,8 @@ class _Reader:
     async def _text(self, entry: LogEntry) -> str:
         match entry:
             case TextDelta():
-                whole = self._slices[entry.content] if entry.content else await self._turn_text(entry.turn)
-                return whole[entry.start : entry.end]
+                text = self._slices[entry.content] if entry.content else await self._turn_text(entry.turn)
+                return text[entry.start : entry.end]
             case TextReplaced(turn):
                 return await self._turn_text(turn) if turn else ""
             case ToolStarted():
@@ -90,10 +96,10 @@ class _Reader:
         return next((call.arguments for call in calls if call.call_id == call_id), "")
 
     async def _result(self, turn: int, call_id: str) -> str:
-        """Return what the model got for a call, which is saved together with the entry that says so."""
+        """Return the output of a call. It was saved in the same transaction as its log entry."""
         if turn not in self._results:
             self._results[turn] = await self.context.runs.outputs(self.run.id, turn)
         result = self._results[turn].get(call_id)
         if result is None:
-            raise LookupError(f"the result of a call of turn {turn} is gone")
+            raise LookupError(f"the result of a call of turn {turn} was removed")
         return await self.context.content.load(self.run.id, result)

@@ -1,4 +1,4 @@
-"""What clients may see: runs, their outputs, sessions. Reading never calls the provider."""
+"""What clients may read: runs, their outputs, sessions. Reading never calls the provider."""
 
 from collections.abc import Awaitable
 from dataclasses import dataclass
@@ -18,19 +18,19 @@ _Loaded = TypeVar("_Loaded")
 
 @dataclass(frozen=True, slots=True)
 class SessionPage:
-    """A session with some of its runs, newest first, and their items, oldest first.
-
-    `next_run_id` is the run at which an older page begins.
-    """
+    """A session with some of its runs."""
 
     session: Session
+    # Newest first.
     runs: list[Run]
+    # The items of these runs, oldest first.
     transcript: list[Item]
+    # The newest run of the next page, if there is one.
     next_run_id: str | None
 
 
 async def owned_run(context: Context, caller: Caller, run_id: str) -> StoredRun:
-    """Return a run in one point read. Raises NotFound when there is none or it is another owner's."""
+    """Return a run, with one point read. Raises NotFound when there is none or it is another owner's."""
     stored = await context.runs.read(run_id)
     if stored is None or stored.run.status is RunStatus.DELETED or stored.run.owner != caller.owner:
         raise _no_run(run_id)
@@ -52,8 +52,9 @@ async def owned_session(context: Context, caller: Caller, session_id: str) -> St
 async def output_of(context: Context, run: Run) -> str | None:
     """Return the JSON text of the run's last output items; None while it is pending.
 
-    Raises NotFound when the run is deleted meanwhile: by now, or before whoever changes it read it again.
+    Raises NotFound when the run was deleted meanwhile.
     """
+    # A use case that changed the run may have read a tombstone after a conflict.
     if run.status is RunStatus.DELETED:
         raise _no_run(run.id)
     if not run.terminal:
@@ -64,7 +65,10 @@ async def output_of(context: Context, run: Run) -> str | None:
 
 
 async def unless_deleted(context: Context, run: Run, load: Awaitable[_Loaded]) -> _Loaded:
-    """Return what is loaded, or say that the run is gone when its content has gone with it."""
+    """Return what is loaded.
+
+    Raises NotFound when it cannot be loaded because the run was deleted meanwhile.
+    """
     try:
         return await load
     except LookupError:
@@ -77,24 +81,24 @@ async def unless_deleted(context: Context, run: Run, load: Awaitable[_Loaded]) -
 async def session_page(
     context: Context, caller: Caller, session_id: str, *, begin: str | None, limit: int
 ) -> SessionPage:
-    """Return up to `limit` runs of a session, from `begin` backwards."""
+    """Return up to `limit` runs of a session, from the run `begin` to older ones."""
     session = (await owned_session(context, caller, session_id)).session
     runs: list[Run] = []
-    at = begin or session.last_run_id
-    while at and len(runs) < limit:
-        stored = await context.runs.read(at)
+    run_id = begin or session.last_run_id
+    while run_id and len(runs) < limit:
+        stored = await context.runs.read(run_id)
         if stored is None or stored.run.session_id != session_id:
             raise Malformed(
                 "cursor has to come from a nextLink of this list.", code="invalid_cursor", field="cursor"
             )
         if stored.run.status is not RunStatus.DELETED:
             runs.append(stored.run)
-        at = stored.run.previous_run_id
-    found: list[Item] = []
+        run_id = stored.run.previous_run_id
+    items: list[Item] = []
     for run in runs[::-1]:
         try:
-            found += await unless_deleted(context, run, items_of(context, run))
+            items += await unless_deleted(context, run, items_of(context, run))
         except NotFound:
-            # Deleted since it was read, like those that the page leaves out above.
+            # Deleted since it was read. It is left out like the deleted runs above.
             runs.remove(run)
-    return SessionPage(session, runs, found, at)
+    return SessionPage(session, runs, items, run_id)

@@ -18,30 +18,29 @@ from shared.store.keys import StoredKey
 from shared.store.runs import StoredRun
 from shared.store.sessions import StoredSession
 
-# Nobody changes a session this often while a run is started in it.
+# How many times a start is tried when the session changes meanwhile.
 _ATTEMPTS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartRequest:
-    """What a client asks for. `input` is the JSON text of Responses input items.
-
-    `fingerprint` tells whether two requests with the same `idempotency_key` are the same request.
-    """
+    """A client's request for a run."""
 
     agent: str
+    # The JSON text of input items of the Responses API.
     input: str
     session_id: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     deadline: timedelta | None = None
-    # None leaves it to the agent.
+    # None: the agent decides.
     stream: bool | None = None
     idempotency_key: str | None = None
+    # Two requests with the same `idempotency_key` are the same request when their fingerprints are equal.
     fingerprint: str = ""
 
 
 async def start(context: Context, caller: Caller, request: StartRequest) -> Applied:
-    """Store a run and create its first response; a repeated request gives the run that it gave before.
+    """Store a run and create its first response. A repeated request returns the run of the first request.
 
     Raises InvalidInput, NotFound or Conflict when nothing was accepted.
     """
@@ -57,41 +56,42 @@ async def start(context: Context, caller: Caller, request: StartRequest) -> Appl
     try:
         continued = await _continued(context, caller, request)
     except (NotFound, Conflict):
-        # Perhaps because of the very run that this request has started before.
+        # This request may have been sent before, and its own run may hold the session now.
         if earlier := await _earlier(context, caller, request):
             return _repeated(earlier)
         raise
     fresh = _new_ids(context, request, now)
-    meant = await _claim_key(context, caller, request, fresh, now)
-    if meant is not fresh and (earlier := await context.runs.read(meant.run_id)):
+    key = await _claim_key(context, caller, request, fresh, now)
+    if key is not fresh and (earlier := await context.runs.read(key.run_id)):
         return _repeated(earlier)
     for _ in range(_ATTEMPTS):
         session = continued or StoredSession(
             Session(
-                id=meant.session_id, owner=caller.owner, agent=request.agent, created_at=now, updated_at=now
+                id=key.session_id, owner=caller.owner, agent=request.agent, created_at=now, updated_at=now
             )
         )
         lease = context.lease()
         accepted = await _store(
             context,
             session,
-            _accepted(context, request, spec, meant.run_id, session.session, lease),
+            _accepted(context, request, spec, key.run_id, session.session, lease),
             request.input,
         )
         if accepted is None:
-            # Whoever changed the session may have left it free: a deletion does.
+            # The session has changed. It may still be free: a deletion of a run changes it too.
             continued = await _continued(context, caller, request)
         elif accepted.changed:
             return await perform_now(context, accepted, lease, input_text=request.input)
         else:
             return accepted
-    raise _busy(meant.session_id)
+    raise _busy(key.session_id)
 
 
 async def _store(context: Context, session: StoredSession, event: Accepted, text: str) -> Applied | None:
-    """Store the run, its input and the session that it now holds; or return the run that was faster.
+    """Store the run, its input and the session that it now holds.
 
-    Returns None when the session has changed.
+    Returns the stored run if another request with the same key has stored it first, and None if the session
+    has changed.
     """
     content = await context.content.save(event.run_id, f"input-{context.token()}", text)
     event = replace(event, input=content)
@@ -99,11 +99,11 @@ async def _store(context: Context, session: StoredSession, event: Accepted, text
     try:
         stored = await context.runs.insert(run, StoredSession(held, session.etag), entries)
     except RowConflict:
-        winner = await context.runs.read(run.id)
-        if winner is None or winner.run.input != content:
+        first = await context.runs.read(run.id)
+        if first is None or first.run.input != content:
             await context.content.drop(run.id, content)
-        if winner:
-            return _repeated(winner)
+        if first:
+            return _repeated(first)
         return None
     context.observer.stored(None, event, run, entries)
     log_event("run.accepted", run_id=run.id, session_id=run.session_id, agent=run.agent)
@@ -123,14 +123,17 @@ def _new_ids(context: Context, request: StartRequest, now: datetime) -> StoredKe
 
 
 async def _claim_key(
-    context: Context, caller: Caller, request: StartRequest, meant: StoredKey, now: datetime
+    context: Context, caller: Caller, request: StartRequest, fresh: StoredKey, now: datetime
 ) -> StoredKey:
-    """Store the key before the run, so that a repeated request finishes what a crash left undone."""
+    """Store the key before the run, so that a repeated request after a crash uses the same ids.
+
+    Returns the ids that are stored for the key: `fresh`, or those of an earlier request.
+    """
     if not request.idempotency_key:
-        return meant
+        return fresh
     hashed = ids.key_hash(caller.owner, request.idempotency_key)
-    stored = await context.keys.claim(ids.key_shard(hashed), hashed, meant, now)
-    if stored.fingerprint != meant.fingerprint:
+    stored = await context.keys.claim(ids.key_shard(hashed), hashed, fresh, now)
+    if stored.fingerprint != fresh.fingerprint:
         raise InvalidInput(
             "This Idempotency-Key was used with another request; use a new key for a new request.",
             code="idempotency_key_reused",
@@ -150,7 +153,7 @@ def _repeated(stored: StoredRun) -> Applied:
 
 
 async def _earlier(context: Context, caller: Caller, request: StartRequest) -> StoredRun | None:
-    """Return the run that the same request with the same key has started, if there is one."""
+    """Return the run that an earlier request with the same key and body has started, if there is one."""
     if not request.idempotency_key:
         return None
     hashed = ids.key_hash(caller.owner, request.idempotency_key)
@@ -161,7 +164,10 @@ async def _earlier(context: Context, caller: Caller, request: StartRequest) -> S
 
 
 async def _continued(context: Context, caller: Caller, request: StartRequest) -> StoredSession | None:
-    """Return the session that the request names. Raises NotFound, or Conflict when it cannot take a run now."""
+    """Return the session that the request names.
+
+    Raises NotFound, or Conflict when it cannot hold a run now.
+    """
     if request.session_id is None:
         return None
     stored = await context.sessions.read(request.session_id)
@@ -191,7 +197,7 @@ def _busy(session_id: str) -> Conflict:
 def _accepted(
     context: Context, request: StartRequest, spec: AgentSpec, run_id: str, session: Session, lease: Lease
 ) -> Accepted:
-    """Return what makes the run; its input is not stored yet."""
+    """Return the event that makes the run. Its input is not stored yet."""
     return Accepted(
         run_id=run_id,
         session=session,

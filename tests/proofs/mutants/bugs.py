@@ -85,8 +85,8 @@ BUGS = (
     Bug(
         "the key is not looked at before the run is written",
         _START,
-        "    meant = await _claim_key(context, caller, request, fresh, now)\n",
-        "    meant = fresh\n",
+        "    key = await _claim_key(context, caller, request, fresh, now)\n",
+        "    key = fresh\n",
     ),
     Bug(
         "the key is written over",
@@ -97,7 +97,7 @@ BUGS = (
     Bug(
         "another body with the same key is taken",
         _START,
-        "    if stored.fingerprint != meant.fingerprint:",
+        "    if stored.fingerprint != fresh.fingerprint:",
         "    if not stored.fingerprint:",
     ),
     Bug(
@@ -158,8 +158,8 @@ BUGS = (
     Bug(
         "the pending row is left behind",
         _RUNS,
-        "    return [Put(owed_row(now))] if now else [Delete(rows.owed_key(after.id))]",
-        "    return [Put(owed_row(now))] if now else []",
+        "    return [Put(owed_row(owed))] if owed else [Delete(rows.owed_key(after.id))]",
+        "    return [Put(owed_row(owed))] if owed else []",
     ),
     Bug(
         "the session is not released",
@@ -230,8 +230,8 @@ BUGS = (
     Bug(
         "a broken row stops its shard",
         "shared/store/shards.py",
-        "            except (KeyError, ValueError) as fault:\n                # One row",
-        "            except IndexError as fault:\n                # One row",
+        "            except (KeyError, ValueError) as fault:\n                # One broken row",
+        "            except IndexError as fault:\n                # One broken row",
     ),
     Bug(
         "a slice is kept wherever it begins",
@@ -273,8 +273,8 @@ BUGS = (
     Bug(
         "a delivery is removed before it is made",
         _DELIVER,
-        "    delivery = taken.delivery\n",
-        "    delivery = taken.delivery\n    await context.outbox.remove(taken)\n",
+        "    delivery = claimed.delivery\n",
+        "    delivery = claimed.delivery\n    await context.outbox.remove(claimed)\n",
     ),
     Bug(
         "a delivery that could not be made is given up",
