@@ -1,7 +1,8 @@
 """The ports as the simulation has them: real in what they do, and everything can happen around each call."""
 
 import random as randoms
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import types
+from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
 from shared.core.run import CallStatus
@@ -10,7 +11,7 @@ from shared.ports.agents import AgentSpec, ToolRequest, ToolResult
 from shared.ports.tables import Delete, Insert, Put, Row, Write
 from tests.proofs.simulation.auditor import Auditor
 from tests.proofs.simulation.faults import Faults
-from tests.proofs.simulation.scheduler import DEATH, Invocation, Scheduler, pause
+from tests.proofs.simulation.scheduler import DEATH, Invocation, Scheduler
 from tests.support.memory_table import MemoryTable
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
@@ -65,42 +66,45 @@ class Gate:
         drawn = self.random.random()
         return 0.3 * drawn * drawn
 
-    async def enter(self, call: str, occasion: str) -> tuple[str | None, str | None]:
+    @types.coroutine
+    def enter(self, call: str, occasion: str) -> Generator[float, None, tuple[str | None, str | None]]:
         """Let time pass before a call takes effect; return its own fault, and what its process is to meet after it.
 
-        A process that dies here never comes back.
+        A process that dies here never comes back. What is yielded is how long the caller waits.
         """
         own, fate = self.faults.draw(occasion), self.faults.draw("process")
         self.trace(call, own, fate)
         if fate in {"killed_before", "host_killed"}:
-            await self._die(whole_host=fate == "host_killed")
-        await pause(self.latency())
+            yield self._die(whole_host=fate == "host_killed")
+        yield self.latency()
         if fate == "frozen_before":
-            await self.freeze()
+            yield from self.freeze()
         if own in {"storage_slow", "tool_slow"}:
-            await pause(self.random.uniform(1, 6))
+            yield self.random.uniform(1, 6)
         return own, fate
 
-    async def leave(self, fate: str | None) -> None:
+    @types.coroutine
+    def leave(self, fate: str | None) -> Generator[float, None, None]:
         """Let time pass after a call took effect, before the process learns of it."""
         if fate == "killed_after":
-            await self._die(whole_host=False)
-        await pause(self.latency())
+            yield self._die(whole_host=False)
+        yield self.latency()
         if fate == "frozen_after":
-            await self.freeze()
+            yield from self.freeze()
 
-    async def _die(self, *, whole_host: bool) -> None:
+    def _die(self, *, whole_host: bool) -> float:
         self._tell()
         if whole_host:
             self.scheduler.kill_host(self.caller.host, but=self.caller)
-        await pause(DEATH)
+        return DEATH
 
-    async def freeze(self) -> None:
+    @types.coroutine
+    def freeze(self) -> Generator[float, None, None]:
         """Let the caller stand still, mostly for longer than its lease lasts."""
         seconds = self.random.choice((15, 45, 70, 120))
         self.caller.stalled += seconds
         self._tell()
-        await pause(seconds)
+        yield seconds
 
     def _tell(self) -> None:
         if self.stuck:
@@ -115,7 +119,8 @@ class SimulatedTable(MemoryTable):
         self._name, self._gate, self._auditor = name, gate, auditor
 
     async def get(self, partition: str, key: str) -> Row | None:
-        fate = await self._enter(f"{self._name}.get {key}", "storage")
+        own, fate = await self._gate.enter(f"{self._name}.get {key}", "storage")
+        self._fail_if_refused(own)
         row = await super().get(partition, key)
         self._auditor.looked(key, self._gate.caller)
         await self._gate.leave(fate)
@@ -130,7 +135,8 @@ class SimulatedTable(MemoryTable):
         where: Mapping[str, str] | None = None,
         limit: int | None = None,
     ) -> list[Row]:
-        fate = await self._enter(f"{self._name}.query {first}", "storage")
+        own, fate = await self._gate.enter(f"{self._name}.query {first}", "storage")
+        self._fail_if_refused(own)
         found = await super().query(partition, first, end, where=where, limit=limit)
         await self._gate.leave(fate)
         return found
@@ -138,7 +144,8 @@ class SimulatedTable(MemoryTable):
     async def query_each(
         self, bounds: Mapping[str, tuple[str, str]], *, where: Mapping[str, str], limit: int
     ) -> list[Row]:
-        fate = await self._enter(f"{self._name}.query_each", "storage")
+        own, fate = await self._gate.enter(f"{self._name}.query_each", "storage")
+        self._fail_if_refused(own)
         found = [
             row
             for shard, ends in bounds.items()
@@ -173,11 +180,6 @@ class SimulatedTable(MemoryTable):
             self._gate.caller.storage_faults += 1
             raise RowConflict("itself")
         return etag
-
-    async def _enter(self, call: str, occasion: str) -> str | None:
-        own, fate = await self._gate.enter(call, occasion)
-        self._fail_if_refused(own)
-        return fate
 
     def _fail_if_refused(self, fault: str | None) -> None:
         if fault == "storage_refused" or self._gate.scheduler.now < self._gate.caller.cut_off_until:

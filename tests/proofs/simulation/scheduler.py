@@ -1,7 +1,6 @@
 """Virtual time and everything that happens in it: one thread, one queue of what happens next."""
 
-import types
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Any
@@ -11,14 +10,8 @@ from shared.core.response import Snapshot
 # How far the clocks of hosts differ, in seconds.
 MAX_SKEW = 2.0
 
-# What a coroutine yields when its process is never to go on.
+# A coroutine yields the seconds that it waits. This is what it yields when its process is never to go on.
 DEATH = -1.0
-
-
-@types.coroutine
-def pause(seconds: float) -> Generator[float, None, None]:
-    """Let `seconds` of virtual time pass for the coroutine that awaits this, and others go on meanwhile."""
-    yield seconds
 
 
 @dataclass(eq=False, slots=True)
