@@ -12,6 +12,8 @@ from tests.proofs.simulation.coverage import Coverage
 from tests.proofs.simulation.evidence import Evidence, Seen
 from tests.proofs.simulation.scheduler import Invocation
 
+_ENCODER = json.JSONEncoder(sort_keys=True)
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -221,7 +223,7 @@ class AnswerAuditor:
 
 
 def _canonical(body: Mapping[str, Any]) -> str:
-    return json.dumps(body, sort_keys=True)
+    return _ENCODER.encode(body)
 
 
 def _text(output: str) -> str:
