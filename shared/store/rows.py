@@ -9,6 +9,7 @@ import json
 import zlib
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from shared.core.response import RunError, Usage
@@ -40,6 +41,7 @@ def pending_key(run_id: str) -> str:
 # To compress less than this takes longer than to read and write all the rest of its row, and saves nothing.
 _SHORT_BYTES = 512
 _ZLIB = b"x"
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 
 def session_key(session_id: str) -> str:
@@ -56,6 +58,8 @@ def name_hash(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
+# Each change of a run writes most of its times again.
+@lru_cache(maxsize=1024)
 def time_text(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
@@ -96,7 +100,7 @@ def read_content(value: Value | None) -> Content:
 
 def pack(value: Any) -> bytes:
     """Return JSON that callers, models or providers decide the length of, small enough for a property."""
-    plain = json.dumps(value, ensure_ascii=False).encode()
+    plain = _ENCODER.encode(value).encode()
     return zlib.compress(plain) if len(plain) > _SHORT_BYTES else plain
 
 
@@ -164,15 +168,15 @@ def run_row(run: Run, tx: str) -> Row:
             "incomplete_reason": run.incomplete_reason,
         }
     )
-    turns = {f"turn_{number:02d}": content_value(content) for number, content in enumerate(run.turns, 1)}
-    return Row(run_key(run.id), values | turns)
+    for number, content in enumerate(run.turns, 1):
+        values[_turn_name(number)] = content_value(content)
+    return Row(run_key(run.id), values)
 
 
 def read_run(row: Row) -> Run:
     values = row.values
     lease_id = _text(values, "lease_id")
     usage, error = _text(values, "usage"), _text(values, "error")
-    turns = sorted(name for name in values if name.startswith("turn_") and name[5:].isdigit())
     return Run(
         id=row.key.partition("|")[2],
         session_id=str(values["session_id"]),
@@ -207,12 +211,23 @@ def read_run(row: Row) -> Run:
         completed_at=_time(values, "completed_at"),
         expires_at=read_time(values, "expires_at"),
         input=read_content(values.get("input")),
-        turns=tuple(read_content(values[name]) for name in turns),
+        turns=_read_turns(values),
         calls=_unpack_calls(values.get("calls")),
         usage=Usage(**json.loads(usage)) if usage else Usage(),
         error=RunError(**json.loads(error)) if error else None,
         incomplete_reason=_text(values, "incomplete_reason"),
     )
+
+
+def _turn_name(number: int) -> str:
+    return f"turn_{number:02d}"
+
+
+def _read_turns(values: Mapping[str, Value]) -> tuple[Content, ...]:
+    turns: list[Content] = []
+    while (value := values.get(_turn_name(len(turns) + 1))) is not None:
+        turns.append(read_content(value))
+    return tuple(turns)
 
 
 def _pack_calls(calls: Iterable[ToolCall]) -> bytes:
