@@ -1,11 +1,11 @@
 """The auditor: knows what clients, tools and the provider saw, and calls out every broken promise."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from shared.core.pace import Schedule
 from shared.ports.agents import ToolRequest
 from shared.ports.providers import CancelReply, ReadReply
-from shared.ports.tables import Delete, Write
+from shared.ports.tables import Row
 from shared.store import rows
 from tests.proofs.simulation.audit_effects import EffectAuditor
 from tests.proofs.simulation.audit_runs import RunAuditor
@@ -36,12 +36,11 @@ class Auditor:
         if key.startswith("run|"):
             self._touch(key[4:], by)
 
-    def wrote(self, table: str, writes: Sequence[Write], by: Invocation) -> None:
-        if table != "runs":
-            return
-        for write in writes:
-            if not isinstance(write, Delete) and write.row.key.startswith("run|"):
-                run = rows.read_run(write.row)
+    def wrote(self, stored: Iterable[Row], by: Invocation) -> None:
+        """Take the rows of the runs' table that were written, as they are stored now."""
+        for row in stored:
+            if row.key.startswith("run|"):
+                run = rows.read_run(row)
                 self._touch(run.id, by)
                 self._runs.saw(run, by)
 

@@ -12,8 +12,8 @@ from shared.core.run import Chaining, Step
 from shared.ports.tables import Put, Row
 from shared.steps import transition
 from shared.steps.context import Context
+from shared.store import rows
 from shared.store.content import ContentStore
-from shared.store.rows import unpack
 from shared.store.runs import RunStore
 from tests.proofs.simulation.answers import AnswerAuditor, Asked
 from tests.proofs.simulation.auditor import Auditor
@@ -30,6 +30,7 @@ from tests.proofs.simulation.ports import (
     SimulatedTable,
 )
 from tests.proofs.simulation.provider import SimulatedProvider
+from tests.proofs.simulation.reading import ReadOnce
 from tests.proofs.simulation.scheduler import MAX_SKEW, Invocation, Scheduler
 from tests.proofs.simulation.triggers import HOSTS, Triggers, seconds_of
 
@@ -118,6 +119,7 @@ class Simulation:
 
     def run(self) -> Outcome:
         transition.advance = self._observed_advance
+        rows.read_run = ReadOnce()
         self._troubles()
         if not self._over():
             self._calm()
@@ -203,7 +205,7 @@ class Simulation:
 
     def _purges(self) -> bool:
         return any(
-            key.startswith("pending|run") for rows in self.runs_table._partitions.values() for key in rows
+            key.startswith("pending|run") for there in self.runs_table._partitions.values() for key in there
         )
 
     def _hold_the_end_against_all(self) -> None:
@@ -234,25 +236,25 @@ class Simulation:
 
     def _nothing_is_left_over(self) -> None:
         evidence = self.auditor.evidence
-        for rows in self.runs_table._partitions.values():
-            for key in rows:
+        for there in self.runs_table._partitions.values():
+            for key in there:
                 kind, _, rest = key.partition("|")
                 run_id = rest.partition("|")[0]
                 seen = evidence.runs.get(run_id)
                 gone = seen is not None and seen.deleted and kind in {"pending", "event", "tool"}
                 stale = seen is not None and seen.run.terminal and kind == "pending"
                 evidence.require(not (gone or stale), 8, run_id, f"the row {key} is left over")
-        for run_id, rows in self.content_table._partitions.items():
+        for run_id, there in self.content_table._partitions.items():
             seen = evidence.runs.get(run_id)
             if seen and seen.deleted:
-                evidence.require(not rows, 8, run_id, f"{len(rows)} rows of content are left over")
+                evidence.require(not there, 8, run_id, f"{len(there)} rows of content are left over")
 
     def _logs_are_whole(self) -> None:
         """A log is dense, and tells the end of each tool call once."""
         entries: dict[str, list[dict[str, str]]] = {}
-        for rows in self.runs_table._partitions.values():
-            for key in sorted(key for key in rows if key.startswith("event|")):
-                entries.setdefault(key.split("|")[1], []).extend(unpack(rows[key].values["entries"]))
+        for there in self.runs_table._partitions.values():
+            for key in sorted(key for key in there if key.startswith("event|")):
+                entries.setdefault(key.split("|")[1], []).extend(rows.unpack(there[key].values["entries"]))
         for run_id, found in entries.items():
             run = self.auditor.evidence.runs[run_id].run
             dense = [entry["seq"] for entry in found] == list(range(1, run.events + 1))
