@@ -61,9 +61,9 @@ class AnswerAuditor:
                     evidence.sessions_delete_asked.add(asked.session_id or "")
                     one.delete_asked = True
 
-    def answered(self, asked: Asked, reply: Reply, by: Invocation) -> None:
+    def answered(self, asked: Asked, reply: Reply, body: dict[str, Any], by: Invocation) -> None:
+        """Take the answer to a request, with its body as the client has parsed it."""
         self._coverage.answers[f"{asked.operation} {reply.status}"] += 1
-        body = json.loads(reply.body) if reply.body else {}
         about = asked.run_id or asked.session_id or str(body.get("id", ""))
         if reply.status == 503 and asked.operation != "health":
             # What another has written over, nobody can tell from what never was.

@@ -125,14 +125,13 @@ class Clients:
             if self.gate.faults.draw("client") == "client_gone":
                 nothing_came()
                 return
-            self.answers.answered(asked, reply, invocation)
+            body = json.loads(reply.body) if reply.body else {}
+            self.answers.answered(asked, reply, body, invocation)
             if asked.operation == "start" and reply.status in {200, 202}:
-                body = json.loads(reply.body)
                 self.runs.append((body["id"], asked.owner))
-            if asked.operation == "events" and reply.status == 200:
-                feed = json.loads(reply.body)
-                if feed["data"] and self.gate.random.random() < _FOLLOWED:
-                    self.follow(asked.run_id or "", asked.owner, feed["last_id"])
+            told = asked.operation == "events" and reply.status == 200 and body["data"]
+            if told and self.gate.random.random() < _FOLLOWED:
+                self.follow(asked.run_id or "", asked.owner, body["last_id"])
             if reply.status == 503:
                 nothing_came()
 

@@ -195,13 +195,9 @@ class Simulation:
         allowed = MAX_SKEW + 2 * self._period + _LONGEST_POLL
         for seen in self.auditor.evidence.runs.values():
             due = max(seconds_of(seen.run.expires_at), seen.since, self.faults_end)
-            late = not seen.run.terminal and self.scheduler.now > due + allowed
-            self.auditor.evidence.require(
-                not late,
-                2,
-                seen.run.id,
-                f"still {seen.run.status}, {self.scheduler.now - due:.0f} s after its end",
-            )
+            if not seen.run.terminal and self.scheduler.now > due + allowed:
+                late = f"still {seen.run.status}, {self.scheduler.now - due:.0f} s after its end"
+                self.auditor.evidence.breach(2, seen.run.id, late)
 
     def _purges(self) -> bool:
         return any(
