@@ -9,6 +9,7 @@ import json
 import zlib
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from shared.core.delivery import ClockRow
@@ -21,6 +22,7 @@ TICK_KEY = "pending|"
 # nothing.
 _SHORT_BYTES = 512
 _ZLIB = b"x"
+_ENCODER = json.JSONEncoder(ensure_ascii=False)
 
 
 def run_key(run_id: str) -> str:
@@ -68,6 +70,8 @@ def name_hash(name: str) -> str:
     return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 
+# Each change of a run writes most of its times again.
+@lru_cache(maxsize=1024)
 def time_text(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
@@ -108,7 +112,7 @@ def read_content(value: Value | None) -> Content:
 
 def pack(value: Any) -> bytes:
     """Return `value` as JSON, compressed when it is long, so that it fits into a property."""
-    plain = json.dumps(value, ensure_ascii=False).encode()
+    plain = _ENCODER.encode(value).encode()
     return zlib.compress(plain) if len(plain) > _SHORT_BYTES else plain
 
 

@@ -8,6 +8,7 @@ from shared.core.response import RunError, Usage
 from shared.core.run import (
     CallStatus,
     Chaining,
+    Content,
     Continuation,
     Lease,
     OpenItem,
@@ -70,8 +71,9 @@ def run_row(run: Run, tx: str, unknown: Mapping[str, Value] | None = None) -> Ro
             "incomplete_reason": run.incomplete_reason,
         }
     )
-    turns = {f"turn_{number:02d}": rows.content_value(content) for number, content in enumerate(run.turns, 1)}
-    return Row(rows.run_key(run.id), {**(unknown or {}), **values, **turns})
+    for number, content in enumerate(run.turns, 1):
+        values[_turn_name(number)] = rows.content_value(content)
+    return Row(rows.run_key(run.id), {**unknown, **values} if unknown else values)
 
 
 def read_run(row: Row) -> Run:
@@ -118,7 +120,7 @@ def read_run(row: Row) -> Run:
         completed_at=rows.optional_time(values, "completed_at"),
         expires_at=rows.read_time(values, "expires_at"),
         input=rows.read_content(values.get("input")),
-        turns=tuple(rows.read_content(values[name]) for name in sorted(values) if _is_turn(name)),
+        turns=_read_turns(values),
         calls=_unpack_calls(values.get("calls")),
         usage=_from_fields(Usage, json.loads(usage)) if usage else Usage(),
         error=_from_fields(RunError, json.loads(error)) if error else None,
@@ -227,6 +229,17 @@ def fields_of(value: Any) -> dict[str, Any]:
 def _from_fields(kind: type[_Flat], stored: Mapping[str, Any]) -> _Flat:
     """Return a flat dataclass of stored fields, without fields that a later version has added."""
     return kind(**{name: stored[name] for name in kind.__slots__ if name in stored})
+
+
+def _turn_name(number: int) -> str:
+    return f"turn_{number:02d}"
+
+
+def _read_turns(values: Mapping[str, Value]) -> tuple[Content, ...]:
+    turns: list[Content] = []
+    while (value := values.get(_turn_name(len(turns) + 1))) is not None:
+        turns.append(rows.read_content(value))
+    return tuple(turns)
 
 
 def _is_turn(name: str) -> bool:

@@ -8,6 +8,8 @@ JSON = "application/json"
 PROBLEM = "application/problem+json"
 EVENT_STREAM = "text/event-stream"
 
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
@@ -32,7 +34,7 @@ class Reply:
 def json_reply(
     status: int, value: object, headers: Mapping[str, str] | None = None, *, messages: tuple[str, ...] = ()
 ) -> Reply:
-    body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
+    body = _ENCODER.encode(value).encode()
     return Reply(
         status, body, {"Content-Type": JSON, "Cache-Control": "no-cache", **(headers or {})}, messages
     )

@@ -22,7 +22,7 @@ from shared.core.run import RunStatus
 from shared.ports.providers import ResponseRequest
 from shared.usecases.feed import read_feed
 from tests.support.streams import REFERENCES, Reader, delta, event, message, stream
-from tests.support.world import OWNER, World
+from tests.support.world import World
 
 Json = dict[str, Any]
 # Longer than anything here takes; a test that waits so long has failed.

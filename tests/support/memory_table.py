@@ -33,8 +33,10 @@ class MemoryTable:
         rows = self._partitions[partition]
         keys = sorted(rows)
         found = [rows[key] for key in keys[bisect_left(keys, first) : bisect_left(keys, end)]]
-        wanted = (where or {}).items()
-        return [row for row in found if all(row.values.get(name) == value for name, value in wanted)][:limit]
+        if where:
+            wanted = where.items()
+            found = [row for row in found if all(row.values.get(name) == value for name, value in wanted)]
+        return found[:limit]
 
     async def query_each(
         self, bounds: Mapping[str, tuple[str, str]], *, where: Mapping[str, str], limit: int
@@ -49,31 +51,30 @@ class MemoryTable:
             _check(write, rows)
         for write in writes:
             self._carry_out(write, rows)
-        match writes[0]:
-            case Delete():
-                return ""
-            case Insert(row) | Put(row) | Merge(row):
-                return rows[row.key].etag
+        first = writes[0]
+        return "" if isinstance(first, Delete) else rows[first.row.key].etag
 
     def _carry_out(self, write: Write, rows: dict[str, Row]) -> None:
-        match write:
-            case Delete(key):
-                del rows[key]
-            case Insert(row) | Put(row):
-                self._store(row.key, row.values, rows)
-            case Merge(row):
-                self._store(row.key, {**rows[row.key].values, **row.values}, rows)
+        if isinstance(write, Delete):
+            del rows[write.key]
+        elif isinstance(write, Merge):
+            self._store(write.row.key, {**rows[write.row.key].values, **write.row.values}, rows)
+        else:
+            self._store(write.row.key, dict(write.row.values), rows)
 
-    def _store(self, key: str, values: Mapping[str, Value], rows: dict[str, Row]) -> None:
+    def _store(self, key: str, values: dict[str, Value], rows: dict[str, Row]) -> None:
         self._etag += 1
-        rows[key] = Row(key, dict(values), str(self._etag))
+        rows[key] = Row(key, values, str(self._etag))
 
 
 def _check(write: Write, rows: Mapping[str, Row]) -> None:
-    match write:
-        case Insert(row) if row.key in rows:
-            raise RowConflict(row.key)
-        case Put(row, etag) if etag and (row.key not in rows or rows[row.key].etag != etag):
-            raise RowConflict(row.key)
-        case Merge(Row(key=key)) | Delete(key) if key not in rows:
-            raise RowConflict(key)
+    key = write.key if isinstance(write, Delete) else write.row.key
+    there = rows.get(key)
+    if isinstance(write, Insert):
+        holds = there is None
+    elif isinstance(write, Put):
+        holds = not write.etag or (there is not None and there.etag == write.etag)
+    else:
+        holds = there is not None
+    if not holds:
+        raise RowConflict(key)

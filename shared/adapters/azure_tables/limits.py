@@ -30,6 +30,8 @@ _GOOD_KEY = re.compile(r"[^/\\#?\x00-\x1f\x7f-\x9f\ud800-\udfff]*")
 _RESERVED_NAMES = frozenset({"PartitionKey", "RowKey", "Timestamp"})
 
 
+# The same few keys are asked for again and again while a run is at work.
+@lru_cache(maxsize=1024)
 def check_key(key: str) -> None:
     """Raise ValueError for a key that cannot be one."""
     if not _GOOD_KEY.fullmatch(key):
@@ -72,7 +74,8 @@ def _checked_size(partition: str, row: Row) -> int:
         if not name_size:
             raise ValueError(f"row {row.key!r} cannot have a property named {name[:300]!r}")
         try:
-            value_size = _value_bytes(value)
+            # Nearly every value is plain text; a call for each costs more than the rest of the check.
+            value_size = 2 * len(value) if isinstance(value, str) and value.isascii() else _value_bytes(value)
         except UnicodeEncodeError as error:
             raise ValueError(f"property {name!r} of row {row.key!r} has a lone surrogate") from error
         if value_size > MAX_VALUE_BYTES:

@@ -82,7 +82,7 @@ MOVES: Mapping[type[Event], Mapping[State, set[State]]] = {
         _Q_POLL: _ANSWERS | {_Q_POLL, _P_POLL, _P_TOOLS, _EXPIRED},
         _P_POLL: _ANSWERS | {_P_POLL, _P_TOOLS, _EXPIRED},
         _C_POLL: _ANSWERS | {_C_CANCEL},
-        _C_CANCEL: _ANSWERS | {_C_CANCEL},
+        _C_CANCEL: _ANSWERS,
     },
     events.Sliced: {_Q_POLL: {_Q_POLL, _P_POLL}, _P_POLL: {_P_POLL}},
     events.StreamLost: {_Q_POLL: {_Q_POLL}, _P_POLL: {_P_POLL}},

@@ -52,6 +52,9 @@ def _complete_log(run: Run, event: events.Polled) -> tuple[Run, tuple[LogEntry, 
 
 
 def _still_working(run: Run, snapshot: Snapshot, now: datetime) -> Result:
+    if run.step is not Step.POLL:
+        # The worker that cancels the response will see what comes of it.
+        return run, ()
     read = replace(run, missing_since=None) if run.missing_since else run
     if run.status is RunStatus.QUEUED and snapshot.status is ResponseStatus.IN_PROGRESS:
         return replace(read, status=RunStatus.IN_PROGRESS), ()

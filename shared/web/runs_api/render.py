@@ -4,6 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 from shared.core import log, transcript
@@ -25,6 +26,8 @@ _TEXTS: Mapping[type[LogEntry], str] = {
 _NOT_SHOWN = frozenset({"start", "end", "content"})
 
 
+# Whoever watches a run reads the same few times again and again.
+@lru_cache(maxsize=1024)
 def time(at: datetime | None) -> str | None:
     """Return a time to the millisecond, in UTC."""
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if at else None

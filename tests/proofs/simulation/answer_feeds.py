@@ -8,13 +8,16 @@ from typing import Any
 from tests.proofs.simulation.evidence import Evidence
 from tests.support.feed_text import text_after
 
+_ENCODER = json.JSONEncoder(sort_keys=True)
+
 
 class FeedAuditor:
     """Knows every event that anybody was ever told of a run."""
 
     def __init__(self, evidence: Evidence) -> None:
         self._evidence = evidence
-        self._events: dict[str, dict[int, str]] = defaultdict(dict)
+        # By run and number: each event, and its JSON text, which tells 1 from true.
+        self._events: dict[str, dict[int, tuple[str, Mapping[str, Any]]]] = defaultdict(dict)
         # The text of each run that has ended, as a read of its status told it.
         self._outcomes: dict[str, str] = {}
         self._finished: set[str] = set()
@@ -29,10 +32,9 @@ class FeedAuditor:
         ids = [event["id"] for event in feed["data"]]
         require(ids == list(range(after + 1, after + 1 + len(ids))), 4, run_id, f"its feed goes {ids}")
         for event in feed["data"]:
-            same = known.setdefault(event["id"], json.dumps(event, sort_keys=True))
-            require(
-                same == json.dumps(event, sort_keys=True), 4, run_id, f"event {event['id']} was another one"
-            )
+            text = _ENCODER.encode(event)
+            same, _ = known.setdefault(event["id"], (text, event))
+            require(same == text, 4, run_id, f"event {event['id']} was another one")
         if feed["done"]:
             require(not ids or max(known) == ids[-1], 4, run_id, "its feed went on after its end")
             self._finished.add(run_id)
@@ -45,7 +47,7 @@ class FeedAuditor:
             return
         text = ""
         for number in sorted(events):
-            text = text_after(text, json.loads(events[number]))
+            text = text_after(text, events[number][1])
         wanted = self._outcomes[run_id]
         self._evidence.require(
             text == wanted, 4, run_id, f"its feed comes to {text[:40]!r}, not to {wanted[:40]!r}"

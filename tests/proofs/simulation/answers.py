@@ -12,6 +12,8 @@ from tests.proofs.simulation.coverage import Coverage
 from tests.proofs.simulation.evidence import Evidence, Seen
 from tests.proofs.simulation.scheduler import Invocation
 
+_ENCODER = json.JSONEncoder(sort_keys=True)
+
 
 @dataclass(frozen=True, slots=True)
 class Asked:
@@ -59,9 +61,9 @@ class AnswerAuditor:
                     evidence.sessions_delete_asked.add(asked.session_id or "")
                     one.delete_asked = True
 
-    def answered(self, asked: Asked, reply: Reply, by: Invocation) -> None:
+    def answered(self, asked: Asked, reply: Reply, body: dict[str, Any], by: Invocation) -> None:
+        """Take the answer to a request, with its body as the client has parsed it."""
         self._coverage.answers[f"{asked.operation} {reply.status}"] += 1
-        body = json.loads(reply.body) if reply.body else {}
         about = asked.run_id or asked.session_id or str(body.get("id", ""))
         self._require(not _shows_a_tombstone(body), 8, about, f"{asked.operation} shows a deleted run")
         if reply.status == 503 and asked.operation != "health":
@@ -227,7 +229,7 @@ def _shows_a_tombstone(body: Mapping[str, Any]) -> bool:
 
 
 def _canonical(body: Mapping[str, Any]) -> str:
-    return json.dumps(body, sort_keys=True)
+    return _ENCODER.encode(body)
 
 
 def _text(output: str) -> str:

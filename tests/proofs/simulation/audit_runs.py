@@ -41,6 +41,8 @@ class RunAuditor:
         if run.terminal and not before.terminal:
             seen.ended_at = now
             self._ended_rightly(seen, before, run, by)
+        if late := evidence.late.get(run.id):
+            late.saw(run)
 
     def _grew(self, before: Run, run: Run) -> None:
         """Each transition builds on the one before it: a lost one would show here."""

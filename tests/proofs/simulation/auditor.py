@@ -36,9 +36,8 @@ class Auditor:
         if key.startswith("run|"):
             self._touch(key[4:], by)
 
-    def wrote(self, table: str, writes: Sequence[Write], by: Invocation) -> None:
-        if table != "runs":
-            return
+    def wrote(self, writes: Sequence[Write], by: Invocation) -> None:
+        """Take what was written to the runs' table."""
         for write in writes:
             key = write.key if isinstance(write, Delete) else write.row.key
             if key.startswith("delivery|"):

@@ -125,14 +125,13 @@ class Clients:
             if self.gate.faults.draw("client") == "client_gone":
                 nothing_came()
                 return
-            self.answers.answered(asked, reply, invocation)
+            body = json.loads(reply.body) if reply.body else {}
+            self.answers.answered(asked, reply, body, invocation)
             if asked.operation == "start" and reply.status in {200, 202}:
-                body = json.loads(reply.body)
                 self.runs.append((body["id"], asked.owner))
-            if asked.operation == "events" and reply.status == 200:
-                feed = json.loads(reply.body)
-                if feed["data"] and self.gate.random.random() < _FOLLOWED:
-                    self.follow(asked.run_id or "", asked.owner, feed["last_id"])
+            told = asked.operation == "events" and reply.status == 200 and body["data"]
+            if told and self.gate.random.random() < _FOLLOWED:
+                self.follow(asked.run_id or "", asked.owner, body["last_id"])
             if reply.status == 503:
                 nothing_came()
 
@@ -142,6 +141,9 @@ class Clients:
     def visit(self, run_id: str) -> None:
         """Do something with a run that has come to an interesting point just now."""
         self.about(run_id, self.answers.owner_of(run_id))
+
+    def cancel(self, run_id: str) -> None:
+        self.send(self._asked("cancel", self.answers.owner_of(run_id), run_id, None))
 
     def give_up(self, run_id: str) -> None:
         """Delete a run."""

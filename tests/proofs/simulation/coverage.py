@@ -13,6 +13,8 @@ OPERATIONS = (
     "start", "events", "read", "cancel", "delete", "delete session", "list", "session page",
     "poll", "work: create", "work: tools", "work: cancel", "work: purge",
 )  # fmt: skip
+# What a rule guards against, and no process can do: functions are ended before a run is purged for the second time.
+_IMPOSSIBLE = frozenset({"Created: deleted/nothing -> deleted/purge"})
 # A list shows no deleted run: it would have to stand still between two of its requests for longer than it may.
 _NEVER = frozenset({"list + work: purge"})
 
@@ -57,7 +59,7 @@ class Coverage:
     def missing(self) -> Mapping[str, list[str]]:
         """Return what was never reached, by kind."""
         wanted = {
-            "transition": (transitions(), self.transitions),
+            "transition": (sorted({*transitions()} - _IMPOSSIBLE), self.transitions),
             "pair of operations": (pairs(), self.pairs),
             "fault": (list(KINDS), self.faults),
         }

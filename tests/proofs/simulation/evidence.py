@@ -9,6 +9,7 @@ from shared.core.run import Run, RunStatus
 from tests.proofs.simulation.scheduler import Invocation
 
 if TYPE_CHECKING:
+    from tests.proofs.simulation.late import LateCreate
     from tests.proofs.simulation.responses import Response
 
 
@@ -73,6 +74,8 @@ class Evidence:
     sessions_deleted: dict[str, float] = field(default_factory=dict)
     effects: Counter[str] = field(default_factory=Counter)
     breaches: list[Breach] = field(default_factory=list)
+    # By run, the create that came back late, or will.
+    late: dict[str, "LateCreate"] = field(default_factory=dict)
     # The deliveries that are stored.
     deliveries: set[str] = field(default_factory=set)
 

@@ -1,23 +1,27 @@
 """The ports as the simulation has them: real in what they do, and everything can happen around each call."""
 
 import random as randoms
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+import types
+from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from shared.core.run import CallStatus, Content
+from shared.core.run import CallStatus, Content, Step
 from shared.errors import RowConflict, StorageUnavailable
 from shared.ports.agents import AgentSpec, ToolRequest, ToolResult
 from shared.ports.tables import Delete, Insert, Put, Row, Write
 from shared.store.content import ContentStore
 from tests.proofs.simulation.auditor import Auditor
 from tests.proofs.simulation.faults import Faults
-from tests.proofs.simulation.scheduler import DEATH, Invocation, Scheduler, pause
+from tests.proofs.simulation.scheduler import DEATH, Hold, Invocation, Scheduler
 from tests.support.memory_table import MemoryTable
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 # The most that a request or a tool takes, so that a lease covers it.
 PROVIDER_TIMEOUT = timedelta(seconds=10)
 LONGEST_TOOL = timedelta(seconds=20)
+
+# How long a call takes that somebody who is late is to meet; less than any time-out.
+PROLONGED = 8.0
 
 Trace = Callable[..., None]
 
@@ -66,42 +70,57 @@ class Gate:
         drawn = self.random.random()
         return 0.3 * drawn * drawn
 
-    async def enter(self, call: str, occasion: str) -> tuple[str | None, str | None]:
+    @types.coroutine
+    def enter(self, call: str, occasion: str) -> Generator[float, None, tuple[str | None, str | None]]:
         """Let time pass before a call takes effect; return its own fault, and what its process is to meet after it.
 
-        A process that dies here never comes back.
+        A process that dies here never comes back. What is yielded is how long the caller waits.
         """
         own, fate = self.faults.draw(occasion), self.faults.draw("process")
         self.trace(call, own, fate)
         if fate in {"killed_before", "host_killed"}:
-            await self._die(whole_host=fate == "host_killed")
-        await pause(self.latency())
+            yield self._die(whole_host=fate == "host_killed")
+        yield self.latency()
         if fate == "frozen_before":
-            await self.freeze()
+            yield from self.freeze()
         if own in {"storage_slow", "tool_slow"}:
-            await pause(self.random.uniform(1, 6))
+            yield self.random.uniform(1, 6)
         return own, fate
 
-    async def leave(self, fate: str | None) -> None:
+    @types.coroutine
+    def leave(self, fate: str | None) -> Generator[float, None, None]:
         """Let time pass after a call took effect, before the process learns of it."""
         if fate == "killed_after":
-            await self._die(whole_host=False)
-        await pause(self.latency())
+            yield self._die(whole_host=False)
+        yield self.latency()
         if fate == "frozen_after":
-            await self.freeze()
+            yield from self.freeze()
 
-    async def _die(self, *, whole_host: bool) -> None:
+    def _die(self, *, whole_host: bool) -> float:
         self._tell()
         if whole_host:
             self.scheduler.kill_host(self.caller.host, but=self.caller)
-        await pause(DEATH)
+        return DEATH
 
-    async def freeze(self) -> None:
+    @types.coroutine
+    def freeze(self) -> Generator[float, None, None]:
         """Let the caller stand still, mostly for longer than its lease lasts."""
         seconds = self.random.choice((15, 45, 70, 120))
         self.caller.stalled += seconds
         self._tell()
-        await pause(seconds)
+        yield seconds
+
+    @types.coroutine
+    def wait(self, seconds: float) -> Generator[float, None, None]:
+        yield seconds
+
+    @types.coroutine
+    def hold(self, hold: Hold, at_least: float, at_most: float) -> Generator[float | Hold, None, None]:
+        """Let the caller stand still until `hold` is over, at most for so long."""
+        self.caller.stalled += at_least
+        self._tell()
+        self.scheduler.after(at_most, hold.end)
+        yield hold
 
     def _tell(self) -> None:
         if self.stuck:
@@ -118,7 +137,8 @@ class SimulatedTable(MemoryTable):
         self.lag = 0.0
 
     async def get(self, partition: str, key: str) -> Row | None:
-        fate = await self._enter(f"{self._name}.get {key}", "storage")
+        own, fate = await self._gate.enter(f"{self._name}.get {key}", "storage")
+        self._fail_if_refused(own)
         row = await super().get(partition, key)
         self._auditor.looked(key, self._gate.caller)
         await self._gate.leave(fate)
@@ -133,9 +153,10 @@ class SimulatedTable(MemoryTable):
         where: Mapping[str, str] | None = None,
         limit: int | None = None,
     ) -> list[Row]:
-        fate = await self._enter(f"{self._name}.query {first}", "storage")
+        own, fate = await self._gate.enter(f"{self._name}.query {first}", "storage")
+        self._fail_if_refused(own)
         if self.lag:
-            await pause(self._gate.random.uniform(0, self.lag))
+            await self._gate.wait(self._gate.random.uniform(0, self.lag))
         found = await super().query(partition, first, end, where=where, limit=limit)
         await self._gate.leave(fate)
         return found
@@ -143,7 +164,8 @@ class SimulatedTable(MemoryTable):
     async def query_each(
         self, bounds: Mapping[str, tuple[str, str]], *, where: Mapping[str, str], limit: int
     ) -> list[Row]:
-        fate = await self._enter(f"{self._name}.query_each", "storage")
+        own, fate = await self._gate.enter(f"{self._name}.query_each", "storage")
+        self._fail_if_refused(own)
         found = [
             row
             for shard, ends in bounds.items()
@@ -164,7 +186,8 @@ class SimulatedTable(MemoryTable):
             self._gate.trace(f"conflict {conflict}")
             await self._gate.leave(fate)
             raise
-        self._auditor.wrote(self._name, writes, self._gate.caller)
+        if self._name == "runs":
+            self._auditor.wrote(writes, self._gate.caller)
         await self._gate.leave(fate)
         met_itself = own == "conflict_with_itself" and any(_meets_itself(one) for one in writes)
         lost = own in {"reply_lost", "outage"}
@@ -178,11 +201,6 @@ class SimulatedTable(MemoryTable):
             self._gate.caller.storage_faults += 1
             raise RowConflict("itself")
         return etag
-
-    async def _enter(self, call: str, occasion: str) -> str | None:
-        own, fate = await self._gate.enter(call, occasion)
-        self._fail_if_refused(own)
-        return fate
 
     def _fail_if_refused(self, fault: str | None) -> None:
         if fault == "storage_refused" or self._gate.scheduler.now < self._gate.caller.cut_off_until:
@@ -250,6 +268,9 @@ class SimulatedAgents:
 
     async def _run(self, request: ToolRequest) -> tuple[ToolResult, str | None]:
         own, fate = await self._gate.enter(f"tool {request.name} {request.idempotency_key}", "tool")
+        late = self._auditor.evidence.late.get(request.idempotency_key.partition("-")[0])
+        if late and late.prolongs(Step.TOOLS):
+            await self._gate.wait(PROLONGED)
         output = self._auditor.tool_ran(request, self._gate.caller)
         status = CallStatus.FAILED if own == "tool_failed" else CallStatus.COMPLETED
         return ToolResult(request.call_id, status, output), fate

@@ -1,6 +1,7 @@
 """A provider that is slow, errs, forgets, repeats and contradicts itself, as its seed has it."""
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -25,10 +26,12 @@ from shared.core.response import (
     TextAdded,
     Usage,
 )
+from shared.core.run import Step
 from shared.core.transcript import output_text
 from shared.ports.providers import ResponseRequest
 from tests.proofs.simulation.auditor import Auditor
-from tests.proofs.simulation.ports import Gate
+from tests.proofs.simulation.late import LONGEST, OVERTAKEN, LateCreate
+from tests.proofs.simulation.ports import PROLONGED, Gate
 from tests.proofs.simulation.responses import Response
 
 # What a stream tells that has little to do with how it ends.
@@ -42,6 +45,8 @@ class SimulatedProvider:
         self._gate, self._auditor = gate, auditor
         self._long_text = long_text
         self.responses: dict[str, Response] = {}
+        # Has a client cancel a run.
+        self.cancel_run: Callable[[str], None] = lambda _run_id: None
 
     async def create(self, request: ResponseRequest) -> CreateReply:
         at = self._gate.scheduler.now
@@ -52,9 +57,21 @@ class SimulatedProvider:
             response.unknown = own == "create_reply_lost"
             reply = NotNow("the reply is lost", unknown=True) if response.unknown else self._created(response)
         if own == "create_stalls":
-            await self._gate.freeze()
+            await self._stall(request.run_id)
+        elif (late := self._auditor.evidence.late.get(request.run_id)) and late.prolongs(Step.CREATE):
+            await self._gate.wait(PROLONGED)
         await self._gate.leave(fate)
         return reply
+
+    async def _stall(self, run_id: str) -> None:
+        """Let the caller stand still for some time, or until its run is in a state that it would hardly ever meet."""
+        evidence, random = self._auditor.evidence, self._gate.random
+        if run_id in evidence.late or random.random() < 0.5:
+            await self._gate.freeze()
+            return
+        late = LateCreate.of(evidence.runs[run_id].run, random, lambda: self.cancel_run(run_id))
+        evidence.late[run_id] = late
+        await self._gate.hold(late.hold, OVERTAKEN, LONGEST)
 
     async def read(self, response_id: str) -> ReadReply:
         own, fate = await self._gate.enter(f"read {response_id}", "read")
@@ -131,6 +148,9 @@ class SimulatedProvider:
         else:
             before = self._said(response)
             working = isinstance(before, Snapshot) and not before.status.finished
+            late = self._auditor.evidence.late.get(response.request.run_id)
+            if late and late.prolongs(Step.CANCEL):
+                await self._gate.wait(PROLONGED)
             response.cancelled = response.cancelled or working
             at_once = not working or self._gate.random.random() < 0.5
             reply = self._said(response) if at_once else before

@@ -1,7 +1,6 @@
 """Virtual time and everything that happens in it: one thread, one queue of what happens next."""
 
-import types
-from collections.abc import Callable, Coroutine, Generator
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from typing import Any
@@ -11,14 +10,8 @@ from shared.core.response import Snapshot
 # How far the clocks of hosts differ, in seconds.
 MAX_SKEW = 2.0
 
-# What a coroutine yields when its process is never to go on.
+# A coroutine yields the seconds that it waits. This is what it yields when its process is never to go on.
 DEATH = -1.0
-
-
-@types.coroutine
-def pause(seconds: float) -> Generator[float, None, None]:
-    """Let `seconds` of virtual time pass for the coroutine that awaits this, and others go on meanwhile."""
-    yield seconds
 
 
 @dataclass(eq=False, slots=True)
@@ -54,6 +47,25 @@ class Invocation:
         return self.dead or self.stalled > 0 or self.storage_faults > 0
 
 
+class Hold:
+    """A wait without a time: it is over when somebody ends it. A coroutine yields it instead of seconds."""
+
+    def __init__(self) -> None:
+        self.over = False
+        self._go_on: Callable[[], None] | None = None
+
+    def begin(self, go_on: Callable[[], None]) -> None:
+        self._go_on = go_on
+        if self.over:
+            go_on()
+
+    def end(self) -> None:
+        if not self.over:
+            self.over = True
+            if self._go_on:
+                self._go_on()
+
+
 @dataclass(eq=False, slots=True)
 class Strand:
     """One coroutine of an invocation."""
@@ -77,7 +89,9 @@ class Strand:
         except Exception as fault:  # noqa: BLE001  (whatever escapes is for the auditor)
             self.failed(fault)
         else:
-            if delay == DEATH:
+            if isinstance(delay, Hold):
+                delay.begin(lambda: self.scheduler.after(0.0, self.step))
+            elif delay == DEATH:
                 self.scheduler.kill(invocation)
             else:
                 self.scheduler.after(delay, self.step)

@@ -89,10 +89,14 @@ class Simulation:
         self.runs_table = SimulatedTable("runs", self.gate, self.auditor)
         self.content_table = SimulatedTable("content", self.gate, self.auditor)
         self.auditor.reads_content_of(self.content_table)
+        self.provider = SimulatedProvider(self.gate, self.auditor, LONG_TEXT)
         self.triggers = self._wire(shards)
         answers = AnswerAuditor(self.auditor.evidence, self.coverage)
         self.clients = Clients(self.gate, self.triggers, answers, LONG_TEXT)
         self.gate.stuck = self._nothing_moves
+        self.provider.cancel_run = lambda run_id: self.scheduler.after(
+            0.0, lambda: self.clients.cancel(run_id)
+        )
         self.faults_end = self.random.choice((20.0, 30.0, 60.0))
         self._period = self.random.choice((3.0, 5.0, 5.0, 8.0))
         self._meddling = self.random.choice((0.0, 0.02, 0.06))
@@ -105,7 +109,7 @@ class Simulation:
         context = Context(
             **tables,
             observer=self,
-            providers={DEFAULT_PROVIDER: SimulatedProvider(self.gate, self.auditor, LONG_TEXT)},
+            providers={DEFAULT_PROVIDER: self.provider},
             agents=SimulatedAgents(self.gate, self.auditor),
             clock=SimulatedClock(self.scheduler),
             randomness=randomness,
@@ -203,17 +207,13 @@ class Simulation:
         allowed = MAX_SKEW + 2 * self._period + _LONGEST_POLL
         for seen in self.auditor.evidence.runs.values():
             due = max(seconds_of(seen.run.expires_at), seen.since, self.faults_end)
-            late = not seen.run.terminal and self.scheduler.now > due + allowed
-            self.auditor.evidence.require(
-                not late,
-                2,
-                seen.run.id,
-                f"still {seen.run.status}, {self.scheduler.now - due:.0f} s after its end",
-            )
+            if not seen.run.terminal and self.scheduler.now > due + allowed:
+                late = f"still {seen.run.status}, {self.scheduler.now - due:.0f} s after its end"
+                self.auditor.evidence.breach(2, seen.run.id, late)
 
     def _purges(self) -> bool:
         return any(
-            key.startswith("pending|run") for rows in self.runs_table._partitions.values() for key in rows
+            key.startswith("pending|run") for there in self.runs_table._partitions.values() for key in there
         )
 
     def _hold_the_end_against_all(self) -> None:
@@ -245,8 +245,8 @@ class Simulation:
 
     def _nothing_is_left_over(self) -> None:
         evidence = self.auditor.evidence
-        for rows in self.runs_table._partitions.values():
-            for key in rows:
+        for there in self.runs_table._partitions.values():
+            for key in there:
                 kind, _, rest = key.partition("|")
                 run_id = rest.partition("|")[0]
                 seen = evidence.runs.get(run_id)
@@ -254,10 +254,10 @@ class Simulation:
                 stale = seen is not None and seen.run.terminal and kind == "pending"
                 stale = stale or kind == "delivery" or kind.startswith("pending~")
                 evidence.require(not (gone or stale), 8, run_id, f"the row {key} is left over")
-        for run_id, rows in self.content_table._partitions.items():
+        for run_id, there in self.content_table._partitions.items():
             seen = evidence.runs.get(run_id)
             if seen and seen.deleted:
-                evidence.require(not rows, 8, run_id, f"{len(rows)} rows of content are left over")
+                evidence.require(not there, 8, run_id, f"{len(there)} rows of content are left over")
 
     def stored(self, before: Run | None, event: object, after: Run, _effects: object) -> None:
         """Note a transition, as the observer of the app."""

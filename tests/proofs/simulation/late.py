@@ -1,0 +1,60 @@
+"""Creates whose process stands still, and comes back at a chosen moment of its run's life.
+
+Left to chance, the rarest of these moments would need millions of seeds.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from random import Random
+
+from shared.core.life import events
+from shared.core.life.advance import MOVES, State
+from shared.core.run import Run, RunStatus, Step
+from tests.proofs.simulation.scheduler import Hold
+
+# A lease lasts so long at least; before, nobody else can have taken the step.
+OVERTAKEN = 40.0
+# The run has reached its deadline by then.
+LONGEST = 200.0
+
+_TARGETS = tuple(sorted(before for before, afters in MOVES[events.Created].items() if before in afters))
+# Where a run comes from that is being cancelled, by the step that it is owed then.
+_BEFORE_CANCEL = {
+    Step.CREATE: {Step.CREATE},
+    Step.TOOLS: {Step.TOOLS},
+    Step.CANCEL: {Step.POLL},
+    Step.POLL: {Step.POLL},
+}
+
+
+@dataclass(eq=False, slots=True)
+class LateCreate:
+    """Waits until the run is in the state `target`, and under a lease of somebody else, and helps it to get there."""
+
+    target: State
+    lease_id: str
+    hold: Hold
+    cancel: Callable[[], None]
+    cancelled: bool = False
+
+    @classmethod
+    def of(cls, run: Run, random: Random, cancel: Callable[[], None]) -> "LateCreate":
+        lease_id = run.lease.id if run.lease else ""
+        return cls(random.choice(_TARGETS), lease_id, Hold(), cancel)
+
+    def saw(self, run: Run) -> None:
+        """Look at a new state of the run."""
+        status, step = self.target
+        if run.lease is not None and run.lease.id == self.lease_id:
+            return
+        if (run.status, run.step) == self.target:
+            self.hold.end()
+        elif status is RunStatus.CANCELLING and not self.cancelled and run.step in _BEFORE_CANCEL[step]:
+            worked_on = run.lease is not None or run.step is Step.POLL
+            if worked_on and not run.terminal:
+                self.cancelled = True
+                self.cancel()
+
+    def prolongs(self, step: Step) -> bool:
+        """Say whether what is done for this step takes longer than usual, so that the moment is there to be met."""
+        return not self.hold.over and self.target[1] is step
