@@ -22,9 +22,9 @@ from shared.log import say
 CONNECT_TIMEOUT = timedelta(seconds=5)
 # Longer than most pauses between two ticks, so that a tick finds its connections open.
 KEEP_ALIVE = timedelta(seconds=60)
-# Larger than most replies, so that they are read in one piece. Of a reply that is not read as fast as it comes,
-# aiohttp decompresses and holds three times as much, and leaves the rest in the socket.
-READ_BUFFER_BYTES = 1024 * 1024
+# Larger than most replies, so that they are read in one piece. Of a reply that comes, or decompresses, faster than it
+# is read, aiohttp holds up to three times as much and leaves the rest in the socket.
+READ_BUFFER_BYTES = 256 * 1024
 
 # Faults after which no byte of a request can have reached the provider.
 _NOT_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
@@ -157,7 +157,7 @@ async def _answer(reply: aiohttp.ClientResponse) -> Answer:
     """Read an answer. The rest of a body that is too long is not read."""
     # Unlike a join of pieces, BytesIO gives out what it holds without a copy.
     body = io.BytesIO()
-    while piece := await reply.content.readany():
+    while piece := await reply.content.read(READ_BUFFER_BYTES):
         body.write(piece)
         if body.tell() > MAX_REPLY_BYTES:
             return Answer(reply.status, reply.headers, None)
@@ -170,7 +170,7 @@ async def _pieces(content: aiohttp.StreamReader, listener: Listener) -> AsyncIte
     while size <= MAX_REPLY_BYTES and (seconds := listener.patience()) is not None:
         try:
             async with asyncio.timeout(None if seconds == math.inf else seconds):
-                piece = await content.readany()
+                piece = await content.read(READ_BUFFER_BYTES)
         except TimeoutError:
             return
         if not piece:
