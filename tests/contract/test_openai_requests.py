@@ -76,7 +76,7 @@ def asked(agent: str, given: list[Json], **fields: Any) -> ResponseRequest:
 def refusals(body: Json) -> list[str]:
     """Return what OpenAI's types say against a body."""
     try:
-        read = CREATE_TYPES.validate_python(body)
+        read = CREATE_TYPES.validate_python(body, strict=True)
         for name in ("input", "tools"):
             list(read[name])
     except ValidationError as error:
@@ -100,7 +100,7 @@ def test_what_we_send_is_of_the_types_of_openai(agent, given, chained):
         {"tools": [{"type": "function"}]},
         {"input": [{"type": "function_call_output", "call_id": 7, "output": "x"}]},
         {"input": [{"nonsense": 1}]},
-        {"background": "maybe"},
+        {"background": "yes"},
         {"metadata": {"turn": 1}},
         {"temprature": 1},
     ],
