@@ -126,7 +126,9 @@ async def test_the_time_limit_covers_the_token_and_nothing_was_done_without_one(
         short = timedelta(milliseconds=20)
         async with provided(server, create_timeout=short, read_timeout=short, slice_budget=short) as provider:
             provider._transport._access = SlowAccess()
-            assert await ALL[operation](provider) == NotNow("no access token came in time", unknown=False)
+            assert await ALL[operation](provider) == NotNow(
+                "Microsoft Entra gave no token in time", unknown=False
+            )
     assert server.arrived == []
 
 

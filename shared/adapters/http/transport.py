@@ -110,7 +110,7 @@ class Transport:
     @asynccontextmanager
     async def _reply(self, request: Request) -> AsyncIterator[aiohttp.ClientResponse]:
         ends = asyncio.get_running_loop().time() + request.within.total_seconds()
-        headers = {**request.headers, "Authorization": f"Bearer {await self._token(ends)}"}
+        headers = {**request.headers, "Authorization": f"Bearer {await self._access.token(ends)}"}
         session = self._sessions.get(request.pool) or self._open(request.pool)
         async with (
             asyncio.timeout_at(ends),
@@ -124,13 +124,6 @@ class Transport:
         ):
             self._note_denial(reply.status)
             yield reply
-
-    async def _token(self, ends: float) -> str:
-        try:
-            async with asyncio.timeout_at(ends):
-                return await self._access.token()
-        except TimeoutError as fault:
-            raise NoToken("no access token came in time", refused=False) from fault
 
     def _open(self, pool: Pool) -> aiohttp.ClientSession:
         self._sessions[pool] = session = aiohttp.ClientSession(
