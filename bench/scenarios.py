@@ -45,6 +45,8 @@ class Section:
 def sections(share: int = 1) -> tuple[Section, ...]:
     """Return all sections; a `share` of 5 measures a fifth as much."""
     requests = (
+        _provider_request("create", 2_000 // share),
+        _provider_request("read", 2_000 // share),
         _request("get", 500 // share),
         _request("transaction", 200 // share),
         _request("query", 40 // share),
@@ -255,6 +257,31 @@ def _request(request: str, times: int) -> Section:
                 target="bench.requests_to_tables:requests",
                 options={"client": client, "request": request, "times": times},
                 storage=True,
+            )
+            for client, name in clients.items()
+        ),
+    )
+
+
+def _provider_request(request: str, times: int) -> Section:
+    clients = {
+        "httpx": "openai, as it comes",
+        "aiohttp": "openai over aiohttp",
+        "own": "Baton",
+    }
+    return Section(
+        key=request,
+        title=f"A request to the provider: {request}",
+        unit="request",
+        references=("sdk",),
+        columns=(Column.CPU, Column.RATE),
+        scenarios=tuple(
+            Scenario(
+                name=f"{name}: {request}",
+                group="baton" if client == "own" else "sdk",
+                target="bench.requests_to_provider:requests",
+                options={"client": client, "request": request, "times": times},
+                provider=True,
             )
             for client, name in clients.items()
         ),

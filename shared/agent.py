@@ -10,10 +10,14 @@ import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, Generic, ParamSpec, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from shared.core.pace import MAX_DEADLINE, MIN_DEADLINE
 from shared.core.text import is_name
+
+if TYPE_CHECKING:
+    # A type checker then finds a misspelt hosted tool before the provider does. Nothing imports this at run time.
+    from openai.types.responses import ToolParam
 
 MAX_TURNS = 32
 # A function invocation is ended after ten minutes (functionTimeout in host.json).
@@ -112,10 +116,10 @@ class Agent:
     """A model with instructions, tools and limits.
 
     `model` may name settings, as in "%NOVELIST_MODEL%". `tools` holds functions made tools by `@tool`
-    and hosted tools as the dicts that the Responses API expects. A run of the agent has at most
-    `max_turns` responses and ends by its `deadline`. With `stream` its text can be watched while it is
-    written, unless a request says otherwise. `options` are further fields of each response,
-    such as `max_output_tokens` or `reasoning`.
+    and hosted tools as the dicts that the Responses API expects; `cast` one that the openai package does not
+    know yet to its `ToolParam`. A run of the agent has at most `max_turns` responses and ends by its
+    `deadline`. With `stream` its text can be watched while it is written, unless a request says otherwise.
+    `options` are further fields of each response, such as `max_output_tokens` or `reasoning`.
 
     Raises ValueError when anything of this is wrong.
     """
@@ -124,7 +128,7 @@ class Agent:
     model: str
     instructions: str
     description: str = ""
-    tools: Sequence[Tool[..., Any] | Mapping[str, Any]] = ()
+    tools: Sequence["Tool[..., Any] | ToolParam"] = ()
     max_turns: int = 8
     deadline: timedelta = timedelta(minutes=30)
     stream: bool = False

@@ -7,8 +7,8 @@ import traceback
 from shared.core.text import representable
 
 _LOGGER = logging.getLogger("baton")
-# They log every request, which costs more than the request and says where it went.
-_CHATTY = ("azure", "httpx2", "openai")
+# It logs every request, which costs more than the request and says where it went.
+_CHATTY = ("azure",)
 
 
 def log_event(event: str, *, level: int = logging.INFO, **fields: object) -> None:

@@ -564,7 +564,7 @@ IDENTITY = Connection(base_url="https://res.openai.azure.com/openai/v1")
 @every
 async def test_each_request_carries_the_token_of_its_moment(server, provider, operation):
     server.says = http(200, response())
-    provider._access = FakeAccess(IDENTITY, "first", "second")
+    provider._transport._access = FakeAccess(IDENTITY, "first", "second")
     await ALL[operation](provider)
     await ALL[operation](provider)
     assert [sent.headers["authorization"] for sent in server.received] == ["Bearer first", "Bearer second"]
@@ -572,7 +572,7 @@ async def test_each_request_carries_the_token_of_its_moment(server, provider, op
 
 @every
 async def test_without_an_identity_nothing_is_sent(server, provider, operation):
-    provider._access = FakeAccess(IDENTITY, ClientAuthenticationError("tenant secrets"))
+    provider._transport._access = FakeAccess(IDENTITY, ClientAuthenticationError("tenant secrets"))
     found = await ALL[operation](provider)
     if operation == "create":
         assert found.error.code == "provider_denied"
@@ -584,7 +584,7 @@ async def test_without_an_identity_nothing_is_sent(server, provider, operation):
 
 @every
 async def test_when_entra_does_not_answer_it_is_asked_again_later(server, provider, operation):
-    provider._access = FakeAccess(IDENTITY, ServiceRequestError("no route"))
+    provider._transport._access = FakeAccess(IDENTITY, ServiceRequestError("no route"))
     assert await ALL[operation](provider) == NotNow("Microsoft Entra gave no token: ServiceRequestError")
     assert server.received == []
 
@@ -613,23 +613,47 @@ def test_the_address_of_an_azure_resource(endpoint):
     assert azure_base_url(endpoint) == "https://r.openai.azure.com/openai/v1"
 
 
-def test_the_sdk_and_the_identity_are_imported_only_when_needed():
-    code = (
-        "import sys, shared.adapters.responses_api.provider\n"
-        "print([name for name in ('openai', 'httpx2', 'azure.identity') if name in sys.modules])"
+IMPORTS = """
+import asyncio, sys
+from datetime import timedelta
+from shared.adapters.http.access import Connection
+from shared.adapters.responses_api.provider import ResponsesProvider
+from shared.ports.providers import ResponseRequest
+
+async def ask():
+    provider = ResponsesProvider(Connection(base_url="http://127.0.0.1:{port}/v1", api_key="k"))
+    named = dict(run_id="r", turn=1, model="m", instructions="i", input="[]", tools="[]")
+    for stream in (False, True):
+        await provider.create(ResponseRequest(**named, previous_response_id=None, stream=stream))
+    await provider.read("resp_1")
+    await provider.slice("resp_1", 0)
+    await provider.cancel("resp_1")
+    await provider.delete("resp_1")
+    await provider.close()
+
+asyncio.run(ask())
+print([name for name in ("openai", "httpx2", "pydantic", "azure.identity") if name in sys.modules])
+"""
+
+
+async def test_no_request_needs_the_sdk_and_a_key_needs_no_identity(server):
+    server.says = http(200, response())
+    code = IMPORTS.replace("{port}", str(server.port))
+    child = await asyncio.create_subprocess_exec(
+        sys.executable, "-c", code, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    out, error = await child.communicate()
+    assert (child.returncode, out.strip()) == (0, b"[]"), error.decode()
+    assert len(server.received) == 6
 
 
-async def test_reads_need_neither_the_sdk_nor_more_connections_than_allowed(server):
+async def test_reads_need_no_more_connections_than_allowed(server):
     server.says = http(200, response())
     base_url = f"http://127.0.0.1:{server.port}/v1"
     provider = ResponsesProvider(Connection(base_url=base_url, api_key=KEY, connections=3))
     found = await asyncio.gather(*(provider.read("resp_1") for _ in range(50)))
     assert {one.status for one in found} == {ResponseStatus.IN_PROGRESS}
     assert len(server._open) <= 3
-    assert provider._sdk is None
     await provider.close()
 
 

@@ -14,6 +14,7 @@ import aiohttp
 import pytest
 
 from dev.provider.launch import provider as emulator
+from shared.adapters.http import transport
 from shared.adapters.http.access import Connection
 from shared.adapters.responses_api.provider import ResponsesProvider
 from shared.core import transcript
@@ -401,7 +402,7 @@ async def test_the_response_instead_of_its_stream_is_as_good(server, provider):
 
 
 async def test_a_stream_without_end_is_not_heard_without_end(server, provider, monkeypatch):
-    monkeypatch.setattr(responses, "MAX_REPLY_BYTES", 10_000)
+    monkeypatch.setattr(transport, "MAX_REPLY_BYTES", 10_000)
     many = stream(*[delta("x" * 1000)] * 100)
     server.pieces, server.then = list(many.written[1:-1]), "stalls"
     found = await provider.slice("resp_1", 0)

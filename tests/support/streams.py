@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from shared.adapters.http.sse import EventReader
-from shared.adapters.responses_api.interpret import Heard, Interpreter
+from shared.adapters.responses_api.interpret import Interpreter, Received
 from shared.core import log, transcript
 from shared.core.log import LogEntry, LogLine
 from shared.core.response import Slice, Snapshot, StreamChange
@@ -169,9 +169,9 @@ def stream(
     return Stream(numbered, style or Style(), orderly)
 
 
-def heard(received: bytes) -> Heard:
+def heard(received: bytes) -> Received:
     """Return what a client makes of the bytes that reached it."""
-    return Heard(EventReader().feed(received))
+    return Received(EventReader().feed(received))
 
 
 def in_units(text: str, sizes: Iterable[int]) -> list[str]:

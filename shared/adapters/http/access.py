@@ -1,5 +1,6 @@
 """Where the provider is, and what lets us in: a key, or a token of Microsoft Entra."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -75,16 +76,22 @@ class Access:
         self._credential: DefaultAzureCredential | None = None
         self._new_token: Callable[[], Awaitable[str]] | None = None
 
-    async def token(self) -> str:
-        """Return the key, or a token that is renewed in time. Raises NoToken."""
+    async def token(self, ends: float | None = None) -> str:
+        """Return the key, or a token that is renewed in time. Raises NoToken.
+
+        A token is waited for until the event loop's clock says `ends`.
+        """
         if self._connection.api_key:
             return self._connection.api_key
         try:
-            return await (self._new_token or self._open())()
+            async with asyncio.timeout_at(ends):
+                return await (self._new_token or self._open())()
         except ClientAuthenticationError as fault:
             raise NoToken("there is no identity that may use the provider", refused=True) from fault
         except AzureError as fault:
             raise NoToken(f"Microsoft Entra gave no token: {type(fault).__name__}", refused=False) from fault
+        except TimeoutError as fault:
+            raise NoToken("Microsoft Entra gave no token in time", refused=False) from fault
 
     def _open(self) -> Callable[[], Awaitable[str]]:
         # Slow to import, and needed without a key only.

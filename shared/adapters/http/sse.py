@@ -8,6 +8,7 @@ import re
 # A line ends in CR LF, LF or CR, so an event ends in two of them; a CR before this belongs to its last line's end.
 _END_OF_EVENT = re.compile(rb"\n\r?\n|\r\r")
 _LONGEST_END = 3
+_DATA = re.compile(rb"(?:\A|[\r\n])data: ?([^\r\n]*)")
 
 
 class EventReader:
@@ -21,15 +22,12 @@ class EventReader:
     def feed(self, piece: bytes) -> list[bytes]:
         """Return the data of each event that `piece` completes, without those that have none."""
         self._rest += piece
-        events, begin = [], 0
-        for end in _END_OF_EVENT.finditer(self._rest, max(0, self._searched + 1 - _LONGEST_END)):
-            events.append(bytes(self._rest[begin : end.start()]))
-            begin = end.end()
+        data, begin = [], 0
+        # A view, since an event may be long: its data is copied out of the rest, and nothing else is.
+        with memoryview(self._rest) as rest:
+            for end in _END_OF_EVENT.finditer(self._rest, max(0, self._searched + 1 - _LONGEST_END)):
+                data.append(b"\n".join(_DATA.findall(rest[begin : end.start()])))
+                begin = end.end()
         del self._rest[:begin]
         self._searched = len(self._rest)
-        return [data for event in events if (data := _data(event))]
-
-
-def _data(event: bytes) -> bytes:
-    found = [line[5:] for line in event.splitlines() if line.startswith(b"data:")]
-    return b"\n".join([line.removeprefix(b" ") for line in found])
+        return list(filter(None, data))

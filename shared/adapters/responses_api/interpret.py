@@ -1,10 +1,11 @@
 """What a provider's answers over HTTP mean: pure, one method for each request of the port."""
 
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from shared.adapters.http.answer import MAX_REPLY_BYTES, Answer, NoAnswer
 from shared.adapters.http.retry_after import retry_after
 from shared.adapters.responses_api.decode import Unreadable, decode, read_error, read_json, read_response
 from shared.adapters.responses_api.stream import sequence_of, stream_event
@@ -26,12 +27,6 @@ from shared.core.response import (
 from shared.core.slices import StreamEvent, gather
 from shared.ports.providers import ResponseRequest
 
-# Far beyond any model's output; more would cost the process its memory.
-MAX_REPLY_BYTES = 64 * 1024 * 1024
-
-_DENIED = frozenset({401, 403})
-_GONE = frozenset({404, 410})
-_TRANSIENT = frozenset({408, 409, 425, 429})
 # What OpenAI and Azure say when they cannot go on from a response; Azure says the latter two without cause.
 _CHAIN_FAULT = re.compile(
     r"Previous response\b.{0,300}?\bnot found|No tool call found for function call output"
@@ -41,48 +36,10 @@ _CHAIN_FAULT = re.compile(
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """A provider's HTTP answer. `body` is None when it was longer than `MAX_REPLY_BYTES`."""
-
-    status: int
-    headers: Mapping[str, str]
-    body: bytes | None
-
-    @property
-    def ok(self) -> bool:
-        return 200 <= self.status < 300
-
-    @property
-    def denied(self) -> bool:
-        return self.status in _DENIED
-
-    @property
-    def transient(self) -> bool:
-        return self.status in _TRANSIENT or self.status >= 500
-
-    @property
-    def may_be_done(self) -> bool:
-        """Whether the request may have been carried out although it failed."""
-        return self.status == 408 or self.status >= 500
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """The data of the events that were heard of a stream."""
+class Received:
+    """The data of the events that came by a stream."""
 
     events: Sequence[bytes]
-
-
-@dataclass(frozen=True, slots=True)
-class NoAnswer:
-    """There was none, or only a part of it. `may_be_done` unless it cannot have reached the provider.
-
-    `denied` when we were not even given what lets us in.
-    """
-
-    reason: str
-    may_be_done: bool
-    denied: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +63,7 @@ class Interpreter:
         if isinstance(answer, Answer):
             if answer.ok:
                 return self._snapshot(answer, response_id)
-            if answer.status in _GONE:
+            if answer.gone:
                 return Absent()
         return _later(answer, now)
 
@@ -126,13 +83,12 @@ class Interpreter:
         return Refused(RunError("provider_rejected", said.shown))
 
     def create_stream(
-        self, request: ResponseRequest, heard: Heard | Answer | NoAnswer, now: datetime
+        self, request: ResponseRequest, answer: Answer | NoAnswer | None, now: datetime
     ) -> CreateReply:
-        if not isinstance(heard, Heard):
-            return self.create(request, heard, now)
-        if created := next(filter(None, map(self.created, heard.events)), None):
-            return created
-        return NotNow("the stream did not say which response it is of", unknown=True)
+        """Interpret a create whose stream named no response. `answer` is None when there was a stream."""
+        if answer is None:
+            return NotNow("the stream did not say which response it is of", unknown=True)
+        return self.create(request, answer, now)
 
     def created(self, data: bytes) -> Snapshot | None:
         """Return the response that an event of a stream is of, when it says so.
@@ -148,19 +104,19 @@ class Interpreter:
         return replace(found, sequence=sequence_of(value))
 
     def slice(
-        self, response_id: str, after: int, heard: Heard | Answer | NoAnswer, now: datetime
+        self, response_id: str, after: int, received: Received | Answer | NoAnswer, now: datetime
     ) -> SliceReply:
-        if isinstance(heard, Heard):
-            return gather(response_id, after, self._events(response_id, heard))
-        if isinstance(heard, Answer) and not heard.ok and not heard.transient and not heard.denied:
+        if isinstance(received, Received):
+            return gather(response_id, after, self._events(response_id, received))
+        if isinstance(received, Answer) and not (received.ok or received.transient or received.denied):
             # Even a 404 speaks of the stream only: OpenAI resumes none that is older than five minutes.
             return NoStream()
-        reply = self.read(response_id, heard, now)
+        reply = self.read(response_id, received, now)
         return NoStream() if isinstance(reply, Absent) else reply
 
-    def _events(self, response_id: str, heard: Heard) -> Iterator[StreamEvent]:
+    def _events(self, response_id: str, received: Received) -> Iterator[StreamEvent]:
         read = self._response(response_id)
-        return filter(None, (stream_event(_json(data), read) for data in heard.events))
+        return filter(None, (stream_event(_json(data), read) for data in received.events))
 
     def _response(self, response_id: str) -> Callable[[object], Snapshot | None]:
         def read(value: object) -> Snapshot | None:
@@ -194,7 +150,7 @@ class Interpreter:
         return found
 
     def _gone_or_refused(self, answer: Answer, now: datetime) -> NotNow | Absent | Refused:
-        if answer.status in _GONE:
+        if answer.gone:
             return Absent()
         if answer.denied:
             return _later(answer, now)

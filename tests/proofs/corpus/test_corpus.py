@@ -12,7 +12,8 @@ import pytest
 import pytest_asyncio
 
 from shared.adapters.http.access import Connection
-from shared.adapters.responses_api.interpret import Answer, Interpreter
+from shared.adapters.http.answer import Answer
+from shared.adapters.responses_api.interpret import Interpreter
 from shared.adapters.responses_api.provider import ResponsesProvider
 from shared.core import transcript
 from shared.core.response import Refused, Snapshot

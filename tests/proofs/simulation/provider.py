@@ -1,7 +1,6 @@
 """A provider that is slow, errs, forgets, repeats and contradicts itself, as its seed has it."""
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 
@@ -34,6 +33,10 @@ from tests.proofs.simulation.late import LONGEST, OVERTAKEN, LateCreate
 from tests.proofs.simulation.ports import PROLONGED, Gate
 from tests.proofs.simulation.responses import Response
 
+def _nobody(_run_id: str) -> None:
+    """Cancel no run: there are no clients yet."""
+
+
 # What a stream tells that has little to do with how it ends.
 STRAY = "text of nothing that will be"
 
@@ -46,7 +49,7 @@ class SimulatedProvider:
         self._long_text = long_text
         self.responses: dict[str, Response] = {}
         # Has a client cancel a run.
-        self.cancel_run: Callable[[str], None] = lambda _run_id: None
+        self.cancel_run = _nobody
 
     async def create(self, request: ResponseRequest) -> CreateReply:
         at = self._gate.scheduler.now

@@ -1,0 +1,53 @@
+"""What came of a request over HTTP: an answer, or none."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+# Far beyond any model's output; more would cost the process its memory.
+MAX_REPLY_BYTES = 64 * 1024 * 1024
+
+DENIED = frozenset({401, 403})
+_GONE = frozenset({404, 410})
+_TRANSIENT = frozenset({408, 409, 425, 429})
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An HTTP answer. `headers` ignore the case of names. `body` is None when it is longer than `MAX_REPLY_BYTES`."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes | None
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 300
+
+    @property
+    def denied(self) -> bool:
+        return self.status in DENIED
+
+    @property
+    def gone(self) -> bool:
+        return self.status in _GONE
+
+    @property
+    def transient(self) -> bool:
+        return self.status in _TRANSIENT or self.status >= 500
+
+    @property
+    def may_be_done(self) -> bool:
+        """Whether the request may have been carried out although it failed."""
+        return self.status == 408 or self.status >= 500
+
+
+@dataclass(frozen=True, slots=True)
+class NoAnswer:
+    """No answer, or only a part of one. `may_be_done` unless the request cannot have reached the provider.
+
+    `denied` when no credentials were available.
+    """
+
+    reason: str
+    may_be_done: bool
+    denied: bool = False

@@ -1,0 +1,178 @@
+"""The one place that sends requests to a provider and reads its replies: as bytes, and never more than a limit."""
+
+import asyncio
+import io
+import logging
+import math
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from enum import Enum, auto
+from typing import Protocol
+
+import aiohttp
+from yarl import URL
+
+from shared.adapters.http.access import Access, NoToken
+from shared.adapters.http.answer import DENIED, MAX_REPLY_BYTES, Answer, NoAnswer
+from shared.adapters.http.sse import EventReader
+from shared.log import log_event
+
+CONNECT_TIMEOUT = timedelta(seconds=5)
+# Longer than most pauses between two ticks, so that a tick finds its connections open.
+KEEP_ALIVE = timedelta(seconds=60)
+# Larger than most replies, so that they are read in one piece. Of a reply that comes, or decompresses, faster than it
+# is read, aiohttp holds up to three times as much and leaves the rest in the socket.
+READ_BUFFER_BYTES = 256 * 1024
+
+# Faults after which no byte of a request can have reached the provider.
+_NOT_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
+_FAULTS = (aiohttp.ClientError, TimeoutError, NoToken)
+
+
+class Pool(Enum):
+    """Whose connections a request uses. Requests of one pool never wait for those of the other."""
+
+    POLLS = auto()
+    WORK = auto()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """One request. Its Authorization header is added when it is sent."""
+
+    method: str
+    url: str
+    """Sent as it stands."""
+    pool: Pool
+    within: timedelta
+    """For all of it: the access token, the wait for a free connection, the whole reply."""
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+
+
+class Listener(Protocol):
+    """Receives the events of a stream, and decides when they are enough."""
+
+    def receive(self, data: bytes) -> None:
+        """Take the data of one event."""
+        ...
+
+    def patience(self) -> float | None:
+        """Return how many seconds to wait for more, which may be infinite; None when this is enough."""
+        ...
+
+
+class Transport:
+    """Sends requests to one provider, over so many connections in each pool.
+
+    It opens by itself in the running event loop; close it in the same one. It keeps no cookies, follows no
+    redirects, and uses none of the proxies that the environment names: looking for them costs more than a poll.
+    """
+
+    def __init__(self, access: Access, connections: int) -> None:
+        self._access = access
+        self._connections = connections
+        self._sessions: dict[Pool, aiohttp.ClientSession] = {}
+        self._denied = False
+
+    async def send(self, request: Request) -> Answer | NoAnswer:
+        try:
+            async with self._reply(request) as reply:
+                return await _answer(reply)
+        except _FAULTS as fault:
+            return _no_answer(fault)
+
+    async def listen(self, request: Request, listener: Listener) -> Answer | NoAnswer | None:
+        """Give the events of a stream to `listener` until they are enough. Return the answer if it is no stream.
+
+        A stream that breaks after an event counts as one that ended there, so NoAnswer means that none came.
+        """
+        reader, received = EventReader(), False
+        try:
+            async with self._reply(request) as reply:
+                if reply.status != 200 or reply.content_type != "text/event-stream":
+                    return await _answer(reply)
+                async for piece in _pieces(reply.content, listener):
+                    for data in reader.feed(piece):
+                        received = True
+                        listener.receive(data)
+        except _FAULTS as fault:
+            return None if received else _no_answer(fault)
+        return None
+
+    async def close(self) -> None:
+        sessions, self._sessions = self._sessions, {}
+        for session in sessions.values():
+            await session.close()
+
+    @asynccontextmanager
+    async def _reply(self, request: Request) -> AsyncIterator[aiohttp.ClientResponse]:
+        ends = asyncio.get_running_loop().time() + request.within.total_seconds()
+        headers = {**request.headers, "Authorization": f"Bearer {await self._access.token(ends)}"}
+        session = self._sessions.get(request.pool) or self._open(request.pool)
+        async with (
+            asyncio.timeout_at(ends),
+            session.request(
+                request.method,
+                URL(request.url, encoded=True),
+                headers=headers,
+                data=request.body,
+                allow_redirects=False,
+            ) as reply,
+        ):
+            self._note_denial(reply.status)
+            yield reply
+
+    def _open(self, pool: Pool) -> aiohttp.ClientSession:
+        self._sessions[pool] = session = aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(
+                limit=self._connections, keepalive_timeout=KEEP_ALIVE.total_seconds()
+            ),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": "baton", "Accept": "application/json"},
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT.total_seconds()),
+            read_bufsize=READ_BUFFER_BYTES,
+        )
+        return session
+
+    def _note_denial(self, status: int) -> None:
+        """Log when the provider begins to refuse the credentials, and when it stops: probably a key was changed."""
+        denied = status in DENIED
+        if denied is not self._denied:
+            self._denied = denied
+            event = "provider.denied" if denied else "provider.admitted"
+            log_event(event, level=logging.WARNING, http_status=status)
+
+
+async def _answer(reply: aiohttp.ClientResponse) -> Answer:
+    """Read an answer. The rest of a body that is too long is not read."""
+    # Unlike a join of pieces, BytesIO gives out what it holds without a copy.
+    body = io.BytesIO()
+    while piece := await reply.content.read(READ_BUFFER_BYTES):
+        body.write(piece)
+        if body.tell() > MAX_REPLY_BYTES:
+            return Answer(reply.status, reply.headers, None)
+    return Answer(reply.status, reply.headers, body.getvalue())
+
+
+async def _pieces(content: aiohttp.StreamReader, listener: Listener) -> AsyncIterator[bytes]:
+    """Yield what a stream brings until it ends, pauses for too long, is enough or is too long."""
+    size = 0
+    while size <= MAX_REPLY_BYTES and (seconds := listener.patience()) is not None:
+        try:
+            async with asyncio.timeout(None if seconds == math.inf else seconds):
+                piece = await content.read(READ_BUFFER_BYTES)
+        except TimeoutError:
+            return
+        if not piece:
+            return
+        size += len(piece)
+        yield piece
+
+
+def _no_answer(fault: Exception) -> NoAnswer:
+    if isinstance(fault, NoToken):
+        return NoAnswer(str(fault), may_be_done=False, denied=fault.refused)
+    return NoAnswer(f"no answer: {type(fault).__name__}", may_be_done=not isinstance(fault, _NOT_SENT))
