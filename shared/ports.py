@@ -55,7 +55,8 @@ class Table(Protocol):
     """Rows in partitions, in key order: the little of Azure Table Storage that Baton stands on.
 
     Every method raises StorageUnavailable when the storage does not answer; whether a write took
-    effect is then unknown.
+    effect is then unknown. A table that does not exist is read as an empty one, and a write to it
+    raises StorageUnavailable.
     """
 
     async def get(self, partition: str, key: str) -> Row | None:
