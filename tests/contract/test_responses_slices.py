@@ -17,10 +17,16 @@ from dev.provider.launch import provider as emulator
 from shared.adapters import responses
 from shared.adapters.provider_access import Connection
 from shared.adapters.responses import ResponsesProvider
+from shared.adapters.system import SystemClock
 from shared.core import items
+from shared.core.ids import shard_of
 from shared.core.model import ResponseStatus, RunError, RunStatus, Slice, Snapshot
+from shared.core.schedule import Schedule
 from shared.ports import NoStream, NotNow, Refused, ResponseRequest
+from shared.usecases.context import Context
 from shared.usecases.feed import read_feed
+from shared.usecases.poll import claim_due, poll
+from shared.usecases.work import work
 from tests.fakes import OWNER, World
 from tests.streams import REFERENCES, Reader, delta, event, message, stream
 
@@ -468,9 +474,28 @@ async def patient(emulated: str, control: aiohttp.ClientSession) -> AsyncIterato
     await found.close()
 
 
+@pytest.fixture
+async def brief(emulated: str, control: aiohttp.ClientSession) -> AsyncIterator[ResponsesProvider]:
+    """A provider that hears a little at a time, so that there are many slices."""
+    found = ResponsesProvider(
+        Connection(base_url=f"{emulated}/v1", api_key="k", slice_budget=2 * SHORT, slice_pause=SHORT)
+    )
+    yield found
+    await found.close()
+
+
 async def push(control: aiohttp.ClientSession, **fault: Any) -> None:
     async with control.post("/_emulator/faults", json=fault) as reply:
         assert reply.status == 200, await reply.text()
+
+
+async def withdrawn(control: aiohttp.ClientSession) -> int:
+    """Withdraw what faults are left, and return how often they hit."""
+    async with control.get("/_emulator/faults") as reply:
+        hits = sum(fault["hits"] for fault in (await reply.json())["faults"])
+    async with control.delete("/_emulator/faults") as reply:
+        assert reply.status == 200
+    return hits
 
 
 def scripted(*turns: Json, **settings: Any) -> str:
@@ -648,21 +673,35 @@ FAULTS = [
 ]
 
 
+async def turn_of_the_timer(context: Context, run_id: str) -> None:
+    """Poll the run if it is due by the machine's own clock, and do what a worker would be told of."""
+    due = await claim_due(context, shard_of(run_id))
+    wakes = [*due.wakes, *[one.run_id for one in due.polls if await poll(context, one)]]
+    for wake in wakes:
+        await work(context, wake)
+
+
 @pytest.mark.parametrize("seed", range(2))
-async def test_a_run_comes_to_the_providers_text_whatever_befalls_its_streams(live, control, seed):
-    """Use cases over memory tables, the real adapter, the emulator: three turns with a tool in each of two."""
-    luck, world = random.Random(seed), World()
-    world.context = replace(world.context, provider=live)
+async def test_a_run_comes_to_the_providers_text_whatever_befalls_its_streams(brief, control, seed):
+    """Use cases over memory tables, the real adapter, the emulator: three turns with a tool in each of two.
+
+    The emulator writes in real time, so the run lives in real time too: its deadline is half an hour away.
+    """
+    luck, world, often = random.Random(seed), World(), Schedule(SHORT, 2 * SHORT)
+    world.context = replace(
+        world.context, provider=brief, clock=SystemClock(), schedule=often, streaming=often
+    )
     calls = [{"text": f"Look {n}: \U0001f680.", "calls": [{"name": "pay"}]} for n in range(2)]
-    text = scripted(*calls, {"text": TEXT, "deltas": 40}, seconds=0.6)
+    text = scripted(*calls, {"text": TEXT, "deltas": 40}, seconds=1)
     run = await world.start(stream=True, input=text)
-    reader = Reader()
+    reader, hits = Reader(), 0
     async with asyncio.timeout(110):
         while not (stored := await world.run(run.id)).terminal:
             fault = luck.choice(FAULTS)
             operation = "create" if fault["kind"] == "stream_ignored" else "retrieve"
             await push(control, **{"operation": operation} | fault)
-            await world.drive()
+            await turn_of_the_timer(world.context, run.id)
+            hits += await withdrawn(control)
             feed = await read_feed(world.context, OWNER, run.id, after=reader.last_id, limit=1000)
             for told in feed.events:
                 reader.read(told.id, told.type, dict(told.data))
@@ -671,3 +710,4 @@ async def test_a_run_comes_to_the_providers_text_whatever_befalls_its_streams(li
     assert set(world.agents.runs.values()) == {1}
     assert len(world.agents.runs) == 2
     assert reader.types[-1] == "run.completed"
+    assert hits
