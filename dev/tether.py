@@ -3,6 +3,9 @@
 This replaces itself by the command, so the command keeps the process id. It is a program
 and not a `preexec_fn`, because that forks Python and is unsafe once threads are running.
 Only Linux can do this; elsewhere the command simply runs.
+
+Shells let background commands ignore SIGINT and SIGQUIT, because those come from the terminal. The command here has
+a process group of its own and gets nothing from there, so it takes them as usual. SIGHUP stays ignored under nohup.
 """
 
 import ctypes
@@ -18,6 +21,8 @@ def main(parent: int, command: list[str]) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # it died before the call above
             sys.exit(1)
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
     try:
         os.execvp(command[0], command)
     except OSError as error:
