@@ -30,7 +30,7 @@ from shared.ports import Agents, AgentSpec, ToolRequest, ToolResult
 
 SOON = timedelta(milliseconds=10)
 # A tool that nothing stops would hang the test: nothing here takes nearly as long.
-GIVE_UP_SECONDS = 5
+GIVE_UP_SECONDS = 60
 
 
 class Colour(StrEnum):
