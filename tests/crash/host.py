@@ -28,8 +28,9 @@ from tests.crash.points import Point
 TICK = timedelta(seconds=60)
 # How much later the app is started again: past the end of any lease, and far from any deadline.
 RESTART = timedelta(hours=2)
-# How often a provider that answers at once is asked whether it has, and how long it is waited for in between.
-_LOOKS, _PAUSE_SECONDS = 400, 0.01
+# How often a provider that answers at once is asked whether it has, and how long it is waited for in between: a
+# minute at least, which a busy machine does not need.
+_LOOKS, _PAUSE_SECONDS = 6000, 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,3 +134,5 @@ class Host:
                 if reply.status is ResponseStatus.IN_PROGRESS and (endless or self._place.life > 1):
                     break
                 await asyncio.sleep(_PAUSE_SECONDS)
+            else:
+                raise AssertionError(f"the provider is not done with response {ordinal}")
