@@ -3,6 +3,9 @@
 The command replaces this program (exec) and keeps its process id. On Linux the kernel then sends SIGKILL when
 the parent dies (`PR_SET_PDEATHSIG`); on other systems the command just runs. This is a program and not a
 `preexec_fn`, because that runs Python after a fork, which is unsafe once threads are running.
+
+Shells let background commands ignore SIGINT and SIGQUIT, because those come from the terminal. The command here has a
+process group of its own and gets no signal from the terminal, so it handles both as usual. SIGHUP stays ignored under nohup.
 """
 
 import ctypes
@@ -18,6 +21,8 @@ def main(parent: int, command: list[str]) -> None:
         ctypes.CDLL(None, use_errno=True).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
         if os.getppid() != parent:  # the parent died before the call above
             sys.exit(1)
+    for number in (signal.SIGINT, signal.SIGQUIT):
+        signal.signal(number, signal.SIG_DFL)
     try:
         os.execvp(command[0], command)
     except OSError as error:

@@ -13,7 +13,9 @@ from shared.ports.tables import Table
 from tests.support.memory_table import MemoryTable
 
 # A shared machine is sometimes slow, which is no fault of an example.
-hypothesis.settings.register_profile("baton", deadline=None)
+hypothesis.settings.register_profile(
+    "baton", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
 hypothesis.settings.load_profile("baton")
 
 NewTable = Callable[[], Awaitable[Table]]

@@ -55,7 +55,8 @@ class Table(Protocol):
     """Rows in partitions, in key order.
 
     Every method raises StorageUnavailable when the storage does not answer. It is then unknown whether a
-    write took effect.
+    write took effect. A table that does not exist is read as an empty one, and a write to it raises
+    StorageUnavailable.
     """
 
     async def get(self, partition: str, key: str) -> Row | None:

@@ -11,6 +11,7 @@ from tests.e2e.site import ROOT, Site, script
 
 pytestmark = pytest.mark.xdist_group("browser")
 
+AGENTS = ("__init__.py", "market_analyst.py", "space_novelist.py", "data")
 TEXT = "".join(
     f"Sentence {n}: the ice sang, \u00e4\u00f6\u00fc \u6f22\u5b57 \U0001f680.\n" for n in range(300)
 )
@@ -23,7 +24,9 @@ def site(connection_string: str, tmp_path_factory: pytest.TempPathFactory) -> It
     with child:
         site = Site(tmp_path_factory.mktemp("site"), connection_string, provider)
         (site.app / "agents").unlink()
-        (site.app / "agents").symlink_to(ROOT / "agents")
+        (site.app / "agents").mkdir()
+        for part in AGENTS:
+            (site.app / "agents" / part).symlink_to(ROOT / "agents" / part)
         try:
             site.add_host()
             yield site

@@ -29,7 +29,10 @@ from shared.ports.providers import ResponseRequest
 # Unlike any real key, so that it can only be struck out as what it is.
 KEY = "a.test.key"
 ROOT = Path(__file__).parents[2]
-SHORT = timedelta(milliseconds=80)
+# Longer than anything here takes; a test that waits so long has failed.
+LONG = timedelta(seconds=30)
+# Long enough for a request to go out on a busy machine, and short enough to be waited for.
+SHORT = timedelta(milliseconds=500)
 Json = dict[str, Any]
 
 
@@ -117,7 +120,7 @@ async def server() -> AsyncIterator[ScriptedServer]:
 async def provider(server: ScriptedServer) -> AsyncIterator[ResponsesProvider]:
     base_url = f"http://127.0.0.1:{server.port}/v1"
     found = ResponsesProvider(
-        Connection(base_url=base_url, api_key=KEY, create_timeout=SHORT * 20, read_timeout=SHORT * 20)
+        Connection(base_url=base_url, api_key=KEY, create_timeout=LONG, read_timeout=LONG)
     )
     yield found
     await found.close()
@@ -684,7 +687,7 @@ async def live(emulated: str) -> AsyncIterator[ResponsesProvider]:
 
 
 async def finished(provider: ResponsesProvider, response_id: str) -> Snapshot:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(LONG.total_seconds()):
         while True:
             found = await provider.read(response_id)
             assert isinstance(found, Snapshot)

@@ -17,12 +17,17 @@ from dev.provider.launch import provider as emulator
 from shared.adapters.http import transport
 from shared.adapters.http.access import Connection
 from shared.adapters.responses_api.provider import ResponsesProvider
+from shared.adapters.system import SystemClock
 from shared.core import transcript
+from shared.core.ids import shard_of
+from shared.core.pace import Schedule
 from shared.core.response import NoStream, NotNow, Refused, ResponseStatus, RunError, Slice, Snapshot
 from shared.core.run import RunStatus
-from shared.ports.providers import ResponseRequest
-from shared.usecases.feed import read_feed
-from tests.support.streams import REFERENCES, Reader, delta, event, message, stream
+from shared.ports.providers import DEFAULT_PROVIDER, ResponseRequest
+from shared.steps.context import Context
+from shared.steps.poll import claim_due, poll
+from shared.steps.work import work
+from tests.support.streams import REFERENCES, Reader, delta, event, follow, message, stream
 from tests.support.world import World
 
 Json = dict[str, Any]
@@ -469,9 +474,28 @@ async def patient(emulated: str, control: aiohttp.ClientSession) -> AsyncIterato
     await found.close()
 
 
+@pytest.fixture
+async def brief(emulated: str, control: aiohttp.ClientSession) -> AsyncIterator[ResponsesProvider]:
+    """A provider that hears a little at a time, so that there are many slices."""
+    found = ResponsesProvider(
+        Connection(base_url=f"{emulated}/v1", api_key="k", slice_budget=2 * SHORT, slice_pause=SHORT)
+    )
+    yield found
+    await found.close()
+
+
 async def push(control: aiohttp.ClientSession, **fault: Any) -> None:
     async with control.post("/_emulator/faults", json=fault) as reply:
         assert reply.status == 200, await reply.text()
+
+
+async def withdrawn(control: aiohttp.ClientSession) -> int:
+    """Withdraw what faults are left, and return how often they hit."""
+    async with control.get("/_emulator/faults") as reply:
+        hits = sum(fault["hits"] for fault in (await reply.json())["faults"])
+    async with control.delete("/_emulator/faults") as reply:
+        assert reply.status == 200
+    return hits
 
 
 def scripted(*turns: Json, **settings: Any) -> str:
@@ -649,26 +673,45 @@ FAULTS = [
 ]
 
 
+async def turn_of_the_timer(context: Context, run_id: str) -> None:
+    """Poll the run if it is due by the machine's own clock, and do what messages ask of a worker."""
+    due = await claim_due(context, shard_of(run_id))
+    messages = list(due.messages)
+    for owed in due.polls:
+        messages += await poll(context, owed)
+    for each in messages:
+        await work(context, each)
+
+
 @pytest.mark.parametrize("seed", range(2))
-async def test_a_run_comes_to_the_providers_text_whatever_befalls_its_streams(live, control, seed):
-    """Use cases over memory tables, the real adapter, the emulator: three turns with a tool in each of two."""
-    luck, world = random.Random(seed), World()
-    world.context = replace(world.context, provider=live)
+async def test_a_run_comes_to_the_providers_text_whatever_befalls_its_streams(brief, control, seed):
+    """Use cases over memory tables, the real adapter, the emulator: three turns with a tool in each of two.
+
+    The emulator writes in real time, so the run lives in real time too: its deadline is half an hour away.
+    """
+    luck, world, often = random.Random(seed), World(), Schedule(SHORT, 2 * SHORT)
+    world.context = replace(
+        world.context,
+        providers={DEFAULT_PROVIDER: brief},
+        clock=SystemClock(),
+        schedule=often,
+        streaming=often,
+    )
     calls = [{"text": f"Look {n}: \U0001f680.", "calls": [{"name": "pay"}]} for n in range(2)]
-    text = scripted(*calls, {"text": TEXT, "deltas": 40}, seconds=0.6)
+    text = scripted(*calls, {"text": TEXT, "deltas": 40}, seconds=1)
     run = await world.start(stream=True, input=text)
-    reader = Reader()
+    reader, hits = Reader(), 0
     async with asyncio.timeout(110):
         while not (stored := await world.run(run.id)).terminal:
             fault = luck.choice(FAULTS)
             operation = "create" if fault["kind"] == "stream_ignored" else "retrieve"
             await push(control, **{"operation": operation} | fault)
-            await world.drive()
-            feed = await read_feed(world.context, CALLER, run.id, after=reader.last_id, limit=1000)
-            for told in feed.events:
-                reader.read(told.id, told.type, dict(told.data))
+            await turn_of_the_timer(world.context, run.id)
+            hits += await withdrawn(control)
+            await follow(world, run.id, reader)
     assert stored.status is RunStatus.COMPLETED
     assert reader.text == TEXT
     assert set(world.agents.runs.values()) == {1}
     assert len(world.agents.runs) == 2
     assert reader.types[-1] == "run.completed"
+    assert hits

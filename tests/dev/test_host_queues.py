@@ -22,7 +22,8 @@ OPTIONS = QueueOptions(
     visibility_timeout=timedelta(seconds=30),
     max_polling_interval=timedelta(seconds=1),
 )
-
+# Longer than anything here takes; a test that waits so long has failed.
+PATIENCE_SECONDS = 60
 
 Handler = Callable[[Message, bytes], Awaitable[None]]
 
@@ -79,7 +80,7 @@ def run(
         running = Running()
         listener = QueueListener(source, handle, OPTIONS, running, lease=lease)
         listening = asyncio.create_task(listener.listen())
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await test(queues)
             await running.drain(timedelta(seconds=1))
         listening.cancel()
@@ -185,7 +186,7 @@ def test_a_listener_that_is_notified_does_not_wait() -> None:
         await asyncio.sleep(0)  # the listener has found the queue empty
         queues.waiting.append(message("m"))
         listener.notify()
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(PATIENCE_SECONDS):
             await queues.until("delete")
         listening.cancel()
         await asyncio.wait([listening])

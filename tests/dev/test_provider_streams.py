@@ -114,8 +114,9 @@ async def first(events: AsyncIterator[Json], count: int) -> AsyncIterator[Json]:
 
 
 async def test_the_past_comes_at_once_and_the_rest_with_time(http: aiohttp.ClientSession) -> None:
-    response = await start(http, {"text": TEXT, "deltas": 20}, seconds=2)
     loop = asyncio.get_running_loop()
+    started = loop.time()
+    response = await start(http, {"text": TEXT, "deltas": 20}, seconds=5)
     async with resumed(http, response, 0) as reply:
         async for event in read(reply):
             if event["sequence_number"] == 8:
@@ -123,17 +124,18 @@ async def test_the_past_comes_at_once_and_the_rest_with_time(http: aiohttp.Clien
     began = loop.time()
     async with resumed(http, response, 0) as reply:
         times = [loop.time() - began async for _ in read(reply)]
-    assert times[6] < 0.3
-    assert times[-1] > 0.8
+    # The rest comes no sooner than it is written, and the past sooner than that took.
+    assert times[6] < (began - started) / 2
+    assert began + times[-1] - started > 4.5
     later = [round(moment, 1) for moment in times[8:-4]]
     assert len(set(later)) > 5
 
 
 async def test_a_stream_with_nothing_new_shows_its_head_at_once(http: aiohttp.ClientSession) -> None:
-    response = await start(http, {"calls": [{"name": "f"}]}, seconds=60)
-    async with asyncio.timeout(5):
-        async with resumed(http, response, 1) as reply:
-            assert reply.status == 200
+    """Nothing comes for half an hour, so whatever comes did not wait for it."""
+    response = await start(http, {"calls": [{"name": "f"}]}, seconds=1800)
+    async with asyncio.timeout(60), resumed(http, response, 1) as reply:
+        assert reply.status == 200
 
 
 @pytest.mark.parametrize("deltas", [1, 7, 1000])
@@ -258,7 +260,7 @@ async def test_a_stream_cut_in_the_middle(http: aiohttp.ClientSession, inside: s
 async def test_a_stream_that_stalls(http: aiohttp.ClientSession) -> None:
     response = await start(http, {"text": TEXT})
     await push(http, kind="stream_stalls", after=2)
-    timeout = aiohttp.ClientTimeout(sock_read=0.3)
+    timeout = aiohttp.ClientTimeout(sock_read=1.5)
     received, failure = await until_it_breaks(resumed(http, response, 0, timeout=timeout))
     assert isinstance(failure, TimeoutError)
     assert [block.count(b"data: ") for block in received.split(b"\n\n")] == [1, 1, 0]

@@ -2,6 +2,8 @@
 
 import time
 
+import pytest
+
 from tests.e2e.site import TERMINAL, Site, script, tool_call, wait_until
 
 
@@ -31,6 +33,7 @@ def test_two_hosts_run_each_tool_once_and_lose_nothing(new_site) -> None:
     assert site.traces() == {f"{mark}-{kind}": 1 for mark in wanted for kind in ("pay", "look")}
 
 
+@pytest.mark.timeout(300)
 def test_a_killed_host_loses_nothing_and_pays_nothing_twice(new_site) -> None:
     # Leases last 30 seconds longer than the work; with the shortest work the test stays under a minute.
     site: Site = new_site(PROVIDER_CREATE_TIMEOUT_SECONDS="1")
@@ -40,7 +43,7 @@ def test_a_killed_host_loses_nothing_and_pays_nothing_twice(new_site) -> None:
         site.start(
             script(
                 turns=[
-                    {"calls": [tool_call("pay", f"{mark}-pay", 1), tool_call("look_up", f"{mark}-look", 1)]},
+                    {"calls": [tool_call("pay", f"{mark}-pay", 3), tool_call("look_up", f"{mark}-look", 3)]},
                     {"text": mark},
                 ]
             )
@@ -74,12 +77,11 @@ def _patiently(site: Site, run_id: str) -> object:
 
 
 def test_a_slow_tool_does_not_delay_another_runs_poll(site: Site) -> None:
-    slow = site.start(script(turns=[{"calls": [tool_call("pay", "slow", 8)]}, {"text": "late"}]))
+    slow = site.start(script(turns=[{"calls": [tool_call("pay", "slow", 18)]}, {"text": "late"}]))
     wait_until(lambda: site.traces()["slow"] == 1, "the slow tool is at work")
-    began = time.monotonic()
     quick = site.outcome(site.start(script(turns=[{"text": "quick"}])))
     assert quick["status"] == "completed"
-    assert time.monotonic() - began < 6
+    # Whatever waits for the slow tool comes after it.
     assert site.get(slow)["tool_calls"][0]["status"] == "in_progress"
 
 

@@ -6,11 +6,14 @@ import re
 from pathlib import Path
 
 import pytest
+from shared.adapters.tools import discover, placeholders
 
 from dev import run_states
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
+# Of the agents that ship.
+MODELS = {"NOVELIST_MODEL", "ANALYST_MODEL"}
 DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]
 
 
@@ -27,21 +30,26 @@ def settings_read() -> set[str]:
     return found
 
 
+def models_named() -> set[str]:
+    """Return the settings that the agents name, with those of agents that were added to the ones that ship."""
+    return set(placeholders(discover()))
+
+
 def test_the_readme_has_every_setting_and_no_other():
     rows = re.findall(
         r"^\| (`[A-Za-z_`, .]+) \|", README.split("## Settings")[1].split("## ")[0], re.MULTILINE
     )
     listed = set(re.findall(r"`(\w+)`", " ".join(rows)))
-    assert listed - {"NOVELIST_MODEL", "ANALYST_MODEL"} == settings_read()
+    assert listed >= MODELS
+    assert listed - models_named() == settings_read()
 
 
 def test_the_sample_settings_are_settings_and_enough():
     sample = json.loads((ROOT / "local.settings.sample.json").read_text())["Values"]
-    models = {"NOVELIST_MODEL", "ANALYST_MODEL"}
-    assert set(sample) - settings_read() - models == {"FUNCTIONS_WORKER_RUNTIME"}
+    assert set(sample) - settings_read() - models_named() == {"FUNCTIONS_WORKER_RUNTIME"}
     from shared.settings import load  # noqa: PLC0415  (what is tested)
 
-    load(sample, sorted(models))
+    load(sample, sorted(MODELS))
 
 
 def test_only_settings_and_the_composition_root_know_the_environment():

@@ -59,6 +59,8 @@ READ_BLOCK_BYTES = 1024 * 1024
 ROWS_PER_PAGE = 1000
 
 _METHODS = frozenset({"GET", "POST", "PUT", "PATCH", "DELETE"})
+_NO_TABLE = "TableNotFound"
+_NO_ROW = frozenset({"ResourceNotFound", _NO_TABLE})
 _CONFLICTS = frozenset({"EntityAlreadyExists", "UpdateConditionNotSatisfied", "ResourceNotFound"})
 _CONTINUATION = {
     "NextPartitionKey": "x-ms-continuation-NextPartitionKey",
@@ -147,7 +149,10 @@ class _Retries(AsyncRetryPolicy[Any, Any]):
 
 
 class AzureTable:
-    """One table. It has to exist: see `table_account.create_missing_tables`."""
+    """One table. Before the first write it has to exist: see `table_account.create_missing_tables`.
+
+    A table that does not exist holds no rows, so that an account can be read before anything was written to it.
+    """
 
     def __init__(self, storage: TableStorage, name: str) -> None:
         self._storage = storage
@@ -157,7 +162,7 @@ class AzureTable:
         check_key(partition)
         check_key(key)
         response = await self._storage.send("GET", entity_path(self.name, partition, key), _JSON)
-        if response.status_code == 404 and read_fault(response.content).code == "ResourceNotFound":
+        if _not_found(response) in _NO_ROW:
             return None
         return self._read(response, read_entity)
 
@@ -176,6 +181,8 @@ class AzureTable:
         while top != 0:
             asked = query_string((partition, first, end), where or {}, top, continuation)
             response = await self._storage.send("GET", f"/{self.name}()?{asked}", _JSON)
+            if _not_found(response) == _NO_TABLE:
+                break
             rows += self._read(response, read_entities)
             headers = response.headers
             continuation = {
@@ -246,7 +253,12 @@ class AzureTable:
         raise self._unavailable(status, fault)
 
     def _unavailable(self, status: int, fault: Fault) -> StorageUnavailable:
-        if fault.code == "TableNotFound":
+        if fault.code == _NO_TABLE:
             return StorageUnavailable(f"table {self.name!r} does not exist in {self._storage.endpoint}")
         said = " ".join(filter(None, (str(status), fault.code, fault.message)))
         return StorageUnavailable(f"{self._storage.endpoint} refused a request on {self.name!r}: {said}")
+
+
+def _not_found(response: AsyncHttpResponse) -> str:
+    """Return the storage's code for what it did not find, or "" for every other reply."""
+    return read_fault(response.content).code if response.status_code == 404 else ""

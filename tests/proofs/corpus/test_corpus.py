@@ -1,10 +1,12 @@
-"""Recorded replies of hostile providers, over real HTTP, to the real adapter, and through the real use cases."""
+"""Recorded replies of hostile providers: over real HTTP to the real adapter, and what it makes of them through the
+real use cases, whose time is virtual.
+"""
 
 import asyncio
 import logging
 from collections.abc import AsyncIterator
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -28,6 +30,15 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ALL = cases()
 TIMEOUT = timedelta(seconds=20)
+FIRST = ResponseRequest(
+    run_id="run_7",
+    turn=1,
+    model="m",
+    instructions="Write.",
+    input='[{"role": "user", "content": "hi"}]',
+    tools="[]",
+    previous_response_id=None,
+)
 
 
 @dataclass
@@ -50,43 +61,37 @@ class Server:
 
 
 @dataclass
-class Relay(FakeProvider):
-    """Lets one request through to the real adapter. The provider behaves before, and after."""
+class Scripted(FakeProvider):
+    """Gives the case's reply to the case's request, once. The provider behaves before, and after."""
 
-    real: ResponsesProvider | None = None
-    case: Case | None = None
-    heard: list[Any] = field(default_factory=list)
+    request: str = ""
+    reply: Any = None
+    given: bool = False
 
     def _is_the_one(self, request: str) -> bool:
-        assert self.case
-        return request == self.case.request and not self.heard
-
-    async def _hear(self, reply: Any) -> Any:
-        self.heard.append(await reply)
-        return self.heard[0]
+        if self.given or request != self.request:
+            return False
+        self.given = True
+        return True
 
     async def create(self, request: ResponseRequest) -> Any:
         if self._is_the_one("chained" if request.turn > 1 else "create"):
             self.creates.append(request)
-            return await self._hear(self.real.create(request))
+            return self.reply
         return await super().create(request)
 
     async def read(self, response_id: str) -> Any:
         if self._is_the_one("read"):
-            return await self._hear(self.real.read(response_id))
-        if self.heard:
+            return self.reply
+        if self.given:
             self.state.setdefault(response_id, answer(response_id, "the end"))
         return await super().read(response_id)
 
     async def cancel(self, response_id: str) -> Any:
-        if self._is_the_one("cancel"):
-            return await self._hear(self.real.cancel(response_id))
-        return await super().cancel(response_id)
+        return self.reply if self._is_the_one("cancel") else await super().cancel(response_id)
 
     async def delete(self, response_id: str) -> Any:
-        if self._is_the_one("delete"):
-            return await self._hear(self.real.delete(response_id))
-        return await super().delete(response_id)
+        return self.reply if self._is_the_one("delete") else await super().delete(response_id)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -111,6 +116,21 @@ async def adapter(servers: tuple[Server, Server]) -> AsyncIterator[ResponsesProv
     await found.close()
 
 
+async def received(adapter: ResponsesProvider, request: str) -> Any:
+    """Return what the adapter makes of the reply to a request."""
+    match request:
+        case "create":
+            return await adapter.create(FIRST)
+        case "chained":
+            return await adapter.create(replace(FIRST, turn=2, previous_response_id="resp_1"))
+        case "read":
+            return await adapter.read("resp_1")
+        case "cancel":
+            return await adapter.cancel("resp_1")
+        case _:
+            return await adapter.delete("resp_1")
+
+
 async def until_asked(world: World, case: Case) -> str:
     """Carry a run to where it has had the reply, and return its id."""
     if case.request == "chained":
@@ -118,7 +138,7 @@ async def until_asked(world: World, case: Case) -> str:
     run_id = (await world.start()).id
     match case.request:
         case "chained":
-            while not world.provider.heard:
+            while not world.provider.given:
                 await world.drive()
         case "read":
             await world.tick()
@@ -168,21 +188,21 @@ async def test_a_reply_leads_to_what_is_written_beside_it(name, servers, adapter
     caplog.set_level(logging.DEBUG)
     case, (server, other) = ALL[name], servers
     server.says, server.asked = case.wire(now(), f"http://127.0.0.1:{other.port}"), 0
-    world = World()
-    world.provider = Relay(real=adapter, case=case)
-    world.context = replace(world.context, providers={DEFAULT_PROVIDER: world.provider})
-    run_id = await until_asked(world, case)
-    run = await world.run(run_id)
-    (reply,) = world.provider.heard
-    wanted = dict(case.expect)
+    reply, wanted = await received(adapter, case.request), dict(case.expect)
+    assert (server.asked, other.asked) == (1, 0)
     assert told(reply, wanted) == {
         n: v for n, v in wanted.items() if n not in {"run", "ends", "error", "waits_about"}
     }
+    world = World()
+    world.provider = Scripted(request=case.request, reply=reply)
+    world.context = replace(world.context, providers={DEFAULT_PROVIDER: world.provider})
+    run_id = await until_asked(world, case)
+    run = await world.run(run_id)
+    assert world.provider.given
     assert run.status == wanted["run"]
     ends = await until_over(world, run_id)
     assert ends.status == wanted["ends"]
     assert (ends.error.code if ends.error else "") == wanted.get("error", "")
-    assert (server.asked, other.asked) == (1, 0)
     _nothing_ended_without_reason(reply, run, ends)
     _no_key(caplog, reply, ends)
 

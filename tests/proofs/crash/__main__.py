@@ -15,7 +15,7 @@ from tests.proofs.crash.report import Report
 
 # The lives wait for storage and provider half of their time.
 _WORKERS = 4
-_LONGEST = timedelta(minutes=10)
+_LONGEST = timedelta(minutes=30)
 _SHOWN = 4_000
 
 

@@ -30,8 +30,9 @@ TICK = timedelta(seconds=60)
 STANDSTILL = timedelta(minutes=5)
 # How much later the app is started again: past the end of any lease, and far from any deadline.
 RESTART = timedelta(hours=2)
-# How often a provider that answers at once is asked whether it has, and how long it is waited for in between.
-_LOOKS, _PAUSE_SECONDS = 400, 0.01
+# How often a provider that answers at once is asked whether it has, and how long it is waited for in between: a
+# minute at least, which a busy machine does not need.
+_LOOKS, _PAUSE_SECONDS = 6000, 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,3 +147,5 @@ class Host:
                 if reply.status is ResponseStatus.IN_PROGRESS and (endless or self._place.life > 1):
                     break
                 await asyncio.sleep(_PAUSE_SECONDS)
+            else:
+                raise AssertionError(f"the provider is not done with response {ordinal}")

@@ -1,4 +1,8 @@
-"""A whole app over the real adapters, all of whose requests go through a network that can lie."""
+"""A whole app over the real adapters, all of whose requests go through a network that can lie.
+
+The app's clock is set by hand. It stands still while a request is under way and while the provider has anything left
+to do, so no outcome depends on how fast the machine is.
+"""
 
 import asyncio
 import json

@@ -64,7 +64,7 @@ async def ask(network: Network, server: Server) -> Ask:
         if not waits:
             writer.write_eof()
         try:
-            async with asyncio.timeout(0.1 if waits else 5):
+            async with asyncio.timeout(0.1 if waits else 60):
                 return await reader.read()
         finally:
             writer.close()

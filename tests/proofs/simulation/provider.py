@@ -33,6 +33,7 @@ from tests.proofs.simulation.late import LONGEST, OVERTAKEN, LateCreate
 from tests.proofs.simulation.ports import PROLONGED, Gate
 from tests.proofs.simulation.responses import Response
 
+
 def _nobody(_run_id: str) -> None:
     """Cancel no run: there are no clients yet."""
 

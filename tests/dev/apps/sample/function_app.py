@@ -6,6 +6,7 @@ import asyncio
 import json
 import logging
 import os
+from pathlib import Path
 from typing import List  # noqa: UP035
 
 import azure.functions as func
@@ -56,10 +57,20 @@ async def broken(req: func.HttpRequest, messages: func.Out[List[str]]) -> func.H
     raise RuntimeError("planted fault")
 
 
-@app.route(route="slow", auth_level=func.AuthLevel.ANONYMOUS)
-async def slow(req: func.HttpRequest) -> func.HttpResponse:
-    logger.info("slow has started")
-    await asyncio.sleep(float(req.params["seconds"]))
+def is_held() -> bool:
+    return Path(os.environ.get("HELD", "")).is_file()
+
+
+async def let_go() -> None:
+    """Stay at work for as long as a test holds on."""
+    while is_held():  # noqa: ASYNC110  (the test is another process)
+        await asyncio.sleep(0.02)
+
+
+@app.route(route="held", auth_level=func.AuthLevel.ANONYMOUS)
+async def held(req: func.HttpRequest) -> func.HttpResponse:
+    logger.info("held has started")
+    await let_go()
     return reply("done")
 
 
@@ -80,9 +91,9 @@ def send(req: func.HttpRequest, messages: func.Out[List[str]]) -> func.HttpRespo
 async def work(message: func.QueueMessage) -> str:
     text = message.get_body().decode()
     logger.info("work takes %s, time %s", text, message.dequeue_count)
-    if text == "slow":
-        await asyncio.sleep(0.7)
-        logger.info("work has done the slow message")
+    if text == "held":
+        await let_go()
+        logger.info("work has done the held message")
     if text == "bad":
         raise RuntimeError("planted fault in a message")
     return json.dumps({"worked": text, "count": message.dequeue_count, "dated": bool(message.insertion_time)})
@@ -96,7 +107,7 @@ async def tick(timer: func.TimerRequest) -> None:
 @app.timer_trigger(arg_name="timer", schedule="0 0 0 1 1 *", run_on_startup=True)
 async def at_start(timer: func.TimerRequest) -> None:
     logger.info("at_start began")
-    await asyncio.sleep(0.7)
+    await let_go()
     logger.info("at_start ended")
 
 
