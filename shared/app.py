@@ -1,4 +1,4 @@
-"""The composition root: settings become a wired application, one for each process."""
+"""The composition root: build the application from the settings, once in each process."""
 
 import asyncio
 import logging
@@ -32,7 +32,7 @@ from shared.web.runs_api.handlers import Api
 
 
 class Baton:
-    """What the triggers call."""
+    """The application: what the triggers call."""
 
     def __init__(self, settings: Settings, agents: InstalledAgents) -> None:
         self.settings = settings
@@ -40,7 +40,7 @@ class Baton:
         self._storage = TableStorage(self._account)
         self._provider = _provider(settings.provider, settings.poll)
         self._agents = agents
-        self._tables_are_there = False
+        self._tables_exist = False
         self._preparing = asyncio.Lock()
 
     @cached_property
@@ -71,22 +71,25 @@ class Baton:
         return Api(self.context, self.settings.owner_header, self.settings.public_base_url, self.prepare)
 
     async def prepare(self) -> None:
-        """Create the tables if they are missing; asked of the storage once a process."""
+        """Create the tables if they are missing. The storage is called only once in each process."""
         async with self._preparing:
-            if not self._tables_are_there:
+            if not self._tables_exist:
                 names = [self.settings.storage.runs_table, self.settings.storage.content_table]
                 await create_missing_tables(self._account, names)
-                self._tables_are_there = True
+                self._tables_exist = True
 
     async def tick(self) -> list[str]:
-        """Poll what is due, or hand each shard to a worker; return messages for the work queue."""
+        """Poll what is due, and return messages for the work queue.
+
+        With fan-out, each shard is polled by a worker.
+        """
         await self.prepare()
         if self.settings.poll.fanout:
             return [shard_message(shard) for shard in ids.all_shards()]
         return await tick(self.context, self.settings.poll.concurrency)
 
     async def work(self, message: str) -> list[str]:
-        """Do what a message of the work queue asks for; return further messages for it."""
+        """Handle a message of the work queue, and return further messages for it."""
         await self.prepare()
         if shard := shard_of_message(message):
             return await tick(self.context, self.settings.poll.concurrency, [shard])
@@ -94,7 +97,7 @@ class Baton:
             await deliver(self.context, clock)
             return []
         if not ids.is_id("run", message):
-            log_event("message.unknown", level=logging.WARNING, length=len(message))
+            log_event("message.ignored", level=logging.WARNING, length=len(message))
             return []
         return list(await work(self.context, message))
 
@@ -105,7 +108,7 @@ class Baton:
 
 @cache
 def application() -> Baton:
-    """Return the application of this process. Raises InvalidSettings, or InvalidAgents, and lists all faults."""
+    """Return the application of this process. Raises InvalidSettings or InvalidAgents with all faults."""
     quiet_libraries()
     agents = discover()
     settings = load(

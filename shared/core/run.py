@@ -203,8 +203,7 @@ class Run:
     expires_at: datetime
 
     input: Content
-    # The output items of each finished turn, oldest first. Those of the last turn are the output of the
-    # outcome.
+    # The output items of each finished turn, oldest first. Those of the last turn are the run's output.
     turns: tuple[Content, ...] = ()
     calls: tuple[ToolCall, ...] = ()
     usage: Usage = field(default_factory=Usage)

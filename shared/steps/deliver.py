@@ -10,8 +10,7 @@ from shared.log import log_event
 from shared.steps.context import Context
 from shared.store.outbox import StoredDelivery
 
-# How long the cancellation of a response is tried. After that the response runs to its end, and no run reads
-# it.
+# How long the cancellation of a response is tried. After that the response runs to its end at the provider.
 CANCEL_PATIENCE = timedelta(hours=1)
 
 
@@ -20,8 +19,8 @@ async def deliver(context: Context, clock: ClockRow) -> None:
     if clock.due > context.clock.now() or (stored := await context.outbox.read(clock)) is None:
         return
     try:
-        # The later time works like a lease: other workers wait until then, and if this process dies it is due
-        # again.
+        # The later time works like a lease: other workers wait, and if this process dies it is due again
+        # then.
         claimed = await context.outbox.move(stored, context.lease_end())
     except RowConflict:
         return

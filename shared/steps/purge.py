@@ -13,8 +13,7 @@ from shared.store.runs import StoredRun
 
 # How long the deletion of responses is tried. After that they stay at the provider until its retention ends.
 PURGE_PATIENCE = timedelta(hours=1)
-# After this time no process can still be working on a deleted run, because host.json ends every function
-# before.
+# After this time no process can still work on a deleted run: host.json ends every function earlier.
 SECOND_PURGE = timedelta(minutes=10)
 
 

@@ -62,8 +62,8 @@ async def _save_again(
 ) -> Applied:
     """Save the results that could not be saved before.
 
-    Raises StorageUnavailable when one of them fails again, but only after all of them were tried: a result that
-    is not saved is lost.
+    Raises StorageUnavailable when one of them fails again, but only after all of them were tried: a result
+    that is not saved is lost.
     """
     last_fault: StorageUnavailable | None = None
     for result in unsaved:

@@ -14,8 +14,7 @@ from shared.steps.context import Context
 from shared.steps.messages import delivery_message
 from shared.store.runs import CallOutput, StoredRun
 
-# More conflicts in a row than concurrent writers can cause. More than this means that the storage is at
-# fault.
+# Concurrent writers cause fewer conflicts in a row than this. After more, the storage is at fault.
 _ATTEMPTS = 8
 
 

@@ -32,8 +32,7 @@ async def work(context: Context, run_id: str) -> tuple[str, ...]:
         return ()
     if stored.run.status is not RunStatus.DELETED and context.clock.now() >= stored.run.expires_at:
         return (await expire(context, stored)).messages
-    # The calls are loaded before any of them is marked as started: one that cannot be loaded could not be
-    # run.
+    # The calls are loaded before they are marked as started, because a call that cannot be loaded cannot run.
     calls = await requested_calls(context, stored.run) if stored.run.step is Step.TOOLS else ()
     if calls is None:
         return ()

@@ -4,6 +4,7 @@ The key holds the number of the last entry, so that a query finds new rows.
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import Any
 
 from shared.core import log
@@ -33,6 +34,8 @@ _TYPES: Mapping[str, type[LogEntry]] = {
         log.TextReplaced,
     )
 }
+# What a reader fills in by itself.
+_DEFAULTS = {kind: {(each.name, each.default) for each in fields(kind)} for kind in _TYPES.values()}
 _ENDED = {f"run.{status}": status.value for status in OUTCOMES}
 
 
@@ -63,10 +66,14 @@ def _written(entry: LogEntry) -> dict[str, Any]:
         case log.UnknownEntry(kind, data):
             return {"type": kind, **data}
         case log.TextDelta(content=Content() as content):
-            fields = {name: getattr(entry, name) for name in entry.__slots__ if name != "content"}
-            return {"type": entry.type, **fields, "name": content.name, "chunks": content.chunks}
-    fields = {name: getattr(entry, name) for name in entry.__slots__}
-    return {"type": entry.type, **{name: value for name, value in fields.items() if value not in {None, ""}}}
+            values = {name: getattr(entry, name) for name in entry.__slots__ if name != "content"}
+            return {"type": entry.type, **values, "name": content.name, "chunks": content.chunks}
+    defaults = _DEFAULTS[type(entry)]
+    values = {name: getattr(entry, name) for name in entry.__slots__}
+    return {
+        "type": entry.type,
+        **{name: value for name, value in values.items() if (name, value) not in defaults},
+    }
 
 
 def _lines(row: Row) -> list[LogLine]:

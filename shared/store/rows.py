@@ -18,8 +18,7 @@ from shared.ports.tables import Value
 
 TICK_KEY = "pending|"
 
-# Shorter values are not compressed: it would take longer than to read and write the rest of the row, and save
-# nothing.
+# Shorter values are not compressed. It would take longer than to read and write the rest of the row.
 _SHORT_BYTES = 512
 _ZLIB = b"x"
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
@@ -38,7 +37,7 @@ def clock_key(clock: ClockRow) -> str:
 
 
 def owed_bounds(now: datetime) -> tuple[str, str]:
-    """Return the bounds of the keys of the tick, the runs that are owed a step, and the clock rows until `now`."""
+    """Return the bounds of the keys of the tick, runs that are owed a step, and clock rows due until `now`."""
     # "}" is the character after the separator "|", so clock rows that are due exactly `now` are included.
     return TICK_KEY, f"pending~{time_text(now)}}}"
 

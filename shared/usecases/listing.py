@@ -50,7 +50,7 @@ async def _of_session(context: Context, caller: Caller, listing: Listing) -> tup
         stored = await context.runs.read(run_id)
         if stored is None or stored.run.session_id != session.id:
             raise Malformed(
-                "cursor has to come from a nextLink of this list.", code="invalid_cursor", field="cursor"
+                "cursor must come from a nextLink of this list.", code="invalid_cursor", field="cursor"
             )
         run_id = stored.run.previous_run_id
     found: list[Run] = []

@@ -89,7 +89,7 @@ async def session_page(
         stored = await context.runs.read(run_id)
         if stored is None or stored.run.session_id != session_id:
             raise Malformed(
-                "cursor has to come from a nextLink of this list.", code="invalid_cursor", field="cursor"
+                "cursor must come from a nextLink of this list.", code="invalid_cursor", field="cursor"
             )
         if stored.run.status is not RunStatus.DELETED:
             runs.append(stored.run)

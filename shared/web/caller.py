@@ -1,17 +1,18 @@
-"""Whose a request is."""
+"""Find the caller of a request."""
 
 from shared.core.caller import Caller
 from shared.errors import Unidentified
 from shared.web.http import Request
 
-# Part of every filter that the storage is sent, in an address.
+# The owner is part of the URL of every listing query at the storage, which has a limited length.
 MAX_OWNER_CHARACTERS = 256
 
 
 def caller_of(request: Request, header: str | None) -> Caller:
-    """Return who sends a request: the owner is the value of `header`, which the front of the app sets.
+    """Return the caller of a request.
 
-    Without a header all requests are of one owner. Raises Unidentified.
+    The owner is the value of `header`, which the proxy in front of the app sets.
+    Without `header`, all requests have the same owner. Raises Unidentified.
     """
     if header is None:
         return Caller("default")
@@ -20,7 +21,7 @@ def caller_of(request: Request, header: str | None) -> Caller:
         raise Unidentified(f"The header {header} is missing.", field=header)
     if len(value) > MAX_OWNER_CHARACTERS or not value.isprintable():
         raise Unidentified(
-            f"{header} has to be up to {MAX_OWNER_CHARACTERS} printable characters.",
+            f"{header} must be up to {MAX_OWNER_CHARACTERS} printable characters.",
             code="invalid_owner",
             field=header,
         )

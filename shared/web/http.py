@@ -1,4 +1,4 @@
-"""HTTP as the app sees it, free of any framework."""
+"""HTTP requests and replies, without any framework."""
 
 import json
 from collections.abc import Mapping
@@ -23,7 +23,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer, and the messages that go to workers with it."""
+    """One reply, with the messages that are sent to the work queue together with it."""
 
     status: int
     body: bytes = b""

@@ -47,6 +47,8 @@ ENTRIES: tuple[LogEntry, ...] = (
     *(log.ToolCompleted(1, "call_1", "pay", status.value) for status in CallStatus),
     log.ItemStarted(1, 0, "message"),
     log.ItemStarted(1, 1, "function_call", "pay"),
+    # A provider may leave out what it has to say.
+    log.ItemStarted(1, 2, ""),
     log.ItemCompleted(1, 0),
     log.PartStarted(1, 0, 0, "output_text"),
     log.PartCompleted(1, 0, 0),

@@ -8,11 +8,13 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import combinations_with_replacement
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from shared.adapters.responses_api.interpret import Heard
 from shared.adapters.responses_api.stream import stream_event
 from shared.core import transcript
 from shared.core.life import events
@@ -619,13 +621,38 @@ def test_wherever_a_stream_is_cut_the_text_is_the_same(name):
     """The first slice ends at each byte in turn; the second takes the stream up from there."""
     told = REFERENCES[name]
     written = told.write(told.after(0))
-    rest = functools.cache(lambda after: sliced(told, after, told.write(told.after(after))))
-    for cut in range(len(written) + 1):
+
+    @functools.cache
+    def follow(came: tuple[bytes, ...]) -> None:
         seen = watched()
-        seen.takes(sliced(told, 0, written[:cut]))
+        seen.takes(INTERPRETER.slice("resp_1", 0, Heard(came), NOW))
         if seen.at is not None:
-            seen.takes(rest(seen.at))
+            seen.takes(sliced(told, seen.at, told.write(told.after(seen.at))))
         check(told, seen)
+
+    for cut in range(len(written) + 1):
+        follow(tuple(heard(written[:cut]).events))
+    assert follow.cache_info().misses >= len(told.events) - 1
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_wherever_a_stream_is_cut_twice_the_text_is_the_same(name):
+    told = REFERENCES[name]
+    for cuts in combinations_with_replacement(range(1, len(told.events)), 2):
+        seen = watched()
+        for cut in (*cuts, len(told.events)):
+            if seen.at is not None:
+                seen.takes(sliced(told, seen.at, b"".join(told.written[seen.at + 1 : cut])))
+        check(told, seen)
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_a_stream_that_comes_event_by_event_comes_to_the_same_text(name):
+    told, seen = REFERENCES[name], watched()
+    for cut in range(1, len(told.events) + 1):
+        if seen.at is not None:
+            seen.takes(sliced(told, seen.at, b"".join(told.written[seen.at + 1 : cut])))
+    check(told, seen)
 
 
 @pytest.mark.parametrize("name", REFERENCES)

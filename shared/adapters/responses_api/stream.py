@@ -1,4 +1,4 @@
-"""The events of a response's stream as OpenAI writes them: pure, and total over whatever they hold."""
+"""Read the events of a response's stream, in OpenAI's format. Pure. No input raises an exception."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -16,17 +16,17 @@ from shared.core.slices import StreamEvent
 from shared.core.transcript import name_of
 
 _ENDS = frozenset({"response.completed", "response.failed", "response.incomplete", "response.cancelled"})
-# They come before the response is worked on.
+# The events before the provider starts to work on the response.
 _IDLE = frozenset({"response.created", "response.queued"})
 # More output items than any response has.
 _MAX_INDEX = 10_000
 
-# Makes a Snapshot of the object of a finished response; None when it is none.
+# Returns the Snapshot of a finished response, or None when the object is not a response.
 ReadResponse = Callable[[object], Snapshot | None]
 
 
 def sequence_of(value: object) -> int | None:
-    """Return the number of an event, None when it has none."""
+    """Return the number of an event, or None."""
     number = value.get("sequence_number") if isinstance(value, dict) else None
     if not isinstance(number, int) or isinstance(number, bool):
         return None
@@ -34,7 +34,7 @@ def sequence_of(value: object) -> int | None:
 
 
 def stream_event(value: object, read: ReadResponse) -> StreamEvent | None:
-    """Return the event in a value of JSON, or None when it is not one that has a number."""
+    """Return the event in a JSON value, or None when it is not an event with a number."""
     sequence = sequence_of(value)
     kind = value.get("type") if isinstance(value, dict) else None
     if sequence is None or not isinstance(value, dict) or not isinstance(kind, str):
@@ -49,7 +49,7 @@ def stream_event(value: object, read: ReadResponse) -> StreamEvent | None:
 
 
 def _change(kind: str, data: Mapping[str, Any]) -> StreamChange | None:
-    """Return what an event changes. The text of the answer counts; reasoning, arguments and refusals are no part of it."""
+    """Return what an event changes. Text is that of the answer, without reasoning, arguments and refusals."""
     index = _index(data.get("output_index"))
     match kind:
         case "response.output_text.delta":
@@ -68,8 +68,8 @@ def _change(kind: str, data: Mapping[str, Any]) -> StreamChange | None:
 
 
 def _index(value: object) -> int | None:
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    return value if whole and 0 <= value < _MAX_INDEX else None  # type: ignore[return-value, operator]
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    return value if is_integer and 0 <= value < _MAX_INDEX else None  # type: ignore[return-value, operator]
 
 
 def _object(value: object) -> Mapping[str, Any]:

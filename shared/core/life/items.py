@@ -77,7 +77,7 @@ class ItemLog:
                     assert_never(change)
 
     def finish(self, outline: Sequence[ItemOutline], written: int, *, with_text: bool) -> None:
-        """Log what of a finished response is missing: items, parts, and the text from character `written` on."""
+        """Log the rest of a finished response: items, parts, and the text from character `written` on."""
         begin, logged = 0, self.started
         for position, item in enumerate(outline):
             # Text for an ended item may have started an extra item, under the index of one that was not

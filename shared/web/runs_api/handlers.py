@@ -1,4 +1,4 @@
-"""One function for each thing that a client can ask for: parse, call, render."""
+"""One function for each operation of the API: parse, call, render."""
 
 import importlib.resources
 import math
@@ -14,7 +14,7 @@ from shared.steps.transition import Applied
 from shared.usecases import health, read
 from shared.usecases.cancel import cancel
 from shared.usecases.delete import delete_run as delete
-from shared.usecases.delete import delete_session as delete_whole_session
+from shared.usecases.delete import delete_session as delete_session_with_runs
 from shared.usecases.feed import read_feed
 from shared.usecases.listing import list_runs
 from shared.usecases.start import start
@@ -28,12 +28,12 @@ from shared.web.runs_api.problems import problem
 
 @dataclass(frozen=True, slots=True)
 class Api:
-    """The API over a wired application."""
+    """What the handlers need of the application."""
 
     context: Context
     owner_header: str | None
     public_base_url: str | None
-    # Makes sure that what a start writes to is there.
+    # Creates the tables if they are missing.
     prepare: Callable[[], Awaitable[None]]
 
     def caller(self, request: Request) -> Caller:
@@ -44,7 +44,7 @@ class Api:
 
 
 async def answer(handler: Callable[..., Awaitable[Reply]], api: Api, request: Request, *path: str) -> Reply:
-    """Call a handler, and turn what Baton raises on purpose into a problem."""
+    """Call a handler. A BatonError becomes a problem document."""
     try:
         return await handler(api, request, *path)
     except BatonError as error:
@@ -70,7 +70,7 @@ async def get_runs(api: Api, request: Request) -> Reply:
     runs, after = await list_runs(api.context, api.caller(request), parse.listing(request))
     body: dict[str, object] = {"object": "list", "data": [render.run_summary(run) for run in runs]}
     if after:
-        body["nextLink"] = api.link(request, "runs", **_carried(request), cursor=after)
+        body["nextLink"] = api.link(request, "runs", **_kept_parameters(request), cursor=after)
     return json_reply(200, body)
 
 
@@ -85,14 +85,14 @@ async def delete_run(api: Api, request: Request, run_id: str) -> Reply:
 
 
 async def get_events(api: Api, request: Request, run_id: str) -> Reply:
-    """Answer with what is there after the event that a client names, and end: whoever wants more comes back."""
+    """Return the events that are stored after the one that the client names, without waiting for more."""
     caller, after = api.caller(request), parse.after_event(request)
     limit = parse.page_limit(request.query, parse.DEFAULT_EVENTS, parse.MAX_EVENTS)
     feed = await read_feed(api.context, caller, parse.run_id(run_id), after=after, limit=limit)
     retry_ms = 0 if feed.more else math.ceil(_pause(api, feed.run).total_seconds() * 1000)
     if parse.wants_stream(request):
         if feed.done and not feed.lines:
-            # For EventSource that means: do not come back.
+            # A 204 tells an EventSource not to reconnect.
             return Reply(204, headers={"Cache-Control": "no-store"})
         headers = {"Content-Type": f"{EVENT_STREAM}; charset=utf-8", "Cache-Control": "no-store"}
         return Reply(200, render.event_stream(feed, retry_ms), headers)
@@ -122,13 +122,13 @@ async def get_session(api: Api, request: Request, session_id: str) -> Reply:
     body = render.session_view(page)
     if page.next_run_id:
         body["nextLink"] = api.link(
-            request, f"sessions/{session_id}", **_carried(request), cursor=page.next_run_id
+            request, f"sessions/{session_id}", **_kept_parameters(request), cursor=page.next_run_id
         )
     return json_reply(200, body)
 
 
 async def delete_session(api: Api, request: Request, session_id: str) -> Reply:
-    purges = await delete_whole_session(api.context, api.caller(request), parse.session_id(session_id))
+    purges = await delete_session_with_runs(api.context, api.caller(request), parse.session_id(session_id))
     return Reply(204, messages=tuple(purges))
 
 
@@ -138,8 +138,8 @@ async def get_agents(api: Api, _request: Request) -> Reply:
 
 
 async def get_health(api: Api, _request: Request) -> Reply:
-    found = await health.check(api.context)
-    return json_reply(200 if found.ok else 503, render.health_view(found), {"Cache-Control": "no-store"})
+    state = await health.check(api.context)
+    return json_reply(200 if state.ok else 503, render.health_view(state), {"Cache-Control": "no-store"})
 
 
 async def get_openapi(_api: Api, _request: Request) -> Reply:
@@ -161,7 +161,7 @@ def _run_headers(api: Api, run: Run) -> dict[str, str]:
 
 
 def _pause(api: Api, run: Run) -> timedelta:
-    """Return how long nothing new is to be expected: until the run's next poll."""
+    """Return how long a client should wait: about as long as until the run's next poll."""
     age = api.context.clock.now() - (run.turn_started_at or run.created_at)
     return max(api.context.schedule_for(run.continuation).gap(age), timedelta(seconds=1))
 
@@ -171,8 +171,8 @@ def _etags(request: Request) -> set[str]:
     return {tag.strip().removeprefix("W/") for tag in given.split(",")}
 
 
-def _carried(request: Request) -> dict[str, str]:
-    """Return the parameters of a list that its next page has too; a key never goes into a link."""
+def _kept_parameters(request: Request) -> dict[str, str]:
+    """Return the query parameters that the link to the next page has too. Keys are never put into a link."""
     return {
         name: value for name, value in request.query.items() if name not in {"cursor", "code", "clientId"}
     }

@@ -1,4 +1,4 @@
-"""Runs and sessions in the shape that clients see."""
+"""Runs, events, sessions, agents and health as the JSON that clients get."""
 
 import json
 from collections.abc import Mapping
@@ -16,20 +16,21 @@ from shared.usecases.feed import Feed
 from shared.usecases.health import Health
 from shared.usecases.read import SessionPage
 
-# Where an entry's text is in its event, and what of an entry says where that text lies.
-_TEXTS: Mapping[type[LogEntry], str] = {
+# The field of an event that holds the text of its entry.
+_TEXT_FIELDS: Mapping[type[LogEntry], str] = {
     log.TextDelta: "text",
     log.TextReplaced: "text",
     log.ToolStarted: "arguments",
     log.ToolCompleted: "output",
 }
-_NOT_SHOWN = frozenset({"start", "end", "content"})
+# Fields of an entry that point to its text.
+_POINTERS = frozenset({"start", "end", "content"})
 
 
 # Whoever watches a run reads the same few times again and again.
 @lru_cache(maxsize=1024)
 def time(at: datetime | None) -> str | None:
-    """Return a time to the millisecond, in UTC."""
+    """Return a time in UTC with milliseconds."""
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if at else None
 
 
@@ -38,7 +39,7 @@ def etag(run: Run) -> str:
 
 
 def run_summary(run: Run) -> dict[str, Any]:
-    """Return everything of a run but its output."""
+    """Return a run without its output."""
     return {
         "id": run.id,
         "object": "run",
@@ -62,7 +63,7 @@ def run_summary(run: Run) -> dict[str, Any]:
 
 
 def progress(run: Run) -> dict[str, Any]:
-    """Return what is known of a run at work. No provider says how much there is still to come."""
+    """Return the progress of a pending run. There is no percentage, because no provider sends the total."""
     return {"characters": run.written, "items": run.items, "activity": _activity(run)}
 
 
@@ -86,17 +87,20 @@ def _event_data(run: Run, entry: LogEntry, text: str) -> dict[str, Any]:
             return dict(data)
         case log.RunEnded():
             return {}
-    fields = {name: getattr(entry, name) for name in entry.__slots__ if name not in _NOT_SHOWN}
+    fields = {name: getattr(entry, name) for name in entry.__slots__ if name not in _POINTERS}
     data = {name: value for name, value in fields.items() if value != ""}
     if "item" in data:
         data["item_id"] = item_id(run.id, data.pop("item"))
-    if name := _TEXTS.get(type(entry)):
+    if name := _TEXT_FIELDS.get(type(entry)):
         data[name] = text
     return data
 
 
 def event_stream(feed: Feed, retry_ms: int) -> bytes:
-    """Return events as the browser's EventSource reads them. The body ends, and EventSource comes back."""
+    """Return events in the format of the browser's EventSource.
+
+    The body ends, and the EventSource reconnects.
+    """
     blocks = [f"retry: {retry_ms}\n\n"]
     for line in feed.lines:
         data = json.dumps(feed_event(feed.run, line), ensure_ascii=False, separators=(",", ":"))
@@ -105,7 +109,10 @@ def event_stream(feed: Feed, retry_ms: int) -> bytes:
 
 
 def run_view(run: Run, output: str | None) -> dict[str, Any]:
-    """Return a run with its output; `output` is the JSON text of its output items, None while it is pending."""
+    """Return a run with its output.
+
+    `output` is the JSON text of its output items, None while it is pending.
+    """
     return run_summary(run) | {
         "output_text": None if output is None else transcript.output_text(output),
         "output": None if output is None else json.loads(output),
