@@ -50,7 +50,7 @@ async def owned_session(context: Context, owner: str, session_id: str) -> Stored
 async def output_of(context: Context, run: Run) -> str | None:
     """Return the JSON text of the run's last output items; None while it is pending.
 
-    Raises NotFound when the run is deleted meanwhile: by now, or before whoever changes it read it again.
+    Raises NotFound when the run is deleted meanwhile, also when `run` is its tombstone already.
     """
     if run.status is RunStatus.DELETED:
         raise _no_run(run.id)
