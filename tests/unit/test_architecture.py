@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 
 import pytest
-from shared.adapters.tools import discover, placeholders
+from shared.adapters.agents.discover import discover, placeholders
 
 from dev import run_states
 

@@ -18,7 +18,7 @@ _ATTEMPTS = 4
 _FOLLOWED = 0.4
 # What clients do with a run, each with how often.
 _ACTIONS = {
-    "read": 3, "cancel": 4, "delete": 3, "list": 2, "session page": 1, "delete session": 1, "continue": 5, "pry": 1,
+    "read": 3, "cancel": 4, "delete": 3, "list": 2, "session page": 2, "delete session": 1, "continue": 5, "pry": 1,
     "health": 0.2, "events": 2,
 }  # fmt: skip
 

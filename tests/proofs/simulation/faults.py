@@ -19,6 +19,14 @@ OCCASIONS: Mapping[str, Mapping[str, float]] = {
         "conflict_with_itself": 0.04,
         "storage_slow": 0.04,
     },
+    # The same, for the write that saves what a tool did.
+    "checkpoint": {
+        "storage_refused": 0.02,
+        "reply_lost": 0.04,
+        "outage": 0.2,
+        "conflict_with_itself": 0.04,
+        "storage_slow": 0.04,
+    },
     # Around every call of any port.
     "process": {
         "killed_before": 0.01,

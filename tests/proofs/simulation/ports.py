@@ -178,7 +178,8 @@ class SimulatedTable(MemoryTable):
 
     async def write(self, partition: str, writes: Sequence[Write]) -> str:
         keys = " ".join([f"{type(one).__name__} {_key(one)}" for one in writes])
-        own, fate = await self._gate.enter(f"{self._name}.write {keys}", "storage_write")
+        occasion = "checkpoint" if "Put tool|" in keys else "storage_write"
+        own, fate = await self._gate.enter(f"{self._name}.write {keys}", occasion)
         self._fail_if_refused(own)
         try:
             etag = await super().write(partition, writes)
@@ -193,7 +194,7 @@ class SimulatedTable(MemoryTable):
         lost = own in {"reply_lost", "outage"}
         self._gate.caller.lost_replies += self._name == "runs" and (met_itself or lost)
         if own == "outage":
-            self._gate.caller.cut_off_until = self._gate.scheduler.now + self._gate.random.uniform(0.2, 2)
+            self._gate.caller.cut_off_until = self._gate.scheduler.now + self._gate.random.uniform(0.2, 1)
         if lost:
             self._fail("its reply is lost")
         if met_itself:

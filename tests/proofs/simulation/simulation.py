@@ -51,9 +51,10 @@ _RARE = {
     "read": 0.5,
     "poll": 0.5,
 }
-# In how many seeds every text lies in rows of its own, how many seconds a look at them takes at most, and how often
-# somebody deletes the run meanwhile.
-_TEXTS_APART, _LAG, _GIVEN_UP = 0.4, 5.0, 0.15
+# In how many seeds every text lies in rows of its own, and how many seconds a look at them takes at most.
+_TEXTS_APART, _LAG = 0.3, 5.0
+# How often somebody deletes the run meanwhile, by who looks.
+_GIVEN_UP = {"start": 0.03, "work: tools": 0.25, "session page": 0.7}
 # How often somebody minds that nothing moves.
 _IMPATIENT = 0.6
 # In how many seeds clients read more in the end than each run.
@@ -297,7 +298,7 @@ class Simulation:
     def _give_up(self, caller: Invocation) -> None:
         """Let a client delete a run whose texts somebody waits for."""
         touched = self._touched(caller)
-        if touched and self.random.random() < _GIVEN_UP:
+        if touched and self.random.random() < _GIVEN_UP.get(caller.operation, 0.1):
             self.scheduler.after(0.3 * self.random.random(), lambda: self.clients.give_up(touched[-1]))
 
     def _touched(self, caller: Invocation) -> list[str]:
