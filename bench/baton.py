@@ -1,4 +1,4 @@
-"""What our own code costs: a poll, a slice, a whole run, and each action in storage operations."""
+"""The cost of our own code: a poll, a slice, a complete run, and each action in storage operations."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,7 +20,7 @@ from shared.web.runs_api import handlers
 
 STARTS_IN_FLIGHT = 64
 WARM_UP_TICKS = 2
-# A slice then ends with what there is of its stream, however busy the machine is.
+# Long enough that a slice ends with the last event of the stub, even on a busy machine.
 SLICE_BUDGET = timedelta(seconds=30)
 SLICE_PAUSE = timedelta(seconds=10)
 
@@ -28,7 +28,7 @@ SLICE_PAUSE = timedelta(seconds=10)
 async def unchanged_polls(
     meter: Meter, *, provider: str, storage: str, runs: int, ticks: int, in_flight: int
 ) -> None:
-    """Everything that a tick does is shared out to its polls: queries, claims, reads, decoding, log."""
+    """Measure a poll with its share of the tick: queries, claims, reads, decoding, log."""
     async with wired(provider, storage, POLL_CONCURRENCY=str(in_flight)) as baton:
         await baton.lay(runs)
         for _ in range(WARM_UP_TICKS):
@@ -121,7 +121,7 @@ async def start_operations(meter: Meter, *, provider: str, storage: str) -> None
 
 
 async def poll_operations(meter: Meter, *, provider: str, storage: str, polls_before: int) -> None:
-    """Count one poll; what the tick of its shard costs besides is counted in `tick_operations`."""
+    """Count one poll. `tick_operations` counts the rest of a tick of its shard."""
     async with _counted(provider, storage) as (baton, operations):
         run_id = await baton.start()
         for _ in range(polls_before):
@@ -157,14 +157,14 @@ async def feed_operations(meter: Meter, *, provider: str, storage: str, slices: 
 
 
 async def _streamed(baton: WiredBaton) -> Pending:
-    """Return the one run there is; its stream has been read up to its first event."""
+    """Return the only run; its stream has been read up to its first event."""
     await baton.lay(1, sequence=0)
     _, [pending] = await baton.app.context.runs.pending("00")
     return pending
 
 
 async def tick_operations(meter: Meter, *, provider: str, storage: str, due: bool) -> None:
-    """Count a tick over one shard, which has a run in it, with no news of the run."""
+    """Count a tick over one shard with one run, whose response is unchanged."""
     async with _counted(provider, storage) as (baton, operations):
         await baton.lay(1)
         await baton.tick(polls=1)

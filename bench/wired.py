@@ -1,4 +1,4 @@
-"""Our own code, wired as in production, with a clock that the scenario moves: no time passes by itself."""
+"""Our own code, wired as in production, with a clock that only the scenario moves."""
 
 import json
 import logging
@@ -36,7 +36,7 @@ class MovedClock:
 
 
 class Listener(logging.Handler):
-    """Formats every line, as the Functions worker does, and learns from them whether the app does its work."""
+    """Formats every line, as the Functions worker does; counts polls and collects faults."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -53,7 +53,7 @@ class Listener(logging.Handler):
 
 @dataclass(frozen=True, slots=True)
 class WiredBaton:
-    """The app, and how a scenario makes it work."""
+    """The app, with the actions of a scenario."""
 
     app: Baton
     clock: MovedClock
@@ -73,18 +73,18 @@ class WiredBaton:
         return str((await self.answer(handlers.start_run, body=_BODY))["id"])
 
     async def lay(self, runs: int, *, sequence: int | None = None) -> None:
-        """Write runs as they are while the provider works on them; with a `sequence` they are streamed."""
+        """Store runs in progress; with a `sequence` they are streamed."""
         await drive(lambda number: self._lay(number, sequence), times=runs, in_flight=_LAID_AT_ONCE)
 
     def let_all_fall_due(self) -> None:
         self.clock.at += self.app.settings.poll.longest
 
     async def tick(self, polls: int) -> None:
-        """Tick once, on all runs; there have to be as many as `polls`."""
+        """Tick once, when all runs are due; raise AssertionError unless it makes `polls` polls."""
         self.let_all_fall_due()
         before = self.log.polls
         wakes = await self.app.tick()
-        assert not wakes, "these runs leave nothing to workers"
+        assert not wakes, "these runs are owed nothing that a worker does"
         assert not self.log.faults, self.log.faults[0]
         assert self.log.polls - before == polls, f"{self.log.polls - before} polls, not {polls}"
 

@@ -13,7 +13,7 @@ class Role(StrEnum):
     CALLER = "caller"
     # See and answer the waiting calls of all owners.
     APPROVER = "approver"
-    # See what concerns the whole app.
+    # See the state of the app.
     ADMIN = "admin"
 
 

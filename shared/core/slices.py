@@ -41,25 +41,25 @@ def gather(response_id: str, after: int, events: Iterable[StreamEvent]) -> Slice
     if final := next((event.final for event in new.values() if event.final), None):
         # The finished response contains everything, so gaps before it do not matter.
         return Slice(response_id=response_id, after=after, sequence=after, final=final)
-    taken = _without_gap(after, new)
-    complete = len(taken) == len(new)
-    taken = _with_complete_characters(taken)
+    usable = _without_gap(after, new)
+    complete = len(usable) == len(new)
+    usable = _with_complete_characters(usable)
     return Slice(
         response_id=response_id,
         after=after,
-        sequence=taken[-1].sequence if taken else after,
-        status=ResponseStatus.QUEUED if all(event.idle for event in taken) else ResponseStatus.IN_PROGRESS,
-        changes=tuple(_changes(taken)),
+        sequence=usable[-1].sequence if usable else after,
+        status=ResponseStatus.QUEUED if all(event.idle for event in usable) else ResponseStatus.IN_PROGRESS,
+        changes=tuple(_changes(usable)),
         complete=complete,
     )
 
 
 def _without_gap(after: int, events: Mapping[int, StreamEvent]) -> list[StreamEvent]:
     """Return the events that follow `after`, up to the first that is missing or is an error."""
-    taken: list[StreamEvent] = []
-    while (event := events.get(after + 1 + len(taken))) and not event.broken:
-        taken.append(event)
-    return taken
+    usable: list[StreamEvent] = []
+    while (event := events.get(after + 1 + len(usable))) and not event.broken:
+        usable.append(event)
+    return usable
 
 
 def _with_complete_characters(events: list[StreamEvent]) -> list[StreamEvent]:

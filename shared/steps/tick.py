@@ -19,7 +19,7 @@ async def tick(context: Context, concurrency: int, shards: Sequence[str] = all_s
     )
     polls = [owed for due in dues for owed in due.polls]
     messages = [message for due in dues for message in due.messages]
-    # Shared by all tasks below: each takes the next run when it is done with one.
+    # Shared by all tasks below: each one takes the next run when it has finished a run.
     positions = iter(range(len(polls)))
     messages_of: list[tuple[str, ...]] = [()] * len(polls)
 
