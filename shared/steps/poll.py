@@ -44,7 +44,8 @@ async def claim_due(context: Context, shard: str) -> Due:
     polls = tuple(owed for owed in view.runs if _poll_due(context, owed, after, now))
     messages = [owed.run_id for owed in view.runs if _reminder_due(owed, after, now)]
     messages += [delivery_message(clock) for clock in view.clocks if reminder_due(clock.due, after, now)]
-    if not (polls or messages) or not await context.shards.claim(shard, view.tick, now):
+    # A host whose clock is behind must not move the tick back: the points in between were polled already.
+    if not (polls or messages) or not await context.shards.claim(shard, view.tick, max(now, after)):
         return Due()
     return Due(polls, tuple(messages))
 

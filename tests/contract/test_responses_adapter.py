@@ -188,17 +188,28 @@ async def test_a_create_is_sent_in_background_mode_and_stored(server, provider):
     }
 
 
-async def test_the_options_of_an_agent_are_sent_but_cannot_change_what_a_run_stands_on(server, provider):
+async def test_the_options_of_an_agent_are_sent(server, provider):
     server.says = http(200, response())
     wanted = {"temperature": 0.5, "reasoning": {"effort": "low"}}
-    refused = {"background": False, "store": False, "stream": True, "stream_options": {}, "conversation": "c"}
-    refused |= {"model": "x", "input": "x", "instructions": "x", "tools": [1], "metadata": {}}
-    await provider.create(request(options=wanted | refused | {"previous_response_id": "resp_x"}))
+    await provider.create(request(options=wanted))
     sent = json.loads(server.received[0].body)
     assert {name: sent[name] for name in wanted} == wanted
     assert not {"stream", "stream_options", "conversation", "previous_response_id"} & set(sent)
     assert (sent["background"], sent["store"], sent["model"]) == (True, True, "gpt-9")
     assert (sent["tools"], sent["instructions"]) == ([], "Write.")
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("background", "store", "stream", "stream_options", "conversation", "previous_response_id"),
+        *("model", "input", "instructions", "tools", "metadata"),
+    ],
+)
+async def test_an_option_cannot_change_what_baton_sets_itself(server, provider, name):
+    with pytest.raises(ValueError, match=f"options cannot set {name}"):
+        await provider.create(request(options={"temperature": 0.5, name: None}))
+    assert server.received == []
 
 
 async def test_a_create_is_valid_unicode_whatever_it_is_given(server, provider):

@@ -168,7 +168,7 @@ def answered(status: int, body: bytes = b"", **headers: str) -> bytes:
 
 async def test_a_create_asks_for_a_stream_of_a_background_response(server, provider):
     server.pieces = [PLAIN.written[0]]
-    await provider.create(request(options={"stream": False, "stream_options": {"x": 1}, "background": False}))
+    await provider.create(request())
     [(head, body)] = server.requests
     assert head.startswith("POST /v1/responses HTTP/1.1\r\n")
     assert "Authorization: Bearer k\r\n" in head

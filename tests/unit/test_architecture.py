@@ -6,9 +6,9 @@ import re
 from pathlib import Path
 
 import pytest
-from shared.adapters.agents.discover import discover, placeholders
 
 from dev import run_states
+from shared.adapters.agents.discover import discover, placeholders
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()

@@ -13,15 +13,17 @@ from shared.core.response import NotNow, ResponseStatus, Snapshot, Usage
 from shared.core.run import CallStatus, RunStatus, Step
 from shared.core.transcript import output_text
 from shared.errors import InvalidInput, NotFound
+from shared.ports.tables import Put
 from shared.steps.poll import claim_due, poll
 from shared.steps.settle import settle
 from shared.steps.tick import tick
 from shared.steps.transition import apply
 from shared.steps.work import work
+from shared.store.run_rows import owed_row
 from shared.usecases.cancel import cancel
 from shared.usecases.delete import delete_run, delete_session
 from shared.usecases.read import output_of, owned_run, owned_session
-from tests.support.world import CALLER, World, answer, asks
+from tests.support.world import CALLER, START, FakeClock, World, answer, asks
 
 CALL = "call_resp_1_0"
 
@@ -312,6 +314,24 @@ async def test_9_two_pollers_share_the_schedule():
             for pending in due.polls:
                 await poll(world.context, pending)
     allowed = [point for point in world.context.schedule.points if 0 < point <= 200]
+    assert len(world.provider.reads) <= len(allowed)
+
+
+async def test_9_a_host_whose_clock_is_behind_does_not_have_points_polled_again():
+    world = World()
+    run = await world.start()
+    shard = run.id[4:6]
+    # The row of an expired run that is gone: every tick has something to do, whatever its time.
+    lost = replace((await world.owed())[0], run_id=run.id[:-1] + "z", expires_at=START - timedelta(hours=1))
+    await world.table.write(shard, [Put(owed_row(lost))])
+    ahead, behind = world.context, replace(world.context, clock=FakeClock(START - timedelta(minutes=5)))
+    for _ in range(40):
+        world.clock.pass_(5)
+        behind.clock.pass_(5)
+        for context in (ahead, behind):
+            for owed in (await claim_due(context, shard)).polls:
+                await poll(context, owed)
+    allowed = [point for point in ahead.schedule.points if 0 < point <= 200]
     assert len(world.provider.reads) <= len(allowed)
 
 

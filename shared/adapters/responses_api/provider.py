@@ -31,8 +31,6 @@ MAX_STATUSES_REPORTED = 100
 _JSON = {"Content-Type": "application/json"}
 # A server may answer a request for a stream with the response itself.
 _STREAM = {"Accept": "text/event-stream, application/json"}
-# What runs stand on, and what would make a reply something else than one background response.
-_NOT_OPTIONS = RESERVED_OPTIONS | {"stream_options"}
 
 
 class ResponsesProvider:
@@ -150,8 +148,13 @@ class _UntilPause:
 
 
 def create_body(request: ResponseRequest) -> bytes:
-    """Return the body of a create. Input and tools are texts of JSON already, and may be megabytes."""
-    fields = {name: value for name, value in request.options.items() if name not in _NOT_OPTIONS}
+    """Return the body of a create. Input and tools are texts of JSON already, and may be megabytes.
+
+    Raises ValueError for an option that Baton sets itself; an `Agent` cannot have one.
+    """
+    if reserved := sorted(RESERVED_OPTIONS & request.options.keys()):
+        raise ValueError(f"options cannot set {', '.join(reserved)}: Baton sets this itself")
+    fields = dict(request.options)
     fields |= {
         "model": request.model,
         "instructions": request.instructions,

@@ -114,6 +114,8 @@ class RunAuditor:
             return
         require = self._evidence.require
         for content, response_id in zip(run.turns[len(before.turns) :], run.responses[-1:], strict=True):
+            digit = run.usage.total_tokens // 4 ** self._responses[response_id].number % 4
+            require(digit == 1, 7, run.id, f"the tokens of {response_id} are counted {digit} times")
             text = self._load(run.id, content)
             told = [snapshot.output for snapshot in self._responses[response_id].told]
             require(text in told, 4, run.id, f"the text of {response_id} is not what the provider said")
