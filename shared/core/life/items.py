@@ -92,8 +92,6 @@ class ItemLog:
                     self._start_part(index, part.kind)
                 if with_text and end > max(begin, written):
                     self._add_text(index, max(begin, written), end, None)
-                if known and self.open[index].parts == number + 1:
-                    self._complete_part(index)
                 begin = end
             self._complete(index)
         self.close()

@@ -10,8 +10,8 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
-from typing import Any, TypeVar
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
 
 from shared.adapters.azure_tables.account import TableAccount
 from shared.adapters.azure_tables.table import AzureTable, TableStorage
@@ -19,20 +19,23 @@ from shared.adapters.http.access import Connection
 from shared.adapters.responses_api.provider import ResponsesProvider
 from shared.adapters.system import SystemRandomness
 from shared.core import ids
+from shared.core.caller import Caller
+from shared.core.delivery import ClockRow
 from shared.core.pace import Schedule
 from shared.core.response import Snapshot
 from shared.core.run import CallStatus, Chaining, Content, Run
 from shared.errors import StorageUnavailable
 from shared.ports.agents import ToolRequest, ToolResult
+from shared.ports.providers import DEFAULT_PROVIDER, Provider
 from shared.steps.context import Context
+from shared.steps.deliver import deliver
+from shared.steps.messages import clock_of_message
 from shared.steps.tick import tick
 from shared.steps.transition import Applied
 from shared.steps.work import work
-from shared.store.content import ContentStore
-from shared.store.runs import RunStore
 from shared.usecases.start import StartRequest, start
 from tests.proofs.faults.network import Network, Request
-from tests.support.world import OWNER, FakeAgents, FakeClock
+from tests.support.world import CALLER, FakeAgents, FakeClock, stores
 
 # Laid out once: it is the same for all.
 _SCHEDULE = Schedule(timedelta(seconds=2), timedelta(seconds=30))
@@ -41,6 +44,7 @@ _CREATE = {
     "Content-Type": "application/json",
     "DataServiceVersion": "3.0",
 }
+_END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 _Result = TypeVar("_Result")
 
 PATIENCE_SECONDS = 30.0
@@ -96,22 +100,20 @@ class Rig:
     async def start(self, text: str) -> None:
         """Start a run as a client does: with a key, and again until there is an answer."""
         request = StartRequest(
-            owner=OWNER,
             agent="writer",
             input=json.dumps([{"role": "user", "content": text}]),
             idempotency_key="key",
             fingerprint="same",
         )
-        self._note(await self.insist(lambda: start(self.context, request)))
+        self._note(await self.insist(lambda: start(self.context, CALLER, request)))
 
     def _note(self, applied: Applied) -> None:
         self.run_id = applied.stored.run.id
-        if applied.wake:
-            self._messages.append(self.run_id)
+        self._messages += applied.messages
 
-    async def ask(self, action: Callable[[Context, str, str], Awaitable[Applied]]) -> None:
+    async def ask(self, action: Callable[[Context, Caller, str], Awaitable[Applied]]) -> None:
         """Cancel or delete as a client does."""
-        self._note(await self.insist(lambda: action(self.context, OWNER, self.run_id)))
+        self._note(await self.insist(lambda: action(self.context, CALLER, self.run_id)))
 
     def from_here(self) -> None:
         """Say that what went before is what any run begins with."""
@@ -137,9 +139,15 @@ class Rig:
         self.clock.pass_(seconds)
         self._messages += await tick(self.context, 1, [ids.shard_of(self.run_id)])
         while self._messages:
-            run_id = self._messages.pop(0)
-            if await self.insist(lambda: work(self.context, run_id)):  # noqa: B023  (called at once)
-                self._messages.append(run_id)
+            message = self._messages.pop(0)
+            self._messages += await self.insist(lambda: self._do(message))  # noqa: B023  (called at once)
+
+    async def _do(self, message: str) -> tuple[str, ...]:
+        """Do with a message of the queue what the app does."""
+        if clock := clock_of_message(message):
+            await deliver(self.context, clock)
+            return ()
+        return await work(self.context, message)
 
     async def until(self, true: Callable[[Run], bool], seconds: float = 7) -> Run:
         for _ in range(TICKS):
@@ -151,8 +159,8 @@ class Rig:
     async def provider_is_done(self) -> None:
         """Wait until the provider's part does not hang on how fast it is."""
         async with asyncio.timeout(PATIENCE_SECONDS):
-            while token := (await self.run()).token:
-                reply = await self.plain.provider.read(token)
+            while continuation := (await self.run()).continuation:
+                reply = await self.provider.read(continuation.response_id)
                 if not isinstance(reply, Snapshot) or reply.status.value not in {"queued", "in_progress"}:
                     return
                 if reply.status.value == "in_progress" and self.endless:
@@ -160,6 +168,11 @@ class Rig:
                 await asyncio.sleep(0.005)
 
     endless: bool = False
+
+    @property
+    def provider(self) -> Provider:
+        """The provider, as it is reached by no network."""
+        return self.plain.provider(DEFAULT_PROVIDER)
 
     def creates(self) -> list[Request]:
         return [one for one in self.network.seen if one.method == "POST" and one.path.endswith("/responses")]
@@ -169,11 +182,9 @@ class Rig:
         found = await self.tables[0].query(ids.shard_of(self.run_id), f"{kind}|", f"{kind}}}")
         return [row.key for row in found if row.key != "pending|"]
 
-    async def log(self) -> list[dict[str, Any]]:
-        from shared.store.rows import unpack  # noqa: PLC0415
-
-        found = await self.tables[0].query(ids.shard_of(self.run_id), "event|", "event}")
-        return [entry for row in found for entry in unpack(row.values["entries"])]
+    async def clocks(self) -> list[ClockRow]:
+        """Return everything in the run's shard that waits for a clock, whenever it is due."""
+        return (await self.plain.shards.owed(ids.shard_of(self.run_id), _END_OF_TIME)).clocks
 
     async def texts(self) -> set[str]:
         """Return the names of the long texts that are stored for the run."""
@@ -186,7 +197,7 @@ class Rig:
         results = [
             content
             for turn in range(1, run.turn + 1)
-            for content in (await self.plain.runs.results(run.id, turn)).values()
+            for content in (await self.plain.runs.outputs(run.id, turn)).values()
         ]
         contents: list[Content] = [run.input, *run.turns, *results]
         return {content.name for content in contents if content.name}
@@ -247,9 +258,8 @@ def _context(
 ) -> Context:
     randomness = SystemRandomness()
     return Context(
-        runs=RunStore(storage.table(names[0]), randomness),
-        content=ContentStore(storage.table(names[1])),
-        provider=provider,
+        **stores(storage.table(names[0]), storage.table(names[1]), randomness),
+        providers={DEFAULT_PROVIDER: provider},
         agents=agents,
         clock=clock,
         randomness=randomness,

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 
 import pytest
 
+from shared.core.log import LogEntry
 from shared.core.response import Absent, Snapshot
 from shared.core.run import CallStatus, RunStatus, Step
 from shared.errors import NotFound
@@ -15,7 +16,7 @@ from shared.usecases.read import output_of, owned_run
 from tests.proofs.faults.conftest import STALL_SECONDS
 from tests.proofs.faults.network import Fault, Trouble
 from tests.proofs.faults.rig import ENDLESS, NOVEL, PATIENCE_SECONDS, WITH_TOOLS, Bench, Rig, bench
-from tests.support.world import OWNER
+from tests.support.world import CALLER
 
 # So many runs wait at the same time for what never comes.
 WAITING = 8
@@ -37,7 +38,7 @@ async def complete(rig: Rig) -> None:
 
 
 async def read_text(rig: Rig) -> str:
-    stored = await owned_run(rig.context, OWNER, rig.run_id)
+    stored = await owned_run(rig.context, CALLER, rig.run_id)
     output = await output_of(rig.context, stored.run)
     assert output
     return json.loads(output)[0]["content"][0]["text"]
@@ -53,7 +54,7 @@ async def cancelled(rig: Rig) -> None:
     run = await rig.until(lambda run: run.terminal)
     assert run.status is RunStatus.CANCELLED
     for response_id in run.responses:
-        reply = await rig.plain.provider.read(response_id)
+        reply = await rig.provider.read(response_id)
         assert isinstance(reply, Snapshot)
         assert reply.status.value == "cancelled"
 
@@ -80,14 +81,14 @@ async def forget(rig: Rig, responses: tuple[str, ...]) -> None:
     except NotFound:
         assert rig.failures, "nobody deleted it before"
     with pytest.raises(NotFound):
-        await rig.insist(lambda: owned_run(rig.context, OWNER, rig.run_id))
+        await rig.insist(lambda: owned_run(rig.context, CALLER, rig.run_id))
     run = await rig.until(lambda run: run.step is Step.NOTHING, seconds=60)
     assert run.status is RunStatus.DELETED
     assert not await rig.texts()
     assert not await rig.rows("event")
     assert not await rig.rows("tool")
     for response_id in responses:
-        assert await rig.plain.provider.read(response_id) == Absent()
+        assert await rig.provider.read(response_id) == Absent()
 
 
 SCENARIOS: Mapping[str, Callable[[Rig], Awaitable[None]]] = {
@@ -104,23 +105,32 @@ async def nothing_is_left_over(rig: Rig) -> None:
     run = await rig.run()
     assert await rig.rows("run") == [f"run|{run.id}"], "there is a second run"
     assert await rig.rows("pending") == []
-    held = await rig.plain.runs.read_session(run.session_id)
+    assert await rig.rows("delivery") == []
+    assert await rig.clocks() == []
+    held = await rig.plain.sessions.read(run.session_id)
     assert held
     assert (held.session.held_by, held.session.runs) == (None, 1)
     await creates_are_accounted_for(rig)
     if run.status is RunStatus.DELETED:
         return
-    log = await rig.log()
-    assert [entry["seq"] for entry in log] == list(range(1, run.events + 1))
-    assert [entry["type"] for entry in log][-1] == f"run.{run.status}"
-    assert len({(entry["type"], entry.get("turn"), entry.get("call_id")) for entry in log}) == len(log)
+    lines = await rig.plain.runs.log(run.id)
+    assert [line.number for line in lines] == list(range(1, run.entries + 1))
+    assert lines[-1].entry.type == f"run.{run.status}"
+    assert len({what_it_says(line.entry) for line in lines}) == len(lines)
+    assert sum(line.entry.stream_events for line in lines) == run.stream_events
     left = await rig.texts() - await rig.texts_meant()
     # A start that was not accepted leaves its input; all other texts are pointed to.
     assert all(name.startswith("input-") for name in left), left
     assert not left or rig.failures
     if run.status is RunStatus.COMPLETED:
-        replies = [await rig.plain.provider.read(response_id) for response_id in run.responses]
+        replies = [await rig.provider.read(response_id) for response_id in run.responses]
         assert run.usage.total_tokens == sum(reply.usage.total_tokens for reply in replies)  # type: ignore[union-attr]
+
+
+def what_it_says(entry: LogEntry) -> tuple[object, ...]:
+    """Return what no two entries have in common."""
+    names = ("type", "turn", "call_id", "item", "part")
+    return tuple(getattr(entry, name, None) for name in names)
 
 
 async def creates_are_accounted_for(rig: Rig) -> None:

@@ -4,7 +4,8 @@ import asyncio
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,13 +14,27 @@ from shared.adapters.azure_tables.account import TableAccount, create_missing_ta
 from shared.adapters.azure_tables.table import TableStorage
 from shared.adapters.system import SystemRandomness
 from shared.core import ids
-from shared.core.life.events import Record
-from shared.core.run import CallStatus, Chaining, Content, Run, RunStatus, Session, Step, ToolCall
+from shared.core.delivery import CancelResponse, Delivery
+from shared.core.log import RunEnded, RunQueued
+from shared.core.run import (
+    CallStatus,
+    Chaining,
+    Content,
+    Continuation,
+    Run,
+    RunStatus,
+    Session,
+    Step,
+    ToolCall,
+)
 from shared.errors import RowConflict, StorageUnavailable
-from shared.store.content import ContentStore
-from shared.store.runs import CallResult, RunStore, StoredKey, StoredRun, StoredSession
+from shared.store.keys import StoredKey
+from shared.store.outbox import StoredDelivery
+from shared.store.runs import CallOutput, StoredRun
+from shared.store.sessions import StoredSession
+from shared.store.shards import ShardView, Tick
 from tests.proofs.faults.network import Fault, Network, Trouble
-from tests.support.world import OWNER, START
+from tests.support.world import OWNER, START, stores
 
 LATER = START + timedelta(seconds=5)
 # Noise, so that it stays long when it is compressed.
@@ -31,16 +46,15 @@ LASTING = "lasting"
 
 @dataclass
 class Lane:
-    """The same stores twice: over a network, and without; and a run of its own."""
+    """The same stores twice: over a network that lies, and without; and a run of its own."""
 
     network: Network
-    runs: RunStore
-    content: ContentStore
-    plain: RunStore
-    plain_content: ContentStore
+    lying: Any
+    plain: Any
     shard: int
     run: StoredRun = field(init=False)
     session: StoredSession = field(init=False)
+    delivery: StoredDelivery = field(init=False)
 
     def new_run(self, session_id: str = "") -> Run:
         run_id, own = (
@@ -51,10 +65,12 @@ class Lane:
             session_id=session_id or own,
             owner=OWNER,
             agent="writer",
+            provider="default",
             max_turns=3,
             step=Step.CREATE,
             due=START,
-            events=1,
+            entries=1,
+            stream_events=2,
             chaining=Chaining.REPLAY,
             created_at=START,
             updated_at=START,
@@ -63,20 +79,21 @@ class Lane:
         )
 
     async def begin(self) -> None:
-        """Store a run at work that holds its session, and a tick."""
+        """Store a run at work that holds its session and owes a delivery, and a tick."""
         run = self.new_run()
-        stored = await self.plain.insert(run, StoredSession(session_of(run)), [Record("run.queued")])
+        stored = await self.plain.runs.insert(run, StoredSession(session_of(run)), [RunQueued()])
         working = replace(
             run,
             rev=2,
             status=RunStatus.IN_PROGRESS,
             step=Step.TOOLS,
-            token="resp_1",
+            continuation=Continuation("resp_1"),
             calls=(ToolCall(call_id="c", name="t", turn=1, idempotent=False),),
         )
-        self.run = await self.plain.commit(stored, working, [])
-        tick, _ = await self.plain.pending(self.name)
-        await self.plain.claim_tick(self.name, tick, START)
+        owed = delivery_of(working)
+        self.run = await self.plain.runs.commit(stored, working, deliveries=[owed])
+        self.delivery = await self.plain.outbox.read(owed.clock)
+        await self.plain.shards.claim(self.name, await self.tick(), START)
         self.session = await self.held()
 
     @property
@@ -84,12 +101,22 @@ class Lane:
         return f"{self.shard:02x}"
 
     async def held(self) -> StoredSession:
-        held = await self.plain.read_session(self.run.run.session_id)
+        held = await self.plain.sessions.read(self.run.run.session_id)
         assert held
         return held
 
-    async def tick_at(self) -> object:
-        return (await self.plain.pending(self.name))[0].at
+    async def tick(self) -> Tick:
+        return (await self.owed()).tick
+
+    async def owed(self) -> ShardView:
+        """Return all that is owed in the lane's shard, whenever it is due."""
+        return await self.plain.shards.owed(self.name, START + timedelta(days=1))
+
+
+def delivery_of(run: Run) -> Delivery:
+    """Return what the transition to `run` owes to the provider."""
+    content = CancelResponse(run.provider, f"resp_late_{run.rev}")
+    return Delivery(run_id=run.id, name=f"{run.rev:08d}-0", content=content, created_at=START, due=START)
 
 
 def session_of(run: Run) -> Session:
@@ -113,24 +140,24 @@ class Insert:
         self.run = lane.new_run()
 
     async def act(self) -> object:
-        records = [Record("run.queued")]
-        return await self.lane.runs.insert(self.run, StoredSession(session_of(self.run)), records)
+        held = StoredSession(session_of(self.run))
+        return await self.lane.lying.runs.insert(self.run, held, [RunQueued()])
 
     async def done(self) -> bool:
-        stored = await self.lane.plain.read(self.run.id)
-        held = await self.lane.plain.read_session(self.run.session_id)
+        stored = await self.lane.plain.runs.read(self.run.id)
+        held = await self.lane.plain.sessions.read(self.run.session_id)
         assert bool(stored) is bool(held), "half of it was written"
         return stored is not None
 
     async def right(self, said: Any) -> bool:
-        return said == await self.lane.plain.read(self.run.id)
+        return said == await self.lane.plain.runs.read(self.run.id)
 
     async def interfere(self) -> None:
         rival = replace(self.run, metadata={"by": "a rival"})
-        await self.lane.plain.insert(rival, StoredSession(session_of(rival)), [])
+        await self.lane.plain.runs.insert(rival, StoredSession(session_of(rival)), [])
 
     async def lost(self) -> bool:
-        stored = await self.lane.plain.read(self.run.id)
+        stored = await self.lane.plain.runs.read(self.run.id)
         return stored is not None and stored.run.metadata == {"by": "a rival"}
 
 
@@ -143,22 +170,22 @@ class InsertIntoSession(Insert):
 
     async def act(self) -> object:
         held = replace(self.lane.session.session, held_by=self.run.id, last_run_id=self.run.id, runs=2)
-        return await self.lane.runs.insert(self.run, StoredSession(held, self.lane.session.etag), [])
+        return await self.lane.lying.runs.insert(self.run, StoredSession(held, self.lane.session.etag), [])
 
     async def done(self) -> bool:
-        stored = await self.lane.plain.read(self.run.id)
+        stored = await self.lane.plain.runs.read(self.run.id)
         assert (stored is not None) is ((await self.lane.held()).session.runs == 2), "half of it was written"
         return stored is not None
 
     async def interfere(self) -> None:
-        await self.lane.plain.write_session(self.lane.session)
+        await self.lane.plain.sessions.write(self.lane.session)
 
     async def lost(self) -> bool:
-        return await self.lane.plain.read(self.run.id) is None
+        return await self.lane.plain.runs.read(self.run.id) is None
 
 
 class Commit:
-    """The transition that ends a run: its row, its pending row, its session, a result, its log."""
+    """The transition that ends a run: its row, its pending row, its session, a result, its log, a delivery."""
 
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
@@ -167,36 +194,46 @@ class Commit:
         self.after = replace(
             run,
             rev=3,
-            events=2,
+            entries=2,
+            stream_events=3,
             status=RunStatus.COMPLETED,
             step=Step.NOTHING,
-            token=None,
+            continuation=None,
             calls=calls,
             updated_at=LATER,
         )
+        self.delivery = delivery_of(self.after)
 
     async def act(self) -> object:
-        result = CallResult(1, "c", Content(inline=b"y"))
-        return await self.lane.runs.commit(self.lane.run, self.after, [Record("run.completed")], [result])
+        return await self.lane.lying.runs.commit(
+            self.lane.run,
+            self.after,
+            [RunEnded("completed")],
+            outputs=[CallOutput(1, "c", Content(inline=b"y"))],
+            deliveries=[self.delivery],
+        )
 
     async def done(self) -> bool:
-        stored = await self.lane.plain.read(self.after.id)
+        stored = await self.lane.plain.runs.read(self.after.id)
         done = stored is not None and stored.run == self.after
-        _, pending = await self.lane.plain.pending(self.lane.name)
-        assert (self.after.id in {one.run_id for one in pending}) is not done, "half of it was written"
+        owed = await self.lane.owed()
+        contents = await self.lane.plain.outbox.read(self.delivery.clock)
+        assert (self.after.id in {one.run_id for one in owed.runs}) is not done, "half of it was written"
+        assert (self.delivery.clock in owed.clocks) is done, "half of it was written"
+        assert bool(contents) is done, "half of it was written"
         assert ((await self.lane.held()).session.held_by is None) is done, "half of it was written"
-        assert bool(await self.lane.plain.results(self.after.id, 1)) is done, "half of it was written"
+        assert bool(await self.lane.plain.runs.outputs(self.after.id, 1)) is done, "half of it was written"
         return done
 
     async def right(self, said: Any) -> bool:
-        return said == await self.lane.plain.read(self.after.id)
+        return said == await self.lane.plain.runs.read(self.after.id)
 
     async def interfere(self) -> None:
         rival = replace(self.lane.run.run, rev=3, metadata={"by": "a rival"})
-        await self.lane.plain.commit(self.lane.run, rival, [])
+        await self.lane.plain.runs.commit(self.lane.run, rival)
 
     async def lost(self) -> bool:
-        stored = await self.lane.plain.read(self.after.id)
+        stored = await self.lane.plain.runs.read(self.after.id)
         return stored is not None and stored.run.metadata == {"by": "a rival"}
 
 
@@ -207,23 +244,23 @@ class ClaimTick:
         self.lane = lane
 
     async def act(self) -> object:
-        return await self.lane.runs.claim_tick(self.lane.name, self.tick, LATER)
+        return await self.lane.lying.shards.claim(self.lane.name, self.tick, LATER)
 
     async def prepare(self) -> None:
-        self.tick, _ = await self.lane.plain.pending(self.lane.name)
+        self.tick = await self.lane.tick()
 
     async def done(self) -> bool:
-        return await self.lane.tick_at() == LATER
+        return (await self.lane.tick()).at == LATER
 
     async def right(self, said: Any) -> bool:
         return said is await self.done()
 
     async def interfere(self) -> None:
-        tick, _ = await self.lane.plain.pending(self.lane.name)
-        await self.lane.plain.claim_tick(self.lane.name, tick, LATER + timedelta(seconds=1))
+        tick = await self.lane.tick()
+        await self.lane.plain.shards.claim(self.lane.name, tick, LATER + timedelta(seconds=1))
 
     async def lost(self) -> bool:
-        return await self.lane.tick_at() == LATER + timedelta(seconds=1)
+        return (await self.lane.tick()).at == LATER + timedelta(seconds=1)
 
 
 class ClaimKey:
@@ -235,10 +272,10 @@ class ClaimKey:
         self.meant = StoredKey("run_ours", "ses_ours", "same")
 
     async def act(self) -> object:
-        return await self.lane.runs.claim_key(self.lane.name, self.hashed, self.meant, START)
+        return await self.lane.lying.keys.claim(self.lane.name, self.hashed, self.meant, START)
 
     async def stored(self) -> StoredKey | None:
-        return await self.lane.plain.read_key(self.lane.name, self.hashed)
+        return await self.lane.plain.keys.read(self.lane.name, self.hashed)
 
     async def done(self) -> bool:
         return await self.stored() == self.meant
@@ -248,7 +285,7 @@ class ClaimKey:
 
     async def interfere(self) -> None:
         rival = StoredKey("run_rival", "ses_rival", "same")
-        await self.lane.plain.claim_key(self.lane.name, self.hashed, rival, START)
+        await self.lane.plain.keys.claim(self.lane.name, self.hashed, rival, START)
 
     async def lost(self) -> bool:
         return (await self.stored()) == StoredKey("run_rival", "ses_rival", "same")
@@ -262,7 +299,7 @@ class WriteSession:
 
     async def act(self) -> object:
         deleted = replace(self.lane.session.session, deleted=True)
-        return await self.lane.runs.write_session(StoredSession(deleted, self.lane.session.etag))
+        return await self.lane.lying.sessions.write(StoredSession(deleted, self.lane.session.etag))
 
     async def done(self) -> bool:
         return (await self.lane.held()).session.deleted
@@ -271,7 +308,7 @@ class WriteSession:
         return await self.done()
 
     async def interfere(self) -> None:
-        await self.lane.plain.write_session(
+        await self.lane.plain.sessions.write(
             StoredSession(replace(self.lane.session.session, runs=7), self.lane.session.etag)
         )
 
@@ -280,18 +317,52 @@ class WriteSession:
         return held.session.runs == 7 and not held.session.deleted
 
 
+class MoveDelivery:
+    """A delivery to another time: its contents and its clock row."""
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+
+    async def act(self) -> object:
+        return await self.lane.lying.outbox.move(self.lane.delivery, LATER)
+
+    async def moved(self, due: datetime) -> StoredDelivery | None:
+        """Return the delivery if that is when it is due."""
+        clock = replace(self.lane.delivery.delivery, due=due).clock
+        [there] = (await self.lane.owed()).clocks
+        return await self.lane.plain.outbox.read(clock) if there == clock else None
+
+    async def done(self) -> bool:
+        was, found = await self.moved(START), await self.moved(LATER)
+        assert bool(was) is not bool(found), "half of it was written"
+        return found is not None
+
+    async def right(self, said: Any) -> bool:
+        return said == await self.moved(LATER)
+
+    async def interfere(self) -> None:
+        await self.lane.plain.outbox.move(self.lane.delivery, LATER + timedelta(seconds=1))
+
+    async def lost(self) -> bool:
+        return await self.moved(LATER + timedelta(seconds=1)) is not None
+
+
 WRITES = {
-    kind.__name__: kind for kind in (Insert, InsertIntoSession, Commit, ClaimTick, ClaimKey, WriteSession)
+    kind.__name__: kind
+    for kind in (Insert, InsertIntoSession, Commit, ClaimTick, ClaimKey, WriteSession, MoveDelivery)
 }
 
-READS: Mapping[str, Callable[[RunStore, Lane], Awaitable[Any]]] = {
-    "read": lambda runs, lane: runs.read(lane.run.run.id),
-    "read of none": lambda runs, lane: runs.read(ids.new_id("run", lane.shard, START, bytes(10))),
-    "pending": lambda runs, lane: runs.pending(lane.name),
-    "results": lambda runs, lane: runs.results(lane.run.run.id, 1),
-    "read_session": lambda runs, lane: runs.read_session(lane.run.run.session_id),
-    "read_key": lambda runs, lane: runs.read_key(lane.name, "none"),
-    "listing": lambda runs, _: runs.listing(OWNER, status=None, agent=None, after="", limit=5),
+# By the stores of one side.
+READS: Mapping[str, Callable[[Any, Lane], Awaitable[Any]]] = {
+    "read": lambda side, lane: side.runs.read(lane.run.run.id),
+    "read of none": lambda side, lane: side.runs.read(ids.new_id("run", lane.shard, START, bytes(10))),
+    "log": lambda side, lane: side.runs.log(lane.run.run.id),
+    "owed": lambda side, lane: side.shards.owed(lane.name, START),
+    "outputs": lambda side, lane: side.runs.outputs(lane.run.run.id, 1),
+    "session": lambda side, lane: side.sessions.read(lane.run.run.session_id),
+    "key": lambda side, lane: side.keys.read(lane.name, "none"),
+    "delivery": lambda side, lane: side.outbox.read(lane.delivery.delivery.clock),
+    "listing": lambda side, _: side.runs.listing(OWNER, status=None, agent=None, after="", limit=5),
 }
 
 
@@ -316,17 +387,15 @@ class Lab:
             plain = TableStorage(self.account)
             endpoint = await network.link("table", self.account.endpoint)
             lying = TableStorage(replace(self.account, endpoint=endpoint))
-            stores = [
-                store
-                for storage in (lying, plain)
-                for store in (
-                    RunStore(storage.table(names[0]), SystemRandomness()),
-                    ContentStore(storage.table(names[1])),
+            sides = [
+                SimpleNamespace(
+                    **stores(storage.table(names[0]), storage.table(names[1]), SystemRandomness())
                 )
+                for storage in (lying, plain)
             ]
             try:
                 for n, case in enumerate(cases):
-                    lane = Lane(network, *stores, shard=number + n)
+                    lane = Lane(network, *sides, shard=number + n)
                     await lane.begin()
                     try:
                         await check(lane, case)
@@ -432,7 +501,7 @@ async def test_what_is_read_is_what_is_stored(fault, lab, hasten, counted):
         expected = await READS[name](lane.plain, lane)
         lane.network.expect(struck := Trouble(fault))
         try:
-            assert await READS[name](lane.runs, lane) == expected
+            assert await READS[name](lane.lying, lane) == expected
         except StorageUnavailable:
             assert fault is Fault.CUT_UNSEEN
         assert struck.delivered, "the fault never struck"
@@ -461,18 +530,22 @@ async def test_long_texts_stay_whole_and_go_as_a_whole(fault, lasts, lab, hasten
 
     async def check(lane: Lane, case: str) -> None:
         run_id = lane.run.run.id
-        store, plain = (lane.plain_content if case != "save" else lane.content), lane.plain_content
+        store, plain = (lane.lying if case == "save" else lane.plain).content, lane.plain.content
         saved = (
             await attempt(lane, lambda: store.save(run_id, "text", LONG))
             if case == "save"
             else (await plain.save(run_id, "text", LONG))
         )
         if case == "load":
-            assert await attempt(lane, lambda: lane.content.load(run_id, saved)) == LONG
+            assert await attempt(lane, lambda: lane.lying.content.load(run_id, saved)) == LONG
         if case in {"drop", "purge"}:
             await attempt(
                 lane,
-                lambda: lane.content.purge(run_id) if case == "purge" else lane.content.drop(run_id, saved),
+                lambda: (
+                    lane.lying.content.purge(run_id)
+                    if case == "purge"
+                    else lane.lying.content.drop(run_id, saved)
+                ),
             )
             with pytest.raises(LookupError):
                 await plain.load(run_id, saved)

@@ -4,15 +4,29 @@ import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
 from hypothesis import strategies as st
 
-from shared.core import ids
-from shared.core.life.events import Record
+from shared.core import ids, log
+from shared.core.delivery import CancelResponse, Delivery
 from shared.core.response import RunError, Usage
-from shared.core.run import CallStatus, Chaining, Content, Lease, Run, RunStatus, Session, Step, ToolCall
-from shared.store.runs import CallResult, StoredKey
+from shared.core.run import (
+    CallStatus,
+    Chaining,
+    Content,
+    Continuation,
+    Lease,
+    OpenItem,
+    Run,
+    RunStatus,
+    Session,
+    Step,
+    ToolCall,
+)
+from shared.store.keys import StoredKey
+from shared.store.runs import CallOutput
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 OWNERS = ("ann", "o'hara & 宇")
@@ -36,6 +50,7 @@ sessions = st.integers(0, len(SESSIONS) - 1)
 shards = st.sampled_from(SHARDS)
 TIMES = [START + timedelta(microseconds=n) for n in (0, 1, 10**6, 123_456_789)]
 times = st.sampled_from(TIMES)
+later_times = st.sampled_from([at + timedelta(hours=1) for at in TIMES])
 # 0 is the newest version that was seen, 1 the one before and so on.
 versions = st.sampled_from([0, 0, 0, 0, 1, 2])
 replies = st.sampled_from(["arrives", "arrives", "arrives", "arrives", "is lost", "never was"])
@@ -69,7 +84,12 @@ FIELDS: Mapping[str, Sequence[object]] = {
     "rev": [2, 2**33],
     "turn": [1, 2, 32],
     "turn_started_at": [None, *TIMES[:2]],
-    "token": [None, *RESPONSES],
+    "continuation": [None, Continuation("resp_1"), Continuation("resp_1", 0), Continuation("resp_2", 2**33)],
+    "written": [0, 2**33],
+    "items": [0, 3],
+    "turn_items": [0, 2],
+    "open_items": [(), (OpenItem(0, 1), OpenItem(2**33, 2, parts=2, part_open=True))],
+    "activity": ["", "calling 宇 \x00"],
     "missing_since": [None, TIMES[2]],
     "responses": [(), RESPONSES[:1], RESPONSES],
     "abandoned": [(), RESPONSES],
@@ -104,14 +124,32 @@ changes = _some(FIELDS, 8)
 endings = st.sampled_from([{}, {"status": RunStatus.COMPLETED, "step": Step.NOTHING}])
 changes_of_runs = st.builds(lambda some, ending: some | ending, changes, endings)
 changes_of_sessions = _some(SESSION_FIELDS, 3)
-records = st.lists(
-    st.builds(Record, texts, st.dictionaries(texts, texts | st.integers(), max_size=1)), max_size=2
-)
-results = st.lists(
-    st.builds(CallResult, st.integers(1, 3), st.sampled_from(CALL_IDS), st.sampled_from(CONTENTS)),
+numbers = st.integers(0, 2**40)
+entries = st.lists(
+    st.one_of(
+        st.builds(log.RunInProgress),
+        st.builds(log.TurnStarted, numbers, texts),
+        st.builds(log.ToolCompleted, numbers, texts, texts, texts),
+        st.builds(log.ItemStarted, numbers, numbers, texts, texts),
+        st.builds(
+            log.TextDelta,
+            *[numbers] * 5,
+            st.none() | st.builds(Content, name=st.just("slice-1"), chunks=numbers),
+        ),
+        st.builds(
+            log.UnknownEntry, texts, st.dictionaries(texts.map("x".__add__), texts | numbers, max_size=1)
+        ),
+    ),
     max_size=2,
-    unique_by=lambda result: (result.turn, result.call_id),
 )
+outputs = st.lists(
+    st.builds(CallOutput, st.integers(1, 3), st.sampled_from(CALL_IDS), st.sampled_from(CONTENTS)),
+    max_size=2,
+    unique_by=lambda output: (output.turn, output.call_id),
+)
+# Few, so that they meet; in a real run no name comes twice.
+DELIVERIES = tuple(f"{rev:08d}-{number}" for rev in range(2, 6) for number in (0, 1))
+deliveries = st.lists(st.tuples(st.sampled_from(DELIVERIES), times), max_size=2, unique_by=itemgetter(0))
 meanings = st.builds(
     StoredKey, st.sampled_from(RUNS), st.sampled_from(SESSIONS), st.sampled_from(["print-1", "print-2"])
 )
@@ -136,13 +174,18 @@ ARGUMENTS: Mapping[str, Mapping[str, st.SearchStrategy]] = {
         "run": runs,
         "version": versions,
         "changes": changes_of_runs,
-        "records": records,
-        "results": results,
+        "entries": entries,
+        "outputs": outputs,
+        "deliveries": deliveries,
     },
     "read": {"run": runs},
-    "results": {"run": runs, "turn": st.integers(1, 3)},
+    "log": {"run": runs, "after": st.integers(0, 4), "limit": st.none() | st.integers(1, 3)},
+    "outputs": {"run": runs, "turn": st.integers(1, 3)},
     "purge": {"run": runs},
-    "pending": {"shard": shards},
+    "owed": {"shard": shards, "now": times},
+    "delivery": {"which": st.integers(0, 4), "due": st.none() | times},
+    "move": {"which": st.integers(0, 4), "version": versions, "due": later_times},
+    "remove": {"which": st.integers(0, 4), "version": versions},
     "claim_tick": {"shard": shards, "version": st.sampled_from([0, 0, 1, None]), "at": times},
     "listing": {
         "owner": st.sampled_from(OWNERS),
@@ -160,10 +203,16 @@ ARGUMENTS: Mapping[str, Mapping[str, st.SearchStrategy]] = {
     "drop": {"which": st.integers(0, 4)},
     "purge_content": {"which": st.integers(0, 4)},
 }
+# What two machines do, the frequent ones several times.
+OUTBOX = ("commit", "commit", "move", "move", "delivery", "remove", "owed", "purge")
+OTHERS = (
+    *(name for name in ARGUMENTS if name not in {"delivery", "move", "remove"}),
+    *("commit", "commit", "write_session", "save", "load", "load", "drop", "listing"),
+)
 # What the storage carries out in one piece, so that two at once come to the same as one after the other.
 IN_ONE_PIECE = (
-    *("insert", "commit", "commit", "claim_tick", "write_session", "claim_key"),
-    *("read", "results", "pending", "read_session", "read_key"),
+    *("insert", "commit", "commit", "claim_tick", "write_session", "claim_key", "move", "remove"),
+    *("read", "outputs", "owed", "read_session", "read_key"),
 )
 # What two operations of a kind have to have in common to be after the same thing.
 SAME = {
@@ -173,6 +222,8 @@ SAME = {
     "write_session": "session",
     "claim_key": "key",
     "purge": "run",
+    "move": "which",
+    "remove": "which",
 }
 
 Operation = tuple[str, dict[str, Any]]
@@ -184,18 +235,17 @@ def _operation(draw: st.DrawFn, names: Sequence[str]) -> Operation:
 
 
 @st.composite
-def one_or_two(draw: st.DrawFn) -> list[Operation]:
-    """Draw one operation, or two to be carried out at once.
+def one_or_two(draw: st.DrawFn, names: Sequence[str]) -> list[Operation]:
+    """Draw one of the operations, or two to be carried out at once.
 
     Two are of any kind, or of one kind; then they know the same and are after the same thing.
     """
     match draw(st.sampled_from(["one", "one", "two of a kind", "two"])):
         case "one":
-            often = ("commit", "commit", "write_session", "save", "load", "load", "listing")
-            return [_operation(draw, (*ARGUMENTS, *often))]
+            return [_operation(draw, names)]
         case "two":
-            return [_operation(draw, IN_ONE_PIECE) for _ in range(2)]
-    name = draw(st.sampled_from(list(SAME)))
+            return [_operation(draw, [name for name in IN_ONE_PIECE if name in names]) for _ in range(2)]
+    name = draw(st.sampled_from([name for name in SAME if name in names]))
     one, other = [_operation(draw, [name])[1] for _ in range(2)]
     newest = {"version": 0} if "version" in one else {}
     return [(name, one | newest), (name, other | newest | {SAME[name]: one[SAME[name]]})]
@@ -208,6 +258,7 @@ def new_run(number: int, changes: Mapping[str, object]) -> Run:
         session_id=SESSIONS[number // 2],
         owner=OWNERS[number % 2],
         agent=AGENTS[number // 3],
+        provider="default",
         max_turns=8,
         step=Step.CREATE,
         due=at,
@@ -216,9 +267,15 @@ def new_run(number: int, changes: Mapping[str, object]) -> Run:
         updated_at=at,
         expires_at=at + timedelta(minutes=30),
         input=Content(inline=b"packed"),
-        events=1,
+        entries=1,
+        stream_events=2,
     )
     return replace(run, **changes)
+
+
+def new_delivery(run_id: str, name: str, due: datetime) -> Delivery:
+    content = CancelResponse("default", f"resp of {name} 宇 \x00")
+    return Delivery(run_id=run_id, name=name, content=content, created_at=START, due=due)
 
 
 def new_session(number: int) -> Session:

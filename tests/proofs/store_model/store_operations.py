@@ -4,17 +4,30 @@ import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from types import SimpleNamespace
 
 from shared.core import ids
-from shared.core.life.events import Record
+from shared.core.log import RunQueued
 from shared.core.run import Content
 from shared.errors import StorageUnavailable
 from shared.ports.tables import Row, Table
 from shared.store import rows
-from shared.store.content import ContentStore
-from shared.store.runs import RunStore, StoredKey, StoredRun, StoredSession, Tick
-from tests.proofs.store_model.store_data import RUNS, SESSIONS, new_run, new_session
+from shared.store.keys import StoredKey
+from shared.store.outbox import Outbox, StoredDelivery, read_delivery
+from shared.store.run_rows import read_run
+from shared.store.runs import StoredRun
+from shared.store.sessions import StoredSession, read_session
+from shared.store.shards import Tick
+from tests.proofs.store_model.store_data import (
+    DELIVERIES,
+    RUNS,
+    SESSIONS,
+    new_delivery,
+    new_run,
+    new_session,
+)
 from tests.proofs.store_model.twin import Twin
+from tests.support.world import stores
 
 
 class Numbered:
@@ -57,10 +70,9 @@ class Act:
     call: Callable[[int, "Stores"], Awaitable[object]]
 
 
-class Stores:
+class Stores(SimpleNamespace):
     def __init__(self, tables: Mapping[str, Table], *place: object) -> None:
-        self.runs = RunStore(tables["runs"], Numbered(*place))
-        self.content = ContentStore(tables["content"])
+        super().__init__(**stores(tables["runs"], tables["content"], Numbered(*place)))
 
 
 class Operations:
@@ -82,13 +94,13 @@ class Operations:
         seen = self._seen(fresh.session_id, key, version)
 
         def call(side: int, stores: Stores) -> Awaitable[object]:
-            known = rows.read_session(seen[side]) if seen else new_session(run // 2)
+            known = read_session(seen[side]) if seen else new_session(run // 2)
             held = StoredSession(replace(known, **session), seen[side].etag if seen else "")
-            return stores.runs.insert(fresh, held, [Record("run.queued")])
+            return stores.runs.insert(fresh, held, [RunQueued()])
 
         return Act("runs", [ids.shard_of(fresh.id)], call)
 
-    def commit(self, run: int, version: int, changes, records, results) -> Act | None:
+    def commit(self, run: int, version: int, changes, entries, outputs, deliveries) -> Act | None:
         there = [each for each in RUNS if self._seen(each, rows.run_key(each), 0)]
         run_id = there[run % len(there)]
         seen = self._seen(run_id, rows.run_key(run_id), version)
@@ -96,30 +108,73 @@ class Operations:
             return None
 
         def call(side: int, stores: Stores) -> Awaitable[object]:
-            before = StoredRun(rows.read_run(seen[side]), seen[side].etag)
-            after = replace(before.run, **changes, events=before.run.events + len(records))
-            return stores.runs.commit(before, after, records, results)
+            before = StoredRun(read_run(seen[side]), seen[side].etag)
+            counts = {
+                "entries": before.run.entries + len(entries),
+                "stream_events": before.run.stream_events + sum(entry.stream_events for entry in entries),
+            }
+            after = replace(before.run, **changes, **counts)
+            owed = [new_delivery(run_id, *each) for each in deliveries]
+            return stores.runs.commit(before, after, entries, outputs=outputs, deliveries=owed)
 
         return Act("runs", [ids.shard_of(run_id)], call)
 
     def read(self, run: int) -> Act:
         return Act("runs", [], lambda _, stores: stores.runs.read(RUNS[run]))
 
-    def results(self, run: int, turn: int) -> Act:
-        return Act("runs", [], lambda _, stores: stores.runs.results(RUNS[run], turn))
+    def log(self, run: int, after: int, limit: int | None) -> Act:
+        return Act("runs", [], lambda _, stores: stores.runs.log(RUNS[run], after, limit))
+
+    def outputs(self, run: int, turn: int) -> Act:
+        return Act("runs", [], lambda _, stores: stores.runs.outputs(RUNS[run], turn))
 
     def purge(self, run: int) -> Act:
         return Act("runs", [ids.shard_of(RUNS[run])], lambda _, stores: stores.runs.purge(RUNS[run]))
 
-    def pending(self, shard: str) -> Act:
-        return Act("runs", [], lambda _, stores: stores.runs.pending(shard))
+    def delivery(self, which: int, due: datetime | None) -> Act | None:
+        """Read by the clock row that a delivery has, or by one of another time."""
+        return self._on_delivery(
+            which,
+            0,
+            lambda outbox, stored: outbox.read(
+                replace(stored.delivery, due=due or stored.delivery.due).clock
+            ),
+        )
+
+    def move(self, which: int, version: int, due: datetime) -> Act | None:
+        return self._on_delivery(which, version, lambda outbox, stored: outbox.move(stored, due))
+
+    def remove(self, which: int, version: int) -> Act | None:
+        return self._on_delivery(which, version, lambda outbox, stored: outbox.remove(stored))
+
+    def _on_delivery(
+        self, which: int, version: int, action: Callable[[Outbox, StoredDelivery], Awaitable[object]]
+    ) -> Act | None:
+        keys = [(run_id, rows.delivery_key(run_id, name)) for run_id in RUNS for name in DELIVERIES]
+        there = [place for place in keys if self._seen(*place, 0)]
+        if not there:
+            return None
+        run_id, key = there[which % len(there)]
+        seen = self._seen(run_id, key, version)
+        if seen is None:
+            return None
+
+        def call(side: int, stores: Stores) -> Awaitable[object]:
+            delivery = read_delivery(seen[side])
+            assert delivery
+            return action(stores.outbox, StoredDelivery(delivery, seen[side].etag))
+
+        return Act("runs", [ids.shard_of(run_id)], call)
+
+    def owed(self, shard: str, now: datetime) -> Act:
+        return Act("runs", [], lambda _, stores: stores.shards.owed(shard, now))
 
     def claim_tick(self, shard: str, version: int | None, at: datetime) -> Act:
         seen = self.twins["runs"].versions(shard, rows.TICK_KEY)
         known = seen[-1 - version] if version is not None and version < len(seen) else None
 
         def call(side: int, stores: Stores) -> Awaitable[object]:
-            return stores.runs.claim_tick(shard, Tick(None, known[side].etag if known else ""), at)
+            return stores.shards.claim(shard, Tick(None, known[side].etag if known else ""), at)
 
         return Act("runs", [shard], call)
 
@@ -127,7 +182,7 @@ class Operations:
         return Act("runs", [], lambda _, stores: stores.runs.listing(**asked))
 
     def read_session(self, session: int) -> Act:
-        return Act("runs", [], lambda _, stores: stores.runs.read_session(SESSIONS[session]))
+        return Act("runs", [], lambda _, stores: stores.sessions.read(SESSIONS[session]))
 
     def write_session(self, session: int, version: int, changes) -> Act | None:
         seen = self._seen(SESSIONS[session], rows.session_key(SESSIONS[session]), version)
@@ -135,17 +190,17 @@ class Operations:
             return None
 
         def call(side: int, stores: Stores) -> Awaitable[object]:
-            held = StoredSession(replace(rows.read_session(seen[side]), **changes), seen[side].etag)
-            return stores.runs.write_session(held)
+            held = StoredSession(replace(read_session(seen[side]), **changes), seen[side].etag)
+            return stores.sessions.write(held)
 
         return Act("runs", [ids.shard_of(SESSIONS[session])], call)
 
     def read_key(self, key: str) -> Act:
-        return Act("runs", [], lambda _, stores: stores.runs.read_key(ids.key_shard(key), key))
+        return Act("runs", [], lambda _, stores: stores.keys.read(ids.key_shard(key), key))
 
     def claim_key(self, key: str, meant: StoredKey, at: datetime) -> Act:
         shard = ids.key_shard(key)
-        return Act("runs", [shard], lambda _, stores: stores.runs.claim_key(shard, key, meant, at))
+        return Act("runs", [shard], lambda _, stores: stores.keys.claim(shard, key, meant, at))
 
     def save(self, run: int, name: str, text: str) -> Act:
         return Act("content", [RUNS[run]], lambda _, stores: stores.content.save(RUNS[run], name, text))

@@ -1,7 +1,7 @@
-"""`RunStore` and `ContentStore`: every operation, over memory and over Azurite, says and leaves the same."""
+"""All stores: every operation, over memory and over Azurite, says and leaves the same."""
 
 import asyncio
-from collections.abc import Awaitable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
 import pytest
@@ -9,9 +9,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, rule
 
 from shared.core import ids
 from shared.core.run import Content
-from shared.ports.tables import Table
+from shared.ports.tables import Row, Table
 from shared.store import rows
-from shared.store.runs import StoredRun, StoredSession, Tick
+from shared.store.outbox import StoredDelivery, read_delivery
+from shared.store.run_rows import read_run
+from shared.store.runs import StoredRun
+from shared.store.sessions import StoredSession, read_session
+from shared.store.shards import ShardView
 from tests.proofs.store_model import store_data as data
 from tests.proofs.store_model.store_operations import Act, Operations, Stores, Torn
 from tests.proofs.store_model.twin import (
@@ -26,7 +30,7 @@ from tests.proofs.store_model.twin import (
     same_error,
 )
 
-EXAMPLES = 20
+EXAMPLES = 30
 
 
 def split(value: object) -> tuple[object, dict[tuple[str, str], str]]:
@@ -36,21 +40,30 @@ def split(value: object) -> tuple[object, dict[tuple[str, str], str]]:
             return run, {(ids.shard_of(run.id), rows.run_key(run.id)): etag}
         case StoredSession(session, etag):
             return session, {(ids.shard_of(session.id), rows.session_key(session.id)): etag}
-        case (Tick(at, etag), list() as pending):
-            return (at, bool(etag), pending), {}
+        case StoredDelivery(delivery, etag):
+            key = rows.delivery_key(delivery.run_id, delivery.name)
+            return delivery, {(ids.shard_of(delivery.run_id), key): etag}
+        case ShardView(tick, runs, clocks):
+            return (tick.at, bool(tick.etag), runs, clocks), {}
     return value, {}
 
 
+_READ: Mapping[type, Callable[[Row], object]] = {
+    StoredRun: read_run,
+    StoredSession: read_session,
+    StoredDelivery: read_delivery,
+}
+
+
 def same(twin: Twin, model: Outcome, system: Outcome) -> None:
-    """Hold two outcomes against each other, and what is said of a run or session against its row."""
+    """Compare two outcomes, and what is said of a run, session or delivery with its row."""
     same_error(model, system)
     (ours, etags), (theirs, others) = split(model.value), split(system.value)
     assert ours == theirs, f"the model gives {ours}, the system {theirs}"
     for (partition, key), etag in etags.items():
         twin.same_etag(partition, key, etag, others[partition, key])
         row = next((row for row, _ in twin.versions(partition, key) if row.etag == etag), None)
-        read = rows.read_run if isinstance(model.value, StoredRun) else rows.read_session
-        assert row is None or read(row) == ours, f"{ours} is kept as {row}"
+        assert row is None or _READ[type(model.value)](row) == ours, f"{ours} is kept as {row}"
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -97,7 +110,7 @@ class StoreMachine(RuleBasedStateMachine):
             self._both("insert", {"run": run, "version": None, "changes": {}, "session": {}})
 
     # One rule for all: of several, hypothesis leaves out most in each example.
-    @rule(operations=data.one_or_two(), reply=data.replies)
+    @rule(operations=data.one_or_two(data.OTHERS), reply=data.replies)
     def step(self, operations: Sequence[data.Operation], reply: str) -> None:
         if len(operations) == 1:
             self._one(*operations[0], reply)
@@ -166,9 +179,15 @@ class StoreMachine(RuleBasedStateMachine):
         self._tally[f"two at once, {names.pop() if len(names) == 1 else 'different'}: {kinds}"] += 1
 
 
+class OutboxMachine(StoreMachine):
+    @rule(operations=data.one_or_two(data.OUTBOX), reply=data.replies)
+    def step(self, operations: Sequence[data.Operation], reply: str) -> None:
+        super().step(operations, reply)
+
+
 # Only what even few examples come to often.
 REACHED = {
-    *(f"{name}: done" for name in data.ARGUMENTS),
+    *(f"{name}: done" for name in data.OTHERS),
     *(f"{name}: RowConflict" for name in ("insert", "commit", "write_session")),
     "commit: done, the reply is lost",
     "commit: StorageUnavailable, the reply never was",
@@ -182,8 +201,20 @@ REACHED = {
 }
 
 
+REACHED_BY_OUTBOX = {
+    *(f"{name}: done" for name in data.OUTBOX),
+    "move: RowConflict",
+    *(f"{name}: done, the reply is lost" for name in ("commit", "move")),
+    *(f"{name}: StorageUnavailable, the reply never was" for name in ("commit", "move")),
+    *(f"two at once, move: RowConflict and {other}" for other in ("done", "RowConflict")),
+    *(f"two at once, {name}: done and done" for name in ("remove", "purge", "different")),
+}
+MACHINES = {StoreMachine: REACHED, OutboxMachine: REACHED_BY_OUTBOX}
+
+
 @pytest.mark.timeout(PATIENCE_SECONDS)
-def test_the_stores_are_the_same_over_memory_and_azurite(azurite):
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.__name__)
+def test_the_stores_are_the_same_over_memory_and_azurite(azurite, machine):
     tally = Tally()
-    explore(lambda: StoreMachine(azurite, tally), few=EXAMPLES)
-    tally.show(REACHED)
+    explore(lambda: machine(azurite, tally), few=EXAMPLES)
+    tally.show(MACHINES[machine])
