@@ -3,7 +3,7 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo demo-model up test check unit simulate watch mutants crash faults browser fuzz soak bench docs clean
+.PHONY: help demo demo-model up test check unit simulate simulate-new watch mutants crash faults browser fuzz soak bench docs clean
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -33,6 +33,9 @@ unit: $(VENV)/ready node_modules/ready  ## All tests, on all cores, or those in 
 SEEDS ?= 20000
 simulate: $(VENV)/ready  ## Simulate the app from SEEDS=20000 seeds, or one SEED=1381 with its trace
 	@$(BIN)/python -m tests.proofs.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
+
+simulate-new: $(VENV)/ready  ## The same from 5,000 seeds that follow from the commit
+	@$(BIN)/python -m tests.proofs.simulation --seeds 5000 --new
 
 mutants: $(VENV)/ready  ## Plant known bugs in a copy of the source, and see the simulation find each
 	@$(BIN)/python -m tests.proofs.mutants

@@ -1,4 +1,4 @@
-"""Every trigger of the app: parse, call, render."""
+"""All triggers of the app. Each one only calls the application."""
 
 from collections.abc import Awaitable, Callable
 from typing import List  # noqa: UP035
@@ -9,11 +9,11 @@ from shared.app import application
 from shared.web.http import Reply, Request
 from shared.web.runs_api import handlers
 
-# Refuse to start, rather than at the first request, when a setting is wrong.
+# The app refuses to start when a setting is wrong, so that requests cannot fail because of it.
 baton = application()
 app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
 
-# The worker accepts no other spelling of a list here.
+# The Functions worker accepts only `typing.List` here.
 Messages = func.Out[List[str]]  # noqa: UP006
 QUEUE, STORAGE = "%WORK_QUEUE%", "AzureWebJobsStorage"
 
@@ -89,7 +89,7 @@ async def get_openapi(req: func.HttpRequest) -> func.HttpResponse:
     return await _answer(req, handlers.get_openapi)
 
 
-# The page holds no data: it asks for the key, and sends it with each of its requests.
+# The page holds no data. It asks the user for the key, and sends the key with each of its requests.
 @app.route("dashboard", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
 async def get_dashboard(req: func.HttpRequest) -> func.HttpResponse:
     return await _answer(req, handlers.get_dashboard)
@@ -105,6 +105,6 @@ async def _answer(
         body=req.get_body(),
     )
     reply = await handlers.answer(handler, baton.api, request, *req.route_params.values())
-    if work is not None and reply.wakes:
-        work.set(list(reply.wakes))
+    if work is not None and reply.messages:
+        work.set(list(reply.messages))
     return func.HttpResponse(reply.body, status_code=reply.status, headers=dict(reply.headers))

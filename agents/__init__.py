@@ -1,1 +1,1 @@
-"""The agents of this app. Every module here that defines an `Agent` adds one; nothing else is needed."""
+"""The agents of this app. Each `Agent` that a module of this folder defines is found by itself."""

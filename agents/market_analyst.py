@@ -1,4 +1,4 @@
-"""The smallest agent: a model and what it is told."""
+"""The smallest agent: a model with instructions."""
 
 from shared.agent import Agent
 

@@ -1,4 +1,4 @@
-"""An agent that takes minutes: it looks up facts, creates characters, and then writes a novel."""
+"""An agent whose runs take minutes: it looks up facts, creates characters, and then writes a novel."""
 
 import asyncio
 import json
@@ -8,7 +8,7 @@ from pathlib import Path
 from shared.agent import Agent, tool
 
 DATA = Path(__file__).parent / "data"
-# As long as a real search or a database far away may take.
+# Simulates the time of a real search or of a remote database.
 LOOKUP_SECONDS = 10
 FACTS_PER_LOOKUP = 8
 MAX_CHARACTERS = 12
@@ -44,9 +44,9 @@ async def generate_character_profiles(count: int, theme: str = "exploration") ->
     ]
 
 
-def best_matches(file: str, wanted: str) -> list[dict[str, str]]:
-    """Return the entries of a data file, those first whose keywords share most words with `wanted`."""
-    words = set(wanted.lower().replace("-", " ").split())
+def best_matches(file: str, topic: str) -> list[dict[str, str]]:
+    """Return the entries of a data file, with those first that share most keywords with `topic`."""
+    words = set(topic.lower().replace("-", " ").split())
     entries: list[dict[str, str]] = json.loads((DATA / file).read_text(encoding="utf-8"))
     return sorted(entries, key=lambda entry: len(words & set(entry["keywords"].split())), reverse=True)
 

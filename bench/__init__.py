@@ -1,1 +1,1 @@
-"""What a run costs, measured: `python -m bench` prints a table. Beside it stand the loops people write by hand."""
+"""Measures what a run costs, and compares it with the loops people write by hand: `python -m bench` prints a table."""

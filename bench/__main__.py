@@ -1,4 +1,4 @@
-"""`python -m bench`: measure everything and print one table. Quiet machines give better figures."""
+"""`python -m bench`: measure everything and print one table. An idle machine gives better figures."""
 
 import argparse
 import sys
@@ -17,9 +17,9 @@ QUICK_SHARE = 5
 
 
 def run(chosen: Sequence[Section], repeats: int) -> dict[str, dict[str, Measurement]]:
-    """Measure every scenario `repeats` times, in turns, so that a slow minute of the machine hits all alike.
+    """Measure every scenario `repeats` times, in turns, so that a slow minute of the machine affects all of them.
 
-    The medians are keyed by section and scenario.
+    Returns the medians by section and scenario.
     """
     measured = {section.key: defaultdict[str, list[Measurement]](list) for section in chosen}
     timed = [section for section in chosen if not section.counts_only]

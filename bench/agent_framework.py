@@ -1,6 +1,6 @@
-"""agent-framework's own way to wait for a background response: its polling loop in memory, nothing stored.
+"""agent-framework's polling loop for a background response: in memory, nothing stored.
 
-The client and the agent are the defaults. The loop does not sleep: a sleep costs no CPU worth measuring.
+Client and agent have their default options. The loop does not sleep, because a sleep uses almost no CPU.
 """
 
 from agent_framework import Agent

@@ -1,4 +1,4 @@
-"""The first invocation in a fresh process: all imports, the settings, connections, and the work itself.
+"""The first invocation in a new process: all imports, the settings, connections, and the work itself.
 
 Nothing of the app may be imported before it is measured, so the run is started by another process:
 `python -m bench.cold PROVIDER STORAGE`.
@@ -51,7 +51,7 @@ def _set_environment(provider: str, storage: str) -> None:
         "OPENAI_API_KEY": "bench",
         "WORK_QUEUE": "bench-work",
         "POLL_SCHEDULE": "*/5 * * * * *",
-        # Importing takes longer: the run has fallen due by then.
+        # Importing takes longer than this, so the run is due when the tick begins.
         "POLL_MIN_SECONDS": "0.1",
         "NOVELIST_MODEL": "stub",
         "ANALYST_MODEL": "stub",

@@ -1,6 +1,7 @@
-"""The least that a poll can cost in Python: one GET over a kept connection, its body read and parsed.
+"""The lower bound of the cost in Python.
 
-And the least that a slice of a stream can: one GET, the data of each of its events parsed.
+A poll is one GET over an open connection, its body read and parsed. A slice is one GET, the data of each of
+its events parsed.
 """
 
 import json

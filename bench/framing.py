@@ -1,4 +1,4 @@
-"""Where an HTTP/1.1 request ends: all that the stub and the operation counter need of the protocol."""
+"""Finds where an HTTP/1.1 request ends, for the stub and the operation counter."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What a cold start pays for modules, in a process that has nothing but asyncio loaded, as the worker has."""
+"""The cost of imports at a cold start, in a process that has loaded only asyncio, like the Functions worker."""
 
 import importlib
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Keeping a number of actions in flight."""
+"""Keeps a number of actions in flight."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator

@@ -1,8 +1,8 @@
-"""Measuring one scenario in a process of its own, so that imports and memory do not mix.
+"""Measures one scenario in a process of its own, so that scenarios share neither imports nor memory.
 
-A target is an async function, named `module:function`. It sets up and warms up what it needs, then puts
-what is to be measured into `with meter.measuring(count=...)`. It gets its options by keyword and, where its
-scenario asks for them, the base URL of a `provider` stub and the connection string of empty `storage`.
+A target is an async function, named `module:function`. It sets up and warms up what it needs, and runs the
+code to measure inside `with meter.measuring(count=...)`. It gets its options by keyword and, if its scenario
+needs them, the base URL of a `provider` stub and the connection string of empty `storage`.
 
 `python -m bench.measure TARGET ARGUMENTS` is the child; it prints one line of JSON.
 """
@@ -33,7 +33,7 @@ _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes on
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measurement:
-    """One measured stretch. CPU is user and system time of this process alone, never of the servers."""
+    """The figures of one measured block. CPU is user and system time of this process alone, never of the servers."""
 
     count: int
     cpu_seconds: float
@@ -41,9 +41,9 @@ class Measurement:
     peak_bytes: int
     """The most memory the process held at any time, its imports included."""
     peak_growth_bytes: int
-    """By how much the measured stretch raised that peak."""
+    """By how much the measured block raised that peak."""
     notes: Mapping[str, float] = field(default_factory=dict)
-    """What the target counted besides, by the name to show it under."""
+    """Further counts of the target, by their names in the table."""
 
     @property
     def cpu_seconds_each(self) -> float:
@@ -51,7 +51,7 @@ class Measurement:
 
 
 class Meter:
-    """Given to a target, which measures with it exactly once."""
+    """Measures one block of a target; a target uses it exactly once."""
 
     def __init__(self) -> None:
         self.measurement: Measurement | None = None
@@ -59,7 +59,7 @@ class Meter:
 
     @contextmanager
     def measuring(self, *, count: int, events: int = 0) -> Iterator[None]:
-        """Measure what is done in the block `count` times, each time with so many events of a stream."""
+        """Measure the block, which does its work `count` times, with so many `events` of a stream each time."""
         assert self.measurement is None, "one measurement a process"
         gc.collect()
         before, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
@@ -82,7 +82,7 @@ class Meter:
 class Scenario:
     name: str
     group: str
-    """Scenarios of one group are the same thing under different load; ratios take its cheapest."""
+    """Scenarios of one group do the same work under different load; ratios use the one with the least CPU."""
     target: str
     options: Mapping[str, Any] = field(default_factory=dict)
     provider: bool = False
@@ -90,7 +90,7 @@ class Scenario:
     unchanged_polls: int = NEVER
     delay: timedelta = timedelta()
     events: int = 0
-    """How many of them a slice of a stream has."""
+    """Events in each slice of a stream."""
     event_gap: timedelta = timedelta()
 
 

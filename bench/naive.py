@@ -1,6 +1,6 @@
-"""The loop that documentation leads one to: default clients; read the row, retrieve, write the row back.
+"""The loop that one writes from the documentation: default clients; read the row, retrieve, write the row back.
 
-And the way to resume a stream that it leads one to, without anything stored.
+And a stream resumed as the documentation shows it, with nothing stored.
 """
 
 from collections.abc import AsyncIterator

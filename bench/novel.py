@@ -1,4 +1,4 @@
-"""What every client measured here asks for."""
+"""The agent and the request of every client that is measured."""
 
 AGENT = "space_novelist"
 INSTRUCTIONS = "You write very long novels, chapter by chapter, and never ask back."

@@ -1,4 +1,4 @@
-"""Counting what a client asks of Table Storage, from outside: a proxy that reads along."""
+"""Counts a client's requests to Table Storage, by a proxy between the two."""
 
 import asyncio
 import re
@@ -37,7 +37,7 @@ class Operations:
 
 @asynccontextmanager
 async def counted(storage: str) -> AsyncIterator[tuple[str, Operations]]:
-    """Give a connection string whose table requests are counted on their way to those of `storage`.
+    """Yield a connection string whose table requests are counted and passed on to `storage`.
 
     Clients must be closed inside the block: leaving it waits for their connections to end.
     """
@@ -76,7 +76,7 @@ async def _pass_on(
 
 
 async def count(meter: Meter, operations: Operations, action: Callable[[], Awaitable[object]]) -> None:
-    """Run `action` once and note in the measurement how much storage it asked for."""
+    """Run `action` once, and add its storage operations to the measurement."""
     before = Operations(**_fields(operations))
     with meter.measuring(count=1):
         await action()

@@ -1,4 +1,4 @@
-"""Requests to Table Storage: Microsoft's client for tables beside our own requests over its HTTP pipeline."""
+"""Compares requests to Table Storage: Microsoft's client, and our own requests over its HTTP pipeline."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -43,7 +43,7 @@ class Own:
         return len(await self._table.query("read", "key_", "key`"))
 
 
-class Microsofts:
+class Sdk:
     def __init__(self, table: TableClient) -> None:
         self._table = table
 
@@ -55,9 +55,9 @@ class Microsofts:
         return await self._table.submit_transaction([("create", entity) for entity in entities])
 
     async def query(self) -> int:
-        asked = {"p": "read", "a": "key_", "b": "key`"}
+        parameters = {"p": "read", "a": "key_", "b": "key`"}
         found = self._table.query_entities(
-            "PartitionKey eq @p and RowKey ge @a and RowKey lt @b", parameters=asked
+            "PartitionKey eq @p and RowKey ge @a and RowKey lt @b", parameters=parameters
         )
         return len([entity async for entity in found])
 
@@ -75,7 +75,7 @@ async def _client(kind: str, storage: str) -> AsyncIterator[Client]:
         {"transport": AioHttpTransport(use_env_settings=False), "retry_total": 2} if kind == "tuned" else {}
     )
     async with TableClient.from_connection_string(storage, "runs", **tuned) as table:
-        yield Microsofts(table)
+        yield Sdk(table)
 
 
 async def requests(meter: Meter, *, storage: str, client: str, request: str, times: int) -> None:

@@ -1,4 +1,4 @@
-"""What is measured and what it is compared with."""
+"""The scenarios that are measured, and those that they are compared with."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -7,17 +7,17 @@ from enum import Enum, auto
 from bench.measure import Scenario
 
 UNCHANGED_POLLS = 6
-"""Reads of a whole run that find it at work; the one after them finds it completed."""
+"""Reads of a complete run that find it in progress; the one after them finds it completed."""
 SLOW_ANSWER = timedelta(milliseconds=500)
 RUNS = 1_000
 RUNS_OF_SLICES = 200
-"""Fewer: each slice is written, and the storage stands on the same machine."""
+"""Fewer than RUNS: each slice is written, and the storage uses the same machine."""
 EVENTS = (1, 30, 300)
-"""Of a slice; a model that writes fast sends 300 between two polls."""
+"""Events of a slice; a fast model sends 300 between two polls."""
 EVENT_GAP = timedelta(milliseconds=1)
 RUNS_OF_BIG_TICK = 5_000
 IN_FLIGHT = 500
-"""The app's own default: POLL_CONCURRENCY."""
+"""The default of POLL_CONCURRENCY."""
 
 
 class Column(Enum):
@@ -30,7 +30,7 @@ class Column(Enum):
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Section:
-    """Scenarios that are shown together, each of them beside the cheapest of every group in `references`."""
+    """Scenarios in one table. Each is compared with the scenario of least CPU in every group in `references`."""
 
     key: str
     title: str
@@ -39,11 +39,11 @@ class Section:
     references: tuple[str, ...] = ()
     columns: tuple[Column, ...] = (Column.CPU, Column.RATE, Column.WALL, Column.MEMORY)
     counts_only: bool = False
-    """Counting once is enough; what takes time is measured several times."""
+    """Operations are counted once; times are measured several times."""
 
 
 def sections(share: int = 1) -> tuple[Section, ...]:
-    """Return all sections; a `share` of 5 measures a fifth as much, for a first look."""
+    """Return all sections; a `share` of 5 measures a fifth as much."""
     requests = (
         _provider_request("create", 2_000 // share),
         _provider_request("read", 2_000 // share),
@@ -101,7 +101,7 @@ def _naive(*, polls: int, in_flight: int) -> Scenario:
 
 
 def _slices(share: int) -> Section:
-    """Each connection serves one slice, as it does where a slice is left off in the middle of a stream."""
+    """Each connection serves one slice, as it does when a slice ends in the middle of a stream."""
     runs, ticks = RUNS_OF_SLICES // share, 5
 
     def read(group: str, name: str, target: str, events: int) -> Scenario:
@@ -145,7 +145,7 @@ def _slices(share: int) -> Section:
                 provider=True,
                 storage=True,
             ),
-            baton("nothing new, so read as a whole", 0),
+            baton("nothing new, so a plain read follows", 0),
             *(baton(_many(many), many) for many in EVENTS),
             baton(f"{_many(EVENTS[-1])}, one after another", EVENTS[-1], EVENT_GAP),
         ),
@@ -159,7 +159,7 @@ def _many(events: int) -> str:
 def _run(share: int) -> Section:
     return Section(
         key="run",
-        title=f"A whole run: start, {UNCHANGED_POLLS} polls while it works, finish with 2 KB",
+        title=f"A complete run: start, {UNCHANGED_POLLS} polls in progress, finish with 2 KB",
         unit="run",
         references=("agent-framework",),
         scenarios=(
@@ -223,7 +223,7 @@ def _big(share: int) -> Section:
     runs = RUNS_OF_BIG_TICK // share
     return Section(
         key="big",
-        title="The first tick of a fresh process, connections still to be opened",
+        title="The first tick of a new process, which opens its connections",
         unit="poll",
         scenarios=(
             Scenario(
@@ -319,8 +319,8 @@ def _operations() -> Section:
             ),
             baton("a start", "start"),
             baton("an unchanged poll", "poll", polls_before=1),
-            baton("the poll that finds it begun", "poll", polls_before=0),
-            baton("the poll that finds it finished", "poll", polls_before=1, provider_reads=1),
+            baton("the poll that finds the response begun", "poll", polls_before=0),
+            baton("the poll that finds the response finished", "poll", polls_before=1, provider_reads=1),
             baton("a slice with text", "slice", events=30),
             baton("a slice with nothing new", "slice"),
             baton("a status read", "status", polls_before=1),
@@ -328,7 +328,7 @@ def _operations() -> Section:
             baton("a feed read with the texts of 20 slices", "feed", events=30, slices=20, new=True),
             baton("a feed read with nothing new", "feed", events=30, slices=20, new=False),
             baton("a tick over a shard, nothing due", "tick", due=False),
-            baton("a tick over a shard, a run due, no news", "tick", due=True),
+            baton("a tick over a shard, a run due, unchanged", "tick", due=True),
         ),
     )
 
@@ -337,7 +337,7 @@ def _cold() -> Section:
     sdks = ["azure.functions", "azure.data.tables.aio", "azure.identity.aio", "openai"]
     return Section(
         key="cold",
-        title="The first invocation in a fresh process, imports included",
+        title="The first invocation in a new process, imports included",
         unit="cold start",
         columns=(Column.CPU, Column.WALL, Column.MEMORY, Column.NOTES),
         scenarios=(

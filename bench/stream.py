@@ -1,4 +1,4 @@
-"""A response's stream as OpenAI sends it, in ready-made bytes: nothing but pieces of text, without end."""
+"""A response's stream as OpenAI sends it, as prepared bytes: text deltas only, without end."""
 
 import json
 from functools import cache
@@ -33,7 +33,7 @@ def _event(number: int) -> bytes:
         "content_index": 0,
         "delta": _word(number),
         "logprobs": [],
-        # Makes all of them about as long: OpenAI's include_obfuscation, which is on unless one says otherwise.
+        # Padding that makes all events about as long; OpenAI sends it by default (include_obfuscation).
         "obfuscation": "x" * (12 - len(_word(number))),
     }
     return f"event: {_TYPE}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n".encode()

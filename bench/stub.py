@@ -1,9 +1,9 @@
-"""A Responses API that costs next to nothing, so that a benchmark measures its client.
+"""A Responses API that uses almost no CPU, so that a benchmark measures its client.
 
 `python -m bench.stub` prints `ready URL` and serves until it is ended.
 A response is `queued` when created, `in_progress` for `--unchanged-polls` reads and `completed`
-after that. An id that was never created is served too: a benchmark may lay its rows itself.
-A stream is resumed with `--events` more events, and the connection closed, whenever it is asked for.
+after that. An id that was never created is served too, because a benchmark may write its rows itself.
+Each request for a stream gets the next `--events` events, and the connection is closed.
 """
 
 import argparse
@@ -34,7 +34,7 @@ _NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nConte
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """A reply that is the same for every response but for the id."""
+    """A reply that differs from response to response only in the id."""
 
     before_id: bytes
     after_id: bytes
@@ -102,7 +102,7 @@ def _completed() -> Reply:
 
 @dataclass(slots=True)
 class Stub:
-    """What the served responses have in common: the replies and how often each id was read."""
+    """The replies of all responses, and how often each id was read."""
 
     unchanged_polls: int
     delay: timedelta = timedelta()
@@ -118,7 +118,7 @@ class Stub:
     def answer(
         self, method: bytes, response_id: bytes | None, cancel: bytes | None, query: bytes | None
     ) -> bytes | Sequence[bytes]:
-        """Return a reply; that of a stream in pieces, after which the connection ends."""
+        """Return a reply, that of a stream as chunks. The connection is closed after a stream."""
         match method, response_id, cancel:
             case b"POST", None, None:
                 return self.queued.to(b"resp_%048d" % next(self.numbers))
@@ -134,7 +134,7 @@ class Stub:
 
 
 class Connection(asyncio.Protocol):
-    """HTTP/1.1 with keep-alive, as much of it as the clients measured here speak."""
+    """HTTP/1.1 with keep-alive, as far as the measured clients need it."""
 
     def __init__(self, stub: Stub) -> None:
         self._stub = stub
@@ -168,10 +168,10 @@ class Connection(asyncio.Protocol):
             self._transport.writelines(reply)
             self._transport.close()
 
-    def _send_one_by_one(self, pieces: Iterator[bytes]) -> None:
-        if piece := next(pieces, None):
-            self._transport.write(piece)
-            self._loop.call_later(self._gap_seconds, self._send_one_by_one, pieces)
+    def _send_one_by_one(self, chunks: Iterator[bytes]) -> None:
+        if chunk := next(chunks, None):
+            self._transport.write(chunk)
+            self._loop.call_later(self._gap_seconds, self._send_one_by_one, chunks)
         else:
             self._transport.close()
 
@@ -184,7 +184,7 @@ def provider(
     events: int = 0,
     event_gap: timedelta = timedelta(),
 ) -> Iterator[str]:
-    """Run the stub for as long as the block and give its base URL."""
+    """Run the stub during the block and yield its base URL."""
     command = [sys.executable, "-m", "bench.stub", "--unchanged-polls", str(unchanged_polls)]
     command += ["--delay-ms", str(delay / timedelta(milliseconds=1)), "--events", str(events)]
     command += ["--event-gap-ms", str(event_gap / timedelta(milliseconds=1))]
@@ -201,10 +201,10 @@ async def serve(stub: Stub, port: int) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.stub", description=__doc__)
-    parser.add_argument("--port", type=int, default=0, help="0 picks a free one")
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free port")
     parser.add_argument("--unchanged-polls", type=int, default=NEVER, help="reads before it is completed")
     parser.add_argument("--delay-ms", type=float, default=0, help="time before each answer")
-    parser.add_argument("--events", type=int, default=0, help="in each part of a stream")
+    parser.add_argument("--events", type=int, default=0, help="in each reply with a stream")
     parser.add_argument("--event-gap-ms", type=float, default=0, help="time between two events")
     options = parser.parse_args()
     stub = Stub(

@@ -1,4 +1,4 @@
-"""The measurements as text that a person reads."""
+"""Formats the measurements as tables."""
 
 import platform
 from collections.abc import Mapping, Sequence
@@ -20,9 +20,9 @@ def heading(now: datetime, repeats: int) -> str:
     return (
         f"{now.astimezone(UTC):%Y-%m-%d %H:%M} UTC, Python {platform.python_version()}, {_processor()}\n"
         f"{versions}\n"
-        f"Each figure is the median of {repeats}, each in a fresh process. CPU is user and system time of the\n"
-        "client alone; memory is the whole process, in brackets what the measured part added. `X = 1` compares\n"
-        "how much one core gets done in a second, with the cheapest row of X."
+        f"Each figure is the median of {repeats}, each in a new process. CPU is user and system time of the\n"
+        "client alone; memory is that of the process, in brackets what the measured block added. `X = 1` compares\n"
+        "how much work one core does in a second with the row of X that takes the least CPU."
     )
 
 

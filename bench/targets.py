@@ -1,4 +1,4 @@
-"""What the figures have to be, and whether they are."""
+"""The targets for the figures, and whether they are met."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,23 +25,23 @@ class Target:
 
 
 def targets(sections: Sequence[Section], results: Results) -> Iterator[Target]:
-    """Judge what was measured; our dearest figure always stands against the cheapest of the others."""
+    """Compare the figures with the targets: always our highest figure with the lowest of the others."""
     for section in sections:
         measured = _by_group(section, results[section.key])
         match section.key:
             case "poll":
-                times = _cheapest(measured["naive"]) / _dearest(measured["baton"])
+                times = _lowest(measured["naive"]) / _highest(measured["baton"])
                 text = f"an unchanged poll takes at most 1/{TIMES_NAIVE} of the naive loop's CPU"
                 yield Target(text, f"1/{times:.1f}", times >= TIMES_NAIVE)
             case "slices":
-                times = _cheapest(measured["typed, many"]) / _dearest(measured["baton, many"])
+                times = _lowest(measured["typed, many"]) / _highest(measured["baton, many"])
                 text = (
                     f"a long slice, stored, takes at most 1/{TIMES_TYPED} of the CPU of openai's typed events"
                 )
                 yield Target(text, f"1/{times:.1f}", times >= TIMES_TYPED)
             case "run":
-                part = _dearest(measured["baton"]) / _cheapest(measured["agent-framework"])
-                text = "a whole run takes no more CPU than agent-framework's loop"
+                part = _highest(measured["baton"]) / _lowest(measured["agent-framework"])
+                text = "a complete run takes no more CPU than agent-framework's loop"
                 yield Target(text, f"{part:.0%} of it", part <= 1)
             case "slow":
                 [tick] = measured["baton"]
@@ -63,9 +63,9 @@ def _by_group(section: Section, results: Mapping[str, Measurement]) -> dict[str,
     return groups
 
 
-def _cheapest(measurements: Sequence[Measurement]) -> float:
+def _lowest(measurements: Sequence[Measurement]) -> float:
     return min(each.cpu_seconds_each for each in measurements)
 
 
-def _dearest(measurements: Sequence[Measurement]) -> float:
+def _highest(measurements: Sequence[Measurement]) -> float:
     return max(each.cpu_seconds_each for each in measurements)

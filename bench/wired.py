@@ -16,9 +16,9 @@ from shared.app import Baton
 from shared.core import ids
 from shared.core.life.events import Record
 from shared.core.run import Chaining, Content, Run, RunStatus, Session, Step
-from shared.log import hush_libraries
+from shared.log import quiet_libraries
 from shared.settings import load
-from shared.store.runs import StoredSession
+from shared.store.sessions import StoredSession
 from shared.web.http import Reply, Request
 from shared.web.runs_api import handlers
 
@@ -47,8 +47,8 @@ class Listener(logging.Handler):
         line = self.format(record)
         if record.levelno >= logging.WARNING:
             self.faults.append(line)
-        elif line.startswith("tick.done "):
-            self.polls += json.loads(line.removeprefix("tick.done "))["polls"]
+        elif line.startswith("tick.completed "):
+            self.polls += json.loads(line.removeprefix("tick.completed "))["polls"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +125,7 @@ async def wired(provider: str, storage: str, **settings: str) -> AsyncIterator[W
     log = Listener()
     logging.getLogger().addHandler(log)
     logging.getLogger().setLevel(logging.INFO)
-    hush_libraries()
+    quiet_libraries()
     environment = {
         "AzureWebJobsStorage": storage,
         "OPENAI_BASE_URL": provider,

@@ -8,8 +8,8 @@ COMMANDS = {
     "provider": ("dev.provider", "the provider emulator: an OpenAI Responses API"),
     "host": ("dev.host", "the Functions host, serving the app of a folder"),
     "up": ("dev.up", "all three, until Ctrl-C"),
-    "watch": ("dev.watch", "the text of a run while it is written, and how the run gets on"),
-    "demo": ("dev.demo", "one run from start to outcome, through a crash"),
+    "watch": ("dev.watch", "the text of a run while it is written, and its status"),
+    "demo": ("dev.demo", "one run from start to outcome, with a crash in between"),
 }
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from dev.processes import ChildFailed, ChildProcess, interrupt_on_sigterm
 
 PROGRAM = Path(__file__).parents[1] / "node_modules" / ".bin" / "azurite"
-# The account and the key that Azurite documents; they open nothing else.
+# The account and the key that Azurite documents. They give access to nothing else.
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
 
@@ -42,7 +42,7 @@ class Ports:
 def start(port: int = 0) -> tuple[ChildProcess, str]:
     """Start Azurite and return it with its connection string, once all three services answer.
 
-    Raises ChildFailed when it is not installed or does not come up, say because a port is taken.
+    Raises ChildFailed when it is not installed or does not start, for example because a port is taken.
     """
     if not PROGRAM.exists():
         raise ChildFailed(f"{PROGRAM} is missing: run `npm ci` in {PROGRAM.parents[2]}")
@@ -72,7 +72,7 @@ def _port_of(child: ChildProcess, service: str) -> int:
 
 @contextmanager
 def azurite(port: int = 0) -> Iterator[str]:
-    """Run Azurite for as long as the block and give its connection string."""
+    """Run Azurite during the block and yield its connection string."""
     child, connection_string = start(port)
     with child:
         yield connection_string

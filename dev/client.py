@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 TIMEOUT_SECONDS = 60
 EVENTS_AT_ONCE = 1_000
-_TRY_AGAIN = {408, 429}
+_TEMPORARY = {408, 429}
 
 
 class Refused(Exception):
@@ -20,13 +20,13 @@ class Refused(Exception):
         self.status = status
 
     @property
-    def passing(self) -> bool:
-        """Whether the same request may be answered later."""
-        return self.status in _TRY_AGAIN or self.status >= 500
+    def temporary(self) -> bool:
+        """Whether the same request may succeed later."""
+        return self.status in _TEMPORARY or self.status >= 500
 
 
 class Client:
-    """Speaks to one host. A host that is away, or goes while it answers, raises OSError."""
+    """Sends requests to one host. Raises OSError when the host cannot be reached, or ends during its answer."""
 
     def __init__(self, base: str, key: str) -> None:
         self.base = base.rstrip("/").removesuffix("/api")
@@ -61,7 +61,7 @@ class Client:
             with error:
                 raise Refused(error.code, _reason(error)) from None
         except (http.client.HTTPException, ValueError) as error:
-            raise OSError(f"{self.base} broke off its answer: {error}") from None
+            raise OSError(f"{self.base} closed the connection during its answer: {error}") from None
 
 
 def _reason(error: urllib.error.HTTPError) -> str:

@@ -10,13 +10,13 @@ from typing import Any
 
 from dev import azurite, stack
 from dev.client import Client, Refused
-from dev.feed import Moment, Reader, follow
+from dev.feed import Reader, Refresh, follow
 from dev.processes import ChildFailed, ChildProcess, interrupt_on_sigterm
-from dev.watch import TerminalView, knows_cursor
+from dev.watch import TerminalView, moves_cursor
 
 REQUEST = "Write a very long novel about astronauts exploring an unknown galaxy."
-PATIENCE_SECONDS = 300
-# How long the novel has been coming when the host is killed.
+TIMEOUT_SECONDS = 300
+# The host is killed when the novel has been written for so long.
 WRITING_SECONDS = 3.0
 REFRESH_SECONDS = 0.5
 # Lines of the novel that are shown while it is written.
@@ -26,7 +26,7 @@ OPENING = 900
 
 
 class _Unfinished(Exception):
-    """The run did not come to its end; the text says why."""
+    """The run did not complete as it should; the text says why."""
 
 
 def main(argv: list[str]) -> int:
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
 
 
 class _Demo:
-    """The stack of one demonstration, and the run that it shows."""
+    """The stack of one demo, and the run that it shows."""
 
     def __init__(self, running: ExitStack, *, with_model: bool) -> None:
         self._running = running
@@ -78,52 +78,54 @@ class _Demo:
         if reader.text != run["output_text"]:
             raise _Unfinished("the text of the event feed is not the text of the run")
         _show_outcome(run)
-        print(f"feed       {reader.last_id:,} events, read through the crash: the same text to the character")
+        print(f"feed       {reader.last_id:,} events, read during the crash: the same text, to the character")
 
     def _follow(self, client: Client, run_id: str) -> Reader:
-        """Show the run while it works, and kill the host once while the model writes."""
+        """Show the run while it works. Kill the host once, while the model writes."""
         reader = Reader()
-        view = TerminalView(reader, sys.stdout, window=WINDOW) if knows_cursor() else _Lines(reader)
+        view = TerminalView(reader, sys.stdout, window=WINDOW) if moves_cursor() else _Lines(reader)
         began, writing_since, killed = time.monotonic(), None, False
         try:
-            for moment in follow(reader, lambda after: client.events(run_id, after)):
-                view.show(moment)
-                view.wait(min(moment.pause, REFRESH_SECONDS))
+            for refresh in follow(reader, lambda after: client.events(run_id, after)):
+                view.show(refresh)
+                view.wait(min(refresh.pause, REFRESH_SECONDS))
                 if reader.turn > 1 and reader.text and writing_since is None:
                     writing_since = time.monotonic()
                 if writing_since and not killed and time.monotonic() - writing_since > WRITING_SECONDS:
                     killed = True
                     self._kill_and_restart(view, run_id, reader)
-                if time.monotonic() - began > PATIENCE_SECONDS:
-                    raise _Unfinished(f"it is still {reader.status} after {PATIENCE_SECONDS} seconds")
+                if time.monotonic() - began > TIMEOUT_SECONDS:
+                    raise _Unfinished(f"it is still {reader.status} after {TIMEOUT_SECONDS} seconds")
         finally:
             view.close()
         return reader
 
     def _kill_and_restart(self, view: "TerminalView | _Lines", run_id: str, reader: Reader) -> None:
         view.note("")
-        view.note(f"  kill -9 {self._host.pid}   the only host is gone, in the middle of turn {reader.turn}")
+        view.note(
+            f"  kill -9 {self._host.pid}   the only host is killed, in the middle of turn {reader.turn}"
+        )
         self._host.kill()
         port = int(self._base.rpartition(":")[2])
         began = time.monotonic()
         self._host, _ = self._start_host(port)
         took = time.monotonic() - began
-        view.note(f"  host is back after {took:.1f} s, as pid {self._host.pid}, and knows nothing")
+        view.note(f"  host is back after {took:.1f} s, as pid {self._host.pid}, with empty memory")
         found = Client(self._base, stack.KEY).get(run_id)
         view.note(f"  GET /api/runs/{run_id[:10]}...   {found['status']}, turn {found['turn']}")
-        view.note(f"  GET .../events?after={reader.last_id}   it goes on where it stood")
+        view.note(f"  GET .../events?after={reader.last_id}   the feed continues after the last event")
         view.note("")
 
 
 class _Lines:
-    """The progress of a run where no line can be drawn twice: one for each change."""
+    """The progress of a run where the cursor cannot move: one line for each change."""
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
         self._last = ""
 
-    def show(self, moment: Moment) -> None:
-        for note in moment.news.notes:
+    def show(self, refresh: Refresh) -> None:
+        for note in refresh.changes.notes:
             self.note(f"  {note}")
         reader = self._reader
         line = "  ".join(

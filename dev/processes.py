@@ -1,4 +1,4 @@
-"""Child processes that are ready when we say so and gone when we are."""
+"""Child processes: wait until one is ready, and end it for certain."""
 
 import os
 import re
@@ -31,7 +31,7 @@ def interrupt_on_sigterm() -> None:
 
 
 class ChildFailed(Exception):
-    """A child ended or stayed silent where it was expected to come up; the text holds its last output."""
+    """A child ended, or was not ready in time; the text has its last output."""
 
 
 class ChildProcess:
@@ -101,7 +101,7 @@ class ChildProcess:
     def wait_for(self, pattern: str, *, timeout: timedelta = READY_TIMEOUT) -> re.Match[str]:
         """Return the first line of output that matches, among those already written and those to come.
 
-        Raises ChildFailed when the child ends or the time is over without such a line.
+        Raises ChildFailed when the child ends, or the time-out passes, without such a line.
         """
         expression = re.compile(pattern)
         deadline = time.monotonic() + timeout.total_seconds()
@@ -124,7 +124,7 @@ class ChildProcess:
         return status
 
     def stop(self, *, grace: timedelta = STOP_GRACE) -> int:
-        """Ask it to end, insist after `grace`, and return its exit status. Does nothing if it has ended."""
+        """Send SIGTERM, after `grace` SIGKILL, and return the exit status. Does nothing if it has ended."""
         self._signal(signal.SIGTERM)
         try:
             self._process.wait(grace.total_seconds())
@@ -164,6 +164,6 @@ class ChildProcess:
             self._output_ended = True
             self._changed.notify_all()
 
-    def _report(self, what: str) -> str:
+    def _report(self, problem: str) -> str:
         shown = list(self._lines)[-SHOWN_LINES:]
-        return "\n".join([f"{self.name} {what}", *(f"  {line}" for line in shown)])
+        return "\n".join([f"{self.name} {problem}", *(f"  {line}" for line in shown)])

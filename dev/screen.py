@@ -1,4 +1,4 @@
-"""A growing text over a status line, on a terminal. Returns what to write; no IO."""
+"""A growing text over a status line, on a terminal. Returns the characters to write; no IO."""
 
 import re
 import unicodedata
@@ -11,15 +11,15 @@ _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
 
 
 def visible(text: str) -> str:
-    """Replace everything that would make a terminal do something, or show text in another order.
+    """Replace every character that controls a terminal or changes the order of text.
 
-    A model may write escape sequences; no terminal is to obey them. Line ends and tabs stay.
+    A model may write escape sequences; a terminal must not carry them out. Line ends and tabs stay.
     """
     return _UNSAFE.sub(_stand_in, text)
 
 
 def one_line(text: str) -> str:
-    """The same for text that must not have lines of its own."""
+    """As `visible`, and replace line ends and tabs too."""
     return visible(text).replace("\n", "\u240a").replace("\t", " ")
 
 
@@ -40,10 +40,9 @@ def cells(character: str) -> int:
 
 
 def wrap(text: str, width: int) -> list[str]:
-    """Break one line at spaces, or inside a word that is too long; the last part may go on.
+    """Break one line at spaces, or inside a word that is too long; more text may follow the last part.
 
-    Going on with the last part gives the same as beginning again: wrap(a + b) is
-    wrap(a)[:-1] + wrap(wrap(a)[-1] + b).
+    Wrapping in two steps gives the same lines as one: wrap(a + b) is wrap(a)[:-1] + wrap(wrap(a)[-1] + b).
     """
     lines: list[str] = []
     line: list[str] = []
@@ -62,7 +61,7 @@ def wrap(text: str, width: int) -> list[str]:
         lines.append("".join(line[:cut]).rstrip(" "))
         line = line[cut:]
         if sum(map(cells, line)) + cells(character) > width:
-            # Two cells where the space that was cut off had one.
+            # The character takes two cells, the space that was cut off only one.
             lines.append("".join(line))
             line = []
         line.append(character)
@@ -81,9 +80,9 @@ def fit(text: str, width: int) -> str:
 
 
 class Screen:
-    """The lowest rows of a terminal: the line that is being written, and the status under it.
+    """The lowest rows of a terminal: the unfinished line of text, and the status under it.
 
-    Everything above stays where it is. With `window` the text does not stay: its last lines are shown.
+    Rows above stay as they are. With `window` only the last lines of the text are shown, over the status.
     """
 
     def __init__(self, window: int | None = None) -> None:
@@ -99,31 +98,31 @@ class Screen:
             *full, self._line = wrap(self._line + line, width)
             self._keep(full)
 
-    def begin_anew(self) -> None:
-        """Let the next text stand by itself."""
+    def start_new_text(self) -> None:
+        """Begin the next text on a line of its own."""
         if self._line:
             self._end_line()
         if self._recent is not None:
             self._recent.clear()
 
     def note(self, text: str, width: int) -> None:
-        """Put a line about the run where the text stands."""
+        """Add a line about the run to the text."""
         if self._line and self._recent is None:
             self._end_line()
         note = fit(one_line(text), width)
-        # Amid the text it must not look like text.
+        # Between lines of text a note must look different.
         self._above.append(note if self._recent is not None else _DIM + note + _PLAIN)
 
     def paint(self, status: str, width: int) -> str:
-        """Return what draws everything new, with the status under it."""
+        """Return what draws all new text, with the status under it."""
         recent = list(self._recent or ())
-        # A terminal that became narrower has broken the line that was there.
+        # A terminal that became narrower has wrapped the line that was drawn.
         line = [] if not self._line else [wrap(self._line, width)[-1]]
         rows = [*(fit(row, width) for row in recent), *line, _DIM + fit(one_line(status), width) + _PLAIN]
         return self._redraw(rows)
 
     def finish(self) -> str:
-        """Return what leaves the text alone on the terminal."""
+        """Return what removes the status and leaves the text."""
         if self._line and self._recent is None:
             self._end_line()
         return self._redraw([])

@@ -1,4 +1,4 @@
-"""The whole stack as child processes: storage, provider, and Functions hosts over them."""
+"""Start the parts of the local stack as child processes: storage, provider emulator, Functions hosts."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from dev.processes import ChildProcess
 
 ROOT = Path(__file__).parents[1]
 KEY = DEFAULT_HOST_KEY
-# A language model takes a while to load.
+# Loading a language model takes longest.
 PROVIDER_READY = timedelta(seconds=120)
 
 _DEFAULTS = {
@@ -26,7 +26,7 @@ _PROVIDER_SETTINGS = ("OPENAI_BASE_URL", "OPENAI_API_KEY", "AZURE_OPENAI_ENDPOIN
 
 
 def own_provider(environment: Mapping[str, str]) -> str | None:
-    """Return the address of the provider that the environment names, or None when the emulator is wanted."""
+    """Return the address of the provider that the environment names, or None when the emulator is to be used."""
     if endpoint := environment.get("AZURE_OPENAI_ENDPOINT"):
         return endpoint
     if environment.get("OPENAI_API_KEY"):
@@ -35,7 +35,7 @@ def own_provider(environment: Mapping[str, str]) -> str | None:
 
 
 def environment(connection: str, emulator: str | None, **changes: str) -> dict[str, str]:
-    """Return what a host needs: this storage, and the emulator at this address or the environment's provider."""
+    """Return the settings of a host: this storage, and the emulator at this address or the environment's provider."""
     found = _DEFAULTS | dict(os.environ) | {"AzureWebJobsStorage": connection}
     if emulator:
         found = {name: value for name, value in found.items() if name not in _PROVIDER_SETTINGS}

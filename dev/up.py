@@ -1,4 +1,4 @@
-"""`python -m dev up`: the whole stack in the foreground, for working with curl, until Ctrl-C."""
+"""`python -m dev up`: run the complete stack in the foreground, for work with curl, until Ctrl-C."""
 
 import argparse
 import os
@@ -24,7 +24,7 @@ Ctrl-C ends everything.
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m dev up", description=__doc__)
-    parser.add_argument("--port", type=int, default=0, help="of the Functions host; 0 = any free one")
+    parser.add_argument("--port", type=int, default=0, help="of the Functions host; 0 = any free port")
     parser.add_argument("--log", action="store_true", help="show what the host logs")
     options = parser.parse_args(argv)
     interrupt_on_sigterm()
@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
 
 
 def _start(running: ExitStack, port: int) -> list[ChildProcess]:
-    """Start everything and say where it is."""
+    """Start everything and print the addresses."""
     storage, connection = azurite.start()
     children = [running.enter_context(storage)]
     emulator = None
@@ -59,7 +59,7 @@ def _start(running: ExitStack, port: int) -> list[ChildProcess]:
 
 
 def _watch(children: list[ChildProcess], *, log: bool) -> int:
-    """Wait until a part ends by itself, which none should."""
+    """Wait until a part ends by itself, which is an error."""
     shown = len(children[-1].output.splitlines())
     while True:
         for child in children:

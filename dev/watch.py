@@ -1,4 +1,4 @@
-"""`python -m dev watch RUN_ID`: the text of a run while it is written, to its end, whatever the host goes through."""
+"""`python -m dev watch RUN_ID`: show the text of a run while it is written, even while hosts restart."""
 
 import argparse
 import io
@@ -11,7 +11,7 @@ from typing import BinaryIO, Protocol, TextIO
 
 from dev import stack
 from dev.client import Client, Refused
-from dev.feed import Moment, Reader, follow
+from dev.feed import Reader, Refresh, follow
 from dev.processes import interrupt_on_sigterm
 from dev.screen import Screen, one_line, visible
 
@@ -19,16 +19,16 @@ DEFAULT_URL = "http://127.0.0.1:7071"
 TICK_SECONDS = 0.2
 _NARROWEST = 20
 _EXPLAINED = {
-    401: "{url} does not take this key: put the function key into BATON_KEY.",
-    403: "{url} does not take this key: put the function key into BATON_KEY.",
-    404: "There is no run {run_id} at {url}, or it belongs to another key. Is the id complete, the URL right (--url)?",
+    401: "{url} does not accept this key: set BATON_KEY to the function key.",
+    403: "{url} does not accept this key: set BATON_KEY to the function key.",
+    404: "There is no run {run_id} at {url}, or it belongs to another owner. Check the id and the URL (--url).",
 }
 
 
 class View(Protocol):
     """Where a run is shown."""
 
-    def show(self, moment: Moment) -> None: ...
+    def show(self, refresh: Refresh) -> None: ...
 
     def wait(self, seconds: float) -> None: ...
 
@@ -36,21 +36,21 @@ class View(Protocol):
 
 
 class TerminalView:
-    """Text as it comes, and a status line under it."""
+    """Text as it arrives, and a status line under it."""
 
     def __init__(self, reader: Reader, out: TextIO, *, window: int | None = None) -> None:
         self._reader = reader
         self._out = out
         self._screen = Screen(window)
-        self._away = False
+        self._unreachable = False
 
-    def show(self, moment: Moment) -> None:
-        self._away = moment.away
-        for line in moment.news.notes:
+    def show(self, refresh: Refresh) -> None:
+        self._unreachable = refresh.unreachable
+        for line in refresh.changes.notes:
             self._screen.note(line, _width())
-        if moment.news.anew:
-            self._screen.begin_anew()
-        self._screen.write(moment.news.text, _width())
+        if refresh.changes.replaces:
+            self._screen.start_new_text()
+        self._screen.write(refresh.changes.text, _width())
         self._paint()
 
     def note(self, line: str) -> None:
@@ -67,7 +67,7 @@ class TerminalView:
         self._write(self._screen.finish())
 
     def _paint(self) -> None:
-        status = status_line(self._reader, datetime.now(UTC), away=self._away)
+        status = status_line(self._reader, datetime.now(UTC), unreachable=self._unreachable)
         self._write(self._screen.paint(status, _width()))
 
     def _write(self, text: str) -> None:
@@ -76,27 +76,27 @@ class TerminalView:
 
 
 class PipeView:
-    """The text alone, to the byte, and notes beside it. On a terminal that knows no cursor, made harmless."""
+    """Exactly the text on `out`, notes on `err`. `escaped` is for a terminal that cannot move its cursor."""
 
-    def __init__(self, out: BinaryIO, err: TextIO, *, harmless: bool) -> None:
+    def __init__(self, out: BinaryIO, err: TextIO, *, escaped: bool) -> None:
         self._out = out
         self._err = err
-        self._harmless = harmless
-        self._began = False
-        self._away = False
+        self._escaped = escaped
+        self._wrote = False
+        self._unreachable = False
 
-    def show(self, moment: Moment) -> None:
-        news = moment.news
-        for line in news.notes:
+    def show(self, refresh: Refresh) -> None:
+        changes = refresh.changes
+        for line in changes.notes:
             self._note(line)
-        if moment.away and not self._away:
-            self._note("the host is away; trying again")
-        self._away = moment.away
-        if news.anew and self._began:
-            self._note("what has been written so far is not part of the run's text, which follows")
-        text = visible(news.text) if self._harmless else news.text
-        self._began = self._began or bool(text)
-        # A lone surrogate has no UTF-8; left out it would be missing, refused it would end the run here.
+        if refresh.unreachable and not self._unreachable:
+            self._note("the host does not answer; trying again")
+        self._unreachable = refresh.unreachable
+        if changes.replaces and self._wrote:
+            self._note("the text so far is not part of the run's text, which follows")
+        text = visible(changes.text) if self._escaped else changes.text
+        self._wrote = self._wrote or bool(text)
+        # A lone surrogate has no UTF-8. To drop it would change the text, to raise would stop the output.
         self._out.write(text.encode("utf-8", "surrogatepass"))
         self._out.flush()
 
@@ -104,7 +104,7 @@ class PipeView:
         time.sleep(seconds)
 
     def close(self) -> None:
-        if self._harmless and self._began:
+        if self._escaped and self._wrote:
             self._out.write(b"\n")
             self._out.flush()
 
@@ -112,12 +112,14 @@ class PipeView:
         print(one_line(line), file=self._err, flush=True)
 
 
-def status_line(reader: Reader, now: datetime, *, away: bool = False) -> str:
+def status_line(reader: Reader, now: datetime, *, unreachable: bool = False) -> str:
     minutes, seconds = divmod(int(reader.elapsed(now)), 60)
     parts = (
         reader.status,
         f"turn {reader.turn}" if reader.turn else "",
-        "the host is away; trying again" if away else reader.activity * (reader.activity != reader.status),
+        "the host does not answer; trying again"
+        if unreachable
+        else reader.activity * (reader.activity != reader.status),
         f"{len(reader.text):,} characters",
         f"{minutes}:{seconds:02}",
     )
@@ -131,14 +133,16 @@ def main(argv: list[str]) -> int:
     try:
         return watch(client, options.run_id)
     except Refused as refusal:
-        told = _EXPLAINED.get(refusal.status, "{url} refused: {why}.")
-        print(told.format(url=client.base, run_id=one_line(options.run_id), why=refusal), file=sys.stderr)
+        explanation = _EXPLAINED.get(refusal.status, "{url} refused: {why}.")
+        print(
+            explanation.format(url=client.base, run_id=one_line(options.run_id), why=refusal), file=sys.stderr
+        )
         return 2
     except KeyboardInterrupt:
         print("No longer watching; the run goes on.", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        # Whoever read the text has had enough. Python would complain once more when it closes stdout.
+        # The reader of the pipe has closed it. Python would report that again when it closes stdout.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
 
@@ -148,9 +152,9 @@ def watch(client: Client, run_id: str) -> int:
     reader = Reader()
     view = _view(reader)
     try:
-        for moment in follow(reader, lambda after: client.events(run_id, after)):
-            view.show(moment)
-            view.wait(moment.pause)
+        for refresh in follow(reader, lambda after: client.events(run_id, after)):
+            view.show(refresh)
+            view.wait(refresh.pause)
     finally:
         view.close()
     if reader.status == "completed":
@@ -162,8 +166,8 @@ def watch(client: Client, run_id: str) -> int:
 def _parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m dev watch",
-        description="Show the text of a run while it is written. Into a pipe it goes without change or addition.",
-        epilog="The function key comes from BATON_KEY; without it the local host's is used. "
+        description="Show the text of a run while it is written. A pipe gets exactly the text, without notes.",
+        epilog="The function key comes from BATON_KEY; the default is the local host's. "
         "Exit status: 0 completed, 1 ended otherwise, 2 cannot be watched.",
     )
     parser.add_argument("run_id", metavar="RUN_ID")
@@ -171,7 +175,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         "--url",
         type=_url,
         default=os.environ.get("BATON_URL") or DEFAULT_URL,
-        help=f"of the host; without it BATON_URL, or {DEFAULT_URL}",
+        help=f"of the host; default: BATON_URL, or {DEFAULT_URL}",
     )
     return parser.parse_args(argv)
 
@@ -182,27 +186,27 @@ def _url(text: str) -> str:
     return text
 
 
-def knows_cursor() -> bool:
-    """Return whether what goes to stdout can be drawn anew in place."""
+def moves_cursor() -> bool:
+    """Return whether stdout is a terminal that can move its cursor."""
     return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 def _view(reader: Reader) -> View:
-    if knows_cursor():
+    if moves_cursor():
         if isinstance(sys.stdout, io.TextIOWrapper):
-            # Better a question mark than an end in a terminal without Unicode.
+            # A terminal without Unicode shows a question mark; an error would end the program.
             sys.stdout.reconfigure(errors="replace")
         return TerminalView(reader, sys.stdout)
-    return PipeView(sys.stdout.buffer, sys.stderr, harmless=sys.stdout.isatty())
+    return PipeView(sys.stdout.buffer, sys.stderr, escaped=sys.stdout.isatty())
 
 
 def _width() -> int:
-    # The last column stays free: what a terminal does after it is filled differs.
+    # The last column stays free: terminals differ in what they do once it is filled.
     return max(_NARROWEST, shutil.get_terminal_size().columns - 1)
 
 
 def _why(client: Client, run_id: str, status: str) -> str:
-    """Say why a run did not complete."""
+    """Return why a run did not complete."""
     try:
         run = client.get(run_id)
     except (OSError, Refused):

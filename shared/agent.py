@@ -1,6 +1,6 @@
 """What the author of an agent writes: `Agent`, and `@tool` above each function that it may call.
 
-Importing this costs a cold start next to nothing: pydantic comes in with the first use of a tool.
+Importing this module is fast, which matters for cold starts. Pydantic is imported when a tool is used first.
 """
 
 import inspect
@@ -13,13 +13,14 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from shared.core.pace import MAX_DEADLINE, MIN_DEADLINE
+from shared.core.text import is_name
 
 if TYPE_CHECKING:
     # A type checker then finds a misspelt hosted tool before the provider does. Nothing imports this at run time.
     from openai.types.responses import ToolParam
 
 MAX_TURNS = 32
-# A function invocation is ended after ten minutes (functionTimeout in host.json).
+# The host ends a function invocation after ten minutes (functionTimeout in host.json).
 MIN_TIMEOUT, MAX_TIMEOUT = timedelta(milliseconds=1), timedelta(minutes=9)
 # Fields of a response that Baton sets itself.
 RESERVED_OPTIONS = frozenset(
@@ -33,11 +34,11 @@ RESERVED_OPTIONS = frozenset(
         "previous_response_id",
         "store",
         "stream",
+        "stream_options",
         "tools",
     }
 )
 
-_NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}")
 _ARGS_SECTION = re.compile(r"^Args:\n((?:[ \t]+.*(?:\n|\Z)|\n)+)", re.MULTILINE)
 _ARG = re.compile(r"^(\w+)(?: \(.*?\))?:(.*(?:\n[ \t]+.*)*)", re.MULTILINE)
 
@@ -46,9 +47,9 @@ R = TypeVar("R")
 
 
 class IdempotencyKey(str):
-    """Annotate a tool's parameter with this to be given the call's key; the model does not see it.
+    """The type of a tool's parameter that gets the key of the call. The model does not see the parameter.
 
-    The key is the same each time the same call is repeated, and no other call has it.
+    When a call is repeated its key is the same. No other call has this key.
     """
 
     __slots__ = ()
@@ -56,12 +57,12 @@ class IdempotencyKey(str):
 
 @dataclass(frozen=True, eq=False)
 class Tool(Generic[P, R]):
-    """A function that a model may call; made by `@tool`. It can still be called like the function."""
+    """A function that a model may call, made by `@tool`. It can still be called like the function."""
 
     function: Callable[P, R]
     name: str
     description: str
-    # What the docstring says of each parameter.
+    # The descriptions of the parameters in the docstring.
     parameters: Mapping[str, str]
     timeout: timedelta
     idempotent: bool
@@ -87,14 +88,14 @@ def tool(
 ) -> Any:
     """Make a function, sync or async, a tool.
 
-    The model is told its name, the types of its parameters and its docstring, in which an `Args:`
-    section explains the parameters one by one. A parameter with a default may be left out.
+    The model gets its name, the types of its parameters and its docstring. An `Args:` section in the
+    docstring describes the parameters. The model may leave out a parameter that has a default.
 
-    After `timeout` the model is told that the call failed. An async tool is cancelled then; a sync
-    one runs in a thread, which cannot be stopped: it goes on and its result is dropped.
+    After `timeout` the call fails, and the model gets an error. An async tool is then cancelled. A sync tool
+    runs in a thread, which cannot be stopped: it runs on, and its result is ignored.
 
-    `idempotent` says that a call may safely be made again, with the same `IdempotencyKey`, when
-    nobody knows whether it finished. Other calls are never repeated.
+    `idempotent` means that a call may be repeated, with the same `IdempotencyKey`, when it is unknown whether
+    it finished. Other calls are never repeated.
 
     Raises TypeError when the function cannot be a tool.
     """
@@ -114,23 +115,24 @@ def tool(
 class Agent:
     """A model with instructions, tools and limits.
 
-    `model` may name settings, as in "%NOVELIST_MODEL%". `tools` holds functions made tools by `@tool`
-    and hosted tools as the dicts that the Responses API expects; `cast` one that the openai package does not
-    know yet to its `ToolParam`. A run of the agent has at most `max_turns` responses and ends by its
-    `deadline`. With `stream` its text can be watched while it is written, unless a request says otherwise.
-    `options` are further fields of each response, such as `max_output_tokens` or `reasoning`.
-
-    Raises ValueError when anything of this is wrong.
+    Raises ValueError when a field is wrong.
     """
 
     name: str
+    # May name settings, as in "%NOVELIST_MODEL%".
     model: str
     instructions: str
     description: str = ""
+    # Functions with `@tool`, and hosted tools as the dicts that the Responses API expects. `cast` a dict that the
+    # openai package does not know yet to its `ToolParam`.
     tools: Sequence["Tool[..., Any] | ToolParam"] = ()
+    # The most responses that a run may have.
     max_turns: int = 8
+    # A run that is not finished after this time is `expired`.
     deadline: timedelta = timedelta(minutes=30)
+    # Whether clients can read the text while the model writes it. A start request can set it differently.
     stream: bool = False
+    # Further fields of each request to the provider, such as `max_output_tokens` or `reasoning`.
     options: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -144,12 +146,14 @@ class Agent:
 
 
 def _read_docstring(function: Callable[..., object]) -> tuple[str, dict[str, str]]:
-    """Return what a tool does, and what each parameter means that its `Args:` section explains."""
+    """Return the description of a tool, and the descriptions of its parameters in the `Args:` section."""
     text = inspect.getdoc(function) or ""
     section = _ARGS_SECTION.search(text)
     if section is None:
         return text.strip(), {}
-    parameters = {name: " ".join(said.split()) for name, said in _ARG.findall(textwrap.dedent(section[1]))}
+    parameters = {
+        name: " ".join(meaning.split()) for name, meaning in _ARG.findall(textwrap.dedent(section[1]))
+    }
     rest = (text[: section.start()].strip(), text[section.end() :].strip())
     return "\n\n".join(part for part in rest if part), parameters
 
@@ -160,7 +164,7 @@ def _faults_of_tool(made: Tool[..., Any]) -> Iterator[str]:
         return
     yield from _faults_of_name(made.name)
     if not made.description:
-        yield "it needs a docstring that tells the model what it does"
+        yield "it needs a docstring, which describes it to the model"
     if inspect.isasyncgenfunction(made.function):
         yield "an async generator cannot be a tool; return a list"
     yield from _faults_of_value("its timeout", made.timeout, timedelta, MIN_TIMEOUT, MAX_TIMEOUT)
@@ -168,7 +172,7 @@ def _faults_of_tool(made: Tool[..., Any]) -> Iterator[str]:
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     for parameter in parameters.values():
         if parameter.kind not in by_name:
-            yield f"parameter {parameter} cannot be given by name, as a model gives it"
+            yield f"parameter {parameter} cannot be given by name, but models give arguments by name"
         elif parameter.annotation is parameter.empty:
             yield f"parameter {parameter.name} needs a type annotation"
     for name in sorted(made.parameters.keys() - parameters.keys()):
@@ -207,7 +211,7 @@ def _faults_of_tools(agent: Agent) -> Iterator[str]:
 
 
 def _faults_of_name(name: str) -> Iterator[str]:
-    if not _NAME.fullmatch(name):
+    if not is_name(name):
         yield "its name must be 1 to 64 letters, digits, underscores or hyphens of ASCII"
 
 

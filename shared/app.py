@@ -1,9 +1,8 @@
-"""The composition root: settings become a wired application, one for each process."""
+"""The composition root: build the application from the settings, once in each process."""
 
 import asyncio
 import logging
 import os
-import re
 from functools import cache, cached_property
 
 from shared.adapters.agents.discover import discover, placeholders
@@ -15,20 +14,25 @@ from shared.adapters.responses_api.provider import ResponsesProvider
 from shared.adapters.system import SystemClock, SystemRandomness
 from shared.core import ids
 from shared.core.pace import Schedule
-from shared.log import hush_libraries, say
+from shared.log import log_event, quiet_libraries
+from shared.ports.providers import DEFAULT_PROVIDER
 from shared.settings import PollSettings, ProviderSettings, Settings, StorageSettings, load
 from shared.steps.context import Context
+from shared.steps.deliver import deliver
+from shared.steps.messages import clock_of_message, shard_message, shard_of_message
 from shared.steps.tick import tick
 from shared.steps.work import work
 from shared.store.content import ContentStore
+from shared.store.keys import KeyStore
+from shared.store.outbox import Outbox
 from shared.store.runs import RunStore
+from shared.store.sessions import SessionStore
+from shared.store.shards import ShardStore
 from shared.web.runs_api.handlers import Api
-
-_SHARD_MESSAGE = re.compile(r"shard_(0[0-9a-f])")
 
 
 class Baton:
-    """What the triggers call."""
+    """The application: what the triggers call."""
 
     def __init__(self, settings: Settings, agents: InstalledAgents) -> None:
         self.settings = settings
@@ -36,16 +40,21 @@ class Baton:
         self._storage = TableStorage(self._account)
         self._provider = _provider(settings.provider, settings.poll)
         self._agents = agents
-        self._tables_are_there = False
+        self._tables_exist = False
         self._preparing = asyncio.Lock()
 
     @cached_property
     def context(self) -> Context:
         settings, randomness = self.settings, SystemRandomness()
+        runs = self._storage.table(settings.storage.runs_table)
         return Context(
-            runs=RunStore(self._storage.table(settings.storage.runs_table), randomness),
+            runs=RunStore(runs, randomness),
+            sessions=SessionStore(runs, randomness),
+            keys=KeyStore(runs),
+            shards=ShardStore(runs, randomness),
+            outbox=Outbox(runs, randomness),
             content=ContentStore(self._storage.table(settings.storage.content_table)),
-            provider=self._provider,
+            providers={DEFAULT_PROVIDER: self._provider},
             agents=self._agents,
             clock=SystemClock(),
             randomness=randomness,
@@ -62,29 +71,35 @@ class Baton:
         return Api(self.context, self.settings.owner_header, self.settings.public_base_url, self.prepare)
 
     async def prepare(self) -> None:
-        """Create the tables if they are missing; asked of the storage once a process."""
+        """Create the tables if they are missing. The storage is called only once in each process."""
         async with self._preparing:
-            if not self._tables_are_there:
+            if not self._tables_exist:
                 names = [self.settings.storage.runs_table, self.settings.storage.content_table]
                 await create_missing_tables(self._account, names)
-                self._tables_are_there = True
+                self._tables_exist = True
 
     async def tick(self) -> list[str]:
-        """Poll what is due, or hand each shard to a worker; return messages for the work queue."""
+        """Poll what is due, and return messages for the work queue.
+
+        With fan-out, each shard is polled by a worker.
+        """
         await self.prepare()
         if self.settings.poll.fanout:
-            return [f"shard_{shard}" for shard in ids.all_shards()]
+            return [shard_message(shard) for shard in ids.all_shards()]
         return await tick(self.context, self.settings.poll.concurrency)
 
     async def work(self, message: str) -> list[str]:
-        """Do what a message of the work queue asks for; return further messages for it."""
+        """Handle a message of the work queue, and return further messages for it."""
         await self.prepare()
-        if shard := _SHARD_MESSAGE.fullmatch(message):
-            return await tick(self.context, self.settings.poll.concurrency, [shard[1]])
-        if not ids.is_id("run", message):
-            say("message.unknown", level=logging.WARNING, length=len(message))
+        if shard := shard_of_message(message):
+            return await tick(self.context, self.settings.poll.concurrency, [shard])
+        if clock := clock_of_message(message):
+            await deliver(self.context, clock)
             return []
-        return [message] if await work(self.context, message) else []
+        if not ids.is_id("run", message):
+            log_event("message.ignored", level=logging.WARNING, length=len(message))
+            return []
+        return list(await work(self.context, message))
 
     async def close(self) -> None:
         await self._provider.close()
@@ -93,8 +108,8 @@ class Baton:
 
 @cache
 def application() -> Baton:
-    """Return the application of this process. Raises InvalidSettings, or InvalidAgents, and lists all faults."""
-    hush_libraries()
+    """Return the application of this process. Raises InvalidSettings or InvalidAgents with all faults."""
+    quiet_libraries()
     agents = discover()
     settings = load(
         os.environ, placeholders(agents), [("AzureWebJobsStorage", TableAccount.from_connection_string)]

@@ -1,17 +1,23 @@
-"""What Baton raises. `shared.web.runs_api.problems` turns each into an HTTP answer; nothing else does."""
+"""The exceptions that Baton raises.
+
+A `BatonError` means that a request failed. Only `shared.web.runs_api.problems` turns it into an HTTP reply.
+`CannotStart` means that the app cannot start. The host shows its message.
+`RowConflict` is caught in the stores, the steps and the use cases. It never reaches a client.
+"""
+
+from collections.abc import Sequence
 
 
 class BatonError(Exception):
-    """Base of all errors that Baton raises on purpose.
+    """A request could not be carried out. The message is for people."""
 
-    `code` is stable and for programs, the message is for people, `field` names the offending input.
-    """
-
+    # For programs: the same in all versions.
     code = "error"
 
     def __init__(self, message: str, *, code: str | None = None, field: str | None = None) -> None:
         super().__init__(message)
         self.code = code or type(self).code
+        # The part of the request that is wrong, if there is one.
         self.field = field
 
 
@@ -22,52 +28,55 @@ class Malformed(BatonError):
 
 
 class InvalidInput(BatonError):
-    """The request can be read, and asks for what cannot be."""
+    """The request can be read, but a value in it is not allowed."""
 
     code = "invalid_input"
 
 
 class TooLarge(BatonError):
-    """The request is over a limit, which the message names."""
+    """The request exceeds a limit. The message names the limit."""
 
     code = "too_large"
 
 
 class Unidentified(BatonError):
-    """The request does not say whose it is, and the app is set to require it."""
+    """The request does not name its owner, and the settings of the app require it."""
 
     code = "owner_missing"
 
 
 class NotFound(BatonError):
-    """There is no such thing, or it is not the caller's."""
+    """The run or session does not exist, or it belongs to another owner."""
 
     code = "not_found"
 
 
 class Conflict(BatonError):
-    """The request cannot be carried out in the present state of what it is about."""
+    """The request cannot be carried out in the current state of the run or session."""
 
     code = "conflict"
 
 
 class StorageUnavailable(BatonError):
-    """The storage did not answer, or not in time. Whether a write took effect is unknown."""
+    """The storage did not answer in time. It is unknown whether a write took effect."""
 
     code = "storage_unavailable"
 
 
-class InvalidSettings(BatonError):
-    """The app cannot start. The message lists every setting that is missing or wrong."""
+class CannotStart(Exception):
+    """The app cannot start. The message lists all faults."""
 
-    code = "invalid_settings"
+    def __init__(self, summary: str, faults: Sequence[str]) -> None:
+        super().__init__(f"{summary}:\n" + "\n".join(f"  - {fault}" for fault in faults))
+        self.faults = tuple(faults)
 
-    def __init__(self, faults: list[str]) -> None:
-        super().__init__(
-            "Baton cannot start with these settings:\n" + "\n".join(f"  - {fault}" for fault in faults)
-        )
-        self.faults = faults
+
+class InvalidSettings(CannotStart):
+    """Settings are missing or wrong."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        super().__init__("Baton cannot start with these settings", faults)
 
 
 class RowConflict(Exception):
-    """A row of a transaction was not as the writer believed, and nothing was written."""
+    """A row did not meet the condition of a write, so nothing of the transaction was written."""

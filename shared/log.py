@@ -1,4 +1,7 @@
-"""One event name and its fields a line: the Functions worker forwards only the formatted text."""
+"""Logging: an event name and its fields on each line.
+
+The fields are part of the text, because the Functions worker forwards only the formatted text.
+"""
 
 import json
 import logging
@@ -7,24 +10,24 @@ import traceback
 from shared.core.text import representable
 
 _LOGGER = logging.getLogger("baton")
-# It logs every request, which costs more than the request and says where it went.
-_CHATTY = ("azure",)
+# This library logs every request. That costs more than the request, and the log would contain its address.
+_NOISY = ("azure",)
 
 
-def say(event: str, *, level: int = logging.INFO, **fields: object) -> None:
-    """Log `event`. Fields are ids, statuses and counts; never prompts, outputs, tokens or keys."""
+def log_event(event: str, *, level: int = logging.INFO, **fields: object) -> None:
+    """Log `event`. Fields are ids, statuses and counts, never prompts, outputs, tokens or keys."""
     if _LOGGER.isEnabledFor(level):
         _LOGGER.log(level, "%s %s", event, json.dumps(fields, default=str))
 
 
-def say_fault(event: str, fault: BaseException, **fields: object) -> None:
-    """Log an exception with its traceback, as text that any log can take whatever the exception says."""
+def log_fault(event: str, fault: BaseException, **fields: object) -> None:
+    """Log an exception with its traceback, as valid Unicode whatever its message contains."""
     if _LOGGER.isEnabledFor(logging.ERROR):
         trace = representable("".join(traceback.format_exception(fault)).rstrip())
         _LOGGER.error("%s %s\n%s", event, json.dumps(fields, default=str), trace)
 
 
-def hush_libraries() -> None:
-    """Let libraries log from warnings upwards."""
-    for name in _CHATTY:
+def quiet_libraries() -> None:
+    """Let these libraries log warnings and errors only."""
+    for name in _NOISY:
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -1,4 +1,4 @@
-"""The only reader of the environment: every setting, checked, or a refusal that lists all faults."""
+"""Read and check all settings. No other module reads the environment."""
 
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -14,16 +14,16 @@ _TABLE = re.compile(r"[A-Za-z][A-Za-z0-9]{2,62}")
 _QUEUE = re.compile(r"[a-z0-9](?:[a-z0-9]|-(?=[a-z0-9])){2,62}")
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
 _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
-_WHOLE = re.compile(r"[0-9]{1,9}")
+_INTEGER = re.compile(r"[0-9]{1,9}")
 _OPENAI = "https://api.openai.com/v1"
-# What `_is_url` wants.
+# The description of what `_is_url` accepts.
 _URL = "an http or https address without a query"
 _Check = Callable[[str], object]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageSettings:
-    """A connection string, or the address of the tables that an identity opens."""
+    """A connection string, or the endpoint of the tables for use with an identity."""
 
     connection: str
     endpoint: str
@@ -35,7 +35,7 @@ class StorageSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProviderSettings:
-    """Azure OpenAI when there is an `azure_endpoint`, else OpenAI or whatever is at `openai_base_url`."""
+    """Azure OpenAI if `azure_endpoint` is set, else OpenAI or the compatible server at `openai_base_url`."""
 
     openai_base_url: str
     openai_api_key: str
@@ -50,22 +50,24 @@ class ProviderSettings:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PollSettings:
-    """How often and how much at once."""
+    """How often responses are polled, and how many at once."""
 
     schedule: str
     shortest: timedelta
     longest: timedelta
     concurrency: int
     fanout: bool
-    # The longest pause between two slices, and how long one may take, or wait for the next event.
+    # The longest time between two slices.
     longest_stream: timedelta
+    # The longest time that one slice may take.
     slice_budget: timedelta
+    # A slice ends when no event came for this long.
     slice_pause: timedelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What the environment says. README describes each setting under its name there."""
+    """All settings. The README describes each one under its name in the environment."""
 
     storage: StorageSettings
     provider: ProviderSettings
@@ -76,7 +78,7 @@ class Settings:
 
 
 class _Reader:
-    """Reads one setting after another and remembers what was wrong."""
+    """Reads settings and collects their faults."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
         self._environment = environment
@@ -87,7 +89,7 @@ class _Reader:
         name: str,
         default: str | None = None,
         check: Callable[[str], bool] | None = None,
-        want: str = "",
+        expected: str = "",
     ) -> str:
         value = self._environment.get(name, "").strip()
         if not value:
@@ -95,25 +97,26 @@ class _Reader:
                 self.faults.append(f"{name} is missing.")
             return default or ""
         if check and not check(value):
-            self.faults.append(f"{name} has to be {want}.")
+            self.faults.append(f"{name} must be {expected}.")
         return value
 
-    def try_out(self, name: str, check: _Check) -> None:
+    def check(self, name: str, check: _Check) -> None:
+        """Add a fault if the setting has a value for which `check` raises ValueError."""
         try:
             if value := self.text(name, ""):
                 check(value)
         except ValueError as fault:
             self.faults.append(f"{name} is wrong: {fault}.")
 
-    def number(self, name: str, default: float, least: float, most: float, *, whole: bool = False) -> float:
+    def number(self, name: str, default: float, least: float, most: float, *, integer: bool = False) -> float:
         value = self._environment.get(name, "").strip()
         if not value:
             return default
-        pattern = _WHOLE if whole else _NUMBER
+        pattern = _INTEGER if integer else _NUMBER
         if pattern.fullmatch(value) and least <= float(value) <= most:
             return float(value)
-        kind = "a whole number" if whole else "a number"
-        self.faults.append(f"{name} has to be {kind} from {least:g} to {most:g}.")
+        kind = "an integer" if integer else "a number"
+        self.faults.append(f"{name} must be {kind} from {least:g} to {most:g}.")
         return default
 
     def choice(self, name: str, default: str, choices: Sequence[str]) -> str:
@@ -126,15 +129,15 @@ def load(
     placeholders: Sequence[str] = (),
     checks: Sequence[tuple[str, _Check]] = (),
 ) -> Settings:
-    """Return the settings; `placeholders` are names that agents ask for, such as NOVELIST_MODEL.
+    """Return the settings. `placeholders` are the settings that agents name, such as NOVELIST_MODEL.
 
-    `checks` are names of settings, each with a function that raises ValueError for a value that cannot be
-    used: it is the adapter that knows what a connection string looks like.
+    `checks` holds names of settings with a function of an adapter, which raises ValueError when it cannot use
+    the value.
     Raises InvalidSettings with everything that is missing or wrong.
     """
     read = _Reader(environment)
     for name, check in checks:
-        read.try_out(name, check)
+        read.check(name, check)
     found = Settings(
         storage=_storage(read),
         provider=_provider(read),
@@ -158,7 +161,7 @@ def _storage(read: _Reader) -> StorageSettings:
         endpoint = f"https://{account}.table.core.windows.net"
     if not connection and not endpoint:
         read.faults.append(
-            "AzureWebJobsStorage is missing: a connection string, or for an identity AzureWebJobsStorage__accountName."
+            "AzureWebJobsStorage is missing: set a connection string, or AzureWebJobsStorage__accountName for an identity."
         )
     a_table = "3 to 63 letters and digits, a letter first"
     a_queue = "3 to 63 small letters, digits and single hyphens"
@@ -177,7 +180,7 @@ def _provider(read: _Reader) -> ProviderSettings:
     key = read.text("OPENAI_API_KEY", "")
     if not endpoint and not key:
         read.faults.append(
-            "OPENAI_API_KEY or AZURE_OPENAI_ENDPOINT is missing: one of them says which provider runs the agents."
+            "OPENAI_API_KEY or AZURE_OPENAI_ENDPOINT is missing: set one of them to choose the provider."
         )
     chaining = read.choice("CHAINING", Chaining.PREVIOUS_RESPONSE_ID, list(Chaining))
     return ProviderSettings(
@@ -203,7 +206,7 @@ def _poll(read: _Reader) -> PollSettings:
         schedule=read.text("POLL_SCHEDULE", None, lambda text: len(text.split()) == 6, six_fields),
         shortest=shortest,
         longest=longest,
-        concurrency=int(read.number("POLL_CONCURRENCY", 500, 1, 5000, whole=True)),
+        concurrency=int(read.number("POLL_CONCURRENCY", 500, 1, 5000, integer=True)),
         fanout=read.choice("POLL_FANOUT", "off", ["on", "off"]) == "on",
         longest_stream=timedelta(seconds=read.number("STREAM_POLL_MAX_SECONDS", 5, 0.1, 600)),
         slice_budget=timedelta(seconds=read.number("STREAM_SLICE_SECONDS", 1, 0.1, 30)),

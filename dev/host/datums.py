@@ -1,4 +1,4 @@
-"""Between the outside and the worker library's values, as the real host converts them.
+"""Converts requests, messages and replies to and from the worker library's values, as the real host does.
 
 Source: GrpcMessageConversionExtensions.cs of the Functions host.
 """
@@ -15,7 +15,7 @@ from dev.host.worker import Datum
 
 @dataclass(frozen=True)
 class HttpCall:
-    """An HTTP request: header and query values as they came, the body whole."""
+    """An HTTP request: header and query values as received, the body complete."""
 
     method: str
     url: str

@@ -1,4 +1,4 @@
-"""What the app's functions are bound to, as the worker library reports it."""
+"""The app's functions with their triggers and outputs, as the worker library reports them."""
 
 import json
 from collections.abc import Iterable, Mapping

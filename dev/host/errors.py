@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 
 class StartupError(Exception):
-    """The host cannot start; the text names everything found wrong, one a line."""
+    """The host cannot start; the text lists every problem, one a line."""
 
     @classmethod
     def of(cls, problems: Iterable[str]) -> "StartupError":

@@ -1,4 +1,4 @@
-"""The running host: the app's functions, connected to HTTP, the clock and the queues."""
+"""The running host: connects the app's functions to HTTP, timers and queues."""
 
 import asyncio
 from collections import defaultdict
@@ -25,7 +25,7 @@ DRAIN_GRACE = timedelta(seconds=5)
 
 
 class Host:
-    """Raises StartupError, from its constructor and from `start`, with all that the app gets wrong."""
+    """Serves the functions of one app. Constructor and `start` raise StartupError with every problem of the app."""
 
     def __init__(
         self,
@@ -72,14 +72,14 @@ class Host:
         return served
 
     async def watch(self) -> None:
-        """Raise what ended a timer or a queue listener; they should go on for ever, as this does then."""
+        """Run for ever, like the timers and queue listeners; raise the error that ends one of them."""
         never = asyncio.get_running_loop().create_future()
         ended, _ = await asyncio.wait([never, *self._loops], return_when=asyncio.FIRST_COMPLETED)
         for loop in ended:
             loop.result()
 
     async def stop(self) -> None:
-        """Take nothing new, let what is in work end within DRAIN_GRACE, cancel the rest."""
+        """Take no new work, give running calls DRAIN_GRACE to end, cancel the rest."""
         for loop in self._loops:
             loop.cancel()
         await asyncio.gather(self._runner.cleanup(), self._running.drain(DRAIN_GRACE))
@@ -111,7 +111,7 @@ class Host:
 
     async def _tick(self, function: Function, past_due: bool) -> None:
         call = self._invoker.fire(function, timer_datum(past_due=past_due))
-        await asyncio.shield(self._running.spawn(call))  # a stop ends the timer, not the call
+        await asyncio.shield(self._running.spawn(call))  # a stop cancels the timer, not the call
 
     async def _put(self, target: QueueBinding, body: bytes) -> None:
         await target.put(body)
@@ -152,7 +152,7 @@ def _connect_queues(
 
 
 def _account(connection: str, environ: Mapping[str, str]) -> Account:
-    """Find the connection string under its name, or that name with the prefix the real host allows."""
+    """Find the connection string by its name, with or without the prefix that the real host allows."""
     text = environ.get(connection) or environ.get(f"AzureWebJobs{connection}")
     if not text:
         raise ValueError(f"there is no setting {connection}")

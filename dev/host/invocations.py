@@ -1,4 +1,4 @@
-"""Calling functions: time limit, output bindings, and what is still in work when the host stops."""
+"""Calls functions: time limit, output bindings, and the calls that still run when the host stops."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ logger = logging.getLogger(__name__)
 
 
 class Running:
-    """Work in the background that a stop waits for."""
+    """Background tasks that a stop waits for."""
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[Any]] = set()
@@ -30,7 +30,7 @@ class Running:
         return task
 
     async def drain(self, grace: timedelta) -> None:
-        """Wait for what is in work, cancel what takes longer than `grace`."""
+        """Wait for the running tasks; cancel those that take longer than `grace`."""
         if self._tasks:
             await asyncio.wait(self._tasks, timeout=grace.total_seconds())
         for task in self._tasks:
@@ -44,7 +44,7 @@ class Running:
 
 
 class Invoker:
-    """Calls functions and writes their output bindings, which happens only after success."""
+    """Calls functions, and writes their output bindings after success only."""
 
     def __init__(
         self, timeout: timedelta | None, outputs: Mapping[QueueOutput, Callable[[bytes], Awaitable[None]]]
@@ -55,7 +55,7 @@ class Invoker:
     async def invoke(
         self, function: Function, trigger: Datum, metadata: Mapping[str, Datum] | None = None
     ) -> Datum | None:
-        """Return what the function returned. Raises FunctionFailed, which is logged already."""
+        """Return the function's result. Raises FunctionFailed, after logging it."""
         started = perf_counter()
         try:
             completed = await self._call(function, trigger, metadata)
@@ -69,7 +69,7 @@ class Invoker:
         return completed.returned
 
     async def fire(self, function: Function, trigger: Datum) -> None:
-        """Invoke a function whose failure concerns nobody but the log."""
+        """Invoke a function; a failure is logged and not raised."""
         with contextlib.suppress(FunctionFailed):
             await self.invoke(function, trigger)
 
@@ -88,7 +88,7 @@ class Invoker:
             task = asyncio.current_task()
             if task and task.cancelling():
                 raise
-            raise FunctionFailed("it let a CancelledError out") from error
+            raise FunctionFailed("it raised CancelledError") from error
 
     async def _write_outputs(self, function: Function, completed: Completed) -> None:
         values = dict(completed.outputs)

@@ -1,4 +1,4 @@
-"""Function keys: who may call what."""
+"""Function keys: which key may call which functions."""
 
 import hmac
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ class AuthLevel(StrEnum):
 
 @dataclass(frozen=True)
 class Keys:
-    """The host key opens functions of level `function`, the master key opens everything."""
+    """The host key gives access to functions of level `function`, the master key to all."""
 
     host: str
     master: str
@@ -40,7 +40,7 @@ class Keys:
 
 
 def presented_key(headers: Mapping[str, str], query: Mapping[str, str]) -> str:
-    """Return the key of a request; a header hides a key in the address, even if only that one is right."""
+    """Return the key in the header `x-functions-key`, or without one the key in the query `code`."""
     return headers.get("x-functions-key") or query.get("code") or ""
 
 

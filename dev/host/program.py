@@ -1,4 +1,4 @@
-"""`python -m dev host`: read the settings, index the app, serve it until a signal."""
+"""`python -m dev host`: read the settings, index the app, and serve it until a signal."""
 
 import argparse
 import asyncio
@@ -24,7 +24,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m dev host", description="Serve a Functions app.")
-    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 = any free one")
+    parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 = any free port")
     parser.add_argument("--app", type=Path, default=Path(), help="folder with function_app.py and host.json")
     options = parser.parse_args(argv)
     status = 0
@@ -36,7 +36,7 @@ def main(argv: list[str]) -> int:
     except KeyboardInterrupt:  # while it was starting
         status = 130
     if threading.active_count() > 1:
-        # A function that is not async is still running; a thread cannot be ended any other way.
+        # A function that is not async still runs in its thread. Only the end of the process ends a thread.
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(status)
@@ -59,7 +59,7 @@ async def _serve(app: Path, port: int) -> None:
 
 
 async def _until_stopped(host: Host) -> None:
-    """Return after a signal; a second one then ends the process at once. Raises what made the host fail."""
+    """Return after a signal; a second signal ends the process at once. Raises the error of a host that failed."""
     loop = asyncio.get_running_loop()
     stopped = asyncio.Event()
 
@@ -93,7 +93,7 @@ def _configure_logging(level: int) -> None:
 
 
 def _announce(host: Host, functions: Iterable[Function], port: int) -> None:
-    """Print what is served; the line that starts with `ready` is the last, for whoever waits for it."""
+    """Print what is served. The last line starts with `ready`: programs that start the host wait for it."""
     base = f"http://{ADDRESS}:{port}"
     templates = {route.function: route.template for route in host.routes}
     rows = [_row(function, base, templates) for function in functions]

@@ -1,6 +1,6 @@
-"""A client of Azure Queue Storage, as small as the host needs it.
+"""A client of Azure Queue Storage with only the operations that the host needs.
 
-Our own, because the SDK would share the app's loggers and tracing, and the host must not show there.
+Not the SDK, because that shares the app's loggers and tracing, where the host must not appear.
 Source: learn.microsoft.com, "Queue Storage REST API" and "Authorize with Shared Key".
 """
 
@@ -32,14 +32,14 @@ class QueueServiceError(Exception):
 
     def __init__(self, text: str, status: int = 0) -> None:
         super().__init__(text)
-        self.status = status  # of the HTTP reply; 0: there was none
+        self.status = status  # of the HTTP reply; 0 without one
 
 
 @dataclass(frozen=True)
 class Message:
     id: str
     pop_receipt: str
-    text: str  # as stored: base64, where it comes from a Functions host
+    text: str  # as stored: base64, if a Functions host sent it
     dequeue_count: int
     inserted: datetime
     expires: datetime
@@ -120,7 +120,7 @@ class QueueService:
                     raise QueueServiceError(problem.rstrip(), reply.status)
                 return _Reply(content, reply.headers)
         except (aiohttp.ClientError, TimeoutError) as error:
-            raise QueueServiceError(f"{method} {url}: {error or 'no answer in time'}") from error
+            raise QueueServiceError(f"{method} {url}: {error or 'timed out'}") from error
 
 
 class QueueServices:
@@ -153,7 +153,7 @@ class _Reply:
 def _signed_headers(
     account: Account, method: str, url: URL, query: Mapping[str, str], body: str
 ) -> dict[str, str]:
-    """Sign with Shared Key. Every header that is signed but not sent stays an empty line."""
+    """Sign with Shared Key. A header that is signed but not sent is an empty line."""
     date = format_datetime(datetime.now(UTC), usegmt=True)
     headers = {"x-ms-date": date, "x-ms-version": API_VERSION}
     content_type = "application/xml" if body else "application/octet-stream"

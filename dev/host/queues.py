@@ -1,4 +1,5 @@
-"""Queue triggers: fetching messages, running the function, and what becomes of a message after that.
+"""Queue triggers: fetch a message, run the function, then delete the message, postpone it,
+or move it to the poison queue.
 
 Source: QueueListener.cs and QueueProcessor.cs of the WebJobs storage extension.
 """
@@ -21,7 +22,7 @@ from dev.host.worker import FunctionFailed
 
 logger = logging.getLogger(__name__)
 
-# A message whose host dies comes back after this time.
+# A message becomes visible again after this time, when its host has died.
 LEASE = timedelta(minutes=10)
 MIN_POLLING_INTERVAL = timedelta(milliseconds=100)
 
@@ -58,11 +59,11 @@ class QueueListener:
         self._wake = asyncio.Event()
 
     def notify(self) -> None:
-        """Look at the queue now: this host has just put a message there."""
+        """Poll the queue now, because this host has just put a message there."""
         self._wake.set()
 
     async def listen(self) -> NoReturn:
-        """Fetch a batch whenever few enough messages are in work; poll an empty queue ever more slowly."""
+        """Fetch a batch when few enough messages are in flight; poll an empty queue less and less often."""
         pause = self._shortest_pause
         while True:
             self._wake.clear()
@@ -87,39 +88,39 @@ class QueueListener:
                 pause = min(pause * (1 + random.random()), self._options.max_polling_interval)
 
     async def _process(self, message: Message) -> None:
-        held = _HeldMessage(self._source, message, self._lease)
+        leased = _LeasedMessage(self._source, message, self._lease)
         try:
-            await self._run(held)
+            await self._run(leased)
         except QueueServiceError as error:
-            logger.warning("message %s will come back: %s", message.id, error)
+            logger.warning("message %s becomes visible again later: %s", message.id, error)
         finally:
             self._in_flight -= 1
             self._wake.set()
 
-    async def _run(self, held: "_HeldMessage") -> None:
-        message = held.message
+    async def _run(self, leased: "_LeasedMessage") -> None:
+        message = leased.message
         most = self._options.max_dequeue_count
         try:
             body = base64.b64decode(message.text, validate=True)
         except binascii.Error:
-            await held.poison("it is not base64")
+            await leased.poison("it is not base64")
             return
         if message.dequeue_count > most:
-            await held.poison(f"it was taken {message.dequeue_count} times, at most {most} are allowed")
+            await leased.poison(f"it was received {message.dequeue_count} times, at most {most} are allowed")
             return
         try:
-            async with held:
+            async with leased:
                 await self._handle(message, body)
         except FunctionFailed:
             if message.dequeue_count >= most:
-                await held.poison(f"its function failed {most} times")
+                await leased.poison(f"its function failed {most} times")
             else:
-                await held.postpone(self._options.visibility_timeout)
+                await leased.postpone(self._options.visibility_timeout)
         else:
-            await held.delete()
+            await leased.delete()
 
 
-class _HeldMessage:
+class _LeasedMessage:
     """A received message; inside its `async with` block its lease is renewed at half time."""
 
     def __init__(self, source: QueueBinding, message: Message, lease: timedelta) -> None:
@@ -135,7 +136,7 @@ class _HeldMessage:
 
     async def __aexit__(self, *_: object) -> None:
         assert self._renewal is not None
-        self._ended.set()  # not cancelled: in mid-request the new pop receipt would be lost
+        self._ended.set()  # not cancelled: a cancelled request would lose the new pop receipt
         await self._renewal
 
     async def _renew(self) -> None:
@@ -157,13 +158,13 @@ class _HeldMessage:
 
     async def poison(self, reason: str) -> None:
         target = f"{self._source.queue}-poison"
-        logger.error("message %s goes to %s: %s", self.message.id, target, reason)
+        logger.error("message %s moves to %s: %s", self.message.id, target, reason)
         await self._source.service.put(target, self.message.text)
         await self.delete()
 
 
 async def _wait(event: asyncio.Event, longest: timedelta) -> bool:
-    """Return whether the event happened in time. `asyncio.wait_for` of Python 3.11 may lose a cancellation."""
+    """Return whether the event happened in time. Not `asyncio.wait_for`: that of Python 3.11 may lose a cancellation."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(longest.total_seconds()):
             await event.wait()

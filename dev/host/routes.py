@@ -1,8 +1,8 @@
-"""Which function a request is for.
+"""Finds the function that a request is for.
 
 Routes are matched as ASP.NET does: letter case is ignored outside of parameters, a slash at the
-end does not count, and a route with another method is no match, so that the answer is 404.
-Where several match, the function whose name comes first in the alphabet gets the request.
+end is ignored, and a route with another method does not match, so the answer is 404. Of several that
+match, the function whose name comes first in the alphabet gets the request.
 """
 
 import re
@@ -78,7 +78,7 @@ class Route:
         return cls(function, template, frozenset(method.upper() for method in methods), segments)
 
     def match(self, path: str) -> dict[str, str] | None:
-        """Return the route's parameters, or None if `path` (as sent, percent-encoded) is another one."""
+        """Return the route's parameters, or None if `path` (as sent, percent-encoded) does not match."""
         values = [_decode(part) for part in path.removeprefix("/").removesuffix("/").split("/")]
         if values == [""]:
             values = []
@@ -112,9 +112,9 @@ def find_route(routes: Iterable[Route], method: str, path: str) -> tuple[Route, 
 
 
 def _decode(part: str) -> str:
-    """Percent-decode as Kestrel does: an escaped slash stays escaped, and so does what is not UTF-8."""
-    pieces = ESCAPED_SLASH.split(part)
+    """Percent-decode as Kestrel does: an escaped slash stays escaped, and so does a part that is not UTF-8."""
+    parts = ESCAPED_SLASH.split(part)
     try:
-        return "".join(p if ESCAPED_SLASH.fullmatch(p) else unquote(p, errors="strict") for p in pieces)
+        return "".join(p if ESCAPED_SLASH.fullmatch(p) else unquote(p, errors="strict") for p in parts)
     except UnicodeDecodeError:
         return part

@@ -119,7 +119,7 @@ class Server:
 
 
 async def _body(request: web.Request) -> bytes:
-    """Return the body, which the real host passes on only if its length was announced."""
+    """Return the body, which the real host passes on only with a `Content-Length`."""
     length = request.content_length or 0
     if length > MAX_BODY_BYTES:
         raise web.HTTPRequestEntityTooLarge(MAX_BODY_BYTES, length)
@@ -135,7 +135,7 @@ def _admin_input(body: bytes) -> str:
 
 
 def _malformed(request: web.Request) -> bool:
-    """What Kestrel refuses: NUL or bytes beyond ASCII in the path, header values that are not UTF-8."""
+    """Return whether Kestrel refuses it: NUL or non-ASCII in the path, header values that are not UTF-8."""
     path = request.rel_url.raw_path
     if not path.isascii() or "%00" in path:
         return True

@@ -1,4 +1,4 @@
-"""What host.json, local.settings.json and the environment say."""
+"""Reads host.json, local.settings.json and the environment."""
 
 import json
 import logging
@@ -20,7 +20,7 @@ DEFAULT_MAX_DEQUEUE_COUNT = 5
 DEFAULT_VISIBILITY_TIMEOUT = "00:00:00"
 DEFAULT_MAX_POLLING_INTERVAL = "00:01:00"
 
-# `AzureFunctionsJobHost__extensions__queues__batchSize=1` beats that entry of host.json.
+# `AzureFunctionsJobHost__extensions__queues__batchSize=1` overrides that entry of host.json.
 HOST_JSON_PREFIX = "azurefunctionsjobhost__"
 
 LOG_LEVELS = {
@@ -54,7 +54,7 @@ class HostSettings:
 
 
 def load_app_settings(app: Path, environ: MutableMapping[str, str]) -> None:
-    """Copy the values of the app's local.settings.json into `environ`, where it does not say otherwise."""
+    """Copy the values of the app's local.settings.json into `environ`, except those that it has already."""
     path = app / "local.settings.json"
     if not path.exists():
         return
@@ -109,7 +109,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield leaves as `extensions__queues__batchsize`; names in host.json know no upper and lower case."""
+    """Yield leaves as `extensions__queues__batchsize`; letter case does not count in host.json."""
     for name, value in tree.items():
         path = prefix + name.lower()
         if isinstance(value, dict):
@@ -119,7 +119,7 @@ def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, A
 
 
 class _Reader:
-    """Reads typed entries and collects what is wrong with them."""
+    """Reads typed entries and collects their problems."""
 
     def __init__(self, path: Path, entries: Mapping[str, Any]) -> None:
         self._path = path

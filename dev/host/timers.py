@@ -9,12 +9,12 @@ from typing import NoReturn, Protocol
 
 from croniter import croniter
 
-# croniter knows more than NCRONTAB does (L, #, R, @hourly); the real host would refuse it.
+# croniter accepts more than NCRONTAB (L, #, R, @hourly), which the real host refuses.
 FIELD = re.compile(
     r"(?:[\d*,/-]|jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec|sun|mon|tue|wed|thu|fri|sat)+",
     re.IGNORECASE,
 )
-# A tick this late is past due: an earlier one ran over it.
+# A tick this late is past due: an earlier call was still running.
 PAST_DUE_AFTER = timedelta(seconds=1)
 
 
@@ -40,7 +40,7 @@ class Schedule:
     def next_after(self, moment: datetime) -> datetime:
         """Return the first tick strictly after `moment`.
 
-        NCRONTAB wants day and weekday both to match, cron either of them: hence `day_or=False`.
+        In NCRONTAB day and weekday must both match, in cron one of them is enough: hence `day_or=False`.
         """
         ticks = croniter(self.expression, moment, second_at_beginning=True, day_or=False)
         tick: datetime = ticks.get_next(datetime)

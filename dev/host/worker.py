@@ -1,6 +1,6 @@
 """Microsoft's Python worker library: it indexes the app and calls its functions.
 
-Nothing else here imports it. It keeps its state in module globals, so a process can hold one app.
+No other module imports it. It keeps its state in module globals, so a process can hold one app.
 """
 
 import os
@@ -33,7 +33,7 @@ class FunctionFailed(Exception):
 
 @dataclass(frozen=True)
 class Completed:
-    """What a function left: its result and its output bindings by parameter name."""
+    """A function's result, and its output bindings by parameter name."""
 
     returned: Datum | None
     outputs: Mapping[str, Datum]
@@ -49,7 +49,7 @@ class _StatusResult(SimpleNamespace):
     Success = 1
 
 
-# Stands in for the protobuf module that the real host's messages are made of.
+# In place of the protobuf module that defines the real host's messages.
 _PROTOS = SimpleNamespace(
     BindingInfo=_BindingInfo,
     FunctionMetadataResponse=SimpleNamespace,
@@ -77,7 +77,7 @@ async def index(app: Path) -> list[Any]:
     )
     if response.result.status != _StatusResult.Success:
         error = response.result.exception
-        # Without a frame of the app the trace shows only the inside of the library.
+        # A trace without a frame of the app shows only the library.
         trace = error.stack_trace if str(app) in error.stack_trace else ""
         raise StartupError(f"{trace}{error.message}")
     metadata = (await runtime.functions_metadata_request(None)).function_metadata_results
@@ -99,6 +99,6 @@ async def invoke(
 
 
 def stop() -> None:
-    """Take no more calls of functions that are not async; those still running keep their threads."""
+    """Refuse further calls of functions that are not async; those that still run keep their threads."""
     if executor := runtime.get_threadpool_executor():
         executor.shutdown(wait=False, cancel_futures=True)

@@ -1,4 +1,4 @@
-"""The ASGI application: routing, authentication, faults, and the log of every request."""
+"""The ASGI application: routing, authentication, faults, and a record of every request."""
 
 import asyncio
 import time
@@ -14,16 +14,16 @@ from dev.provider.engine import Message, Receive, Send
 from dev.provider.faults import (
     Fault,
     FaultBook,
-    Seen,
+    RequestFacts,
     chaining_refusal,
+    damage,
     error_reply,
-    spoil,
     stream_refusal,
 )
 from dev.provider.journal import Journal, Record
 from dev.provider.routes import authenticate, parse_body, route
 from dev.provider.service import Service
-from dev.provider.streams import ConnectionCutError, SpoiledStream
+from dev.provider.streams import ConnectionCutError, DamagedStream
 from dev.provider.wire import ApiError, Reply
 
 _STREAM_TYPE = [(b"content-type", b"text/event-stream; charset=utf-8")]
@@ -50,7 +50,7 @@ class Call:
 
 
 class Emulator:
-    """`cut` closes the connection of the request being served, without a word."""
+    """The ASGI app. `cut` closes the connection of the current request without a reply."""
 
     def __init__(self, service: Service, cut: Callable[[], None]) -> None:
         self._service = service
@@ -91,7 +91,7 @@ class Emulator:
             authenticate(headers)
             if call.operation == "create":
                 call = replace(call, request=parse_body(call.body))
-            fault = self._faults.take(self._seen(call))
+            fault = self._faults.take(self._facts(call))
             record.fault = fault.kind if fault else None
             reply = await self._before(fault, call)
             if reply is None:
@@ -101,16 +101,16 @@ class Emulator:
         if reply is not None:
             await self._answer(call, reply, fault, record)
 
-    def _seen(self, call: Call) -> Seen:
+    def _facts(self, call: Call) -> RequestFacts:
         entries = self._service.ledger.entries
         if call.operation != "create":
             entry = entries.get(call.response_id or "")
             conversation = entry.conversation if entry else ()
-            return Seen(call.operation, call.response_id, conversation, streamed=call.wants_stream)
+            return RequestFacts(call.operation, call.response_id, conversation, streamed=call.wants_stream)
         request = call.request if isinstance(call.request, dict) else {}
         previous = entries.get(str(request.get("previous_response_id")))
         new = request.get("input", "")
-        return Seen(
+        return RequestFacts(
             "create",
             None,
             [*(previous.conversation if previous else ()), *input_items(new)],
@@ -119,7 +119,7 @@ class Emulator:
         )
 
     async def _before(self, fault: Fault | None, call: Call) -> Reply | None:
-        """Do what a fault does instead of, or before, carrying out the request."""
+        """Apply what a fault does before the request is carried out. A reply returned here is sent instead."""
         match fault:
             case Fault(kind="status", executed=False):
                 return error_reply(fault)
@@ -141,7 +141,7 @@ class Emulator:
         return None
 
     async def _execute(self, call: Call, fault: Fault | None, record: Record) -> Reply | None:
-        """Carry out the request; None where the reply was streamed."""
+        """Carry out the request and return its reply, or None when the reply was streamed."""
         service, response_id = self._service, call.response_id or ""
         match call.operation:
             case "create":
@@ -167,11 +167,11 @@ class Emulator:
         return _after(fault, Reply(200, body))
 
     def _sender(self, call: Call, fault: Fault | None, record: Record) -> Send:
-        """Send a stream; cut it after its first piece where a fault says so."""
+        """Return what sends a stream: unchanged, or as the fault changes it."""
 
         async def send(message: Message) -> None:
             if fault is not None and fault.kind == "lost_reply":
-                # The engine starts to work when it is asked for the first event, not for the head.
+                # The engine begins with the first event, not with the head, so the connection is cut only then.
                 if message["type"] == "http.response.body":
                     raise ConnectionCutError
                 return
@@ -184,7 +184,7 @@ class Emulator:
                 raise ConnectionCutError
 
         if fault is not None and fault.kind.startswith("stream_"):
-            return SpoiledStream(fault, send)
+            return DamagedStream(fault, send)
         return send
 
     async def _answer(self, call: Call, reply: Reply, fault: Fault | None, record: Record) -> None:
@@ -203,7 +203,7 @@ def _after(fault: Fault | None, reply: Reply) -> Reply:
         case Fault(kind="status"):
             return error_reply(fault)
         case Fault(kind="junk" | "override"):
-            return spoil(fault, reply)
+            return damage(fault, reply)
         case _:
             return reply
 

@@ -1,4 +1,4 @@
-"""Checks of single JSON values, with the complaints of the documented service."""
+"""Checks of single JSON values, with the error messages of the documented service."""
 
 from typing import Any
 

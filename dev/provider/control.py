@@ -1,4 +1,4 @@
-"""The control endpoint, `/_emulator/...`: push faults, read the log, start afresh."""
+"""The control endpoint, `/_emulator/...`: add faults, read the log, delete everything."""
 
 import json
 from dataclasses import asdict
@@ -48,11 +48,11 @@ class Control:
                 return {"id": entry.id, "request": entry.request, "conversation": entry.conversation}
             case "POST", ["reset"]:
                 self._faults.faults.clear()
-                await self._service.forget_everything()
+                await self._service.delete_all()
                 self._journal.clear()
                 return {"status": "ok"}
             case _:
-                raise ApiError(404, f"The control endpoint knows {_USES}.")
+                raise ApiError(404, f"The control endpoint has {_USES}.")
 
     def _push(self, body: bytes) -> Json:
         try:

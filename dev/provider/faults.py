@@ -1,4 +1,4 @@
-"""Faults on request: which requests they hit, and what they do to the reply."""
+"""Faults that a test adds: which requests they apply to, and how they change the reply."""
 
 import time
 from collections.abc import Sequence
@@ -57,7 +57,7 @@ JUNK_REMOVED = {"no_output": "output", "no_status": "status", "no_id": "id"}
 
 @dataclass
 class Fault:
-    """Hits `times` matching requests (0: all) from the `nth` on."""
+    """Applies to `times` matching requests (0: all) from the `nth` on."""
 
     kind: str
     operation: str = "any"
@@ -68,7 +68,7 @@ class Fault:
     times: int = 1
     status: int = 500
     retry_after: str | int | float | None = None
-    """For `status`: the header as given; a number of seconds prefixed with `date:` becomes an HTTP date."""
+    """For `status`: the header, sent unchanged; seconds after `date:` become an HTTP date."""
     executed: bool = False
     """For `status`: whether the request is carried out before the error is returned."""
     seconds: float = 1.0
@@ -76,7 +76,7 @@ class Fault:
     set: Json = field(default_factory=dict)
     to: str = "completed"
     after: int = 0
-    """For streams: how many events go through unharmed first."""
+    """For streams: how many events are sent unchanged first."""
     inside: str = "event"
     """For `stream_cut`: in the middle of an event, or inside the next UTF-8 sequence."""
     id: int = 0
@@ -84,7 +84,7 @@ class Fault:
     hits: int = 0
 
     def take(self) -> bool:
-        """Count one matching request and say whether it is hit."""
+        """Count one matching request; return whether the fault applies to it."""
         self.seen += 1
         if self.seen < self.nth or self.spent:
             return False
@@ -97,8 +97,8 @@ class Fault:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a fault is matched against; `chained` means after a previous_response_id."""
+class RequestFacts:
+    """What decides which faults match; `chained` means after a previous_response_id."""
 
     operation: str
     response_id: str | None
@@ -129,10 +129,10 @@ class FaultBook:
         self.faults.append(fault)
         return fault
 
-    def take(self, seen: Seen) -> Fault | None:
-        """Return the first fault that hits this request."""
+    def take(self, request: RequestFacts) -> Fault | None:
+        """Return the first fault that applies to this request."""
         for fault in self.faults:
-            if _matches(fault, seen) and fault.take():
+            if _matches(fault, request) and fault.take():
                 return fault
         return None
 
@@ -155,20 +155,20 @@ def parse_fault(value: Any) -> Fault:
     return Fault(**value)
 
 
-def _matches(fault: Fault, seen: Seen) -> bool:
-    if fault.operation not in {"any", seen.operation}:
+def _matches(fault: Fault, request: RequestFacts) -> bool:
+    if fault.operation not in {"any", request.operation}:
         return False
-    if fault.response_id is not None and fault.response_id != seen.response_id:
+    if fault.response_id is not None and fault.response_id != request.response_id:
         return False
     if fault.kind == "azure_chaining_400" and not (
-        seen.operation == "create" and seen.chained and seen.sends_outputs
+        request.operation == "create" and request.chained and request.sends_outputs
     ):
         return False
-    if fault.kind.startswith("stream_") and not seen.streamed:
+    if fault.kind.startswith("stream_") and not request.streamed:
         return False
-    if fault.kind in _STREAM_OPERATIONS and seen.operation != _STREAM_OPERATIONS[fault.kind]:
+    if fault.kind in _STREAM_OPERATIONS and request.operation != _STREAM_OPERATIONS[fault.kind]:
         return False
-    return fault.contains is None or seen.mentions(fault.contains)
+    return fault.contains is None or request.mentions(fault.contains)
 
 
 def error_reply(fault: Fault) -> Reply:
@@ -185,20 +185,20 @@ def _retry_after(value: str | float) -> str:
 
 
 def chaining_refusal(items: Sequence[Json]) -> ApiError:
-    """What Azure has answered to outputs that continue a completed background response."""
+    """The reply that Azure has sent to tool outputs after a completed background response."""
     call_id = next(item["call_id"] for item in items if item.get("type") == "function_call_output")
     return ApiError(400, f"No tool call found for function call output with call_id {call_id}.", "input")
 
 
 def stream_refusal() -> ApiError:
-    """What OpenAI answers to a client that comes back to its stream too late."""
+    """OpenAI's reply to a client that resumes a stream too late."""
     return ApiError(
         400, "This response can no longer be streamed because it is more than 5 minutes old.", "stream"
     )
 
 
-def spoil(fault: Fault, reply: Reply) -> Reply:
-    """Return the reply as a fault of kind `junk` or `override` leaves it."""
+def damage(fault: Fault, reply: Reply) -> Reply:
+    """Return the reply as a fault of kind `junk` or `override` changes it."""
     if fault.kind == "junk" and fault.junk in JUNK:
         content_type, body = JUNK[fault.junk]
         return Reply(200, body, {"content-type": content_type})

@@ -1,4 +1,4 @@
-"""The model behind the emulator: turns a plan into the engine's stream of events."""
+"""The model of the emulator: turns a plan into the engine's stream of events."""
 
 import asyncio
 import secrets
@@ -10,27 +10,27 @@ from typing import Any, Protocol
 from azure.ai.agentserver.responses import ResponseEventStream
 from azure.ai.agentserver.responses._id_generator import IdGenerator
 
-from dev.provider.novelist import Pieces, prose
+from dev.provider.novelist import Sections, prose
 from dev.provider.plan import Plan
 from dev.provider.script import Turn
-from dev.provider.wire import Json, hide
+from dev.provider.wire import Json, escape
 
 Event = Any
 DELTAS = 48
-"""How many deltas a scripted text is streamed in, where the script does not say."""
+"""The number of deltas of a scripted text, unless the script sets it."""
 PROSE_DELTA = 120
 """Characters of prose in a delta."""
 
 
 class Writer(Protocol):
-    """Writes prose for a plan, piece by piece."""
+    """Writes prose for a plan, one delta after another."""
 
-    def pieces(self, plan: Plan) -> AsyncIterator[str]: ...
+    def deltas(self, plan: Plan) -> AsyncIterator[str]: ...
 
 
 @dataclass
 class Pace:
-    """Spreads the pieces of a turn over its seconds; stops early when the response is cancelled."""
+    """Spreads the output of a turn over its seconds; ends early when the response is cancelled."""
 
     seconds: float
     cancelled: asyncio.Event
@@ -51,7 +51,7 @@ class Pace:
 
 @dataclass
 class Model:
-    """`plan_of` gives the plan of a response by the engine's id; `writer` replaces the prose grammar."""
+    """`plan_of` returns the plan of a response by its engine id; `writer` replaces the prose grammar."""
 
     plan_of: Callable[[str], Plan]
     seconds: float
@@ -95,10 +95,10 @@ class Model:
     async def _written(self, plan: Plan, pace: Pace) -> AsyncIterator[str]:
         """Write the text of a turn in deltas, each at its time."""
         if plan.turn.text is None and self.writer is not None:
-            async for piece in self.writer.pieces(plan):
+            async for delta in self.writer.deltas(plan):
                 if pace.cancelled.is_set():
                     return
-                yield piece
+                yield delta
             return
         for share, delta in _deltas(plan):
             if not await pace.wait(share):
@@ -109,56 +109,56 @@ class Model:
 def _deltas(plan: Plan) -> Iterator[tuple[float, str]]:
     """Yield every delta of a text, with the share of the turn's time that has passed when it is written."""
     text = plan.turn.text
-    pieces = prose(plan) if text is None else Pieces(1, iter([text]))
-    for number, piece in enumerate(pieces.texts):
-        wanted = _deltas_of_piece(plan, pieces.count, len(piece))
-        size = max(1, -(-len(piece) // wanted))
-        cut = [piece[start : start + size] for start in range(0, len(piece), size)] or [""]
-        for index, delta in enumerate(cut, start=1):
-            yield (number + index / len(cut)) / pieces.count, delta
+    sections = prose(plan) if text is None else Sections(1, iter([text]))
+    for number, section in enumerate(sections.texts):
+        wanted = _deltas_in_section(plan, sections.count, len(section))
+        size = max(1, -(-len(section) // wanted))
+        deltas = [section[start : start + size] for start in range(0, len(section), size)] or [""]
+        for index, delta in enumerate(deltas, start=1):
+            yield (number + index / len(deltas)) / sections.count, delta
 
 
-def _deltas_of_piece(plan: Plan, pieces: int, length: int) -> int:
+def _deltas_in_section(plan: Plan, sections: int, length: int) -> int:
     turn = plan.turn
     if not plan.streamed:
-        # Where nobody watches, one is as good as many and costs less.
+        # Without a stream the number of deltas makes no difference, and one costs least.
         return 1
     if turn.deltas is not None:
-        return -(-turn.deltas // pieces)
+        return -(-turn.deltas // sections)
     return DELTAS if turn.text is not None else -(-length // PROSE_DELTA)
 
 
 async def _message(
-    stream: ResponseEventStream, pieces: AsyncIterator[str]
+    stream: ResponseEventStream, deltas: AsyncIterator[str]
 ) -> AsyncIterator[tuple[Event, int]]:
     message = stream.add_output_item_message()
     yield message.emit_added(), 0
     content = message.add_text_content()
     yield content.emit_added(), 0
-    async for piece in pieces:
-        yield content.emit_delta(hide(piece)), len(piece)
+    async for delta in deltas:
+        yield content.emit_delta(escape(delta)), len(delta)
     yield content.emit_text_done(), 0
     yield content.emit_done(), 0
     yield message.emit_done(), 0
 
 
 def _closing_items(stream: ResponseEventStream, turn: Turn) -> Iterator[tuple[Event, int]]:
-    """Emit refusal, calls and raw items, with the characters that each adds to the bill."""
+    """Emit refusal, calls and raw items, with the characters that each adds to the usage."""
     if turn.refusal is not None:
         message = stream.add_output_item_message()
         yield message.emit_added(), 0
-        for event in message.refusal_content(hide(turn.refusal)):
+        for event in message.refusal_content(escape(turn.refusal)):
             yield event, 0
         yield message.emit_done(), len(turn.refusal)
     for call in turn.calls:
         item = stream.add_output_item_function_call(call.name, call.call_id or _new_call_id())
         yield item.emit_added(), 0
-        for event in item.arguments(hide(call.arguments)):
+        for event in item.arguments(escape(call.arguments)):
             yield event, 0
         yield item.emit_done(), len(call.arguments) + 40
     for raw in turn.items:
         builder = stream.add_output_item(IdGenerator.new_message_item_id(stream.response["id"]))
-        complete = {"id": builder.item_id, "status": "completed", **hide(raw)}
+        complete = {"id": builder.item_id, "status": "completed", **escape(raw)}
         yield builder.emit_added(complete), 0
         yield builder.emit_done(complete), 20
 
@@ -181,8 +181,8 @@ def _ending(plan: Plan, stream: ResponseEventStream, written: int) -> Event:
         case "failed":
             error = turn.error or {}
             return stream.emit_failed(
-                code=hide(error.get("code", "server_error")),
-                message=hide(error.get("message", "The model failed to generate a response.")),
+                code=escape(error.get("code", "server_error")),
+                message=escape(error.get("message", "The model failed to generate a response.")),
             )
         case "incomplete":
             return stream.emit_incomplete(reason=turn.reason, usage=usage)

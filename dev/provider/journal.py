@@ -1,4 +1,4 @@
-"""What was asked of the emulator, so that a test can assert on it."""
+"""A record of every request to the emulator, so that a test can assert on it."""
 
 import secrets
 import time
@@ -8,12 +8,12 @@ from dataclasses import dataclass, field
 from dev.provider.wire import Json
 
 KEPT = 100_000
-"""Requests remembered; the counters go on."""
+"""How many requests are kept; the counters count all."""
 
 
 @dataclass
 class Record:
-    """One request. `status` stays None where no answer was sent."""
+    """One request. `status` stays None when no reply was sent."""
 
     operation: str
     response_id: str | None

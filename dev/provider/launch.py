@@ -19,7 +19,7 @@ def start(
 ) -> tuple[ChildProcess, str]:
     """Start the emulator and return it with its address, once it answers; the API is under /v1.
 
-    `pace` is the seconds a novel takes. Raises ChildFailed when it does not come up.
+    `pace` is the seconds a novel takes. Raises ChildFailed when it does not start.
     """
     command = [sys.executable, "-m", "dev.provider", "--port", str(port)]
     if pace is not None:
@@ -37,7 +37,7 @@ def start(
 
 @contextmanager
 def provider(*, pace: float = 0.0) -> Iterator[str]:
-    """Run the emulator for as long as the block and give its address."""
+    """Run the emulator during the block and yield its address."""
     child, url = start(pace=pace)
     with child:
         yield url

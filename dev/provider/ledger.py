@@ -1,4 +1,4 @@
-"""What the emulator remembers of every response beside the engine: its request and its conversation."""
+"""What the emulator keeps of each response beside the engine: its request and its conversation."""
 
 from dataclasses import dataclass, field
 
@@ -10,7 +10,7 @@ TERMINAL = frozenset({"completed", "failed", "cancelled", "incomplete"})
 
 @dataclass
 class Entry:
-    """One response; `conversation` is all the model saw before it wrote."""
+    """One response; `conversation` is everything before its output."""
 
     id: str
     request: Json
@@ -18,9 +18,9 @@ class Entry:
     plan: Plan
     final: Json | None = None
     final_body: bytes = b""
-    """`final` encoded once, so that reading a finished novel again costs next to nothing."""
+    """`final`, encoded once: a finished novel may be read many times."""
     flipped_to: str | None = None
-    """The status an answer shows from now on, whatever the engine says."""
+    """The status that replies show from now on, in place of the engine's."""
 
     @property
     def stored(self) -> bool:
@@ -33,7 +33,7 @@ class Entry:
 
 @dataclass
 class Ledger:
-    """Responses that can be read; a deleted or forgotten one is simply gone."""
+    """Responses that can be read; a deleted one has no entry."""
 
     entries: dict[str, Entry] = field(default_factory=dict)
 

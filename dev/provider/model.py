@@ -28,13 +28,13 @@ class ModelMissingError(Exception):
 
 
 class ModelWriter:
-    """Writes a few chapters with the model at `url`, passing its tokens on as they come."""
+    """Writes a few chapters with the model at `url`, passing on its tokens as they arrive."""
 
     def __init__(self, url: str) -> None:
         self._url = url.rstrip("/").removesuffix("/v1") + "/v1/chat/completions"
 
-    async def pieces(self, plan: Plan) -> AsyncIterator[str]:
-        # llama.cpp closes the connection after a stream without saying so in advance.
+    async def deltas(self, plan: Plan) -> AsyncIterator[str]:
+        # llama.cpp closes the connection after a stream, without `Connection: close`.
         connector = aiohttp.TCPConnector(force_close=True)
         async with aiohttp.ClientSession(connector=connector, timeout=_TIMEOUT) as session:
             for title, prompt in _assignments(plan):
@@ -85,7 +85,7 @@ def _assignments(plan: Plan) -> Iterator[tuple[str, str]]:
 
 @contextlib.contextmanager
 def bundled_model() -> Iterator[str]:
-    """Run the small model on this machine's CPU, inside this process, and give its URL.
+    """Run the small model on this machine's CPU, inside this process, and yield its URL.
 
     Raises ModelMissingError where the optional packages are not installed.
     """
@@ -101,7 +101,7 @@ def _model_file() -> Path:
 
 
 def _start(model: Path) -> Any:
-    # Optional, and a hundred megabytes.
+    # Imported late: the package is optional, and a hundred megabytes large.
     xllamacpp: Any = importlib.import_module("xllamacpp")
 
     params = xllamacpp.CommonParams()
@@ -112,8 +112,8 @@ def _start(model: Path) -> Any:
     params.n_parallel = 1
     params.verbosity = 1
     params.ui = False
-    # Its threads wait for each other in busy loops: with every core taken by something else one is many
-    # times faster than two.
+    # Its threads wait for each other in busy loops. While other processes use every core, one thread is
+    # many times faster than two.
     threads = max(1, (os.cpu_count() or 1) // 2)
     params.cpuparams.n_threads = threads
     params.cpuparams_batch.n_threads = threads

@@ -20,15 +20,15 @@ _SOURCE = re.compile(r"\(Source:[^)]*\)")
 
 
 @dataclass(frozen=True)
-class Pieces:
-    """A text in `count` pieces, written as they are asked for."""
+class Sections:
+    """A text in `count` sections, each written when it is read."""
 
     count: int
     texts: Iterator[str]
 
 
 class Deck:
-    """Draws from tables like cards: nothing comes again before the whole table has been seen."""
+    """Draws from tables without repetition: no entry comes again before all others were drawn."""
 
     def __init__(self, rng: random.Random) -> None:
         self.rng = rng
@@ -43,7 +43,7 @@ class Deck:
 
 @dataclass(frozen=True)
 class Story:
-    """What the whole novel shares."""
+    """What all chapters share."""
 
     ship: str
     cast: tuple[tuple[str, str], ...]
@@ -51,15 +51,15 @@ class Story:
     deck: Deck
 
 
-def prose(plan: Plan) -> Pieces:
+def prose(plan: Plan) -> Sections:
     """Return a novel where the plan's request offers the novelist's tools, else a short analysis."""
     return _novel(plan) if plan.is_novel else _analysis(plan)
 
 
-def _novel(plan: Plan) -> Pieces:
+def _novel(plan: Plan) -> Sections:
     length = NOVEL_LENGTH if plan.turn.length is None else plan.turn.length
     count = max(1, -(-length // _CHAPTER_LENGTH))
-    return Pieces(count, _chapters(plan, count, -(-length // count)))
+    return Sections(count, _chapters(plan, count, -(-length // count)))
 
 
 def _chapters(plan: Plan, count: int, length: int) -> Iterator[str]:
@@ -170,7 +170,7 @@ def _strings(value: Any) -> Iterator[str]:
 
 
 def _named(value: Any) -> Iterator[tuple[str, str]]:
-    """Find every object with a name, and what it says the person does."""
+    """Find every object with a name; yield the name and the person's role."""
     match value:
         case list():
             for item in value:
@@ -182,7 +182,7 @@ def _named(value: Any) -> Iterator[tuple[str, str]]:
                 yield from _named(item)
 
 
-def _analysis(plan: Plan) -> Pieces:
+def _analysis(plan: Plan) -> Sections:
     rng = random.Random(plan.seed)
     topic = topic_of(plan.prompt)
     length = 1_500 if plan.turn.length is None else plan.turn.length
@@ -191,7 +191,7 @@ def _analysis(plan: Plan) -> Pieces:
     while sum(map(len, paragraphs)) < length or len(paragraphs) < 4:
         head = heads[(len(paragraphs) - 1) % len(heads)]
         paragraphs.append(f"## {head}\n\n" + " ".join(_market(rng) for _ in range(3)))
-    return Pieces(len(paragraphs), (paragraph + "\n\n" for paragraph in paragraphs))
+    return Sections(len(paragraphs), (paragraph + "\n\n" for paragraph in paragraphs))
 
 
 def _market(rng: random.Random) -> str:

@@ -1,4 +1,4 @@
-"""What the model does in one response, decided from the whole conversation when the request arrives."""
+"""What the model does in one response, decided from the complete conversation when the request arrives."""
 
 import re
 import time

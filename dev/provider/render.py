@@ -3,11 +3,11 @@
 import time
 from typing import Any
 
-from dev.provider.engine import our_output
+from dev.provider.engine import public_output
 from dev.provider.ledger import TERMINAL, Entry
 from dev.provider.wire import Json
 
-# Field of a response: what it holds where the request leaves it out.
+# Fields that a response repeats from its request, and their values when the request leaves them out.
 _ECHOED: dict[str, Any] = {
     "background": False,
     "instructions": None,
@@ -33,7 +33,7 @@ _ECHOED: dict[str, Any] = {
 
 
 def render(entry: Entry, engine: Json) -> Json:
-    """Complete the engine's response with what the request said and what the service always shows."""
+    """Add the request's fields, and those that the service always shows, to the engine's response."""
     status = engine["status"]
     if status not in TERMINAL:
         status = "queued" if entry.background and time.time() < entry.plan.in_progress_at else "in_progress"
@@ -53,7 +53,7 @@ def render(entry: Entry, engine: Json) -> Json:
         "error": engine.get("error"),
         "incomplete_details": engine.get("incomplete_details"),
         "model": request["model"],
-        "output": our_output(engine) if finished else [],
+        "output": public_output(engine) if finished else [],
         "reasoning": reasoning,
         "usage": engine.get("usage") if finished else None,
         **echoed,
@@ -62,7 +62,7 @@ def render(entry: Entry, engine: Json) -> Json:
 
 
 def flip(entry: Entry, response: Json) -> Json:
-    """Show another terminal status than the engine's, once a fault has asked for it."""
+    """Replace the engine's status, after a fault of kind `flip`."""
     if entry.flipped_to is None or entry.flipped_to == response["status"]:
         return response
     flipped = {**response, "status": entry.flipped_to, "error": None, "incomplete_details": None}

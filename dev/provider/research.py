@@ -1,4 +1,4 @@
-"""The novelist's opening move: calls of its two tools, with arguments that fit the schemas offered."""
+"""The novelist's first turn: calls of its two tools, with arguments that fit the schemas offered."""
 
 import json
 from collections.abc import Mapping, Sequence

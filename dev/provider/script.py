@@ -1,4 +1,4 @@
-"""Scripts: what a test asks the emulator to answer, as JSON inside `[[script {...}]]` in the user's input."""
+"""Scripts: the answers that a test prescribes, as JSON inside `[[script {...}]]` in the user's input."""
 
 import json
 from dataclasses import dataclass, replace
@@ -14,7 +14,7 @@ _STATUSES = ("completed", "failed", "incomplete")
 
 @dataclass(frozen=True)
 class Call:
-    """One function call the model makes; `arguments` is sent as it stands, well-formed or not."""
+    """One function call the model makes; `arguments` is sent unchanged, valid JSON or not."""
 
     name: str
     arguments: str
@@ -23,7 +23,7 @@ class Call:
 
 @dataclass(frozen=True)
 class Turn:
-    """One response. Without calls, items, text or refusal the emulator writes prose of its own."""
+    """One response. Without calls, items, text or refusal the emulator writes prose."""
 
     calls: tuple[Call, ...] = ()
     items: tuple[Json, ...] = ()
@@ -40,7 +40,7 @@ class Turn:
 
     @property
     def awaited_calls(self) -> int:
-        """How many different call ids the client must answer before the next turn."""
+        """The number of different call ids that need outputs before the next turn."""
         scripted = {call.call_id for call in self.calls if call.call_id}
         scripted |= {item["call_id"] for item in self.items if item.get("type") == "function_call"}
         return len(scripted) + sum(1 for call in self.calls if not call.call_id)
@@ -52,14 +52,14 @@ class Turn:
 
 @dataclass(frozen=True)
 class Script:
-    """`turns` empty: the emulator's own turns, with `last` as their settings."""
+    """Without `turns` the emulator uses its own turns, with the settings of `last`."""
 
     turns: tuple[Turn, ...] = ()
     last: Turn = Turn()
     loop: bool = False
 
     def turn_after(self, answered: int) -> Turn:
-        """Return the turn that follows once `answered` different calls have got their outputs."""
+        """Return the turn that follows once `answered` different calls have outputs."""
         index = 0
         while self.loop or index < len(self.turns):
             turn = self.turns[index % len(self.turns)]
@@ -71,7 +71,7 @@ class Script:
 
 
 def split_script(text: str) -> tuple[Script, str]:
-    """Return the script in a user's text and the rest: what a person would have asked.
+    """Return the script in a user's text, and the rest of the text, which is the prompt.
 
     Raises ApiError where the script is not valid.
     """

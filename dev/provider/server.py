@@ -31,7 +31,7 @@ _connection: ContextVar[asyncio.StreamWriter] = ContextVar("connection")
 def run(argv: list[str]) -> int:
     options = _parse(argv)
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
-    # The engine warns at every start that it keeps nothing over a crash; here that is the intention.
+    # The engine warns at every start that a crash loses its state. The emulator needs no other.
     logging.getLogger("azure.ai.agentserver").setLevel(logging.ERROR)
     try:
         with tempfile.TemporaryDirectory(prefix="provider-") as state:
@@ -47,7 +47,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m dev provider", description="Emulate the Responses API on loopback."
     )
-    parser.add_argument("--port", type=int, default=0, help="0 takes a free one (default)")
+    parser.add_argument("--port", type=int, default=0, help="0 takes a free port (default)")
     parser.add_argument("--host", default="127.0.0.1")
     parser.add_argument(
         "--pace",
@@ -88,9 +88,9 @@ async def _writer(source: str | None) -> AsyncIterator[Writer | None]:
 
 
 async def _listen(app: Emulator, listener: socket.socket, stop: asyncio.Event, url: str) -> None:
-    """Serve connections with hypercorn until `stop`, then drop what is still open.
+    """Serve connections with hypercorn until `stop`, then close those that are still open.
 
-    hypercorn's own `serve` keeps the connection to itself; faults need it, to close it without an answer.
+    hypercorn's own `serve` does not give access to the connection; faults need it, to close it without a reply.
     """
     config = Config()
     config.keep_alive_timeout = 120.0
@@ -101,7 +101,7 @@ async def _listen(app: Emulator, listener: socket.socket, stop: asyncio.Event, u
 
     async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         _connection.set(writer)
-        # hypercorn writes head and body apart; without this the second waits 40 ms for an acknowledgement.
+        # hypercorn sends head and body separately; without TCP_NODELAY the body waits 40 ms for an acknowledgement.
         writer.get_extra_info("socket").setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         task = asyncio.current_task()
         connections.add(task)

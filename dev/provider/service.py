@@ -1,4 +1,4 @@
-"""The operations of the Responses API: the engine's work, made as strict as the documented service."""
+"""The operations of the Responses API: the engine's, made as strict as the documented service."""
 
 import json
 from contextlib import suppress
@@ -11,9 +11,9 @@ from dev.provider.engine import (
     Receive,
     Send,
     new_response_id,
-    our_error,
-    our_event,
-    our_id,
+    public_error,
+    public_event,
+    to_response_id,
 )
 from dev.provider.handler import Model, Writer
 from dev.provider.ledger import TERMINAL, Entry, Ledger
@@ -31,7 +31,7 @@ class Service:
         self._engine = Engine(Model(self._plan_of, seconds, writer).respond)
 
     def _plan_of(self, engine_id: str) -> Plan:
-        return self.ledger.entries[our_id(engine_id)].plan
+        return self.ledger.entries[to_response_id(engine_id)].plan
 
     async def admit(self, request: Any) -> Entry:
         """Check a create request and enter it in the ledger. Raises ApiError."""
@@ -91,7 +91,7 @@ class Service:
         events.check()
 
     async def cancel(self, response_id: str) -> bytes:
-        """Cancel; a response that is already finished comes back as it ended."""
+        """Cancel; a response that is already finished is returned unchanged."""
         entry = self.ledger.find(response_id)
         if not entry.background:
             raise ApiError(400, "Cannot cancel a synchronous response.", "response_id")
@@ -99,7 +99,7 @@ class Service:
             try:
                 await self._engine.cancel(entry.id)
             except ApiError as error:
-                # It finished while the request to cancel it was under way.
+                # The response finished while it was being cancelled.
                 if error.status != 400:
                     raise
         return await self.retrieve(response_id)
@@ -116,9 +116,9 @@ class Service:
         entry = self.ledger.find(response_id)
         return encode(await self._engine.input_items(entry.id, query))
 
-    async def forget_everything(self) -> None:
+    async def delete_all(self) -> None:
         for entry in list(self.ledger.entries.values()):
-            # The engine does not know a response whose client left before it had begun.
+            # The engine has no response if its client disconnected before it began.
             with suppress(ApiError):
                 await self.delete(entry.id)
         self.ledger.entries.clear()
@@ -136,7 +136,7 @@ class Service:
 
 
 class _Events:
-    """Passes the engine's server-sent events on, translated; a refusal is kept for `check`."""
+    """Translates the engine's server-sent events and sends them; keeps a refusal for `check`."""
 
     def __init__(self, entry: Entry, send: Send) -> None:
         self._entry = entry
@@ -162,10 +162,10 @@ class _Events:
     def check(self) -> None:
         """Raise ApiError where the engine refused to stream."""
         if self._refused is not None:
-            raise our_error(self._refused, json.loads(self._buffer))
+            raise public_error(self._refused, json.loads(self._buffer))
 
     def _translate(self, block: bytes) -> bytes:
-        event = our_event(block)
+        event = public_event(block)
         if event is None:
             return block + b"\n\n"
         if "response" in event:

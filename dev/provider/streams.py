@@ -1,4 +1,4 @@
-"""Faults in a stream of server-sent events: what reaches the client of what the engine sends."""
+"""Faults in a stream of server-sent events: they change what the client receives."""
 
 import asyncio
 import re
@@ -15,39 +15,39 @@ class ConnectionCutError(Exception):
     """The connection was closed on purpose; nothing more is to be sent."""
 
 
-class SpoiledStream:
-    """Passes a stream on as its fault leaves it; the first `after` events go through unharmed."""
+class DamagedStream:
+    """Sends a stream with its fault applied; the first `after` events are unchanged."""
 
     def __init__(self, fault: Fault, send: Send) -> None:
         self._fault = fault
         self._send = send
         self._passed = 0
         self._hit = False
-        self._held = b""
+        self._delayed = b""
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             await self._send(message)
             return
         for event in _events(message.get("body", b"")):
-            await self._pass(self._spoil(event))
+            await self._pass(self._damage(event))
         if not message.get("more_body"):
-            await self._send({**message, "body": self._held})
+            await self._send({**message, "body": self._delayed})
 
-    def _spoil(self, event: bytes) -> bytes:
+    def _damage(self, event: bytes) -> bytes:
         self._passed += 1
         if self._passed <= self._fault.after:
             return event
         match self._fault.kind:
             case "stream_cut" | "stream_stalls":
-                return self._begun(event)
+                return self._first_part(event)
             case "stream_doubled":
                 return event * 2
-            case "stream_shuffled" if self._held:
-                event, self._held = event + self._held, b""
+            case "stream_shuffled" if self._delayed:
+                event, self._delayed = event + self._delayed, b""
                 return event
             case "stream_shuffled":
-                self._held = event
+                self._delayed = event
                 return b""
             case "stream_gap" if not self._hit:
                 self._hit = True
@@ -55,8 +55,8 @@ class SpoiledStream:
             case _:
                 return event
 
-    def _begun(self, event: bytes) -> bytes:
-        """Return as much of an event as is sent before the stream breaks off."""
+    def _first_part(self, event: bytes) -> bytes:
+        """Return the part of an event that is sent before the stream is cut or stalls."""
         if self._fault.kind == "stream_stalls":
             self._hit = True
             return b""
@@ -73,12 +73,12 @@ class SpoiledStream:
         if self._hit and self._fault.kind == "stream_cut":
             raise ConnectionCutError
         if self._hit and self._fault.kind == "stream_stalls":
-            # The engine gives the stream up, and with it this, when the client goes.
+            # When the client disconnects, the engine cancels the stream, and with it this wait.
             await asyncio.Event().wait()
 
 
 def _events(body: bytes) -> Iterator[bytes]:
-    """Split whole events; `body` never ends inside one."""
+    """Split `body` into events; it never ends inside one."""
     for block in body.split(_END):
         if block:
             yield block + _END

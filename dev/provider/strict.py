@@ -12,7 +12,7 @@ MAX_METADATA_KEY = 64
 MAX_METADATA_VALUE = 512
 MAX_INPUT_CHARACTERS = 10_485_760
 
-# Parameter: kinds of JSON value it takes, after null.
+# Parameter: the kinds of JSON value that it takes beside null.
 _PARAMETERS: Mapping[str, tuple[str, ...]] = {
     "background": ("boolean",),
     "context_management": ("array",),
@@ -56,7 +56,7 @@ _LIMITS: Mapping[str, tuple[float, float]] = {
 
 
 def check_request(request: Any) -> None:
-    """Raise ApiError for the first thing wrong with a create request taken by itself."""
+    """Raise ApiError for the first fault of a create request, without regard to its conversation."""
     if not isinstance(request, dict):
         raise ApiError(400, "Invalid request body: expected a JSON object.")
     for name, value in request.items():

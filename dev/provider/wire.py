@@ -1,4 +1,4 @@
-"""What goes over the wire: JSON bytes, error bodies, and text that the engine's encoder cannot carry."""
+"""JSON bytes, error bodies, and an escape for text that the engine's encoder cannot carry."""
 
 import json
 import re
@@ -7,8 +7,8 @@ from typing import Any
 
 Json = dict[str, Any]
 
-# The engine encodes replies as UTF-8 and fails on a lone surrogate. Such a code unit travels through it
-# as this private-use mark followed by a private-use stand-in; the mark itself is doubled.
+# The engine encodes replies as UTF-8 and fails on a lone surrogate. So each one is escaped: this private-use mark,
+# then a private-use character in its place. The mark itself is doubled.
 _MARK = "\U000f0ffe"
 _STAND_IN_BASE = 0xF0000
 _SURROGATE_BASE = 0xD800
@@ -18,7 +18,7 @@ _MARKED = re.compile(_MARK + "(.)", re.DOTALL)
 
 @dataclass
 class Reply:
-    """A whole HTTP reply."""
+    """A complete HTTP reply."""
 
     status: int
     body: bytes
@@ -45,21 +45,21 @@ class ApiError(Exception):
 
 
 def encode(value: Any) -> bytes:
-    """Return JSON bytes; a lone surrogate forces the whole value into ASCII escapes."""
+    """Return JSON bytes; if a string has a lone surrogate, all non-ASCII becomes JSON escapes."""
     try:
         return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
     except UnicodeEncodeError:
         return json.dumps(value, separators=(",", ":")).encode()
 
 
-def hide(value: Any) -> Any:
+def escape(value: Any) -> Any:
     """Make every string in a JSON value safe to pass through the engine."""
-    return _walk(value, _hide_text)
+    return _walk(value, _escape_text)
 
 
-def show(value: Any) -> Any:
-    """Undo `hide`."""
-    return _walk(value, _show_text)
+def unescape(value: Any) -> Any:
+    """Undo `escape`."""
+    return _walk(value, _unescape_text)
 
 
 def _walk(value: Any, change: Any) -> Any:
@@ -74,7 +74,7 @@ def _walk(value: Any, change: Any) -> Any:
             return value
 
 
-def _hide_text(text: str) -> str:
+def _escape_text(text: str) -> str:
     return _UNSAFE.sub(_stand_in, text)
 
 
@@ -83,7 +83,7 @@ def _stand_in(found: re.Match[str]) -> str:
     return _MARK + (_MARK if unit == _MARK else chr(ord(unit) - _SURROGATE_BASE + _STAND_IN_BASE))
 
 
-def _show_text(text: str) -> str:
+def _unescape_text(text: str) -> str:
     return _MARKED.sub(_original, text) if _MARK in text else text
 
 

@@ -1,4 +1,4 @@
-"""The machine's own clock and randomness."""
+"""The clock and the randomness of this machine."""
 
 import random
 import secrets
@@ -15,4 +15,4 @@ class SystemRandomness:
         return secrets.token_bytes(count)
 
     def fraction(self) -> float:
-        return random.random()  # noqa: S311  (jitter is no secret)
+        return random.random()  # noqa: S311  (jitter needs no secure randomness)

@@ -1,4 +1,4 @@
-"""Ids that say where their row lies and sort newest first.
+"""Ids that name their shard and sort newest first.
 
 `run_0f` + 26 letters and digits: kind, shard (two hex digits), then 48 bits of time counted
 backwards and 80 random bits in Crockford's base 32. Rows are stored in key order, so counting
@@ -26,13 +26,18 @@ def new_id(kind: str, shard: int, now: datetime, random: bytes) -> str:
     return f"{kind}_{shard:02x}{letters}"
 
 
+def item_id(run_id: str, ordinal: int) -> str:
+    """Return the id of an output item of a run; `ordinal` counts them from 0."""
+    return f"item_{run_id.partition('_')[2]}_{ordinal}"
+
+
 def is_id(kind: str, text: str) -> bool:
-    """Say whether `text` could be an id of `kind`; anything else never reaches the storage."""
+    """Return whether `text` is a well-formed id of `kind`. Nothing else is sent to the storage."""
     return text.startswith(f"{kind}_") and _PATTERN.fullmatch(text) is not None
 
 
 def shard_of(identifier: str) -> str:
-    """Return the partition that holds everything of this run or session: "00" to "0f"."""
+    """Return the partition that holds all rows of this run or session: "00" to "0f"."""
     return identifier[4:6]
 
 
@@ -46,7 +51,10 @@ def all_shards() -> tuple[str, ...]:
 
 
 def key_hash(owner: str, key: str) -> str:
-    """Return the row name of an Idempotency-Key: one owner cannot meet another's keys."""
+    """Return the row name of an Idempotency-Key.
+
+    It contains the owner, so two owners may use the same key.
+    """
     return hashlib.sha256(f"{len(owner)}:{owner}{key}".encode()).hexdigest()
 
 

@@ -8,13 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 
-# The longest deadline a run may have; the schedule is laid out once up to this age.
+# The longest deadline a run may have. The schedule is computed once, up to this age.
 MAX_DEADLINE = timedelta(hours=24)
 MIN_DEADLINE = timedelta(seconds=10)
 
 _GROWTH = 0.1
-# When workers are reminded of a step that is due: at once, and then each time after twice as long. Messages get
-# lost almost never; where workers do not keep up, reminders only lengthen their queue.
+# When a message is sent for a step that is due: at once, and again after gaps that double (exponential
+# backoff). Messages are almost never lost. When workers cannot keep up, more messages only make their queue
+# longer.
 _FIRST_REMINDER = 15.0
 _LONGEST_REMINDER = 600.0
 
@@ -51,13 +52,16 @@ class Schedule:
         return tuple(points)
 
     def poll_due(self, turn_started_at: datetime, after: datetime, now: datetime) -> bool:
-        """Say whether a poll point of the turn, its start not among them, lies in (`after`, `now`]."""
+        """Return whether a poll point of the turn lies in (`after`, `now`].
+
+        The start of the turn is not one.
+        """
         reached = _count(self.points, now - turn_started_at)
         return reached > max(1, _count(self.points, after - turn_started_at))
 
 
 def reminder_due(due: datetime, after: datetime, now: datetime) -> bool:
-    """Say whether a worker is to be reminded now of a step due at `due`: then, and ever more rarely."""
+    """Return whether a message has to be sent at `now` for a step that is due at `due`."""
     return _count(_REMINDERS, now - due) > _count(_REMINDERS, after - due)
 
 

@@ -1,4 +1,4 @@
-"""What a provider answers: a response as it stood when it was read, or why there is none."""
+"""The replies of a provider: a response as it was when it was read, or the reason why there is none."""
 
 from dataclasses import dataclass
 from datetime import timedelta
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class ResponseStatus(StrEnum):
-    """What the provider says of one response. Unknown words decode as `IN_PROGRESS`."""
+    """The status of one response at the provider. An unknown status is read as `IN_PROGRESS`."""
 
     QUEUED = "queued"
     IN_PROGRESS = "in_progress"
@@ -46,62 +46,109 @@ class RunError:
 
 @dataclass(frozen=True, slots=True)
 class FunctionCall:
-    """The model's request to run a tool. `arguments` is the model's own text: often JSON, never trusted."""
+    """The model's request to run a tool."""
 
     call_id: str
     name: str
+    # The text that the model wrote. It is often JSON, and never trusted.
     arguments: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """One provider response as it stood when it was read.
-
-    `output` is the JSON text of its output items, valid Unicode, kept as the provider wrote it.
-    """
+    """One provider response as it was when it was read."""
 
     response_id: str
     status: ResponseStatus
+    # The JSON text of its output items: valid Unicode, and otherwise as the provider wrote it.
     output: str = "[]"
     calls: tuple[FunctionCall, ...] = ()
     usage: Usage = Usage()
     error: RunError | None = None
     incomplete_reason: str | None = None
-    # Where its stream can be taken up, when it was created as one.
+    # The stream can be resumed after the event with this number. None when it was created without a stream.
     sequence: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ItemStarted:
+    """An output item has started.
+
+    Here and below, `index` is the position of the item in the response. It is None when the provider does not
+    send it. That means the next item when an item starts, and otherwise the last one that is open.
+    """
+
+    index: int | None
+    kind: str
+    # The name of the tool that it calls, if any.
+    name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemCompleted:
+    """An output item has ended."""
+
+    index: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class PartStarted:
+    """A content part of an output item has started."""
+
+    index: int | None
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class PartCompleted:
+    """The content part that is open in an output item has ended."""
+
+    index: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class TextAdded:
+    """Text of the answer, in the content part that is open in an output item."""
+
+    index: int | None
+    text: str
+
+
+StreamChange = ItemStarted | ItemCompleted | PartStarted | PartCompleted | TextAdded
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Slice:
-    """What a response's stream brought after the event `after`, up to and with the event `sequence`.
-
-    `text` is valid Unicode. `final` is the response as its stream ended with it. `whole` is False when the
-    stream cannot have told everything: an event is missing, or it broke off with an error.
-    """
+    """What was read of a response's stream: the events after `after`, up to and including `sequence`."""
 
     response_id: str
     after: int
     sequence: int
     status: ResponseStatus = ResponseStatus.QUEUED
-    text: str = ""
-    # How many output items were begun.
-    items: int = 0
-    # What the model is at now, in a few words; empty if that is as before.
-    activity: str = ""
+    # Their text is valid Unicode.
+    changes: tuple[StreamChange, ...] = ()
+    # The finished response, if it came at the end of the stream.
     final: Snapshot | None = None
-    whole: bool = True
+    # False when an event is missing, or when an error cut off the rest.
+    complete: bool = True
 
     @property
-    def news(self) -> bool:
+    def text(self) -> str:
+        return "".join(change.text for change in self.changes if isinstance(change, TextAdded))
+
+    @property
+    def changed(self) -> bool:
         return self.sequence > self.after
 
 
 @dataclass(frozen=True, slots=True)
 class NotNow:
-    """The provider did not do it, and may later. `unknown` when it may have done it all the same."""
+    """The request was not carried out now, and may succeed later."""
 
     reason: str
+    # The pause that the provider requested, if any.
     retry_after: timedelta | None = None
+    # Whether the request may have been carried out, with only its reply lost.
     unknown: bool = False
 
 
@@ -112,7 +159,7 @@ class Absent:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The provider will not do it, however often it is asked."""
+    """The provider refused the request, and would refuse it again."""
 
     error: RunError
 
@@ -126,4 +173,11 @@ class ChainBroken:
 
 @dataclass(frozen=True, slots=True)
 class NoStream:
-    """The provider will not go on with the response's stream, which says nothing of the response."""
+    """The stream of the response cannot be resumed; the response itself may be fine."""
+
+
+CreateReply = Snapshot | NotNow | Refused | ChainBroken
+ReadReply = Snapshot | NotNow | Absent
+SliceReply = Slice | Snapshot | NotNow | NoStream
+CancelReply = Snapshot | NotNow | Absent | Refused
+DeleteReply = Absent | NotNow | Refused

@@ -1,6 +1,6 @@
-"""The nouns of Baton: runs, sessions, tool calls, and what the provider says.
+"""Runs, sessions and tool calls.
 
-Everything here is frozen. A run changes only through `shared.core.life.advance`.
+All of them are frozen; a run changes only through `shared.core.life.advance`.
 """
 
 from collections.abc import Mapping
@@ -12,18 +12,17 @@ from shared.core.response import RunError, Usage
 
 
 class RunStatus(StrEnum):
-    """Where a run stands, in the words that users of OpenAI's run lifecycle know."""
+    """The status of a run. The names are those of OpenAI's run lifecycle."""
 
     QUEUED = "queued"
     IN_PROGRESS = "in_progress"
-    REQUIRES_ACTION = "requires_action"
     CANCELLING = "cancelling"
     COMPLETED = "completed"
     FAILED = "failed"
     CANCELLED = "cancelled"
     INCOMPLETE = "incomplete"
     EXPIRED = "expired"
-    # The tombstone of a deleted run; no client ever sees it.
+    # The tombstone of a deleted run. No client sees it.
     DELETED = "deleted"
 
     @property
@@ -49,19 +48,25 @@ class Step(StrEnum):
     CREATE = "create"
     POLL = "poll"
     TOOLS = "tools"
-    INPUT = "input"
     CANCEL = "cancel"
+    # Only for a deleted run: its remaining data has to be removed, here and at the provider.
+    PURGE = "purge"
     NOTHING = "nothing"
+
+    @property
+    def worked_on(self) -> bool:
+        """Whether a worker takes this step, under a lease."""
+        return self in {Step.CREATE, Step.TOOLS, Step.CANCEL, Step.PURGE}
 
 
 class CallStatus(StrEnum):
-    """Where one tool call stands."""
+    """The status of one tool call."""
 
     QUEUED = "queued"
     IN_PROGRESS = "in_progress"
     COMPLETED = "completed"
     FAILED = "failed"
-    # Started, and nobody knows whether it finished: its process died or lost its lease.
+    # Started, and it is unknown whether it finished: its process died or lost its lease.
     UNKNOWN = "unknown"
     # Never started, because the run ended first.
     CANCELLED = "cancelled"
@@ -72,7 +77,7 @@ class CallStatus(StrEnum):
 
 
 class Chaining(StrEnum):
-    """How a turn hands the conversation so far to the provider."""
+    """How the conversation so far is sent to the provider with a turn."""
 
     PREVIOUS_RESPONSE_ID = "previous_response_id"
     REPLAY = "replay"
@@ -87,20 +92,32 @@ class Lease:
 
 
 @dataclass(frozen=True, slots=True)
+class Continuation:
+    """What is needed to resume an unfinished response at the provider."""
+
+    response_id: str
+    # The last event of the response's stream that is stored. None when the complete response is read instead.
+    sequence: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Content:
-    """A text kept with the run while it is small, and in chunk rows of its own when it is not.
+    """A pointer to a stored text, or the text itself when it is small."""
 
-    `inline` is zlib-compressed UTF-8. Otherwise `name` finds the chunk rows and `chunks` counts them.
-    """
-
+    # The text as zlib-compressed UTF-8. None when the text is in chunk rows.
     inline: bytes | None = None
+    # The keys of the chunk rows begin with it.
     name: str = ""
+    # The number of chunk rows.
     chunks: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ToolCall:
-    """A function call of a run and what became of it. Its arguments and result lie in a row of its own."""
+    """A function call of a run, with its status.
+
+    Its arguments are in the output of its turn. Its result has its own row.
+    """
 
     call_id: str
     name: str
@@ -111,6 +128,20 @@ class ToolCall:
     completed_at: datetime | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class OpenItem:
+    """An output item of the current turn that has started in the log and not ended."""
+
+    # Its position in the provider's response.
+    index: int
+    # Its position among all output items of the run.
+    ordinal: int
+    # How many of its content parts have started.
+    parts: int = 0
+    # Whether the last of these parts has not ended.
+    part_open: bool = False
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
     """One request to an agent, from start to outcome."""
@@ -119,33 +150,39 @@ class Run:
     session_id: str
     owner: str
     agent: str
+    # The name of the provider that runs its responses.
+    provider: str
     metadata: Mapping[str, str] = field(default_factory=dict)
     max_turns: int
-    # Whether its responses are read by slices of their streams.
+    # Whether its responses are read in slices of their streams.
     stream: bool = False
 
     status: RunStatus = RunStatus.QUEUED
     step: Step
-    # Earliest time of the step. A leased step falls due again when its lease runs out.
+    # The earliest time of the step. A leased step is due again when its lease expires.
     due: datetime
     lease: Lease | None = None
-    # Counts transitions; the client's ETag.
+    # Counts transitions. Clients see it as the ETag.
     rev: int = 1
     # Counts log entries.
-    events: int = 0
+    entries: int = 0
+    # Counts the events that its log entries have in a stream of the Responses API.
+    stream_events: int = 0
 
     turn: int = 1
     turn_started_at: datetime | None = None
-    # The continuation token: the response to poll. Present means unfinished.
-    token: str | None = None
-    # The other half of it: the last event of the response's stream that is stored. None: it is read as a whole.
-    sequence: int | None = None
-    # Characters of the turn's text that came by slices, and output items that were begun in all turns.
+    # Present while the provider has not finished the response of the turn.
+    continuation: Continuation | None = None
+    # Characters of the turn's text that came in slices.
     written: int = 0
+    # Output items that have started, in all turns.
     items: int = 0
-    # What the model is at, in a few words.
+    # Output items of the current turn: how many have started, and those that have not ended.
+    turn_items: int = 0
+    open_items: tuple[OpenItem, ...] = ()
+    # What the model does, in a few words.
     activity: str = ""
-    # Since when the provider has answered 404 for the token.
+    # The time of the first 404 for the response; None when the last read found it.
     missing_since: datetime | None = None
     # Every response adopted, oldest first.
     responses: tuple[str, ...] = ()
@@ -156,7 +193,7 @@ class Run:
     previous_response_id: str | None = None
     # The run before this one in the session.
     previous_run_id: str | None = None
-    # Creates of which nobody knows whether they happened: each may have left an unadopted response.
+    # Creates whose outcome is unknown. Each may have left a response that no run adopted.
     unknown_creates: int = 0
 
     created_at: datetime
@@ -166,7 +203,7 @@ class Run:
     expires_at: datetime
 
     input: Content
-    # The output items of each finished turn, oldest first; the last one is the outcome's.
+    # The output items of each finished turn, oldest first. Those of the last turn are the run's output.
     turns: tuple[Content, ...] = ()
     calls: tuple[ToolCall, ...] = ()
     usage: Usage = field(default_factory=Usage)
@@ -179,12 +216,16 @@ class Run:
 
     @property
     def in_conversation(self) -> bool:
-        """Whether later runs of the session see this one: it ended, and left no tool call unanswered."""
+        """Whether later runs continue this one: it has ended, and each of its tool calls has an output."""
         return (
             self.status in {RunStatus.COMPLETED, RunStatus.INCOMPLETE}
             and bool(self.responses)
             and self.previous_response_id == self.responses[-1]
         )
+
+    def awaits(self, response_id: str) -> bool:
+        """Return whether the run waits for this response to finish."""
+        return self.continuation is not None and self.continuation.response_id == response_id
 
     def calls_of_turn(self) -> tuple[ToolCall, ...]:
         return tuple(call for call in self.calls if call.turn == self.turn)
@@ -208,32 +249,36 @@ class Session:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pending:
-    """What the poll loop needs to know of a run that is not terminal, without reading the run."""
+class Owed:
+    """What is owed for a run, and when: enough for the poll loop, which does not read the run."""
 
     run_id: str
+    provider: str
     status: RunStatus
     step: Step
     due: datetime
     expires_at: datetime
-    token: str | None
+    continuation: Continuation | None
     turn_started_at: datetime | None
     missing: bool
-    sequence: int | None = None
 
     @classmethod
-    def of(cls, run: Run) -> "Pending | None":
-        """Return what the poll loop must know of `run`, or None when it is owed nothing more."""
+    def of(cls, run: Run) -> "Owed | None":
+        """Return what is owed for `run`, or None when nothing is owed any more."""
         if run.step is Step.NOTHING:
             return None
         return cls(
             run_id=run.id,
+            provider=run.provider,
             status=run.status,
             step=run.step,
             due=run.due,
             expires_at=run.expires_at,
-            token=run.token,
+            continuation=run.continuation,
             turn_started_at=run.turn_started_at,
             missing=run.missing_since is not None,
-            sequence=run.sequence,
         )
+
+    def expired(self, now: datetime) -> bool:
+        """Return whether the deadline has passed. A deleted run has no deadline."""
+        return self.status is not RunStatus.DELETED and now >= self.expires_at

@@ -1,4 +1,4 @@
-"""The agents of the app, and the running of their tools."""
+"""The port to the agents of the app and their tools."""
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,11 +6,12 @@ from datetime import timedelta
 from typing import Protocol
 
 from shared.core.run import CallStatus
+from shared.ports.providers import DEFAULT_PROVIDER
 
 
 @dataclass(frozen=True, slots=True)
 class ToolRequest:
-    """A tool call to be carried out. `idempotency_key` is the same each time the same call is repeated."""
+    """A tool call to be carried out. When a call is repeated, its `idempotency_key` is the same."""
 
     call_id: str
     name: str
@@ -20,7 +21,7 @@ class ToolRequest:
 
 @dataclass(frozen=True, slots=True)
 class ToolResult:
-    """What a tool call came to: `output` is what the model is told."""
+    """The result of a tool call. `output` is the text that is sent to the model."""
 
     call_id: str
     status: CallStatus
@@ -29,7 +30,7 @@ class ToolResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSpec:
-    """What the use cases know of an agent; `tools` is the JSON text of its tool definitions."""
+    """What steps and use cases need of an agent. `tools` is the JSON text of its tool definitions."""
 
     name: str
     description: str
@@ -37,21 +38,28 @@ class AgentSpec:
     instructions: str
     tools: str
     tool_names: tuple[str, ...]
+    # The names of its idempotent tools.
     repeatable: frozenset[str]
+    # The longest timeout of its tools.
     longest_tool: timedelta
     max_turns: int
     deadline: timedelta
     options: Mapping[str, object]
     stream: bool = False
+    # The name of the provider that runs its responses.
+    provider: str = DEFAULT_PROVIDER
 
 
 class Agents(Protocol):
-    """The agents of this app, and the running of their tools."""
+    """The agents of this app and their tools."""
 
     def names(self) -> tuple[str, ...]: ...
 
     def spec(self, name: str) -> AgentSpec | None: ...
 
     def run_tools(self, agent: str, requests: Sequence[ToolRequest]) -> AsyncIterator[ToolResult]:
-        """Run the calls side by side and yield each result as it comes. Never raises for a tool's fault."""
+        """Run the calls concurrently, and yield each result as soon as it exists.
+
+        An error in a tool becomes a result.
+        """
         ...

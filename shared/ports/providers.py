@@ -1,10 +1,10 @@
-"""What the use cases need from outside, as protocols. Adapters implement them; simulations replace them."""
+"""The port to the services that run responses."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from shared.core.response import Absent, ChainBroken, NoStream, NotNow, Refused, Slice, Snapshot
+from shared.core.response import CancelReply, CreateReply, DeleteReply, ReadReply, SliceReply
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -21,34 +21,36 @@ class ResponseRequest:
     input: str
     tools: str
     previous_response_id: str | None
-    # Whether its stream is to be read by slices.
+    # Whether its stream will be read in slices.
     stream: bool = False
     options: Mapping[str, object] = field(default_factory=dict)
 
 
-CreateReply = Snapshot | NotNow | Refused | ChainBroken
-ReadReply = Snapshot | NotNow | Absent
-SliceReply = Slice | Snapshot | NotNow | NoStream
-CancelReply = Snapshot | NotNow | Absent | Refused
-DeleteReply = Absent | NotNow | Refused
-
-
 class Provider(Protocol):
-    """A service that runs responses in the background. Answers are values; no method raises for them."""
+    """A service that runs responses in the background.
+
+    Failures are returned as values of the reply types, not raised.
+    """
 
     async def create(self, request: ResponseRequest) -> CreateReply: ...
 
     async def read(self, response_id: str) -> ReadReply: ...
 
     async def slice(self, response_id: str, after: int) -> SliceReply:
-        """Read the response's stream on from the event `after`, for a moment.
+        """Read the response's stream for a short time, from the event `after` on.
 
-        A provider that does not stream may answer with the response itself.
+        A provider without streams may return the response itself.
         """
         ...
 
     async def cancel(self, response_id: str) -> CancelReply: ...
 
     async def delete(self, response_id: str) -> DeleteReply:
-        """Make the provider forget a response. `Absent` means that it has."""
+        """Delete a response at the provider. `Absent` means that it is deleted."""
         ...
+
+
+# The providers of the app, by the names that agents use.
+Providers = Mapping[str, Provider]
+
+DEFAULT_PROVIDER = "default"

@@ -1,7 +1,12 @@
-"""Time and randomness."""
+"""The ports to time and randomness, and to an observer of transitions."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
+
+from shared.core.life.birth import Accepted
+from shared.core.life.events import Effect, Event
+from shared.core.run import Run
 
 
 class Clock(Protocol):
@@ -16,3 +21,18 @@ class Randomness(Protocol):
     def fraction(self) -> float:
         """Return a number from 0 up to 1, for jitter."""
         ...
+
+
+class Observer(Protocol):
+    """Is called after each transition was stored. It must not change anything."""
+
+    def stored(
+        self, before: Run | None, event: Event | Accepted, after: Run, effects: Sequence[Effect]
+    ) -> None: ...
+
+
+class NoObserver:
+    def stored(
+        self, before: Run | None, event: Event | Accepted, after: Run, effects: Sequence[Effect]
+    ) -> None:
+        """Do nothing."""

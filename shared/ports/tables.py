@@ -1,4 +1,4 @@
-"""Rows in partitions: the little of Azure Table Storage that Baton stands on."""
+"""The port to the storage: the part of Azure Table Storage that Baton uses."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ Value = str | int | bool | bytes
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One row of a table. `etag` is empty until it has been read."""
+    """One row of a table. `etag` is empty for a row that was not read from the table."""
 
     key: str
     values: Mapping[str, Value]
@@ -25,7 +25,10 @@ class Insert:
 
 @dataclass(frozen=True, slots=True)
 class Put:
-    """Write a whole row: over any other when `etag` is empty, else only over the one read."""
+    """Write a complete row.
+
+    With an `etag`, only if the stored row has this etag; without one, in any case.
+    """
 
     row: Row
     etag: str = ""
@@ -33,7 +36,7 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """Change the given values of a row that must exist, and leave its others."""
+    """Change these values of a row that must exist, and keep its other values."""
 
     row: Row
 
@@ -49,14 +52,14 @@ Write = Insert | Put | Merge | Delete
 
 
 class Table(Protocol):
-    """Rows in partitions, in key order: the little of Azure Table Storage that Baton stands on.
+    """Rows in partitions, in key order.
 
-    Every method raises StorageUnavailable when the storage does not answer; whether a write took
-    effect is then unknown.
+    Every method raises StorageUnavailable when the storage does not answer. It is then unknown whether a
+    write took effect.
     """
 
     async def get(self, partition: str, key: str) -> Row | None:
-        """Return one row, or None: a point read."""
+        """Return one row, or None, with one point read."""
         ...
 
     async def query(
@@ -68,18 +71,18 @@ class Table(Protocol):
         where: Mapping[str, str] | None = None,
         limit: int | None = None,
     ) -> list[Row]:
-        """Return rows with `first` <= key < `end` in key order, those that equal `where`, at most `limit`."""
+        """Return rows with `first` <= key < `end` that match `where`, in key order, at most `limit`."""
         ...
 
     async def query_each(
         self, bounds: Mapping[str, tuple[str, str]], *, where: Mapping[str, str], limit: int
     ) -> list[Row]:
-        """Query several partitions side by side, each within its own bounds and limit."""
+        """Query several partitions concurrently, each with its own bounds and with `limit`."""
         ...
 
     async def write(self, partition: str, writes: Sequence[Write]) -> str:
         """Carry out all writes or none, and return the new etag of the first (empty after a delete).
 
-        Raises RowConflict when a row was not as a write demands.
+        Raises RowConflict when a row does not meet the condition of its write.
         """
         ...

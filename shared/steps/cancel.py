@@ -10,9 +10,10 @@ from shared.store.runs import StoredRun
 
 
 async def expire(context: Context, stored: StoredRun) -> Applied:
-    """End a run whose deadline has passed; an answer that is finished by now still counts."""
-    if stored.run.token:
-        match await context.provider.cancel(stored.run.token):
+    """End a run whose deadline has passed. An answer that has finished meanwhile still counts."""
+    run = stored.run
+    if run.continuation:
+        match await context.provider(run.provider).cancel(run.continuation.response_id):
             case Snapshot(status=ResponseStatus.CANCELLED, usage=usage):
                 return await apply(context, stored, events.DeadlinePassed(usage))
             case Snapshot() as reply if reply.status.finished:
@@ -21,16 +22,18 @@ async def expire(context: Context, stored: StoredRun) -> Applied:
 
 
 async def cancel(context: Context, stored: StoredRun, lease: Lease) -> Applied:
-    token = stored.run.token
-    assert token is not None, "only a run with a token is owed a cancellation"
-    reply = await context.provider.cancel(token)
+    """Cancel the run's response at the provider."""
+    run = stored.run
+    assert run.continuation is not None, "only a run with a response is owed a cancellation"
+    response_id = run.continuation.response_id
+    reply = await context.provider(run.provider).cancel(response_id)
     match reply:
         case Snapshot() if reply.status.finished:
             return await settle(context, stored, reply)
         case Snapshot() | Refused():
             return await apply(context, stored, events.CancelSent(lease.id))
         case Absent():
-            return await apply(context, stored, events.Missing(token))
+            return await apply(context, stored, events.Missing(response_id))
         case NotNow():
-            until = context.retry_at(stored.run.created_at, reply.retry_after)
+            until = context.retry_at(run.created_at, reply.retry_after)
             return await apply(context, stored, events.CancelDeferred(lease.id, until))

@@ -1,17 +1,22 @@
-"""What every use case is given: the ports, and the rules that settings decide."""
+"""What every step and use case gets: the ports, and the rules that come from the settings."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from shared.core.pace import Schedule
-from shared.core.run import Chaining, Lease
+from shared.core.run import Chaining, Continuation, Lease
 from shared.ports.agents import Agents
-from shared.ports.providers import Provider
-from shared.ports.system import Clock, Randomness
+from shared.ports.providers import Provider, Providers
+from shared.ports.system import Clock, NoObserver, Observer, Randomness
+from shared.steps.no_provider import NoProvider
 from shared.store.content import ContentStore
+from shared.store.keys import KeyStore
+from shared.store.outbox import Outbox
 from shared.store.runs import RunStore
+from shared.store.sessions import SessionStore
+from shared.store.shards import ShardStore
 
-# How much longer a lease lasts than the work it covers may take.
+# A lease lasts this much longer than the longest time that its work may take.
 LEASE_MARGIN = timedelta(seconds=30)
 
 _JITTER = 0.2
@@ -22,35 +27,47 @@ class Context:
     """The ports of a wired application."""
 
     runs: RunStore
+    sessions: SessionStore
+    keys: KeyStore
+    shards: ShardStore
+    outbox: Outbox
     content: ContentStore
-    provider: Provider
+    providers: Providers
     agents: Agents
     clock: Clock
     randomness: Randomness
     schedule: Schedule
-    # The same for responses that are read by slices: as often as people who watch them expect.
+    # The schedule for responses that are read in slices. It is denser, because people watch their text.
     streaming: Schedule
     chaining: Chaining
-    # The longest that one request to the provider may take.
+    # The longest time that one request to the provider may take.
     provider_timeout: timedelta
+    observer: Observer = field(default_factory=NoObserver)
 
-    def schedule_for(self, sequence: int | None) -> Schedule:
-        """Return when a response is polled, read as a whole or by slices."""
-        return self.schedule if sequence is None else self.streaming
+    def provider(self, name: str) -> Provider:
+        """Return the provider of a run."""
+        return self.providers.get(name) or NoProvider(name)
+
+    def schedule_for(self, continuation: Continuation | None) -> Schedule:
+        """Return the schedule by which a response is polled: read completely, or in slices."""
+        return self.schedule if continuation is None or continuation.sequence is None else self.streaming
 
     def token(self) -> str:
-        """Return a short random name: for a lease, or for content that only one writer may own."""
+        """Return a short random name, for a lease or for content of which each writer needs its own copy."""
         return self.randomness.bytes(8).hex()
 
     def lease(self, work: timedelta | None = None) -> Lease:
-        """Return a new lease for a piece of work, by default one round of requests to the provider."""
+        """Return a new lease for work of this duration, by default that of one request to the provider."""
         return Lease(self.token(), self.lease_end(work))
 
     def lease_end(self, work: timedelta | None = None) -> datetime:
         return self.clock.now() + (work or self.provider_timeout) + LEASE_MARGIN
 
-    def retry_at(self, since: datetime, asked: timedelta | None) -> datetime:
-        """Return when to try again something owed `since`: ever more rarely, or as the provider asked."""
+    def retry_at(self, since: datetime, retry_after: timedelta | None) -> datetime:
+        """Return when to try again what is owed since `since`.
+
+        The wait grows with the age, is at least the provider's `retry_after`, and has jitter.
+        """
         now = self.clock.now()
-        wait = max(self.schedule.gap(now - since), asked or timedelta())
+        wait = max(self.schedule.gap(now - since), retry_after or timedelta())
         return now + wait * (1 + _JITTER * self.randomness.fraction())

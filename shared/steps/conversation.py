@@ -1,4 +1,4 @@
-"""What the provider is sent for a turn: the part it has not seen, or all of it."""
+"""The request for a turn: its input is the new part of the conversation, or all of it."""
 
 import json
 
@@ -12,30 +12,34 @@ _UNKNOWN = json.dumps(
     {
         "error": {
             "code": "outcome_unknown",
-            "message": "This call was started, and it is not known whether it took effect. It was not repeated.",
+            "message": "This call was started. It is unknown whether it took effect. It was not repeated.",
         }
     }
 )
 
 
-async def request_for(context: Context, run: Run, spec: AgentSpec) -> ResponseRequest:
-    """Return the request for the turn that `run` is owed. Raises LookupError when its content is gone."""
+async def request_for(
+    context: Context, run: Run, spec: AgentSpec, input_text: str | None = None
+) -> ResponseRequest:
+    """Return the request for the turn that `run` is owed.
+
+    `input_text` is the run's input, if it is already loaded.
+    Raises LookupError when the content of the run was removed.
+    """
     replayed = run.chaining is Chaining.REPLAY
     if replayed:
-        sent = [
-            item for earlier in await _history(context, run) for item in await _remaining(context, earlier)
-        ]
-        sent = transcript.replayable([*sent, *await items_of(context, run)])
+        input_items = json.dumps(await _complete_conversation(context, run), ensure_ascii=False)
     elif run.turn == 1:
-        sent = transcript.parse(await context.content.load(run.id, run.input))
+        # The input was validated when the run was accepted.
+        input_items = input_text if input_text is not None else await context.content.load(run.id, run.input)
     else:
-        sent = await _tool_outputs(context, run, run.turn - 1)
+        input_items = json.dumps(await _tool_outputs(context, run, run.turn - 1), ensure_ascii=False)
     return ResponseRequest(
         run_id=run.id,
         turn=run.turn,
         model=spec.model,
         instructions=spec.instructions,
-        input=json.dumps(sent, ensure_ascii=False),
+        input=input_items,
         tools=spec.tools,
         previous_response_id=None if replayed else run.previous_response_id,
         options=spec.options,
@@ -43,17 +47,24 @@ async def request_for(context: Context, run: Run, spec: AgentSpec) -> ResponseRe
     )
 
 
+async def _complete_conversation(context: Context, run: Run) -> list[transcript.Item]:
+    earlier = [
+        item for previous in await _history(context, run) for item in await _remaining(context, previous)
+    ]
+    return transcript.replayable([*earlier, *await items_of(context, run)])
+
+
 async def items_of(context: Context, run: Run) -> list[transcript.Item]:
-    """Return all items of a run in order: its input, each turn's output, and the tool outputs between."""
-    found = transcript.parse(await context.content.load(run.id, run.input))
+    """Return all items of a run in order: its input, then for each turn its output and its tool outputs."""
+    items = transcript.parse(await context.content.load(run.id, run.input))
     for turn, output in enumerate(run.turns, 1):
-        found += transcript.parse(await context.content.load(run.id, output))
-        found += await _tool_outputs(context, run, turn)
-    return found
+        items += transcript.parse(await context.content.load(run.id, output))
+        items += await _tool_outputs(context, run, turn)
+    return items
 
 
 async def _remaining(context: Context, run: Run) -> list[transcript.Item]:
-    """Return the items of an earlier run, and none when it is deleted meanwhile."""
+    """Return the items of an earlier run; an empty list when it was deleted meanwhile."""
     try:
         return await items_of(context, run)
     except LookupError:
@@ -65,11 +76,11 @@ async def _remaining(context: Context, run: Run) -> list[transcript.Item]:
 
 async def _history(context: Context, run: Run) -> list[Run]:
     """Return the earlier runs of the session that belong to its conversation, oldest first."""
-    earlier, at = [], run.previous_run_id
-    while at and (stored := await context.runs.read(at)):
+    earlier, run_id = [], run.previous_run_id
+    while run_id and (stored := await context.runs.read(run_id)):
         if stored.run.in_conversation:
             earlier.append(stored.run)
-        at = stored.run.previous_run_id
+        run_id = stored.run.previous_run_id
     return earlier[::-1]
 
 
@@ -77,15 +88,14 @@ async def _tool_outputs(context: Context, run: Run, turn: int) -> list[transcrip
     calls = [call for call in run.calls if call.turn == turn and not call.status.open]
     if not calls:
         return []
-    results = await context.runs.results(run.id, turn)
-    texts = [
-        (call, await context.content.load(run.id, results[call.call_id]))
+    saved = await context.runs.outputs(run.id, turn)
+    texts = {
+        call.call_id: await context.content.load(run.id, saved[call.call_id])
         for call in calls
-        if call.call_id in results
-    ]
-    saved = {call.call_id: text for call, text in texts}
+        if call.call_id in saved
+    }
     return [
-        transcript.tool_output(call.call_id, saved.get(call.call_id, _without_result(call))) for call in calls
+        transcript.tool_output(call.call_id, texts.get(call.call_id, _without_result(call))) for call in calls
     ]
 
 

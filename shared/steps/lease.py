@@ -1,10 +1,10 @@
-"""How long a lease covers a step, and whether it is still fresh enough for a side effect."""
+"""How long the lease of a step lasts, and whether enough of it is left for a side effect."""
 
 import logging
 from datetime import timedelta
 
 from shared.core.run import Run, Step
-from shared.log import say
+from shared.log import log_event
 from shared.steps.context import Context
 
 
@@ -17,11 +17,12 @@ def duration(context: Context, run: Run) -> timedelta:
 
 
 def too_late(context: Context, run: Run) -> bool:
-    """Say, right before something happens that must not happen twice, whether the lease is too old for it.
+    """Return whether the lease may expire before the work is done; checked right before a side effect.
 
-    A process that stood still meanwhile leaves the step to whoever takes it next.
+    This happens when the process was paused after it took the lease. Another worker then takes the step.
     """
     late = run.lease is None or context.clock.now() + duration(context, run) > run.lease.expires_at
     if late:
-        say("lease.too_old", level=logging.WARNING, run_id=run.id, step=run.step)
+        reason = "the lease may expire before the work is done"
+        log_event("step.skipped", level=logging.WARNING, run_id=run.id, step=run.step, reason=reason)
     return late

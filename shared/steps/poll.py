@@ -1,4 +1,4 @@
-"""The poll loop: find what is due in a shard, and carry each run one poll further."""
+"""The poll loop: find what is due in a shard, and poll each due run once."""
 
 import logging
 from dataclasses import dataclass
@@ -6,151 +6,165 @@ from datetime import UTC, datetime, timedelta
 
 from shared.core.life import events
 from shared.core.pace import reminder_due
-from shared.core.response import Absent, NoStream, NotNow, ResponseStatus, Slice, Snapshot
-from shared.core.run import Pending, RunStatus, Step
-from shared.log import say
-from shared.ports.providers import ReadReply
+from shared.core.response import Absent, NoStream, NotNow, ReadReply, ResponseStatus, Slice, Snapshot
+from shared.core.run import Owed, RunStatus, Step
+from shared.log import log_event
 from shared.steps.cancel import expire
 from shared.steps.context import Context
+from shared.steps.messages import delivery_message
 from shared.steps.settle import settle
 from shared.steps.slices import keep
 from shared.steps.transition import Applied, apply
-from shared.store.runs import StoredRun, Tick
+from shared.store.runs import StoredRun
+from shared.store.shards import Tick
 
-# A tick from further ahead than clocks ever differ is some broken clock's; believing it would stop the polling.
+# Clocks of hosts differ by less than this. A tick further ahead comes from a broken clock and is ignored,
+# because otherwise nothing would be polled until that time.
 _CLOCK_DRIFT = timedelta(minutes=10)
-
-
-Reply = ReadReply | Slice
+_NEVER = datetime.fromtimestamp(0, UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """What one shard owes at a tick: runs to poll, and runs of which a worker is to be told."""
+    """What is due in one shard at a tick: runs to poll, and messages for workers."""
 
-    polls: tuple[Pending, ...] = ()
-    wakes: tuple[str, ...] = ()
+    polls: tuple[Owed, ...] = ()
+    messages: tuple[str, ...] = ()
 
 
 async def claim_due(context: Context, shard: str) -> Due:
-    """Return what has fallen due in `shard` since its last tick, each thing to one caller only.
+    """Return what has become due in `shard` since its last tick.
 
-    Costs one query, and one small write when anything is due.
+    When several pollers call this at once, only one of them gets it.
+    Costs one query, and one small write when something is due.
     """
     now = context.clock.now()
-    tick, pending = await context.runs.pending(shard)
-    after = _last_tick(tick, shard, now)
-    polls = tuple(one for one in pending if _poll_due(context, one, after, now))
-    wakes = tuple(one.run_id for one in pending if _wake_due(one, after, now))
-    if not (polls or wakes) or not await context.runs.claim_tick(shard, tick, now):
+    view = await context.shards.owed(shard, now)
+    after = _last_tick(view.tick, shard, now)
+    polls = tuple(owed for owed in view.runs if _poll_due(context, owed, after, now))
+    messages = [owed.run_id for owed in view.runs if _reminder_due(owed, after, now)]
+    messages += [delivery_message(clock) for clock in view.clocks if reminder_due(clock.due, after, now)]
+    if not (polls or messages) or not await context.shards.claim(shard, view.tick, now):
         return Due()
-    return Due(polls, wakes)
+    return Due(polls, tuple(messages))
 
 
 def _last_tick(tick: Tick, shard: str, now: datetime) -> datetime:
     if tick.at is None:
-        return datetime.fromtimestamp(0, UTC)
+        return _NEVER
     if tick.at > now + _CLOCK_DRIFT:
-        say("tick.ahead", level=logging.WARNING, shard=shard, at=tick.at)
-        return datetime.fromtimestamp(0, UTC)
+        log_event("tick.ignored", level=logging.WARNING, shard=shard, at=tick.at)
+        return _NEVER
     return tick.at
 
 
-def _expired(one: Pending, now: datetime) -> bool:
-    return one.status is not RunStatus.DELETED and now >= one.expires_at
-
-
-def _poll_due(context: Context, one: Pending, after: datetime, now: datetime) -> bool:
-    if _expired(one, now):
+def _poll_due(context: Context, owed: Owed, after: datetime, now: datetime) -> bool:
+    if owed.expired(now):
         return True
-    if one.step is not Step.POLL or one.turn_started_at is None or now < one.due:
+    if owed.step is not Step.POLL or owed.turn_started_at is None or now < owed.due:
         return False
-    return context.schedule_for(one.sequence).poll_due(one.turn_started_at, after, now)
+    return context.schedule_for(owed.continuation).poll_due(owed.turn_started_at, after, now)
 
 
-def _wake_due(one: Pending, after: datetime, now: datetime) -> bool:
-    owed = one.step in {Step.CREATE, Step.TOOLS, Step.CANCEL} and not _expired(one, now)
-    return owed and reminder_due(one.due, after, now)
+def _reminder_due(owed: Owed, after: datetime, now: datetime) -> bool:
+    return owed.step.worked_on and not owed.expired(now) and reminder_due(owed.due, after, now)
 
 
-async def poll(context: Context, pending: Pending) -> bool:
-    """Poll one run once, and return whether a worker is to be told of it. No news costs no storage."""
-    expired = _expired(pending, context.clock.now())
-    # An expired run is read first: it is looked at in every tick, which the provider is not to feel.
-    stored = await _stored(context, pending) if expired else None
-    reply: Reply | None = None
-    lost = False
-    if pending.step is Step.POLL and pending.token and (stored or not expired):
-        reply, lost = await _ask(context, pending, pending.token, expired=expired)
-    if not expired and (lost or _news(pending, reply)):
-        stored = await _stored(context, pending)
+async def poll(context: Context, owed: Owed) -> tuple[str, ...]:
+    """Poll one run once, and return messages for workers. An unchanged response costs no storage request."""
+    if owed.expired(context.clock.now()):
+        return await _poll_expired(context, owed)
+    if owed.step is not Step.POLL or owed.continuation is None:
+        return ()
+    reply, stream_lost = await _read(context, owed)
+    if not stream_lost and not _changes(owed, reply):
+        return ()
+    stored = await _stored(context, owed)
     if stored is None:
-        return False
-    if lost:
-        stored = (await apply(context, stored, events.StreamLost(pending.token or ""))).stored
-    return (await _carry_on(context, stored, pending, reply)).wake
+        return ()
+    if stream_lost:
+        stored = (await apply(context, stored, events.StreamLost(owed.continuation.response_id))).stored
+    return (await _apply_reply(context, stored, owed.continuation.response_id, reply)).messages
 
 
-async def _ask(context: Context, pending: Pending, token: str, *, expired: bool) -> tuple[Reply, bool]:
-    """Return what the provider says of the response, and whether its stream has been lost.
+async def _poll_expired(context: Context, owed: Owed) -> tuple[str, ...]:
+    """End a run whose deadline has passed, unless its response has finished.
 
-    Where its stream says nothing, or not everything, the response is read as a whole.
+    The run is read before the provider is called, because every tick finds an expired run until it has ended.
     """
-    if pending.sequence is None or expired or pending.status is RunStatus.CANCELLING:
-        return await context.provider.read(token), False
-    match await context.provider.slice(token, pending.sequence):
+    stored = await _stored(context, owed)
+    if stored is None:
+        return ()
+    reply: ReadReply | None = None
+    if owed.step is Step.POLL and owed.continuation:
+        reply = await context.provider(owed.provider).read(owed.continuation.response_id)
+    if isinstance(reply, Snapshot) and reply.status.finished:
+        return (await settle(context, stored, reply)).messages
+    if context.clock.now() >= stored.run.expires_at:
+        return (await expire(context, stored)).messages
+    return ()
+
+
+async def _read(context: Context, owed: Owed) -> tuple[ReadReply | Slice, bool]:
+    """Return the provider's reply, and whether the stream of the response can no longer be resumed.
+
+    When the stream brings nothing new, or is incomplete, the complete response is read.
+    """
+    assert owed.continuation is not None
+    provider = context.provider(owed.provider)
+    response_id, sequence = owed.continuation.response_id, owed.continuation.sequence
+    if sequence is None or owed.status is RunStatus.CANCELLING:
+        return await provider.read(response_id), False
+    match await provider.slice(response_id, sequence):
         case Slice(final=Snapshot() as final):
             return final, False
-        case Slice(news=True) as piece:
-            return piece, False
-        case Slice(whole=whole):
-            lost = not whole
+        case Slice(changed=True) as received:
+            return received, False
+        case Slice(complete=complete):
+            lost = not complete
         case NoStream():
             lost = True
         case NotNow(retry_after=None):
-            # Perhaps only the stream is out of order.
+            # The failure may concern only the stream.
             lost = False
         case reply:
             return reply, False
-    read = await context.provider.read(token)
+    read = await provider.read(response_id)
     return read, lost and isinstance(read, Snapshot) and not read.status.finished
 
 
-async def _stored(context: Context, pending: Pending) -> StoredRun | None:
-    stored = await context.runs.read(pending.run_id)
+async def _stored(context: Context, owed: Owed) -> StoredRun | None:
+    stored = await context.runs.read(owed.run_id)
     if stored is None:
-        say("pending.orphan", level=logging.ERROR, run_id=pending.run_id)
+        log_event("owed.orphaned", level=logging.ERROR, run_id=owed.run_id)
     return stored
 
 
-async def _carry_on(context: Context, stored: StoredRun, pending: Pending, reply: Reply | None) -> Applied:
-    expired = _expired(pending, context.clock.now()) and context.clock.now() >= stored.run.expires_at
-    token = pending.token or ""
+def _changes(owed: Owed, reply: ReadReply | Slice) -> bool:
+    """Return whether a reply could change the run."""
+    match reply:
+        case Snapshot():
+            started = owed.status is RunStatus.QUEUED and reply.status is ResponseStatus.IN_PROGRESS
+            return reply.status.finished or started or owed.missing
+        case NotNow():
+            log_event("poll.deferred", level=logging.WARNING, run_id=owed.run_id, reason=reply.reason)
+            return reply.retry_after is not None
+        case Slice() | Absent():
+            return True
+
+
+async def _apply_reply(
+    context: Context, stored: StoredRun, response_id: str, reply: ReadReply | Slice
+) -> Applied:
     match reply:
         case Slice():
             return await keep(context, stored, reply)
-        case Snapshot() if reply.status.finished or not expired:
-            return await settle(context, stored, reply)
-        case _ if expired:
-            return await expire(context, stored)
-        case Absent():
-            return await apply(context, stored, events.Missing(token))
-        case NotNow(retry_after=timedelta() as asked):
-            return await apply(context, stored, events.PollDeferred(token, context.clock.now() + asked))
-    return Applied(stored, changed=False, wake=False)
-
-
-def _news(pending: Pending, reply: Reply | None) -> bool:
-    """Say whether a reply could change the run."""
-    match reply:
-        case Slice():
-            return True
         case Snapshot():
-            first_sign = pending.status is RunStatus.QUEUED and reply.status is ResponseStatus.IN_PROGRESS
-            return reply.status.finished or first_sign or pending.missing
+            return await settle(context, stored, reply)
         case Absent():
-            return True
-        case NotNow():
-            say("poll.deferred", level=logging.WARNING, run_id=pending.run_id, reason=reply.reason)
-            return reply.retry_after is not None
-    return False
+            return await apply(context, stored, events.Missing(response_id))
+        case NotNow(retry_after=None):
+            return Applied(stored)
+        case NotNow(retry_after=retry_after):
+            until = context.clock.now() + (retry_after or timedelta())
+            return await apply(context, stored, events.PollDeferred(response_id, until))

@@ -1,47 +1,57 @@
-"""The purge step: remove what a deleted run left, here and at the provider."""
+"""The purge step: remove the remaining data of a deleted run, here and at the provider."""
 
 import logging
 from datetime import timedelta
 
 from shared.core.life import events
 from shared.core.response import Absent, NotNow, Refused
-from shared.core.run import Lease
-from shared.log import say
+from shared.core.run import Lease, Run
+from shared.log import log_event
 from shared.steps.context import Context
 from shared.steps.transition import Applied, apply
 from shared.store.runs import StoredRun
 
-# How long a provider is asked to forget before what it keeps is left to its own retention.
+# How long the deletion of responses is tried. After that they stay at the provider until its retention ends.
 PURGE_PATIENCE = timedelta(hours=1)
-# When nothing that was at work on a deleted run can be so any more: host.json lets no function run for longer.
+# After this time no process can still work on a deleted run: host.json ends every function earlier.
 SECOND_PURGE = timedelta(minutes=10)
 
 
 async def purge(context: Context, stored: StoredRun, lease: Lease) -> Applied:
-    """Remove what a deleted run left, here and at the provider."""
+    """Delete the run's responses at the provider, then remove all rows except the tombstone."""
     run = stored.run
     since = run.completed_at or run.updated_at
+    retrying = context.clock.now() - since < PURGE_PATIENCE
     for response_id in run.responses + run.abandoned:
-        working = response_id == run.token
-        if working:
-            await context.provider.cancel(response_id)
-        match await context.provider.delete(response_id):
+        reply = await _delete_response(context, run, response_id)
+        match reply:
             case Absent():
                 continue
-            case NotNow(retry_after=asked) if context.clock.now() - since < PURGE_PATIENCE:
-                return await _purge_later(context, stored, lease, asked)
-            case Refused() if working and context.clock.now() - since < PURGE_PATIENCE:
-                # It may refuse only because the cancelled response is still at work.
-                return await _purge_later(context, stored, lease, None)
-        say("response.kept", level=logging.WARNING, run_id=run.id, response_id=response_id)
+            case NotNow(retry_after=retry_after) if retrying:
+                return await _defer(context, stored, lease, retry_after)
+            case Refused() if retrying and _may_be_unfinished(run, response_id):
+                # Perhaps the provider refuses only because the cancelled response has not stopped yet.
+                return await _defer(context, stored, lease, None)
+        log_event("response.kept", level=logging.WARNING, run_id=run.id, response_id=response_id)
     await context.content.purge(run.id)
     await context.runs.purge(run.id)
     if context.clock.now() - since < SECOND_PURGE:
-        # Whoever was at work on the run may still save something, and die before it removes it again.
-        return await apply(context, stored, events.CancelDeferred(lease.id, since + SECOND_PURGE))
+        # A process that was working on the run may still save content, and die before it removes it.
+        return await apply(context, stored, events.PurgeDeferred(lease.id, since + SECOND_PURGE))
     return await apply(context, stored, events.Purged(lease.id))
 
 
-async def _purge_later(context: Context, stored: StoredRun, lease: Lease, asked: timedelta | None) -> Applied:
-    until = context.retry_at(stored.run.completed_at or stored.run.updated_at, asked)
-    return await apply(context, stored, events.CancelDeferred(lease.id, until))
+async def _delete_response(context: Context, run: Run, response_id: str) -> Absent | NotNow | Refused:
+    provider = context.provider(run.provider)
+    if _may_be_unfinished(run, response_id):
+        await provider.cancel(response_id)
+    return await provider.delete(response_id)
+
+
+def _may_be_unfinished(run: Run, response_id: str) -> bool:
+    return run.awaits(response_id) or response_id in run.abandoned
+
+
+async def _defer(context: Context, stored: StoredRun, lease: Lease, retry_after: timedelta | None) -> Applied:
+    until = context.retry_at(stored.run.completed_at or stored.run.updated_at, retry_after)
+    return await apply(context, stored, events.PurgeDeferred(lease.id, until))

@@ -1,39 +1,49 @@
-"""Bring what the provider says of a response into its run."""
+"""Apply a snapshot of a response to its run."""
 
 import logging
 
-from shared.core import transcript as items
+from shared.core import transcript
 from shared.core.life import events
 from shared.core.response import Snapshot
-from shared.log import say
+from shared.log import log_event
 from shared.steps.context import Context
-from shared.steps.slices import told
+from shared.steps.slices import streamed_text
 from shared.steps.transition import Applied, apply, reread
 from shared.store.runs import StoredRun
 
 
 async def settle(context: Context, stored: StoredRun, snapshot: Snapshot) -> Applied:
-    """Bring what the provider says of a response into the run, its output first and the pointer last."""
+    """Apply a snapshot of the run's response.
+
+    Of a finished response, the output is saved before the pointer to it.
+    """
     if not snapshot.status.finished:
         return await apply(context, stored, events.Polled(snapshot))
     run = stored.run
-    if run.token != snapshot.response_id:
-        return Applied(stored, changed=False, wake=False)
-    text = items.output_text(snapshot.output)
+    if not run.awaits(snapshot.response_id):
+        return Applied(stored)
+    items = transcript.parse(snapshot.output)
     try:
-        as_told = text.startswith(await told(context, run))
+        agrees = transcript.text_of(items).startswith(await streamed_text(context, run))
     except LookupError as fault:
-        # Most likely the run was deleted a moment ago.
-        say("slices.without_content", level=logging.WARNING, run_id=run.id, reason=str(fault))
-        return Applied(await reread(context, stored), changed=False, wake=False)
-    if not as_told:
-        say("text.mended", level=logging.WARNING, run_id=run.id, turn=run.turn)
+        # Most likely the run was deleted meanwhile.
+        log_event("step.skipped", level=logging.WARNING, run_id=run.id, step=run.step, reason=str(fault))
+        return Applied(await reread(context, stored))
+    if not agrees:
+        log_event("text.replaced", level=logging.WARNING, run_id=run.id, turn=run.turn)
     output = await context.content.save(run.id, f"turn-{run.turn:02d}-{context.token()}", snapshot.output)
     spec = context.agents.spec(run.agent)
-    repeatable = spec.repeatable if spec else frozenset()
-    polled = events.Polled(snapshot, output, repeatable, len(text), run.written, as_told)
+    polled = events.Polled(
+        snapshot,
+        output,
+        outline=transcript.outline(items),
+        compared=run.continuation,
+        agrees=agrees,
+        repeatable=spec.repeatable if spec else frozenset(),
+    )
     applied = await apply(context, stored, polled)
-    # Not by `changed`: the write may have taken effect, its reply lost, and somebody else written since.
+    # `changed` is not enough: the write may have succeeded with its reply lost, and another process may have
+    # written since.
     if output not in applied.stored.run.turns:
         await context.content.drop(run.id, output)
     return applied

@@ -1,34 +1,44 @@
-"""Keep what a slice of a response's stream brought, and find again what all slices of a turn brought."""
+"""Save a slice of a response's stream, and load the text of all slices of a turn."""
 
 from shared.core.life import events
+from shared.core.log import TextDelta
 from shared.core.response import Slice
-from shared.core.run import Run
+from shared.core.run import Continuation, Run
 from shared.steps.context import Context
 from shared.steps.transition import Applied, apply
 from shared.store.runs import StoredRun
 
 
-async def keep(context: Context, stored: StoredRun, piece: Slice) -> Applied:
-    """Bring a slice into the run: its text first, then the pointer and the place where the next one begins.
+async def keep(context: Context, stored: StoredRun, received: Slice) -> Applied:
+    """Save the text of a slice, then the pointer to it with the new continuation.
 
-    Of two pollers that read the same stream one is kept. The other's text stays behind unseen until the run
-    is purged: whether its pointer was ever written may not be known.
+    When two pollers read the same slice, only the first one is added to the run. The text of the second one
+    stays in the storage until the run is purged. It is not removed, because a lost reply can hide that its
+    pointer was written.
     """
     run = stored.run
-    if run.token != piece.response_id or run.sequence != piece.after:
-        return Applied(stored, changed=False, wake=False)
-    text = None
-    if piece.text:
-        # The names of a run's pieces stand in the order of its text.
+    if run.continuation != Continuation(received.response_id, received.after):
+        return Applied(stored)
+    content = None
+    if text := received.text:
+        # The names of a run's slices sort in the order of its text: `rev` grows with each slice.
         name = f"slice-{run.rev:08d}-{context.token()}"
-        text = await context.content.save(run.id, name, piece.text, apart=True)
-    return await apply(context, stored, events.Sliced(piece, text))
+        content = await context.content.save(run.id, name, text, apart=True)
+    return await apply(context, stored, events.Sliced(received, content))
 
 
-async def told(context: Context, run: Run) -> str:
-    """Return the text of the turn as its slices brought it. Raises LookupError when the run is deleted meanwhile."""
+async def streamed_text(context: Context, run: Run) -> str:
+    """Return the text of the turn that came in slices.
+
+    Raises LookupError when the run was deleted meanwhile.
+    """
     if not run.written:
         return ""
-    logged = await context.runs.log(run.id)
-    pieces = [entry.piece for entry in logged if entry.piece and entry.data["turn"] == run.turn]
-    return "".join(await context.content.load_each(run.id, pieces))
+    entries = [line.entry for line in await context.runs.log(run.id)]
+    contents = [
+        entry.content
+        for entry in entries
+        if isinstance(entry, TextDelta) and entry.turn == run.turn and entry.content
+    ]
+    # Several entries may point into the same text. `dict.fromkeys` removes duplicates and keeps the order.
+    return "".join(await context.content.load_each(run.id, list(dict.fromkeys(contents))))

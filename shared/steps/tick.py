@@ -1,11 +1,11 @@
-"""The shell around the poll loop: how many runs are advanced side by side, and that none stops another."""
+"""The tick: poll the due runs concurrently, so that a failure of one does not stop the others."""
 
 import asyncio
 from collections.abc import Awaitable, Sequence
 from typing import TypeVar
 
 from shared.core.ids import all_shards
-from shared.log import say, say_fault
+from shared.log import log_event, log_fault
 from shared.steps.context import Context
 from shared.steps.poll import Due, claim_due, poll
 
@@ -13,30 +13,31 @@ _Result = TypeVar("_Result")
 
 
 async def tick(context: Context, concurrency: int, shards: Sequence[str] = all_shards()) -> list[str]:
-    """Poll every run that is due in `shards`, once each; return the runs of which workers are to be told."""
+    """Poll every run that is due in `shards` once, and return messages for workers."""
     dues = await asyncio.gather(
         *(_guarded("shard.failed", shard, claim_due(context, shard), Due()) for shard in shards)
     )
-    polls = [one for due in dues for one in due.polls]
-    woken = [False] * len(polls)
-    numbers = iter(range(len(polls)))
+    polls = [owed for due in dues for owed in due.polls]
+    messages = [message for due in dues for message in due.messages]
+    # Shared by all tasks below: each takes the next run when it is done with one.
+    positions = iter(range(len(polls)))
+    messages_of: list[tuple[str, ...]] = [()] * len(polls)
 
     async def poll_one_after_another() -> None:
-        for number in numbers:
-            one = polls[number]
-            woken[number] = await _guarded("poll.failed", one.run_id, poll(context, one), False)
+        for position in positions:
+            owed = polls[position]
+            messages_of[position] = await _guarded("poll.failed", owed.run_id, poll(context, owed), ())
 
     await asyncio.gather(*(poll_one_after_another() for _ in range(min(concurrency, len(polls)))))
-    wakes = [run_id for due in dues for run_id in due.wakes]
-    wakes += [one.run_id for one, wake in zip(polls, woken, strict=True) if wake]
-    if polls or wakes:
-        say("tick.done", polls=len(polls), wakes=len(wakes))
-    return wakes
+    messages += [message for each in messages_of for message in each]
+    if polls or messages:
+        log_event("tick.completed", polls=len(polls), messages=len(messages))
+    return messages
 
 
-async def _guarded(event: str, name: str, work: Awaitable[_Result], otherwise: _Result) -> _Result:
+async def _guarded(event: str, name: str, work: Awaitable[_Result], default: _Result) -> _Result:
     try:
         return await work
-    except Exception as fault:  # noqa: BLE001  (one bad run or shard must never stop the others)
-        say_fault(event, fault, of=name)
-        return otherwise
+    except Exception as fault:  # noqa: BLE001  (a failure in one run or shard must not stop the others)
+        log_fault(event, fault, id=name)
+        return default

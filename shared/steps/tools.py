@@ -1,32 +1,44 @@
-"""The tools step: run the calls of a turn, and checkpoint each result as it comes."""
+"""The tools step: run the tool calls of a turn, and checkpoint each result as soon as it exists."""
 
 import logging
 from collections.abc import Sequence
 
-from shared.core import transcript as items
+from shared.core import transcript
 from shared.core.life import events
 from shared.core.response import FunctionCall
 from shared.core.run import CallStatus, Lease, Run
 from shared.errors import StorageUnavailable
-from shared.log import say
+from shared.log import log_event
 from shared.ports.agents import ToolRequest, ToolResult
 from shared.steps.context import Context
 from shared.steps.lease import too_late
 from shared.steps.transition import Applied, apply
 from shared.store import rows
-from shared.store.runs import CallResult, StoredRun
+from shared.store.runs import CallOutput, StoredRun
 
 
-async def run_tools(context: Context, stored: StoredRun, lease: Lease) -> Applied:
-    """Run the turn's started calls side by side and checkpoint each one as it ends."""
+async def requested_calls(context: Context, run: Run) -> tuple[FunctionCall, ...] | None:
+    """Return the calls of the turn as the model wrote them; None when the content of the run was removed."""
+    try:
+        return transcript.calls(await context.content.load(run.id, run.turns[-1]))
+    except LookupError as fault:
+        # Most likely the run was deleted meanwhile.
+        log_event("step.skipped", level=logging.WARNING, run_id=run.id, step=run.step, reason=str(fault))
+        return None
+
+
+async def run_tools(
+    context: Context, stored: StoredRun, lease: Lease, calls: Sequence[FunctionCall]
+) -> Applied:
+    """Run the turn's started calls concurrently, and checkpoint each one when it ends."""
     run = stored.run
     started = {call.call_id for call in run.calls_of_turn() if call.status is CallStatus.IN_PROGRESS}
     requests = [
         ToolRequest(call.call_id, call.name, call.arguments, f"{run.id}-{run.turn}-{call.call_id}")
-        for call in await _asked(context, run)
+        for call in calls
         if call.call_id in started
     ]
-    applied = Applied(stored, changed=False, wake=False)
+    applied = Applied(stored)
     if too_late(context, run):
         return applied
     unsaved: list[ToolResult] = []
@@ -34,8 +46,8 @@ async def run_tools(context: Context, stored: StoredRun, lease: Lease) -> Applie
         try:
             applied = await _checkpoint(context, applied.stored, lease, result)
         except StorageUnavailable as fault:
-            say(
-                "tool.unsaved",
+            log_event(
+                "checkpoint.failed",
                 level=logging.WARNING,
                 run_id=run.id,
                 call_id=result.call_id,
@@ -48,41 +60,30 @@ async def run_tools(context: Context, stored: StoredRun, lease: Lease) -> Applie
 async def _save_again(
     context: Context, applied: Applied, lease: Lease, unsaved: Sequence[ToolResult]
 ) -> Applied:
-    """Save what could not be saved at first. Raises StorageUnavailable when any of it still cannot."""
-    fault: StorageUnavailable | None = None
+    """Save the results that could not be saved before.
+
+    Raises StorageUnavailable when one of them fails again, but only after all of them were tried: a result
+    that is not saved is lost.
+    """
+    last_fault: StorageUnavailable | None = None
     for result in unsaved:
         try:
             applied = await _checkpoint(context, applied.stored, lease, result)
-        except StorageUnavailable as again:
-            fault = again
-    if fault:
-        raise fault
+        except StorageUnavailable as fault:
+            last_fault = fault
+    if last_fault:
+        raise last_fault
     return applied
 
 
-async def can_be_asked(context: Context, run: Run) -> bool:
-    """Say whether the calls are there to read: if not, that has to show before any is marked as started."""
-    try:
-        await _asked(context, run)
-    except LookupError as fault:
-        # Most likely the run was deleted a moment ago.
-        say("tools.without_content", level=logging.WARNING, run_id=run.id, reason=str(fault))
-        return False
-    return True
-
-
-async def _asked(context: Context, run: Run) -> tuple[FunctionCall, ...]:
-    """Return the calls of the turn as the model wrote them."""
-    return items.calls(await context.content.load(run.id, run.turns[-1]))
-
-
 async def _checkpoint(context: Context, stored: StoredRun, lease: Lease, result: ToolResult) -> Applied:
+    """Save a result: its text first, then the pointer to it."""
     run = stored.run
     name = f"tool-{run.turn:02d}-{rows.name_hash(result.call_id)}-{context.token()}"
     output = await context.content.save(run.id, name, result.output)
     renewed = Lease(lease.id, context.lease_end())
     done = events.ToolDone(renewed, result.call_id, result.status)
-    applied = await apply(context, stored, done, [CallResult(run.turn, result.call_id, output)])
-    if output.name and (await context.runs.results(run.id, run.turn)).get(result.call_id) != output:
+    applied = await apply(context, stored, done, [CallOutput(run.turn, result.call_id, output)])
+    if output.name and (await context.runs.outputs(run.id, run.turn)).get(result.call_id) != output:
         await context.content.drop(run.id, output)
     return applied

@@ -1,71 +1,98 @@
-"""Carry an event through: advance the run, commit it, and see to what must be done then."""
+"""Apply an event: advance the run, and commit it together with everything that must survive a crash."""
 
-import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from shared.core.delivery import Delivery
 from shared.core.life.advance import advance
-from shared.core.life.events import Abandon, Event, Record, Wake
-from shared.core.response import NotNow
+from shared.core.life.events import Deliver, Effect, Event, Wake
+from shared.core.log import LogEntry
+from shared.core.run import Run
 from shared.errors import RowConflict, StorageUnavailable
-from shared.log import say
+from shared.log import log_event
 from shared.steps.context import Context
-from shared.store.runs import CallResult, StoredRun
+from shared.steps.messages import delivery_message
+from shared.store.runs import CallOutput, StoredRun
 
-# Nobody competes for a run this often; more means that something is wrong with the storage.
+# Concurrent writers cause fewer conflicts in a row than this. After more, the storage is at fault.
 _ATTEMPTS = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What came of an event: the run as it now is, and whether a worker is to be told of it."""
+    """The result of an event: the run as it is now, and the effects that remain to be done."""
 
     stored: StoredRun
-    changed: bool
-    wake: bool
+    changed: bool = False
+    effects: tuple[Wake | Delivery, ...] = ()
+
+    @property
+    def messages(self) -> tuple[str, ...]:
+        """The messages for the work queue. When one is lost, the timer finds what is owed."""
+        return tuple(
+            delivery_message(effect.clock) if isinstance(effect, Delivery) else self.stored.run.id
+            for effect in self.effects
+        )
 
 
 async def apply(
-    context: Context, stored: StoredRun, event: Event, results: Sequence[CallResult] = ()
+    context: Context, stored: StoredRun, event: Event, outputs: Sequence[CallOutput] = ()
 ) -> Applied:
-    """Advance a run by `event` and commit it in one write, on the newest version of the run.
+    """Advance a run by `event`, and commit it in one write.
 
-    Raises StorageUnavailable when the storage fails; the event may then have taken effect or not.
+    After a conflict, the run is read and advanced again.
+    Raises StorageUnavailable when the storage fails. It is then unknown whether the event took effect.
     """
     for _ in range(_ATTEMPTS):
-        run = stored.run
-        after, effects = advance(run, event, context.clock.now())
-        records = [effect for effect in effects if isinstance(effect, Record)]
-        if after is not run:
-            try:
-                stored = await context.runs.commit(stored, after, records, results)
-            except RowConflict:
-                stored = await reread(context, stored)
-                continue
-            say(
-                "run.advanced",
-                run_id=run.id,
-                by=type(event).__name__,
-                status=after.status,
-                step=after.step,
-                turn=after.turn,
-            )
-        for effect in effects:
-            if isinstance(effect, Abandon):
-                await _abandon(context, run.id, effect.response_id)
-        return Applied(stored, after is not run, any(isinstance(effect, Wake) for effect in effects))
+        before = stored.run
+        after, effects = advance(before, event, context.clock.now())
+        if after is before:
+            return Applied(stored)
+        entries, remaining = _split(context, after, effects)
+        deliveries = [each for each in remaining if isinstance(each, Delivery)]
+        try:
+            stored = await context.runs.commit(stored, after, entries, outputs=outputs, deliveries=deliveries)
+        except RowConflict:
+            stored = await reread(context, stored)
+            continue
+        context.observer.stored(before, event, after, effects)
+        log_event(
+            "run.advanced",
+            run_id=after.id,
+            by=type(event).__name__,
+            status=after.status,
+            step=after.step,
+            turn=after.turn,
+        )
+        return Applied(stored, changed=True, effects=remaining)
     raise StorageUnavailable(f"Run {stored.run.id} kept changing under {type(event).__name__}.")
+
+
+def _split(
+    context: Context, after: Run, effects: Sequence[Effect]
+) -> tuple[list[LogEntry], tuple[Wake | Delivery, ...]]:
+    """Return the log entries among the effects, and the effects that remain to be done."""
+    entries: list[LogEntry] = []
+    remaining: list[Wake | Delivery] = []
+    now = context.clock.now()
+    for number, effect in enumerate(effects):
+        match effect:
+            case Wake():
+                remaining.append(effect)
+            case Deliver(content):
+                name = f"{after.rev:08d}-{number}"
+                remaining.append(
+                    Delivery(run_id=after.id, name=name, content=content, created_at=now, due=now)
+                )
+            case entry:
+                entries.append(entry)
+    return entries, tuple(remaining)
 
 
 async def reread(context: Context, stored: StoredRun) -> StoredRun:
     fresh = await context.runs.read(stored.run.id)
     if fresh is None:
-        raise StorageUnavailable(f"The row of run {stored.run.id} is gone; rows of runs are never removed.")
+        raise StorageUnavailable(
+            f"The row of run {stored.run.id} is missing, although rows of runs are never removed."
+        )
     return fresh
-
-
-async def _abandon(context: Context, run_id: str, response_id: str) -> None:
-    """Stop a response that nobody adopted. If that fails it runs to its end unread."""
-    reply = await context.provider.cancel(response_id)
-    stopped = not isinstance(reply, NotNow)
-    say("response.abandoned", level=logging.WARNING, run_id=run_id, response_id=response_id, stopped=stopped)

@@ -1,52 +1,66 @@
 """Carry out the step that a run is owed: create a response, run tools, cancel, purge.
 
-Each of these has side effects, so each is done under a lease; only the cancellation of an expired run is
-not, because doing it twice does no harm.
+All of these have side effects, so they are done under a lease. The cancellation of an expired run needs none,
+because it can be repeated without harm.
 """
 
 import logging
 
 from shared.core.life import events
 from shared.core.life.rule import claimable
+from shared.core.response import FunctionCall
 from shared.core.run import Lease, RunStatus, Step
 from shared.errors import StorageUnavailable
-from shared.log import say
+from shared.log import log_event
 from shared.steps.cancel import cancel, expire
 from shared.steps.context import Context
 from shared.steps.create import create
 from shared.steps.lease import duration
 from shared.steps.purge import purge
-from shared.steps.tools import can_be_asked, run_tools
+from shared.steps.tools import requested_calls, run_tools
 from shared.steps.transition import Applied, apply
 
 
-async def work(context: Context, run_id: str) -> bool:
-    """Carry out what the run is owed now, if anything; return whether a worker is owed another word.
+async def work(context: Context, run_id: str) -> tuple[str, ...]:
+    """Carry out the step that the run is owed now, if any, and return further messages for workers.
 
-    The call is a hint: what to do is read from the stored run, so a lost, late or doubled one is harmless.
+    `run_id` comes from a message, which is only a hint. What to do is read from the stored run, so a message
+    may be lost, late or duplicated.
     """
     stored = await context.runs.read(run_id)
     if stored is None or not claimable(stored.run, context.clock.now()):
-        return False
+        return ()
     if stored.run.status is not RunStatus.DELETED and context.clock.now() >= stored.run.expires_at:
-        return (await expire(context, stored)).wake
-    if stored.run.step is Step.TOOLS and not await can_be_asked(context, stored.run):
-        return False
+        return (await expire(context, stored)).messages
+    # The calls are loaded before they are marked as started, because a call that cannot be loaded cannot run.
+    calls = await requested_calls(context, stored.run) if stored.run.step is Step.TOOLS else ()
+    if calls is None:
+        return ()
     lease = context.lease(duration(context, stored.run))
     applied = await apply(context, stored, events.Claimed(lease))
-    return (await perform(context, applied, lease)).wake
+    return (await perform(context, applied, lease, calls=calls)).messages
 
 
-async def perform(context: Context, applied: Applied, lease: Lease) -> Applied:
-    """Carry out owed steps for as long as the run's lease is `lease`."""
-    while (held := applied.stored.run.lease) is not None and held.id == lease.id:
+async def perform(
+    context: Context,
+    applied: Applied,
+    lease: Lease,
+    *,
+    input_text: str | None = None,
+    calls: tuple[FunctionCall, ...] = (),
+) -> Applied:
+    """Carry out owed steps while `lease` is the lease of the run.
+
+    `input_text` is the run's input, and `calls` are those of its turn, if they are already loaded.
+    """
+    while (current := applied.stored.run.lease) is not None and current.id == lease.id:
         run = applied.stored.run
         match run.step:
             case Step.CREATE:
-                applied = await create(context, applied.stored, lease)
+                applied = await create(context, applied.stored, lease, input_text)
             case Step.TOOLS:
-                applied = await run_tools(context, applied.stored, lease)
-            case Step.CANCEL if run.status is RunStatus.DELETED:
+                applied = await run_tools(context, applied.stored, lease, calls)
+            case Step.PURGE:
                 applied = await purge(context, applied.stored, lease)
             case Step.CANCEL:
                 applied = await cancel(context, applied.stored, lease)
@@ -57,10 +71,12 @@ async def perform(context: Context, applied: Applied, lease: Lease) -> Applied:
     return applied
 
 
-async def perform_now(context: Context, applied: Applied, lease: Lease) -> Applied:
-    """Carry out owed steps for a client who waits; what the storage prevents is left to the timer."""
+async def perform_now(
+    context: Context, applied: Applied, lease: Lease, *, input_text: str | None = None
+) -> Applied:
+    """Carry out owed steps while a client waits. When the storage fails, the timer takes the step later."""
     try:
-        return await perform(context, applied, lease)
+        return await perform(context, applied, lease, input_text=input_text)
     except StorageUnavailable as fault:
-        say("run.left_to_timer", level=logging.WARNING, run_id=applied.stored.run.id, reason=str(fault))
+        log_event("step.deferred", level=logging.WARNING, run_id=applied.stored.run.id, reason=str(fault))
         return applied

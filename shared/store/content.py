@@ -1,4 +1,4 @@
-"""Texts of any length, kept inline while they are small and in chunk rows when they are not."""
+"""Texts of any length: small ones are stored inline in the run's row, longer ones in chunk rows."""
 
 import zlib
 from collections.abc import Iterator, Sequence
@@ -7,27 +7,30 @@ from shared.core.run import Content
 from shared.ports.tables import Put, Row, Table
 from shared.store.sweep import sweep
 
-# Compressed size up to which a text stays in the run's own row: a run of 32 turns then fits in the
+# The compressed size up to which a text is stored in the run's own row. A run of 32 turns then fits in the
 # 1 MiB that Azure Table Storage allows for a row.
 INLINE_BYTES = 16 * 1024
 # Azure Table Storage: a binary property holds 64 KiB, a row 1 MiB.
 CHUNK_BYTES = 64 * 1024
 CHUNKS_PER_ROW = 11
-# Fast, and still a third of the size for prose.
+# A fast level. It still reduces prose to a third of its size.
 _LEVEL = 3
 
 
 class ContentStore:
-    """Saves texts under a run's partition of the content table.
+    """Saves texts in a partition of the content table for each run.
 
-    A name is used once, so a reader who follows a stored pointer never meets chunks of two writers.
+    Each name is used once, so that the chunks which a pointer leads to are always those of one writer.
     """
 
     def __init__(self, table: Table) -> None:
         self._table = table
 
     async def save(self, run_id: str, name: str, text: str, *, apart: bool = False) -> Content:
-        """Store `text`, in rows if it is long or to be kept `apart`, and return how to find it again."""
+        """Store `text` and return the pointer to it.
+
+        It is stored in rows if it is long or if `apart` is set.
+        """
         packed = zlib.compress(text.encode(), _LEVEL)
         if len(packed) <= INLINE_BYTES and not apart:
             return Content(inline=packed)
@@ -37,9 +40,10 @@ class ContentStore:
         return Content(name=name, chunks=rows)
 
     async def load_each(self, run_id: str, contents: Sequence[Content]) -> list[str]:
-        """Return the texts of contents that were saved apart and whose names stand in order: in one query.
+        """Return the texts of contents that were saved `apart`, with one query.
 
-        Raises LookupError when any of their rows has been removed.
+        The contents have to be sorted by name.
+        Raises LookupError when any of their rows was removed.
         """
         if not contents:
             return []
@@ -50,7 +54,7 @@ class ContentStore:
         return [_unpacked(content, found.get(content.name, [])) for content in contents]
 
     async def load(self, run_id: str, content: Content) -> str:
-        """Return the text that `save` was given. Raises LookupError when its rows have been removed."""
+        """Return the text that was saved. Raises LookupError when its rows were removed."""
         if content.inline is not None:
             return zlib.decompress(content.inline).decode()
         if not content.name:
@@ -58,7 +62,7 @@ class ContentStore:
         return _unpacked(content, await self._table.query(run_id, f"{content.name}|", f"{content.name}}}"))
 
     async def drop(self, run_id: str, content: Content) -> None:
-        """Remove chunk rows that nothing will point to."""
+        """Remove the chunk rows of a content to which no row points."""
         if content.name:
             await sweep(self._table, run_id, f"{content.name}|", f"{content.name}}}")
 
@@ -69,7 +73,7 @@ class ContentStore:
 
 def _unpacked(content: Content, rows: Sequence[Row]) -> str:
     if len(rows) != content.chunks:
-        raise LookupError(f"{len(rows)} of {content.chunks} content rows of {content.name} are there")
+        raise LookupError(f"{len(rows)} of {content.chunks} content rows of {content.name} exist")
     packed = b"".join(bytes(row.values[f"c{n:02d}"]) for row in rows for n in range(len(row.values)))  # type: ignore[arg-type]
     return zlib.decompress(packed).decode()
 
@@ -77,7 +81,7 @@ def _unpacked(content: Content, rows: Sequence[Row]) -> str:
 def _rows(name: str, packed: bytes) -> Iterator[Row]:
     per_row = CHUNK_BYTES * CHUNKS_PER_ROW
     for number, start in enumerate(range(0, len(packed), per_row)):
-        part = packed[start : start + per_row]
-        pieces = range(0, len(part), CHUNK_BYTES)
-        values = {f"c{n:02d}": part[at : at + CHUNK_BYTES] for n, at in enumerate(pieces)}
+        row_bytes = packed[start : start + per_row]
+        chunks = range(0, len(row_bytes), CHUNK_BYTES)
+        values = {f"c{n:02d}": row_bytes[at : at + CHUNK_BYTES] for n, at in enumerate(chunks)}
         yield Row(f"{name}|{number:04d}", dict(values))

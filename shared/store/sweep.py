@@ -1,23 +1,39 @@
-"""Removal of many rows, also while others remove some of them."""
+"""Removal of many rows, even while other processes remove some of them."""
+
+from collections.abc import Callable, Sequence
 
 from shared.errors import RowConflict, StorageUnavailable
-from shared.ports.tables import Delete, Table
+from shared.ports.tables import Delete, Row, Table, Write
 
 # Azure Table Storage: a transaction holds 100 writes.
 WRITES_PER_TRANSACTION = 100
 _ATTEMPTS = 20
 
 
-async def sweep(table: Table, partition: str, first: str, end: str) -> None:
-    """Remove all rows with `first` <= key < `end`. Raises StorageUnavailable when there is no end to it."""
+def _only_row(row: Row) -> Sequence[Write]:
+    return [Delete(row.key)]
+
+
+async def sweep(
+    table: Table,
+    partition: str,
+    first: str,
+    end: str,
+    *,
+    removal: Callable[[Row], Sequence[Write]] = _only_row,
+) -> None:
+    """Remove all rows with `first` <= key < `end`.
+
+    `removal` returns the writes that remove a row together with other rows that belong to it.
+    Raises StorageUnavailable when the rows keep changing.
+    """
     for _ in range(_ATTEMPTS):
-        keys = [row.key for row in await table.query(partition, first, end)]
+        writes = [write for row in await table.query(partition, first, end) for write in removal(row)]
         try:
-            for start in range(0, len(keys), WRITES_PER_TRANSACTION):
-                some = keys[start : start + WRITES_PER_TRANSACTION]
-                await table.write(partition, [Delete(key) for key in some])
+            for start in range(0, len(writes), WRITES_PER_TRANSACTION):
+                await table.write(partition, writes[start : start + WRITES_PER_TRANSACTION])
         except RowConflict:
-            # Somebody else removed one of them: look again.
+            # Another process removed one of them: read them again.
             continue
         return
     raise StorageUnavailable(f"Rows of {partition} kept changing while they were removed.")

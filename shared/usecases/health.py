@@ -1,4 +1,4 @@
-"""Say whether the timer does its work: timers have died without a sign."""
+"""Check that the timer works. A timer can stop without any error in the log."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -7,30 +7,32 @@ from shared.core.ids import all_shards
 from shared.core.run import RunStatus
 from shared.steps.context import Context
 
-# How far a tick may be behind before somebody should look.
+# A tick that is later than this needs attention.
 LATE = timedelta(seconds=60)
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """What a look at all shards shows. `overdue` counts runs whose deadline passed more than `LATE` ago."""
+    """The state of all shards."""
 
     ok: bool
     pending: int
+    # Runs whose deadline passed more than `LATE` ago and that have not ended.
     overdue: int
     last_tick_at: datetime | None
 
 
 async def check(context: Context) -> Health:
-    """Look at every shard's pending runs: one query each."""
+    """Check what is owed in all shards, with one query for each."""
     now = context.clock.now()
     patience = LATE + 2 * context.schedule.longest
     pending, overdue, late, last = 0, 0, False, None
     for shard in all_shards():
-        tick, runs = await context.runs.pending(shard)
+        view = await context.shards.owed(shard, now)
+        tick, runs = view.tick, view.runs
         pending += len(runs)
-        overdue += sum(one.status is not RunStatus.DELETED and one.expires_at + LATE < now for one in runs)
-        waiting = [one for one in runs if one.due + patience < now]
+        overdue += sum(owed.status is not RunStatus.DELETED and owed.expires_at + LATE < now for owed in runs)
+        waiting = [owed for owed in runs if owed.due + patience < now]
         late = late or (bool(waiting) and (tick.at is None or tick.at + patience < now))
         last = max((at for at in (last, tick.at) if at), default=None)
     return Health(not late and not overdue, pending, overdue, last)

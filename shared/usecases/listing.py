@@ -2,70 +2,73 @@
 
 from dataclasses import dataclass
 
+from shared.core.caller import Caller
 from shared.core.ids import position, shard_of
 from shared.core.run import Run, RunStatus
 from shared.errors import Malformed
 from shared.steps.context import Context
 from shared.usecases.read import owned_session
 
-# How far back a page of a session looks for runs that match, before it leaves the rest to the next page.
+# A page of a session reads at most this many runs. The next page continues after them.
 _LOOK_BACK = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Listing:
-    """Which runs a client wants to see. `after` is the position of the last one it has seen, or empty."""
+    """Which runs a client requests."""
 
     status: str | None = None
     agent: str | None = None
     session_id: str | None = None
     limit: int
+    # The position of the last run that the client has seen, or empty.
     after: str = ""
 
 
-async def list_runs(context: Context, owner: str, wanted: Listing) -> tuple[list[Run], str | None]:
-    """Return a page of the owner's runs, and the position after which the next page begins, if there may be one.
+async def list_runs(context: Context, caller: Caller, listing: Listing) -> tuple[list[Run], str | None]:
+    """Return a page of the owner's runs, and the position after which the next page begins.
 
-    Raises NotFound for a session that is not there or not the owner's.
+    The position is None when there is no next page. The last page may be empty.
+    Raises NotFound for a session that does not exist or is another owner's.
     """
-    if wanted.session_id:
-        return await _of_session(context, owner, wanted)
+    if listing.session_id:
+        return await _of_session(context, caller, listing)
     runs = await context.runs.listing(
-        owner, status=wanted.status, agent=wanted.agent, after=wanted.after, limit=wanted.limit + 1
+        caller.owner, status=listing.status, agent=listing.agent, after=listing.after, limit=listing.limit + 1
     )
-    page = runs[: wanted.limit]
-    return page, position(page[-1].id) if len(runs) > wanted.limit else None
+    page = runs[: listing.limit]
+    return page, position(page[-1].id) if len(runs) > listing.limit else None
 
 
-async def _of_session(context: Context, owner: str, wanted: Listing) -> tuple[list[Run], str | None]:
-    """Follow the session's runs backwards, from each to the one before it."""
-    session = (await owned_session(context, owner, wanted.session_id or "")).session
-    # A cursor names the last run looked at, so the walk goes on from there and not from the beginning.
-    at, seen = session.last_run_id, ""
-    if wanted.after and wanted.session_id:
-        at = f"run_{shard_of(wanted.session_id)}{wanted.after}"
-        stored = await context.runs.read(at)
+async def _of_session(context: Context, caller: Caller, listing: Listing) -> tuple[list[Run], str | None]:
+    """Follow the session's linked list of runs: each run names the one before it."""
+    session = (await owned_session(context, caller, listing.session_id or "")).session
+    # The cursor names the last run that was read, so the next page continues there.
+    run_id, last_position = session.last_run_id, ""
+    if listing.after and listing.session_id:
+        run_id = f"run_{shard_of(listing.session_id)}{listing.after}"
+        stored = await context.runs.read(run_id)
         if stored is None or stored.run.session_id != session.id:
             raise Malformed(
-                "cursor has to come from a nextLink of this list.", code="invalid_cursor", field="cursor"
+                "cursor must come from a nextLink of this list.", code="invalid_cursor", field="cursor"
             )
-        at = stored.run.previous_run_id
+        run_id = stored.run.previous_run_id
     found: list[Run] = []
     for _ in range(_LOOK_BACK):
-        if at is None or (stored := await context.runs.read(at)) is None:
+        if run_id is None or (stored := await context.runs.read(run_id)) is None:
             return found, None
         run = stored.run
-        if run.session_id == session.id and _matches(run, wanted):
-            if len(found) == wanted.limit:
-                return found, seen
+        if run.session_id == session.id and _matches(run, listing):
+            if len(found) == listing.limit:
+                return found, last_position
             found.append(run)
-        at, seen = run.previous_run_id, position(run.id)
-    return found, seen
+        run_id, last_position = run.previous_run_id, position(run.id)
+    return found, last_position
 
 
-def _matches(run: Run, wanted: Listing) -> bool:
+def _matches(run: Run, listing: Listing) -> bool:
     return (
         run.status is not RunStatus.DELETED
-        and wanted.status in {None, run.status.value}
-        and wanted.agent in {None, run.agent}
+        and listing.status in {None, run.status.value}
+        and listing.agent in {None, run.agent}
     )

@@ -5,48 +5,48 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from shared.core import ids
-from shared.core.life.events import Record
-from shared.core.pace import MAX_DEADLINE
-from shared.core.run import Chaining, Content, Lease, Run, RunStatus, Session, Step
+from shared.core.caller import Caller
+from shared.core.life.birth import Accepted, accept
+from shared.core.run import Content, Lease, RunStatus, Session
 from shared.errors import Conflict, InvalidInput, NotFound, RowConflict
-from shared.log import say
+from shared.log import log_event
 from shared.ports.agents import AgentSpec
 from shared.steps.context import Context
 from shared.steps.transition import Applied
 from shared.steps.work import perform_now
-from shared.store.runs import StoredKey, StoredRun, StoredSession
+from shared.store.keys import StoredKey
+from shared.store.runs import StoredRun
+from shared.store.sessions import StoredSession
 
-# Nobody changes a session this often while a run is started in it.
+# How many times a start is tried when the session changes meanwhile.
 _ATTEMPTS = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StartRequest:
-    """What a client asks for. `input` is the JSON text of Responses input items.
+    """A client's request for a run."""
 
-    `fingerprint` tells whether two requests with the same `idempotency_key` are the same request.
-    """
-
-    owner: str
     agent: str
+    # The JSON text of input items of the Responses API.
     input: str
     session_id: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     deadline: timedelta | None = None
-    # None leaves it to the agent.
+    # None: the agent decides.
     stream: bool | None = None
     idempotency_key: str | None = None
+    # Two requests with the same `idempotency_key` are the same request when their fingerprints are equal.
     fingerprint: str = ""
 
 
-async def start(context: Context, request: StartRequest) -> Applied:
-    """Store a run and create its first response; a repeated request gives the run that it gave before.
+async def start(context: Context, caller: Caller, request: StartRequest) -> Applied:
+    """Store a run and create its first response. A repeated request returns the run of the first request.
 
     Raises InvalidInput, NotFound or Conflict when nothing was accepted.
     """
     spec = context.agents.spec(request.agent)
     if spec is None:
-        if earlier := await _earlier(context, request):
+        if earlier := await _earlier(context, caller, request):
             return _repeated(earlier)
         known = ", ".join(context.agents.names())
         raise InvalidInput(
@@ -54,57 +54,60 @@ async def start(context: Context, request: StartRequest) -> Applied:
         )
     now = context.clock.now()
     try:
-        continued = await _continued(context, request)
+        continued = await _continued(context, caller, request)
     except (NotFound, Conflict):
-        # Perhaps because of the very run that this request has started before.
-        if earlier := await _earlier(context, request):
+        # This request may have been sent before, and its own run may hold the session now.
+        if earlier := await _earlier(context, caller, request):
             return _repeated(earlier)
         raise
     fresh = _new_ids(context, request, now)
-    meant = await _claim_key(context, request, fresh, now)
-    if meant is not fresh and (earlier := await context.runs.read(meant.run_id)):
+    key = await _claim_key(context, caller, request, fresh, now)
+    if key is not fresh and (earlier := await context.runs.read(key.run_id)):
         return _repeated(earlier)
     for _ in range(_ATTEMPTS):
-        session = continued or StoredSession(_new_session(request, meant.session_id, now))
+        session = continued or StoredSession(
+            Session(
+                id=key.session_id, owner=caller.owner, agent=request.agent, created_at=now, updated_at=now
+            )
+        )
         lease = context.lease()
-        run = _new_run(context, request, spec, meant.run_id, session.session, lease)
-        accepted = await _store(context, run, request.input, session)
+        accepted = await _store(
+            context,
+            session,
+            _accepted(context, request, spec, key.run_id, session.session, lease),
+            request.input,
+        )
         if accepted is None:
-            # Whoever changed the session may have left it free: a deletion does.
-            continued = await _continued(context, request)
+            # The session has changed. It may still be free: a deletion of a run changes it too.
+            continued = await _continued(context, caller, request)
         elif accepted.changed:
-            return await perform_now(context, accepted, lease)
+            return await perform_now(context, accepted, lease, input_text=request.input)
         else:
             return accepted
-    raise _busy(meant.session_id)
+    raise _busy(key.session_id)
 
 
-async def _store(context: Context, run: Run, text: str, session: StoredSession) -> Applied | None:
-    """Store the run, its input and the session that it now holds; or return the run that was faster.
+async def _store(context: Context, session: StoredSession, event: Accepted, text: str) -> Applied | None:
+    """Store the run, its input and the session that it now holds.
 
-    Returns None when the session has changed.
+    Returns the stored run if another request with the same key has stored it first, and None if the session
+    has changed.
     """
-    content = await context.content.save(run.id, f"input-{context.token()}", text)
-    held = replace(
-        session.session,
-        held_by=run.id,
-        last_run_id=run.id,
-        runs=session.session.runs + 1,
-        updated_at=run.created_at,
-    )
+    content = await context.content.save(event.run_id, f"input-{context.token()}", text)
+    event = replace(event, input=content)
+    run, held, entries = accept(event, context.clock.now())
     try:
-        stored = await context.runs.insert(
-            replace(run, input=content), StoredSession(held, session.etag), [Record("run.queued")]
-        )
+        stored = await context.runs.insert(run, StoredSession(held, session.etag), entries)
     except RowConflict:
-        winner = await context.runs.read(run.id)
-        if winner is None or winner.run.input != content:
+        first = await context.runs.read(run.id)
+        if first is None or first.run.input != content:
             await context.content.drop(run.id, content)
-        if winner:
-            return _repeated(winner)
+        if first:
+            return _repeated(first)
         return None
-    say("run.accepted", run_id=run.id, session_id=run.session_id, agent=run.agent)
-    return Applied(stored, changed=True, wake=False)
+    context.observer.stored(None, event, run, entries)
+    log_event("run.accepted", run_id=run.id, session_id=run.session_id, agent=run.agent)
+    return Applied(stored, changed=True)
 
 
 def _new_ids(context: Context, request: StartRequest, now: datetime) -> StoredKey:
@@ -119,13 +122,18 @@ def _new_ids(context: Context, request: StartRequest, now: datetime) -> StoredKe
     return StoredKey(run_id, session_id, request.fingerprint)
 
 
-async def _claim_key(context: Context, request: StartRequest, meant: StoredKey, now: datetime) -> StoredKey:
-    """Store the key before the run, so that a repeated request finishes what a crash left undone."""
+async def _claim_key(
+    context: Context, caller: Caller, request: StartRequest, fresh: StoredKey, now: datetime
+) -> StoredKey:
+    """Store the key before the run, so that a repeated request after a crash uses the same ids.
+
+    Returns the ids that are stored for the key: `fresh`, or those of an earlier request.
+    """
     if not request.idempotency_key:
-        return meant
-    hashed = ids.key_hash(request.owner, request.idempotency_key)
-    stored = await context.runs.claim_key(ids.key_shard(hashed), hashed, meant, now)
-    if stored.fingerprint != meant.fingerprint:
+        return fresh
+    hashed = ids.key_hash(caller.owner, request.idempotency_key)
+    stored = await context.keys.claim(ids.key_shard(hashed), hashed, fresh, now)
+    if stored.fingerprint != fresh.fingerprint:
         raise InvalidInput(
             "This Idempotency-Key was used with another request; use a new key for a new request.",
             code="idempotency_key_reused",
@@ -141,30 +149,29 @@ def _repeated(stored: StoredRun) -> Applied:
             code="run_deleted",
             field="Idempotency-Key",
         )
-    return Applied(stored, changed=False, wake=False)
+    return Applied(stored)
 
 
-async def _earlier(context: Context, request: StartRequest) -> StoredRun | None:
-    """Return the run that the same request with the same key has started, if there is one."""
+async def _earlier(context: Context, caller: Caller, request: StartRequest) -> StoredRun | None:
+    """Return the run that an earlier request with the same key and body has started, if there is one."""
     if not request.idempotency_key:
         return None
-    hashed = ids.key_hash(request.owner, request.idempotency_key)
-    stored = await context.runs.read_key(ids.key_shard(hashed), hashed)
+    hashed = ids.key_hash(caller.owner, request.idempotency_key)
+    stored = await context.keys.read(ids.key_shard(hashed), hashed)
     if stored is None or stored.fingerprint != request.fingerprint:
         return None
     return await context.runs.read(stored.run_id)
 
 
-def _new_session(request: StartRequest, session_id: str, now: datetime) -> Session:
-    return Session(id=session_id, owner=request.owner, agent=request.agent, created_at=now, updated_at=now)
+async def _continued(context: Context, caller: Caller, request: StartRequest) -> StoredSession | None:
+    """Return the session that the request names.
 
-
-async def _continued(context: Context, request: StartRequest) -> StoredSession | None:
-    """Return the session that the request names. Raises NotFound, or Conflict when it cannot take a run now."""
+    Raises NotFound, or Conflict when it cannot hold a run now.
+    """
     if request.session_id is None:
         return None
-    stored = await context.runs.read_session(request.session_id)
-    if stored is None or stored.session.deleted or stored.session.owner != request.owner:
+    stored = await context.sessions.read(request.session_id)
+    if stored is None or stored.session.deleted or stored.session.owner != caller.owner:
         raise NotFound(
             f"There is no session {request.session_id}.", code="session_not_found", field="session_id"
         )
@@ -187,29 +194,19 @@ def _busy(session_id: str) -> Conflict:
     )
 
 
-def _new_run(
+def _accepted(
     context: Context, request: StartRequest, spec: AgentSpec, run_id: str, session: Session, lease: Lease
-) -> Run:
-    """Return the run without its input: queued, and leased to whoever accepts it."""
-    now = context.clock.now()
-    return Run(
-        id=run_id,
-        session_id=session.id,
-        owner=request.owner,
-        agent=spec.name,
-        metadata=request.metadata,
-        max_turns=spec.max_turns,
-        stream=spec.stream if request.stream is None else request.stream,
-        step=Step.CREATE,
-        due=lease.expires_at,
-        lease=lease,
-        events=1,
-        # Without a response to continue, what there is of the conversation is replayed.
-        chaining=context.chaining if session.last_response_id or not session.last_run_id else Chaining.REPLAY,
-        previous_response_id=session.last_response_id,
-        previous_run_id=session.last_run_id,
-        created_at=now,
-        updated_at=now,
-        expires_at=now + min(request.deadline or spec.deadline, MAX_DEADLINE),
+) -> Accepted:
+    """Return the event that makes the run. Its input is not stored yet."""
+    return Accepted(
+        run_id=run_id,
+        session=session,
+        provider=spec.provider,
         input=Content(),
+        lease=lease,
+        max_turns=spec.max_turns,
+        deadline=request.deadline or spec.deadline,
+        chaining=context.chaining,
+        stream=spec.stream if request.stream is None else request.stream,
+        metadata=request.metadata,
     )

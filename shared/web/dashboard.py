@@ -1,4 +1,4 @@
-"""The dashboard: one page, sent with headers under which nothing but its own script and style can run."""
+"""The dashboard: one page, with headers that let the browser run only its own script and style."""
 
 import base64
 import hashlib
@@ -13,7 +13,10 @@ _INLINE = re.compile(rb"<(?P<tag>script|style)\b[^>]*>(?P<content>.*?)</(?P=tag)
 
 @cache
 def page() -> Reply:
-    """Return the page. It asks for the function key itself, so it is served to anybody."""
+    """Return the page.
+
+    It holds no data and asks the user for the function key, so it is served without a key.
+    """
     body = importlib.resources.files("shared.web").joinpath("dashboard.html").read_bytes()
     headers = {
         "Content-Type": "text/html; charset=utf-8",
@@ -40,7 +43,7 @@ def _policy(body: bytes) -> str:
             "base-uri 'none'",
             "form-action 'none'",
             "frame-ancestors 'none'",
-            # Even the page's own script cannot turn text into markup.
+            # The page's own script cannot turn text into HTML either.
             "require-trusted-types-for 'script'",
         ]
     )

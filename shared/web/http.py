@@ -1,4 +1,4 @@
-"""HTTP as the app sees it, free of any framework."""
+"""HTTP requests and replies, without any framework."""
 
 import json
 from collections.abc import Mapping
@@ -21,16 +21,18 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One answer, and the runs of which workers are to be told once it is given."""
+    """One reply, with the messages that are sent to the work queue together with it."""
 
     status: int
     body: bytes = b""
     headers: Mapping[str, str] = field(default_factory=dict)
-    wakes: tuple[str, ...] = ()
+    messages: tuple[str, ...] = ()
 
 
 def json_reply(
-    status: int, value: object, headers: Mapping[str, str] | None = None, *, wakes: tuple[str, ...] = ()
+    status: int, value: object, headers: Mapping[str, str] | None = None, *, messages: tuple[str, ...] = ()
 ) -> Reply:
     body = json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode()
-    return Reply(status, body, {"Content-Type": JSON, "Cache-Control": "no-cache", **(headers or {})}, wakes)
+    return Reply(
+        status, body, {"Content-Type": JSON, "Cache-Control": "no-cache", **(headers or {})}, messages
+    )

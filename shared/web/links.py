@@ -1,4 +1,4 @@
-"""Absolute addresses as the client sees them."""
+"""Absolute URLs that a client can use."""
 
 import re
 from collections.abc import Mapping
@@ -11,13 +11,13 @@ _API = "/api/"
 
 
 def link(request: Request, base: str | None, path: str, query: Mapping[str, str] | None = None) -> str:
-    """Return the address of `path` below the API's root; `base` is the public root of the app, when it is set."""
+    """Return the URL of `path` in the API. `base` is the public URL of the app, if it is set."""
     root = (base or _root(request)).rstrip("/")
     return f"{root}{_API}{path}" + (f"?{urlencode(query)}" if query else "")
 
 
 def _root(request: Request) -> str:
-    """Return scheme and host from what proxies say of the original request, else from the request itself."""
+    """Return scheme and host from the headers of a proxy, or else from the request itself."""
     url = urlsplit(request.url)
     scheme = _first(request, "x-forwarded-proto")
     host = _first(request, "x-forwarded-host")

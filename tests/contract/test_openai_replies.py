@@ -191,7 +191,7 @@ async def test_both_read_the_same_at_the_emulator(emulated, turn):
     answering = says(reply(200, cut, content_type="text/event-stream"))
     async with loopback(answering) as server, both(at(server)) as (ours, _):
         found = await ours.slice(created.response_id, created.sequence)
-    assert (found.sequence, found.whole) == (told[-1].sequence_number, True)
+    assert (found.sequence, found.complete) == (told[-1].sequence_number, True)
     assert found.text == "".join(e.delta for e in told if e.type == "response.output_text.delta")
 
 

@@ -664,7 +664,7 @@ async def test_a_run_comes_to_the_providers_text_whatever_befalls_its_streams(li
             operation = "create" if fault["kind"] == "stream_ignored" else "retrieve"
             await push(control, **{"operation": operation} | fault)
             await world.drive()
-            feed = await read_feed(world.context, OWNER, run.id, after=reader.last_id, limit=1000)
+            feed = await read_feed(world.context, CALLER, run.id, after=reader.last_id, limit=1000)
             for told in feed.events:
                 reader.read(told.id, told.type, dict(told.data))
     assert stored.status is RunStatus.COMPLETED

@@ -1,7 +1,6 @@
 """What the stores keep, on every kind of table."""
 
 import asyncio
-import random
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -9,14 +8,17 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared.core import ids
-from shared.core.life.events import Record
+from shared.core.delivery import CancelResponse, ClockRow, Delivery
+from shared.core.log import RunEnded, RunInProgress, RunQueued, ToolCompleted
 from shared.core.response import RunError, Usage
 from shared.core.run import (
     CallStatus,
     Chaining,
     Content,
+    Continuation,
     Lease,
-    Pending,
+    OpenItem,
+    Owed,
     Run,
     RunStatus,
     Session,
@@ -24,24 +26,21 @@ from shared.core.run import (
     ToolCall,
 )
 from shared.errors import RowConflict, StorageUnavailable
+from shared.ports.tables import Insert, Merge, Row
+from shared.store import rows
 from shared.store.content import ContentStore
-from shared.store.runs import CallResult, RunStore, StoredKey, StoredRun, StoredSession, Tick
+from shared.store.keys import KeyStore, StoredKey
+from shared.store.outbox import Outbox
+from shared.store.runs import CallOutput, RunStore, StoredRun
+from shared.store.sessions import SessionStore, StoredSession
+from shared.store.shards import ShardStore, ShardView, Tick
+from tests.support.world import Seeded
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
 OWNER = "ann o'hara & 宇"
-
-
-class Seeded:
-    """Randomness that is the same each time."""
-
-    def __init__(self, seed: int = 0) -> None:
-        self._random = random.Random(seed)
-
-    def bytes(self, count: int) -> bytes:
-        return self._random.randbytes(count)
-
-    def fraction(self) -> float:
-        return self._random.random()
+COMPLETED = RunEnded("completed")
+# What the transition to `advanced` brings into the log.
+TWO = [RunInProgress(), ToolCompleted(1, "call/1", "look_up", "completed")]
 
 
 def new_run(shard: int = 3, number: int = 0, **changes) -> Run:
@@ -52,6 +51,7 @@ def new_run(shard: int = 3, number: int = 0, **changes) -> Run:
         session_id=ids.new_id("ses", shard, at, name),
         owner=OWNER,
         agent="writer",
+        provider="default",
         metadata={"title": "Zwei Türme \U0001f469\U0001f3fd‍\U0001f680"},
         max_turns=8,
         step=Step.CREATE,
@@ -61,7 +61,8 @@ def new_run(shard: int = 3, number: int = 0, **changes) -> Run:
         updated_at=at,
         expires_at=at + timedelta(minutes=30),
         input=Content(inline=b"\x00packed"),
-        events=1,
+        entries=1,
+        stream_events=2,
     )
     return replace(run, **changes)
 
@@ -80,7 +81,7 @@ def session_of(run: Run) -> Session:
 
 
 async def insert(store: RunStore, run: Run) -> StoredRun:
-    return await store.insert(run, StoredSession(session_of(run)), [Record("run.queued")])
+    return await store.insert(run, StoredSession(session_of(run)), [RunQueued()])
 
 
 def advanced(run: Run) -> Run:
@@ -91,16 +92,24 @@ def advanced(run: Run) -> Run:
     )  # fmt: skip
     return replace(
         run,
+        stream=True,
         status=RunStatus.IN_PROGRESS,
         step=Step.POLL,
         lease=Lease("lease", NOW + timedelta(minutes=1)),
         rev=2,
-        events=3,
+        entries=3,
+        stream_events=3,
         turn=2,
         turn_started_at=NOW,
-        token="resp_2",
+        continuation=Continuation("resp_2", 7),
+        written=12,
+        items=3,
+        turn_items=2,
+        open_items=(OpenItem(0, 1), OpenItem(1, 2, parts=2, part_open=True)),
+        activity="calling look_up",
         missing_since=NOW,
         responses=("resp_1", "resp_2"),
+        abandoned=("resp_late",),
         previous_response_id="resp_1",
         previous_run_id="run_before",
         unknown_creates=1,
@@ -116,8 +125,20 @@ def advanced(run: Run) -> Run:
 def finished(run: Run) -> Run:
     return replace(
         run, status=RunStatus.COMPLETED, step=Step.NOTHING, completed_at=NOW, responses=("r",),
-        previous_response_id="r", rev=run.rev + 1, events=run.events + 1,
+        previous_response_id="r", continuation=None, rev=run.rev + 1,
+        entries=run.entries + 1, stream_events=run.stream_events + 1,
     )  # fmt: skip
+
+
+def cancellation(run: Run, number: int = 0, seconds: float = 0) -> Delivery:
+    """A delivery that the run's next transition brings, due after so many seconds."""
+    return Delivery(
+        run_id=run.id,
+        name=f"{run.rev + 1:08d}-{number}",
+        content=CancelResponse("default", f"resp/late?{number} 宇"),
+        created_at=NOW,
+        due=NOW + timedelta(seconds=seconds),
+    )
 
 
 @pytest.fixture
@@ -127,7 +148,27 @@ async def table(new_table):
 
 @pytest.fixture
 def store(table):
-    return RunStore(table, Seeded())
+    return RunStore(table, Seeded(1))
+
+
+@pytest.fixture
+def sessions(table):
+    return SessionStore(table, Seeded(2))
+
+
+@pytest.fixture
+def shards(table):
+    return ShardStore(table, Seeded(3))
+
+
+@pytest.fixture
+def outbox(table):
+    return Outbox(table, Seeded(4))
+
+
+@pytest.fixture
+def keys(table):
+    return KeyStore(table)
 
 
 async def test_a_run_comes_back_as_it_was(store):
@@ -136,13 +177,13 @@ async def test_a_run_comes_back_as_it_was(store):
     assert await store.read(run.id) == inserted
     assert inserted.run == run
     later = advanced(run)
-    committed = await store.commit(inserted, later, [Record("run.polled", {"n": 1}), Record("tool.done")])
+    committed = await store.commit(inserted, later, TWO)
     assert await store.read(run.id) == committed
     assert committed.run == later
     assert await store.read(new_run(number=9).id) is None
 
 
-async def test_a_run_is_inserted_once_and_a_session_held_by_one(store):
+async def test_a_run_is_inserted_once_and_a_session_held_by_one(store, sessions):
     run, other = new_run(), new_run(number=1)
     await insert(store, run)
     with pytest.raises(RowConflict):
@@ -150,42 +191,83 @@ async def test_a_run_is_inserted_once_and_a_session_held_by_one(store):
     with pytest.raises(RowConflict):
         await insert(store, replace(other, session_id=run.session_id))
     assert await store.read(other.id) is None
-    assert (await store.read_session(run.session_id)).session == session_of(run)
+    assert (await sessions.read(run.session_id)).session == session_of(run)
 
 
 async def test_of_two_transitions_one_is_written(store, table):
     before = await insert(store, new_run())
-    await store.commit(before, advanced(before.run), [Record("one"), Record("two")])
+    await store.commit(before, advanced(before.run), TWO)
     written = await table.query("03", "", "~")
-    result = CallResult(1, "call/1", Content(inline=b"late"))
+    output, delivery = CallOutput(1, "call/1", Content(inline=b"late")), cancellation(before.run)
     with pytest.raises(RowConflict):
-        await store.commit(before, finished(before.run), [Record("late")], [result])
+        await store.commit(before, finished(before.run), [COMPLETED], outputs=[output], deliveries=[delivery])
     assert await table.query("03", "", "~") == written
 
 
-async def test_a_transition_that_ends_the_run_frees_its_session(store):
+async def test_a_transition_that_ends_the_run_frees_its_session(store, sessions, shards):
     before = await insert(store, new_run())
-    await store.commit(before, finished(before.run), [Record("run.completed")])
-    session = (await store.read_session(before.run.session_id)).session
+    await store.commit(before, finished(before.run), [COMPLETED])
+    session = (await sessions.read(before.run.session_id)).session
     assert (session.held_by, session.last_response_id, session.runs) == (None, "r", 1)
-    assert await store.pending("03") == (Tick(None, ""), [])
+    assert await shards.owed("03", NOW) == ShardView()
 
 
-async def test_pending_runs_and_the_tick_of_one_shard(store):
+async def test_owed_runs_and_the_tick_of_one_shard(store, shards):
     runs = [(await insert(store, new_run(number=n))).run for n in range(3)]
     await insert(store, new_run(shard=4, number=9))
-    assert await store.claim_tick("03", Tick(None, ""), NOW)
-    tick, pending = await store.pending("03")
-    assert tick.at == NOW
-    assert pending == [Pending.of(run) for run in reversed(runs)]
+    assert await shards.claim("03", Tick(None, ""), NOW)
+    view = await shards.owed("03", NOW)
+    assert view.tick.at == NOW
+    assert view.runs == [Owed.of(run) for run in reversed(runs)]
+    assert view.clocks == []
+
+
+class Counting:
+    """A table that counts the rows that its queries return."""
+
+    def __init__(self, table) -> None:
+        self._table = table
+        self.rows = 0
+
+    async def query(self, *asked):
+        found = await self._table.query(*asked)
+        self.rows += len(found)
+        return found
+
+
+async def test_what_is_due_later_costs_a_tick_nothing(store, shards, table):
+    run = (await insert(store, new_run())).run
+    await shards.claim("03", Tick(None, ""), NOW)
+
+    def clock(microseconds: int, number: int) -> ClockRow:
+        return ClockRow(NOW + timedelta(microseconds=microseconds), run.id, f"{number:08d}-0")
+
+    due = [clock(-(10**12), 7), clock(-1, 1), clock(0, 2), clock(0, 3)]
+    later = [clock(microseconds, 1) for microseconds in range(1, 1001)]
+    each = [Insert(Row(rows.clock_key(one), {})) for one in due + later]
+    for start in range(0, len(each), 100):
+        await table.write("03", each[start : start + 100])
+    counting = Counting(table)
+    view = await ShardStore(counting, Seeded()).owed("03", NOW)
+    assert (view.tick.at, view.runs, view.clocks) == (NOW, [Owed.of(run)], due)
+    assert counting.rows == len(["tick", "run"]) + len(due)
+    assert (await shards.owed("03", NOW + timedelta(milliseconds=1))).clocks == due + later
+
+
+async def test_a_row_that_nobody_can_read_hides_no_other(store, shards, table):
+    run = (await insert(store, new_run())).run
+    broken = ["pending|run_broken", "pending~2026-01-01", f"pending~2025-13-01|{run.id}|00000001-0"]
+    await table.write("03", [Insert(Row(key, {})) for key in broken])
+    view = await shards.owed("03", NOW)
+    assert (view.runs, view.clocks) == ([Owed.of(run)], [])
 
 
 @pytest.mark.parametrize("first", [True, False])
-async def test_of_many_pollers_one_claims_a_tick(store, first):
+async def test_of_many_pollers_one_claims_a_tick(shards, first):
     if not first:
-        await store.claim_tick("03", Tick(None, ""), NOW - timedelta(minutes=1))
-    tick, _ = await store.pending("03")
-    claims = [store.claim_tick("03", tick, NOW + timedelta(seconds=n)) for n in range(5)]
+        await shards.claim("03", Tick(None, ""), NOW - timedelta(minutes=1))
+    tick = (await shards.owed("03", NOW)).tick
+    claims = [shards.claim("03", tick, NOW + timedelta(seconds=n)) for n in range(5)]
     assert sorted(await asyncio.gather(*claims)) == [False] * 4 + [True]
 
 
@@ -204,7 +286,7 @@ async def test_a_listing_keeps_to_what_is_asked(store):
     one, other = new_run(number=1), new_run(number=2, agent="analyst")
     stored = await insert(store, one)
     await insert(store, other)
-    await store.commit(stored, finished(one), [Record("run.completed")])
+    await store.commit(stored, finished(one), [COMPLETED])
 
     async def listed(**asked):
         options = {"status": None, "agent": None, "after": "", "limit": 9} | asked
@@ -216,27 +298,134 @@ async def test_a_listing_keeps_to_what_is_asked(store):
     assert await store.listing("nobody", status=None, agent=None, after="", limit=9) == []
 
 
-async def test_the_first_claim_of_a_key_stands(store):
+async def test_the_first_claim_of_a_key_stands(keys):
     meant = [StoredKey(f"run_{n}", f"ses_{n}", f"print_{n}") for n in range(4)]
-    told = await asyncio.gather(*(store.claim_key("03", "abc", each, NOW) for each in meant))
-    assert len(set(told)) == 1
-    assert await store.claim_key("03", "abc", StoredKey("late", "late", "late"), NOW) == told[0]
+    stood_for = await asyncio.gather(*(keys.claim("03", "abc", each, NOW) for each in meant))
+    assert len(set(stood_for)) == 1
+    assert await keys.claim("03", "abc", StoredKey("late", "late", "late"), NOW) == stood_for[0]
 
 
-async def test_results_of_a_turn_and_what_a_purge_leaves(store, table):
-    before = await insert(store, new_run())
-    results = [
-        CallResult(1, "call/1?#", Content(inline=b"one")),
-        CallResult(2, "b", Content(name="n", chunks=2)),
+async def test_outputs_of_a_turn_and_what_a_purge_leaves(store, table, shards):
+    before, other = await insert(store, new_run()), await insert(store, new_run(number=1))
+    outputs = [
+        CallOutput(1, "call/1?#", Content(inline=b"one")),
+        CallOutput(2, "b", Content(name="n", chunks=2)),
     ]
-    stored = await store.commit(before, advanced(before.run), [Record("one"), Record("two")], results)
-    assert await store.results(before.run.id, 1) == {"call/1?#": Content(inline=b"one")}
-    assert await store.results(before.run.id, 2) == {"b": Content(name="n", chunks=2)}
+    deliveries = [cancellation(before.run), cancellation(before.run, number=1, seconds=3600)]
+    stored = await store.commit(before, advanced(before.run), TWO, outputs=outputs, deliveries=deliveries)
+    kept = cancellation(other.run)
+    await store.commit(other, advanced(other.run), TWO, deliveries=[kept])
+    assert await store.outputs(before.run.id, 1) == {"call/1?#": Content(inline=b"one")}
+    assert await store.outputs(before.run.id, 2) == {"b": Content(name="n", chunks=2)}
     await store.purge(before.run.id)
-    assert await store.results(before.run.id, 1) == {}
-    kinds = {row.key.partition("|")[0] for row in await table.query("03", "", "~")}
-    assert kinds == {"run", "pending", "session"}
+    assert await store.outputs(before.run.id, 1) == {}
+    left = [row.key for row in await table.query("03", "", "~") if before.run.id in row.key]
+    assert {key.partition("|")[0] for key in left} == {"run", "pending"}
+    assert (await shards.owed("03", NOW + timedelta(days=1))).clocks == [kept.clock]
     assert await store.read(before.run.id) == stored
+
+
+async def test_what_a_later_version_wrote_of_a_run_is_ignored_and_kept(store, table):
+    inserted = await insert(store, new_run())
+    key, later = rows.run_key(inserted.run.id), {"approvals": "two", "turn_limit": 7, "packed": b"\x00"}
+    await table.write("03", [Merge(Row(key, later))])
+    read = await store.read(inserted.run.id)
+    assert (read.run, read.unknown) == (inserted.run, later)
+    committed = await store.commit(read, advanced(read.run), TWO)
+    assert committed.run == advanced(read.run)
+    assert await store.read(read.run.id) == committed
+    ended = await store.commit(committed, finished(committed.run), [COMPLETED])
+    assert (await store.read(read.run.id)).unknown == ended.unknown == later
+    assert later.items() <= (await table.get("03", key)).values.items()
+
+
+async def outbox_rows(table) -> list[str]:
+    keys = [row.key for row in await table.query("03", "", "~")]
+    return [key for key in keys if key.startswith(("delivery|", "pending~"))]
+
+
+async def delivered(store: RunStore, *deliveries: Delivery) -> StoredRun:
+    """Store a run whose second transition brings deliveries."""
+    before = await insert(store, new_run())
+    return await store.commit(before, advanced(before.run), TWO, deliveries=deliveries)
+
+
+async def test_a_delivery_is_written_with_its_transition(store, outbox, shards, table):
+    one, other = cancellation(new_run()), cancellation(new_run(), number=1, seconds=60)
+    await delivered(store, one, other)
+    assert len(await outbox_rows(table)) == 4
+    assert (await shards.owed("03", NOW)).clocks == [one.clock]
+    assert [(await outbox.read(each.clock)).delivery for each in (one, other)] == [one, other]
+
+
+async def test_a_delivery_is_moved_with_its_clock_row(store, outbox, shards, table):
+    await delivered(store, first := cancellation(new_run()))
+    later = NOW + timedelta(seconds=45, microseconds=1)
+    moved = await outbox.move(await outbox.read(first.clock), later)
+    assert moved.delivery == replace(first, due=later)
+    assert await outbox.read(moved.delivery.clock) == moved
+    assert (await shards.owed("03", later - timedelta(microseconds=1))).clocks == []
+    assert (await shards.owed("03", later)).clocks == [moved.delivery.clock]
+    assert len(await outbox_rows(table)) == 2
+
+
+async def test_a_delivery_that_was_made_leaves_nothing(store, outbox, table):
+    one, other = cancellation(new_run()), cancellation(new_run(), number=1)
+    await delivered(store, one, other)
+    await outbox.remove(await outbox.read(one.clock))
+    assert await outbox.read(one.clock) is None
+    assert await outbox_rows(table) == [
+        rows.delivery_key(other.run_id, other.name),
+        rows.clock_key(other.clock),
+    ]
+    await outbox.remove(await outbox.read(other.clock))
+    assert await outbox_rows(table) == []
+
+
+async def test_a_clock_row_that_stands_for_nothing_is_dropped(store, outbox, table):
+    await delivered(store, there := cancellation(new_run()))
+    gone = replace(there.clock, name="00000009-0")
+    early = replace(there.clock, due=NOW - timedelta(hours=1))
+    await table.write("03", [Insert(Row(rows.clock_key(clock), {})) for clock in (gone, early)])
+    # The second look finds no clock row to drop.
+    for clock in (gone, early, gone, early):
+        assert await outbox.read(clock) is None
+        assert await table.get("03", rows.clock_key(clock)) is None
+    assert (await outbox.read(there.clock)).delivery == there
+
+
+async def test_a_delivery_of_a_later_version_is_left_to_it(store, outbox, table):
+    await delivered(store, delivery := cancellation(new_run()))
+    await table.write("03", [Merge(Row(rows.delivery_key(delivery.run_id, delivery.name), {"type": "fax"}))])
+    before = await outbox_rows(table)
+    assert await outbox.read(delivery.clock) is None
+    assert await outbox_rows(table) == before
+    # It goes with its run; its clock row is dropped when somebody looks for it.
+    await store.purge(delivery.run_id)
+    assert await outbox_rows(table) == [rows.clock_key(delivery.clock)]
+    assert await outbox.read(delivery.clock) is None
+    assert await outbox_rows(table) == []
+
+
+async def test_of_two_who_move_a_delivery_one_does(store, outbox, table):
+    await delivered(store, delivery := cancellation(new_run()))
+    stored = await outbox.read(delivery.clock)
+    moved = await outbox.move(stored, NOW + timedelta(minutes=1))
+    before = await table.query("03", "", "~")
+    for due in (NOW + timedelta(minutes=1), NOW + timedelta(minutes=2)):
+        with pytest.raises(RowConflict):
+            await outbox.move(stored, due)
+    # What was made meanwhile is left to whoever has moved it.
+    await outbox.remove(stored)
+    assert await table.query("03", "", "~") == before
+    # Not even when it has come back to the time at which it was read.
+    moved = await outbox.move(moved, NOW)
+    with pytest.raises(RowConflict):
+        await outbox.move(stored, NOW + timedelta(minutes=2))
+    await outbox.remove(moved)
+    with pytest.raises(RowConflict):
+        await outbox.move(moved, NOW + timedelta(minutes=3))
+    assert await outbox_rows(table) == []
 
 
 class Tearing:
@@ -266,27 +455,40 @@ LOST = [StorageUnavailable("no reply"), RowConflict("repeated by a retry")]
 @pytest.mark.parametrize("error", LOST, ids=["no reply", "conflict with itself"])
 async def test_a_write_that_took_effect_counts_whatever_was_answered(table, error):
     run = new_run()
-    inserted = await insert(RunStore(Tearing(table, error, after=True), Seeded(1)), run)
-    store = RunStore(Tearing(table, error, after=True), Seeded(2))
-    committed = await store.commit(inserted, advanced(run), [Record("one"), Record("two")])
+    inserted = await insert(RunStore(Tearing(table, error, after=True), Seeded(11)), run)
+    store = RunStore(Tearing(table, error, after=True), Seeded(12))
+    delivery = cancellation(run)
+    committed = await store.commit(inserted, advanced(run), TWO, deliveries=[delivery])
     assert await store.read(run.id) == committed
-    await store.commit(committed, finished(committed.run), [Record("run.completed")])
+    outbox = Outbox(Tearing(table, error, after=True), Seeded(13))
+    moved = await outbox.move(await outbox.read(delivery.clock), NOW + timedelta(minutes=1))
+    assert await outbox.read(moved.delivery.clock) == moved
+    await outbox.move(moved, NOW + timedelta(minutes=2))
+    await store.commit(committed, finished(committed.run), [COMPLETED])
 
 
 @pytest.mark.parametrize("error", LOST, ids=["no reply", "conflict"])
 async def test_a_write_that_took_no_effect_is_an_error(table, error):
-    inserted = await insert(RunStore(table, Seeded(1)), new_run())
-    store = RunStore(Tearing(table, error, after=False), Seeded(2))
+    inserted = await insert(RunStore(table, Seeded(11)), new_run())
+    store = RunStore(Tearing(table, error, after=False), Seeded(12))
+    delivery = cancellation(inserted.run)
     with pytest.raises(type(error)):
-        await store.commit(inserted, advanced(inserted.run), [Record("one"), Record("two")])
+        await store.commit(inserted, advanced(inserted.run), TWO, deliveries=[delivery])
     assert await store.read(inserted.run.id) == inserted
+    assert await outbox_rows(table) == []
+    await store.commit(inserted, advanced(inserted.run), TWO, deliveries=[delivery])
+    outbox = Outbox(Tearing(table, error, after=False), Seeded(13))
+    stored = await outbox.read(delivery.clock)
+    with pytest.raises(type(error)):
+        await outbox.move(stored, NOW + timedelta(minutes=1))
+    assert await outbox.read(delivery.clock) == stored
 
 
 @pytest.mark.parametrize("error", LOST, ids=["no reply", "conflict with itself"])
 async def test_a_key_that_was_stored_counts_whatever_was_answered(table, error):
     meant = StoredKey("run", "ses", "print")
-    store = RunStore(Tearing(table, error, after=True), Seeded())
-    assert await store.claim_key("03", "abc", meant, NOW) == meant
+    keys = KeyStore(Tearing(table, error, after=True))
+    assert await keys.claim("03", "abc", meant, NOW) == meant
 
 
 # Over 5 MB of UTF-8, of which over 1 MB does not compress.

@@ -67,14 +67,14 @@ async def test_the_model_writes_the_chapters(
     ]
     plan = make_plan({"tools": NOVELIST_TOOLS}, conversation)
     writer = ModelWriter(str(server.make_url("")).rstrip("/") + suffix)
-    text = "".join([piece async for piece in writer.pieces(plan)])
+    text = "".join([piece async for piece in writer.deltas(plan)])
     assert text.count("once 漢 \n\n") == text.count("## Chapter ") == len(completions.prompts) == CHAPTERS
     assert all("about dust" in prompt and "Dust is old." in prompt for prompt in completions.prompts)
 
 
 async def test_the_model_writes_an_analysis_too(server: TestServer, completions: Completions) -> None:
     plan = make_plan({}, [{"type": "message", "role": "user", "content": "Moon dust?"}])
-    pieces = [piece async for piece in ModelWriter(str(server.make_url(""))).pieces(plan)]
+    pieces = [piece async for piece in ModelWriter(str(server.make_url(""))).deltas(plan)]
     assert "".join(pieces) == "once 漢 \n\n"
     assert completions.prompts == ["Write a short market analysis: Moon dust?"]
 

@@ -21,7 +21,7 @@ from typing import Any
 import pytest
 
 from dev.client import Client, Refused
-from dev.feed import LONGEST_PAUSE_SECONDS, Moment, News, Reader, follow
+from dev.feed import LONGEST_PAUSE_SECONDS, Changes, Reader, Refresh, follow
 from dev.screen import Screen, cells, one_line, visible, wrap
 from dev.watch import status_line
 
@@ -70,57 +70,57 @@ CALLED = {"type": "tool.started", "arguments": "{}", **TOOL}
 ANSWERED = {"type": "tool.completed", "status": "completed", "output": "x", **TOOL}
 
 
-def take(*events: Json) -> Reader:
+def reader_of(*events: Json) -> Reader:
     reader = Reader()
-    reader.take(page(feed(*events)))
+    reader.read(page(feed(*events)))
     return reader
 
 
 def test_the_text_is_what_the_deltas_say() -> None:
-    reader = take(QUEUED, turn(1), delta("Once "))
-    assert reader.news() == News("Once ")
-    reader.take({**page([]), "data": [{"id": 4, "at": at(4), **delta("upon")}], "last_id": 4})
-    assert (reader.news(), reader.text) == (News("upon"), "Once upon")
-    assert reader.news() == News()
+    reader = reader_of(QUEUED, turn(1), delta("Once "))
+    assert reader.changes() == Changes("Once ")
+    reader.read({**page([]), "data": [{"id": 4, "at": at(4), **delta("upon")}], "last_id": 4})
+    assert (reader.changes(), reader.text) == (Changes("upon"), "Once upon")
+    assert reader.changes() == Changes()
 
 
 def test_an_event_that_comes_again_is_not_shown_again() -> None:
     events = feed(QUEUED, turn(1), delta("one"), delta("two"))
     reader = Reader()
-    reader.take(page(events))
-    reader.take(page(events[2:]))
+    reader.read(page(events))
+    reader.read(page(events[2:]))
     assert reader.text == "onetwo"
 
 
 def test_what_was_taken_back_before_it_was_shown_is_not_shown() -> None:
-    assert take(turn(1), delta("draft"), turn(2), delta("end")).news() == News("end")
-    assert take(turn(1), delta("draft"), replaced("end")).news() == News("end")
+    assert reader_of(turn(1), delta("draft"), turn(2), delta("end")).changes() == Changes("end")
+    assert reader_of(turn(1), delta("draft"), replaced("end")).changes() == Changes("end")
 
 
 def test_a_replaced_text_that_goes_on_from_what_was_shown_is_no_new_text() -> None:
-    reader = take(turn(1), delta("Once "))
-    reader.news()
-    reader.take(page([{"id": 3, "at": at(3), **replaced("Once upon")}]))
-    assert reader.news() == News("upon")
+    reader = reader_of(turn(1), delta("Once "))
+    reader.changes()
+    reader.read(page([{"id": 3, "at": at(3), **replaced("Once upon")}]))
+    assert reader.changes() == Changes("upon")
 
 
 @pytest.mark.parametrize(
     ("event", "why"),
-    [(replaced("Twice"), "the provider's answer differs"), (turn(2), "turn 2: the text begins anew")],
+    [(replaced("Twice"), "the provider's answer differs"), (turn(2), "turn 2: the text starts again")],
     ids=["replaced", "next turn"],
 )
-def test_text_that_was_shown_and_taken_back_is_told(event: Json, why: str) -> None:
-    reader = take(turn(1), delta("Once"))
-    reader.news()
-    reader.take(page([{"id": 3, "at": at(3), **event}]))
-    news = reader.news()
-    assert (news.anew, news.text) == (True, event.get("text", ""))
-    assert why in news.notes[-1]
+def test_text_that_was_shown_and_replaced_is_noted(event: Json, why: str) -> None:
+    reader = reader_of(turn(1), delta("Once"))
+    reader.changes()
+    reader.read(page([{"id": 3, "at": at(3), **event}]))
+    changes = reader.changes()
+    assert (changes.replaces, changes.text) == (True, event.get("text", ""))
+    assert why in changes.notes[-1]
 
 
 def test_events_of_unknown_types_only_count() -> None:
-    reader = take(QUEUED, {"type": "run.danced"}, {"type": "moon.rose"})
-    assert (reader.last_id, reader.status, reader.news()) == (3, "queued", News())
+    reader = reader_of(QUEUED, {"type": "run.danced"}, {"type": "moon.rose"})
+    assert (reader.last_id, reader.status, reader.changes()) == (3, "queued", Changes())
 
 
 @pytest.mark.parametrize(
@@ -135,29 +135,29 @@ def test_events_of_unknown_types_only_count() -> None:
             ("in_progress", "calling tools"),
         ),
         ([turn(1), {"type": "run.in_progress"}, CALLED], ("in_progress", "running look_up")),
-        ([CALLED, ANSWERED], ("queued", "handing in what the tools said")),
+        ([CALLED, ANSWERED], ("queued", "sending the tool outputs")),
         ([turn(1), delta("x"), {"type": "run.cancelling"}], ("cancelling", "cancelling")),
         ([turn(1), CALLED, {"type": "run.cancelled"}], ("cancelled", "cancelled")),
         ([turn(1), COMPLETED], ("completed", "completed")),
     ],
 )
 def test_status_and_activity(events: list[Json], expected: tuple[str, str]) -> None:
-    reader = take(*events)
+    reader = reader_of(*events)
     assert (reader.status, reader.activity) == expected
 
 
 def test_a_finished_call_is_noted_with_its_time() -> None:
-    reader = take(turn(1), CALLED, ANSWERED)
-    assert reader.news().notes == ("look_up: completed after 1.0 s",)
-    assert reader.news().notes == ()
+    reader = reader_of(turn(1), CALLED, ANSWERED)
+    assert reader.changes().notes == ("look_up: completed after 1.0 s",)
+    assert reader.changes().notes == ()
 
 
 def test_the_status_line() -> None:
-    reader = take(QUEUED, turn(1), delta("x" * 1234))
+    reader = reader_of(QUEUED, turn(1), delta("x" * 1234))
     now = datetime.fromisoformat(at(66))
     assert status_line(reader, now) == "in_progress  turn 1  writing  1,234 characters  1:05"
-    assert "the host is away" in status_line(reader, now, away=True)
-    reader.take(page([{"id": 4, "at": at(31), **COMPLETED}]))
+    assert "the host does not answer" in status_line(reader, now, unreachable=True)
+    reader.read(page([{"id": 4, "at": at(31), **COMPLETED}]))
     assert status_line(reader, now) == "completed  turn 1  1,234 characters  0:30"
 
 
@@ -187,10 +187,10 @@ def test_an_absence_of_the_host_is_waited_for_with_growing_pauses() -> None:
     fetch, asked = scripted(
         page(events[:3]), *away, page(events[2:4]), OSError(), page(events[4:], done=True)
     )
-    moments = list(follow(Reader(), fetch))
-    assert "".join(moment.news.text for moment in moments) == "ab"
+    refreshes = list(follow(Reader(), fetch))
+    assert "".join(refresh.changes.text for refresh in refreshes) == "ab"
     assert asked == [0, *[3] * 9, 4, 4]
-    pauses = [moment.pause for moment in moments if moment.away]
+    pauses = [refresh.pause for refresh in refreshes if refresh.unreachable]
     assert pauses == [0.25, 0.5, 1, 2, 4, *[LONGEST_PAUSE_SECONDS] * 3, 0.25]
 
 
@@ -199,7 +199,7 @@ def test_nothing_is_shown_on_the_way_to_the_present() -> None:
     fetch, asked = scripted(
         page(events[:2], retry_ms=0), page(events[2:4], retry_ms=0), page(events[4:], done=True)
     )
-    assert list(follow(Reader(), fetch)) == [Moment(News("end"), 0)]
+    assert list(follow(Reader(), fetch)) == [Refresh(Changes("end"), 0)]
     assert asked == [0, 2, 4]
 
 
@@ -299,7 +299,7 @@ def test_notes_stand_on_lines_of_their_own() -> None:
     screen.write("Once", 30)
     glass.write(screen.paint("status", 30))
     screen.note("look_up: \x1b[31mfailed " + "x" * 50, 30)
-    screen.begin_anew()
+    screen.start_new_text()
     screen.write("Twice", 30)
     glass.write(screen.paint("status", 30))
     assert glass.rows == ["Once", "look_up: \u241b[31mfailed xxxxxxxxx", "Twice", "status"]
@@ -429,11 +429,11 @@ def test_it_comes_through_whatever_the_host_does() -> None:
         done = piped(server)
         asked = [query.split("&")[0] for query in server.asked]
     assert (done.returncode, done.stdout) == (0, b"one two three")
-    assert done.stderr.decode() == "the host is away; trying again\n"
+    assert done.stderr.decode() == "the host does not answer; trying again\n"
     assert asked == ["after=0"] * 6 + ["after=2", "after=4"]
 
 
-def test_text_that_was_taken_back_is_told_beside_the_pipe() -> None:
+def test_text_that_was_replaced_is_noted_beside_the_pipe() -> None:
     with host(turn(1), delta("Once"), replaced("Twice"), COMPLETED) as server:
         done = piped(server)
     assert done.stdout == b"OnceTwice"
@@ -441,7 +441,7 @@ def test_text_that_was_taken_back_is_told_beside_the_pipe() -> None:
 
 
 @pytest.mark.parametrize(
-    ("run", "told"),
+    ("run", "message"),
     [
         (
             {"error": {"code": "server_error", "message": "It \x1b[31mbroke.\n"}},
@@ -451,23 +451,25 @@ def test_text_that_was_taken_back_is_told_beside_the_pipe() -> None:
         ({}, "The run is failed."),
     ],
 )
-def test_a_run_that_did_not_complete_is_told_and_shown_in_the_exit_status(run: Json, told: str) -> None:
+def test_a_run_that_did_not_complete_is_explained_and_shown_in_the_exit_status(
+    run: Json, message: str
+) -> None:
     with host(turn(1), delta("half"), FAILED, run=run) as server:
         done = piped(server)
     assert (done.returncode, done.stdout) == (1, b"half")
-    assert told in done.stderr.decode()
+    assert message in done.stderr.decode()
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [({"run_id": "run_9\x1b"}, "There is no run run_9\u241b at "), ({"key": "x"}, "BATON_KEY")],
     ids=["no such run", "wrong key"],
 )
-def test_what_cannot_be_watched_is_explained(options: Json, told: str) -> None:
+def test_what_cannot_be_watched_is_explained(options: Json, message: str) -> None:
     with host(COMPLETED) as server:
         done = piped(server, **options)
     assert (done.returncode, done.stdout) == (2, b"")
-    assert told in done.stderr.decode()
+    assert message in done.stderr.decode()
     assert "Traceback" not in done.stderr.decode()
 
 

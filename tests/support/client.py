@@ -68,7 +68,7 @@ class Answer:
 
     status: int
     headers: Mapping[str, str]
-    wakes: tuple[str, ...]
+    messages: tuple[str, ...]
     text: str
     # None when the body is no JSON.
     json: Any
@@ -135,7 +135,7 @@ class Client:
             check_request(route, request)
         text = reply.body.decode()
         parsed = json.loads(text) if _is_json(reply) else None
-        return Answer(reply.status, reply.headers, reply.wakes, text, parsed)
+        return Answer(reply.status, reply.headers, reply.messages, text, parsed)
 
 
 def check(route: Route, reply: Reply) -> None:
@@ -146,7 +146,7 @@ def check(route: Route, reply: Reply) -> None:
     )
     response = resolve(responses[str(reply.status)])
     _check_headers(response.get("headers", {}), reply.headers)
-    assert route.wakes or not reply.wakes, f"{route} has no queue to tell workers by"
+    assert route.wakes or not reply.messages, f"{route} has no queue to tell workers by"
     text = reply.body.decode()
     assert "Traceback" not in text
     assert '.py"' not in text

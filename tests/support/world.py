@@ -6,29 +6,45 @@ from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
+from shared.core.caller import Caller
 from shared.core.pace import Schedule
-from shared.core.response import Absent, FunctionCall, ResponseStatus, Slice, Snapshot, Usage
-from shared.core.run import CallStatus, Chaining, Run
-from shared.ports.agents import AgentSpec, ToolRequest, ToolResult
-from shared.ports.providers import (
+from shared.core.response import (
+    Absent,
     CancelReply,
     CreateReply,
     DeleteReply,
+    FunctionCall,
     ReadReply,
-    ResponseRequest,
+    ResponseStatus,
+    Slice,
     SliceReply,
+    Snapshot,
+    Usage,
 )
+from shared.core.run import CallStatus, Chaining, Owed, Run
+from shared.ports.agents import AgentSpec, ToolRequest, ToolResult
+from shared.ports.providers import DEFAULT_PROVIDER, ResponseRequest
+from shared.ports.system import Randomness
+from shared.ports.tables import Table
 from shared.steps.context import Context
+from shared.steps.deliver import deliver
+from shared.steps.messages import clock_of_message
 from shared.steps.poll import claim_due, poll
 from shared.steps.work import work
 from shared.store.content import ContentStore
+from shared.store.keys import KeyStore
+from shared.store.outbox import Outbox
 from shared.store.runs import RunStore
+from shared.store.sessions import SessionStore
+from shared.store.shards import ShardStore
 from shared.usecases.start import StartRequest, start
 from tests.support.memory_table import MemoryTable
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 OWNER = "default"
+CALLER = Caller(OWNER)
 
 
 @dataclass
@@ -167,11 +183,12 @@ class FakeAgents:
 
 
 class CountingTable(MemoryTable):
-    """A memory table that counts what is asked of it."""
+    """A memory table that counts what is asked of it, and the rows that its queries return."""
 
     def __init__(self) -> None:
         super().__init__()
         self.counts: dict[str, int] = defaultdict(int)
+        self.rows_read = 0
 
     async def get(self, *args, **kwargs):
         self.counts["get"] += 1
@@ -179,7 +196,9 @@ class CountingTable(MemoryTable):
 
     async def query(self, *args, **kwargs):
         self.counts["query"] += 1
-        return await super().query(*args, **kwargs)
+        found = await super().query(*args, **kwargs)
+        self.rows_read += len(found)
+        return found
 
     async def write(self, *args, **kwargs):
         self.counts["write"] += 1
@@ -191,6 +210,18 @@ class CountingTable(MemoryTable):
         return counts
 
 
+def stores(runs: Table, content: Table, randomness: Randomness) -> dict[str, Any]:
+    """Return the stores of a context over two tables."""
+    return {
+        "runs": RunStore(runs, randomness),
+        "sessions": SessionStore(runs, randomness),
+        "keys": KeyStore(runs),
+        "shards": ShardStore(runs, randomness),
+        "outbox": Outbox(runs, randomness),
+        "content": ContentStore(content),
+    }
+
+
 class World:
     """A wired application without IO, and the shell's part of driving it."""
 
@@ -199,9 +230,8 @@ class World:
         self.clock, self.provider, self.agents = FakeClock(), FakeProvider(), FakeAgents()
         randomness = Seeded()
         self.context = Context(
-            runs=RunStore(self.table, randomness),
-            content=ContentStore(self.content_table),
-            provider=self.provider,
+            **stores(self.table, self.content_table, randomness),
+            providers={DEFAULT_PROVIDER: self.provider},
             agents=self.agents,
             clock=self.clock,
             randomness=randomness,
@@ -211,30 +241,43 @@ class World:
             provider_timeout=timedelta(seconds=30),
         )
 
-    async def start(self, **changes: object) -> Run:
-        request = StartRequest(owner=OWNER, agent="writer", input='[{"role": "user", "content": "hi"}]')
-        return (await start(self.context, replace(request, **changes))).stored.run
+    async def start(self, *, caller: Caller = CALLER, **changes: object) -> Run:
+        request = StartRequest(agent="writer", input='[{"role": "user", "content": "hi"}]')
+        return (await start(self.context, caller, replace(request, **changes))).stored.run
 
     async def run(self, run_id: str) -> Run:
         stored = await self.context.runs.read(run_id)
         assert stored is not None
         return stored.run
 
+    async def owed(self) -> list[Owed]:
+        """Return every run that is owed a step, as the poll loop knows it."""
+        views = [await self.context.shards.owed(f"{n:02x}", self.clock.now()) for n in range(16)]
+        return [owed for view in views for owed in view.runs]
+
     async def tick(self, seconds: float = 5) -> list[str]:
-        """Let time pass and tick every shard once; return the runs of which workers are to be told."""
+        """Let time pass and tick every shard once; return messages for workers."""
         self.clock.pass_(seconds)
-        wakes = []
+        messages: list[str] = []
         for shard in (f"{n:02x}" for n in range(16)):
             due = await claim_due(self.context, shard)
-            wakes += due.wakes
-            wakes += [one.run_id for one in due.polls if await poll(self.context, one)]
-        return wakes
+            messages += due.messages
+            for owed in due.polls:
+                messages += await poll(self.context, owed)
+        return messages
 
     async def drive(self, ticks: int = 1, seconds: float = 5) -> None:
-        """Tick and let workers do what they are told of."""
+        """Tick, and let workers do what messages ask for."""
         for _ in range(ticks):
-            for run_id in await self.tick(seconds):
-                await work(self.context, run_id)
+            for message in await self.tick(seconds):
+                await self.work(message)
+
+    async def work(self, message: str) -> tuple[str, ...]:
+        """Do with a message of the queue what the app does."""
+        if clock := clock_of_message(message):
+            await deliver(self.context, clock)
+            return ()
+        return await work(self.context, message)
 
     async def until_terminal(self, run_id: str, ticks: int = 1000, seconds: float = 5) -> Run:
         for _ in range(ticks):

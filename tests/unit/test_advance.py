@@ -6,19 +6,45 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from shared.core import log
+from shared.core.delivery import CancelResponse
 from shared.core.life import events
 from shared.core.life.advance import MOVES, advance
 from shared.core.life.calling import MAX_CALLS_PER_RUN
-from shared.core.life.events import Abandon, Record, Wake
+from shared.core.life.events import Deliver, Wake
 from shared.core.life.polling import MISSING_GRACE
 from shared.core.life.rule import IllegalTransition
-from shared.core.response import FunctionCall, ResponseStatus, RunError, Slice, Snapshot, Usage
-from shared.core.run import OUTCOMES, CallStatus, Chaining, Content, Lease, Run, RunStatus, Step, ToolCall
+from shared.core.response import (
+    FunctionCall,
+    ItemStarted,
+    ResponseStatus,
+    RunError,
+    Slice,
+    Snapshot,
+    TextAdded,
+    Usage,
+)
+from shared.core.run import (
+    OUTCOMES,
+    CallStatus,
+    Chaining,
+    Content,
+    Continuation,
+    Lease,
+    OpenItem,
+    Run,
+    RunStatus,
+    Step,
+    ToolCall,
+)
+from shared.core.transcript import ItemOutline, PartOutline
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LEASE = Lease("mine", NOW + timedelta(seconds=60))
 OTHER = Lease("other", NOW + timedelta(seconds=60))
 OUTPUT = Content(inline=b"items")
+# Where a response is that is read as a whole, and one that is read by slices.
+PLAIN, STREAM = Continuation("resp_1"), Continuation("resp_1", 3)
 LATER = NOW + timedelta(seconds=61)
 
 
@@ -28,6 +54,7 @@ def run(**changes) -> Run:
         session_id="ses_00" + "0" * 26,
         owner="me",
         agent="writer",
+        provider="here",
         max_turns=3,
         step=Step.CREATE,
         due=NOW,
@@ -48,7 +75,7 @@ def polling(**changes) -> Run:
     base = {
         "status": RunStatus.IN_PROGRESS,
         "step": Step.POLL,
-        "token": "resp_1",
+        "continuation": PLAIN,
         "responses": ("resp_1",),
         "turn_started_at": NOW,
     }
@@ -60,11 +87,30 @@ def call(name="pay", status=CallStatus.QUEUED, *, idempotent=False, turn=1) -> T
 
 
 def streaming(**changes) -> Run:
-    return polling(**({"stream": True, "sequence": 3, "written": 5} | changes))
+    """Return a run whose slices have brought five characters of a message that is not finished."""
+    at_work = {
+        "stream": True,
+        "continuation": STREAM,
+        "written": 5,
+        "items": 1,
+        "turn_items": 1,
+        "open_items": (OpenItem(0, 0, parts=1, part_open=True),),
+    }
+    return polling(**(at_work | changes))
 
 
 def piece(text="", after=3, sequence=4, **changes) -> Slice:
-    return Slice(response_id="resp_1", after=after, sequence=sequence, text=text, **changes)
+    added = (TextAdded(0, text),) if text else ()
+    return Slice(response_id="resp_1", after=after, sequence=sequence, **({"changes": added} | changes))
+
+
+def finished(given: Run, snapshot: Snapshot, **changes) -> events.Polled:
+    """Return a read of a finished response, compared with all that the run has of its text."""
+    return events.Polled(snapshot, OUTPUT, **({"compared": given.continuation} | changes))
+
+
+def writes(characters: int) -> tuple[ItemOutline, ...]:
+    return (ItemOutline("message", parts=(PartOutline("output_text", characters),)),)
 
 
 def owing_tools(*calls: ToolCall, **changes) -> Run:
@@ -82,17 +128,18 @@ def after(given: Run, event, now=NOW) -> Run:
 
 
 def kinds(given: Run, event, now=NOW) -> list[str]:
-    return [
-        effect.type if isinstance(effect, Record) else type(effect).__name__
-        for effect in advance(given, event, now)[1]
-    ]
+    return [getattr(effect, "type", type(effect).__name__) for effect in advance(given, event, now)[1]]
 
 
-def test_a_created_response_gives_the_token_and_ends_the_lease():
+def entries(given: Run, event, now=NOW) -> list[log.LogEntry]:
+    return [effect for effect in advance(given, event, now)[1] if not isinstance(effect, Wake | Deliver)]
+
+
+def test_a_created_response_is_what_the_run_continues_and_ends_the_lease():
     made = after(
         creating(), events.Created("mine", Snapshot(response_id="resp_1", status=ResponseStatus.QUEUED))
     )
-    assert (made.token, made.step, made.lease, made.responses) == ("resp_1", Step.POLL, None, ("resp_1",))
+    assert (made.continuation, made.step, made.lease, made.responses) == (PLAIN, Step.POLL, None, ("resp_1",))
     assert made.status is RunStatus.QUEUED
     assert made.rev == 2
 
@@ -105,21 +152,24 @@ def test_a_later_turn_never_goes_back_to_queued():
 
 @pytest.mark.parametrize(
     "given",
-    [creating(lease=OTHER), polling(token="resp_0"), run(status=RunStatus.EXPIRED, step=Step.NOTHING)],
+    [
+        creating(lease=OTHER),
+        polling(continuation=Continuation("resp_0")),
+        run(status=RunStatus.EXPIRED, step=Step.NOTHING),
+    ],
 )
 def test_a_response_that_comes_too_late_is_abandoned(given):
     noted, effects = advance(given, events.Created("mine", snapshot(ResponseStatus.QUEUED)), NOW)
     assert (noted.status, noted.step, noted.responses) == (given.status, given.step, given.responses)
-    assert (Abandon("resp_1") in effects, noted.abandoned == ("resp_1",)) == (
-        "resp_1" not in given.responses,
-    ) * 2
+    cancelled = Deliver(CancelResponse("here", "resp_1")) in effects
+    assert (cancelled, noted.abandoned == ("resp_1",)) == ("resp_1" not in given.responses,) * 2
     assert advance(noted, events.Created("mine", snapshot(ResponseStatus.QUEUED)), NOW) == (noted, ())
 
 
 def test_a_response_created_while_cancelling_is_cancelled():
     given = creating(status=RunStatus.CANCELLING)
     made, effects = advance(given, events.Created("mine", snapshot(ResponseStatus.QUEUED)), NOW)
-    assert (made.status, made.step, made.token) == (RunStatus.CANCELLING, Step.CANCEL, "resp_1")
+    assert (made.status, made.step, made.continuation) == (RunStatus.CANCELLING, Step.CANCEL, PLAIN)
     assert Wake() in effects
 
 
@@ -176,38 +226,49 @@ def test_the_first_sign_of_work_is_news_and_the_second_is_not():
 @pytest.mark.parametrize("before", [RunStatus.QUEUED, RunStatus.IN_PROGRESS, RunStatus.CANCELLING])
 def test_a_finished_response_ends_the_run_whatever_else_is_going_on(status, outcome, before):
     late = NOW + timedelta(hours=1)
-    ended = after(polling(status=before), events.Polled(snapshot(status), OUTPUT), late)
-    assert (ended.status, ended.token, ended.step) == (outcome, None, Step.NOTHING)
+    given = polling(status=before)
+    ended = after(given, finished(given, snapshot(status)), late)
+    assert (ended.status, ended.continuation, ended.step) == (outcome, None, Step.NOTHING)
     assert (ended.turns, ended.usage, ended.completed_at) == ((OUTPUT,), Usage(1, 2, 3), late)
 
 
 def test_only_what_left_no_call_open_belongs_to_the_conversation():
     def ended(given, *names):
-        return after(polling(), events.Polled(snapshot(given, *names), OUTPUT))
+        return after(polling(), finished(polling(), snapshot(given, *names)))
 
     assert ended(ResponseStatus.COMPLETED).in_conversation
     assert ended(ResponseStatus.INCOMPLETE).in_conversation
     assert not ended(ResponseStatus.INCOMPLETE, "pay").in_conversation
     assert not ended(ResponseStatus.FAILED).in_conversation
+    last_turn = polling(turn=3)
     assert not after(
-        polling(turn=3), events.Polled(snapshot(ResponseStatus.COMPLETED, "pay"), OUTPUT)
+        last_turn, finished(last_turn, snapshot(ResponseStatus.COMPLETED, "pay"))
     ).in_conversation
 
 
 @pytest.mark.parametrize(
-    "given", [polling(token="resp_2"), run(status=RunStatus.EXPIRED, step=Step.NOTHING), owing_tools(call())]
+    "given",
+    [
+        polling(continuation=Continuation("resp_2")),
+        run(status=RunStatus.EXPIRED, step=Step.NOTHING),
+        owing_tools(call()),
+    ],
 )
 def test_what_is_said_of_another_response_is_ignored(given):
-    assert after(given, events.Polled(snapshot(), OUTPUT)) is given
+    assert after(given, finished(given, snapshot())) is given
 
 
 def test_function_calls_are_owed_and_a_worker_is_told():
     made, effects = advance(
         polling(),
-        events.Polled(snapshot(ResponseStatus.COMPLETED, "pay", "look_up"), OUTPUT, frozenset({"look_up"})),
+        finished(
+            polling(),
+            snapshot(ResponseStatus.COMPLETED, "pay", "look_up"),
+            repeatable=frozenset({"look_up"}),
+        ),
         NOW,
     )
-    assert (made.step, made.token, made.due) == (Step.TOOLS, None, NOW)
+    assert (made.step, made.continuation, made.due) == (Step.TOOLS, None, NOW)
     assert [(one.name, one.idempotent, one.status) for one in made.calls] == [
         ("pay", False, CallStatus.QUEUED),
         ("look_up", True, CallStatus.QUEUED),
@@ -224,20 +285,15 @@ def test_function_calls_are_owed_and_a_worker_is_told():
     ],
 )
 def test_calls_that_come_too_late_are_not_run(given, now, status, why):
-    ended = after(given, events.Polled(snapshot(ResponseStatus.COMPLETED, "pay"), OUTPUT), now)
+    ended = after(given, finished(given, snapshot(ResponseStatus.COMPLETED, "pay")), now)
     assert (ended.status, ended.incomplete_reason, ended.calls) == (status, why, ())
 
 
 def test_a_model_cannot_ask_for_calls_without_end():
     names = [f"t{n}" for n in range(MAX_CALLS_PER_RUN + 1)]
-    assert (
-        after(polling(), events.Polled(snapshot(ResponseStatus.COMPLETED, *names), OUTPUT)).error.code
-        == "too_many_tool_calls"
-    )
-    assert (
-        after(polling(), events.Polled(snapshot(ResponseStatus.COMPLETED, *names[1:]), OUTPUT)).step
-        is Step.TOOLS
-    )
+    too_many, most = (snapshot(ResponseStatus.COMPLETED, *asked) for asked in (names, names[1:]))
+    assert after(polling(), finished(polling(), too_many)).error.code == "too_many_tool_calls"
+    assert after(polling(), finished(polling(), most)).step is Step.TOOLS
 
 
 def test_calls_are_started_before_they_run():
@@ -303,16 +359,16 @@ def test_a_checkpoint_under_a_lost_lease_is_ignored():
     ],
 )
 def test_cancelling_waits_only_for_what_may_be_under_way(given, status, step):
-    made = after(given, events.CancelAsked(LEASE))
+    made = after(given, events.CancelRequested(LEASE))
     assert (made.status, made.step) == (status, step)
-    assert after(made, events.CancelAsked(OTHER)) is made
+    assert after(made, events.CancelRequested(OTHER)) is made
     assert CallStatus.QUEUED not in {one.status for one in made.calls}
 
 
 def test_no_further_tool_starts_after_a_cancellation():
     given = owing_tools(
         call("a", CallStatus.IN_PROGRESS),
-        call("b"),
+        call("b", CallStatus.IN_PROGRESS, idempotent=True),
         status=RunStatus.CANCELLING,
         lease=LEASE,
         due=LEASE.expires_at,
@@ -334,9 +390,7 @@ def test_a_cancellation_is_confirmed_by_polls():
     given = polling(status=RunStatus.CANCELLING, step=Step.CANCEL, lease=LEASE, due=LEASE.expires_at)
     sent = after(given, events.CancelSent("mine"))
     assert (sent.step, sent.lease, sent.status) == (Step.POLL, None, RunStatus.CANCELLING)
-    assert (
-        after(sent, events.Polled(snapshot(ResponseStatus.CANCELLED), OUTPUT)).status is RunStatus.CANCELLED
-    )
+    assert after(sent, finished(sent, snapshot(ResponseStatus.CANCELLED))).status is RunStatus.CANCELLED
 
 
 def test_a_404_is_given_time():
@@ -375,20 +429,21 @@ def test_patience_is_only_ever_extended():
 )
 def test_the_deadline_ends_everything(given):
     ended = after(given, events.DeadlinePassed(), given.expires_at)
-    assert (ended.status, ended.lease, ended.token) == (RunStatus.EXPIRED, None, None)
+    assert (ended.status, ended.lease, ended.continuation) == (RunStatus.EXPIRED, None, None)
     assert not any(one.status.open for one in ended.calls)
     with pytest.raises(IllegalTransition):
         advance(given, events.DeadlinePassed(), given.expires_at - timedelta(seconds=1))
 
 
 def test_a_tombstone_holds_nothing_but_what_is_left_to_forget():
-    full = polling(metadata={"a": "b"}, turns=(OUTPUT,), calls=(call(),), error=RunError("a", "b"))
-    gone = after(full, events.DeleteAsked(LEASE))
-    assert (gone.status, gone.step, gone.responses, gone.token) == (
+    full = streaming(metadata={"a": "b"}, turns=(OUTPUT,), calls=(call(),), error=RunError("a", "b"))
+    gone = after(full, events.DeleteRequested(LEASE))
+    assert (gone.status, gone.step, gone.responses, gone.continuation, gone.open_items) == (
         RunStatus.DELETED,
-        Step.CANCEL,
+        Step.PURGE,
         ("resp_1",),
-        "resp_1",
+        STREAM,
+        (),
     )
     assert (gone.owner, gone.metadata, gone.turns, gone.calls, gone.error, gone.input) == (
         "",
@@ -399,28 +454,63 @@ def test_a_tombstone_holds_nothing_but_what_is_left_to_forget():
         Content(),
     )
     purged = after(gone, events.Purged("mine"))
-    assert (purged.step, purged.responses, purged.token) == (Step.NOTHING, (), None)
+    assert (purged.step, purged.responses, purged.continuation) == (Step.NOTHING, (), None)
     assert after(gone, events.Purged("other")) is gone
+
+
+def test_a_purge_that_has_to_wait_gives_up_its_lease():
+    gone = after(polling(), events.DeleteRequested(LEASE))
+    waits = after(gone, events.PurgeDeferred("mine", LATER))
+    assert (waits.step, waits.lease, waits.due) == (Step.PURGE, None, LATER)
+    assert after(gone, events.PurgeDeferred("other", LATER)) is gone
+    assert after(waits, events.Claimed(OTHER), LATER).lease == OTHER
 
 
 def test_a_created_stream_is_read_from_the_event_that_named_it():
     queued = Snapshot(response_id="resp_2", status=ResponseStatus.QUEUED, sequence=7)
-    given = creating(turn=2, status=RunStatus.IN_PROGRESS, written=90, items=4, activity="writing")
+    given = creating(
+        turn=2, status=RunStatus.IN_PROGRESS, written=90, items=4, turn_items=3, activity="writing"
+    )
     made = after(given, events.Created("mine", queued))
-    assert (made.sequence, made.written, made.activity) == (7, 0, "")
-    # Items are counted over all turns.
-    assert made.items == 4
-    assert after(creating(), events.Created("mine", replace(queued, sequence=None))).sequence is None
+    assert (made.continuation, made.written, made.activity) == (Continuation("resp_2", 7), 0, "")
+    # Items are counted over all turns, and over the turn.
+    assert (made.items, made.turn_items) == (4, 0)
+    plain = after(creating(), events.Created("mine", replace(queued, sequence=None)))
+    assert plain.continuation == Continuation("resp_2")
 
 
 def test_a_slice_is_taken_into_the_run():
     where = Content(name="slice-1", chunks=2)
-    read = piece("four", sequence=9, items=2, activity="writing", status=ResponseStatus.IN_PROGRESS)
-    made, effects = advance(streaming(items=1, missing_since=NOW), events.Sliced(read, where), NOW)
-    assert (made.sequence, made.written, made.items, made.activity) == (9, 9, 3, "writing")
-    assert (made.missing_since, made.token, made.due) == (None, "resp_1", NOW)
-    assert effects == (Record("text.delta", {"turn": 1, "name": "slice-1", "chunks": 2}),)
+    brought = (ItemStarted(1, "reasoning"), ItemStarted(2, "message"), TextAdded(2, "four"))
+    read = piece(sequence=9, changes=brought, status=ResponseStatus.IN_PROGRESS)
+    made, effects = advance(streaming(missing_since=NOW), events.Sliced(read, where), NOW)
+    assert (made.continuation, made.written) == (Continuation("resp_1", 9), 9)
+    assert (made.items, made.turn_items, made.activity) == (3, 3, "writing")
+    assert (made.missing_since, made.due) == (None, NOW)
+    assert effects == (
+        log.ItemStarted(1, 1, "reasoning"),
+        log.ItemStarted(1, 2, "message"),
+        log.PartStarted(1, 2, 0, "output_text"),
+        log.TextDelta(1, 2, 0, 0, 4, where),
+    )
+    assert made.open_items == (
+        OpenItem(0, 0, parts=1, part_open=True),
+        OpenItem(1, 1),
+        OpenItem(2, 2, parts=1, part_open=True),
+    )
     assert after(made, events.Sliced(piece(after=9, sequence=10))).activity == "writing"
+
+
+def test_text_of_an_item_that_is_open_is_one_delta():
+    where = Content(name="slice-1", chunks=2)
+    assert entries(streaming(), events.Sliced(piece("four"), where)) == [log.TextDelta(1, 0, 0, 0, 4, where)]
+
+
+def test_items_of_a_later_turn_count_on():
+    given = streaming(turn=2, items=6, turn_items=2, open_items=(OpenItem(1, 5),))
+    brought = piece(changes=(ItemStarted(2, "message"),))
+    assert entries(given, events.Sliced(brought)) == [log.ItemStarted(2, 6, "message")]
+    assert after(given, events.Sliced(brought)).items == 7
 
 
 def test_the_first_slice_that_shows_work_says_so_once():
@@ -436,16 +526,16 @@ def test_the_first_slice_that_shows_work_says_so_once():
 @pytest.mark.parametrize(
     "given",
     [
-        streaming(sequence=4),
-        streaming(sequence=2),
-        streaming(sequence=None),
-        streaming(token="resp_2"),
+        streaming(continuation=Continuation("resp_1", 4)),
+        streaming(continuation=Continuation("resp_1", 2)),
+        streaming(continuation=PLAIN),
+        streaming(continuation=Continuation("resp_2", 3)),
         streaming(status=RunStatus.CANCELLING),
         streaming(status=RunStatus.CANCELLING, step=Step.CANCEL, lease=LEASE),
         creating(turn=2),
         owing_tools(call()),
         run(status=RunStatus.COMPLETED, step=Step.NOTHING),
-        run(status=RunStatus.DELETED, step=Step.CANCEL, token="resp_1", sequence=3),
+        run(status=RunStatus.DELETED, step=Step.PURGE, continuation=STREAM),
     ],
 )
 def test_a_slice_that_follows_something_else_is_ignored(given):
@@ -454,16 +544,17 @@ def test_a_slice_that_follows_something_else_is_ignored(given):
 
 def test_a_slice_without_news_changes_nothing():
     given = streaming()
-    assert after(given, events.Sliced(piece(sequence=3, whole=False))) is given
+    assert after(given, events.Sliced(piece(sequence=3, complete=False))) is given
 
 
 def test_a_lost_stream_is_read_as_a_whole_from_now_on():
     made, effects = advance(streaming(), events.StreamLost("resp_1"), NOW)
-    assert (made.sequence, made.token, made.written, effects) == (None, "resp_1", 5, ())
+    assert (made.continuation, made.written, effects) == (PLAIN, 5, ())
+    assert made.open_items == streaming().open_items
     assert after(made, events.StreamLost("resp_1")) is made
     assert after(made, events.Sliced(piece("text"), OUTPUT)) is made
     for unmoved in (
-        streaming(token="resp_2"),
+        streaming(continuation=Continuation("resp_2", 3)),
         streaming(status=RunStatus.CANCELLING),
         owing_tools(call()),
         run(status=RunStatus.EXPIRED, step=Step.NOTHING),
@@ -471,11 +562,12 @@ def test_a_lost_stream_is_read_as_a_whole_from_now_on():
         assert after(unmoved, events.StreamLost("resp_1")) is unmoved
 
 
-DELTA, REPLACED = "text.delta", "text.replaced"
+DELTA, REPLACED = log.TextDelta(1, 0, 0, 5, 9), log.TextReplaced(1)
+CLOSED = [log.PartCompleted(1, 0, 0), log.ItemCompleted(1, 0)]
 
 
 @pytest.mark.parametrize(
-    ("characters", "as_told", "told"),
+    ("characters", "agrees", "told"),
     [
         (5, True, []),
         (9, True, [DELTA]),
@@ -486,30 +578,47 @@ DELTA, REPLACED = "text.delta", "text.replaced"
     ids=["all was told", "more follows", "other and longer", "other", "nothing is left"],
 )
 @pytest.mark.parametrize("names", [(), ("pay",)], ids=["the end", "calls follow"])
-def test_the_finished_response_has_the_last_word_on_the_text(characters, as_told, told, names):
-    finished = snapshot(ResponseStatus.COMPLETED, *names)
-    polled = events.Polled(finished, OUTPUT, characters=characters, written=5, as_told=as_told)
-    made, effects = advance(streaming(), polled, NOW)
-    said = [effect for effect in effects if isinstance(effect, Record)]
-    assert [record.type for record in said[:-1]] == told
+def test_the_finished_response_has_the_last_word_on_the_text(characters, agrees, told, names):
+    given = streaming()
+    polled = finished(
+        given,
+        snapshot(ResponseStatus.COMPLETED, *names),
+        outline=writes(characters),
+        agrees=agrees,
+    )
+    made = after(given, polled)
+    said = entries(given, polled)
+    assert said[:-1] == [*told, *CLOSED]
     assert said[-1].type == ("turn.completed" if names else "run.completed")
-    assert all(record.data["turn"] == 1 for record in said[:-1])
-    assert all(record.data["start"] == 5 for record in said if record.type == DELTA)
-    assert made.sequence is None
+    assert (made.continuation, made.open_items) == (None, ())
 
 
 def test_a_text_that_was_not_sliced_is_told_at_the_end():
-    polled = events.Polled(snapshot(), OUTPUT, characters=9)
-    assert advance(polling(), polled, NOW)[1][0] == Record("text.delta", {"turn": 1, "start": 0})
-    assert kinds(polling(), events.Polled(snapshot(), OUTPUT)) == ["run.completed"]
+    polled = finished(polling(), snapshot(), outline=writes(9))
+    assert entries(polling(), polled) == [
+        log.ItemStarted(1, 0, "message"),
+        log.PartStarted(1, 0, 0, "output_text"),
+        log.TextDelta(1, 0, 0, 0, 9),
+        *CLOSED,
+        log.RunEnded("completed"),
+    ]
+    assert kinds(polling(), finished(polling(), snapshot())) == ["run.completed"]
 
 
-@pytest.mark.parametrize("written", [0, 4, 6])
-def test_an_answer_held_against_an_older_text_waits_for_the_next_poll(written):
+@pytest.mark.parametrize(
+    "compared",
+    [Continuation("resp_1", 2), Continuation("resp_1", 4), PLAIN, Continuation("resp_2", 3), None],
+)
+def test_an_answer_held_against_an_older_text_waits_for_the_next_poll(compared):
     given = streaming()
-    for as_told in (True, False):
-        polled = events.Polled(snapshot(), OUTPUT, characters=9, written=written, as_told=as_told)
+    for agrees in (True, False):
+        polled = finished(given, snapshot(), outline=writes(9), compared=compared, agrees=agrees)
         assert after(given, polled) is given
+
+
+def test_an_answer_without_its_output_cannot_be():
+    with pytest.raises(IllegalTransition):
+        advance(polling(), events.Polled(snapshot(), compared=PLAIN), NOW)
 
 
 ENDS_WITHOUT_AN_ANSWER = {
@@ -539,15 +648,16 @@ def test_text_of_a_turn_without_an_answer_is_taken_back(given, event, status, tu
     given = replace(given, turns=(OUTPUT,) * turns, turn=turns + 1, written=written)
     late = NOW + timedelta(hours=1)
     ended, effects = advance(given, event, late)
-    said = [effect for effect in effects if isinstance(effect, Record)]
-    taken_back = [Record("text.replaced", {"turn": turns})] if replaced else []
-    assert said == [*taken_back, Record(f"run.{status}")]
-    assert (ended.status, ended.sequence, ended.events) == (status, None, given.events + len(said))
+    taken_back = [log.TextReplaced(turns)] if replaced else []
+    closed = [log.PartCompleted(turns + 1, 0, 0), log.ItemCompleted(turns + 1, 0)]
+    assert list(effects) == [*closed, *taken_back, log.RunEnded(status)]
+    assert (ended.status, ended.continuation, ended.open_items) == (status, None, ())
+    assert ended.entries == given.entries + len(effects)
 
 
 def test_text_of_finished_turns_stays_when_a_run_ends_between_turns():
     given = owing_tools(call(), turns=(OUTPUT,), written=5)
-    assert kinds(given, events.CancelAsked(LEASE)) == ["run.cancelled"]
+    assert kinds(given, events.CancelRequested(LEASE)) == ["run.cancelled"]
     late = NOW + timedelta(hours=1)
     assert kinds(creating(turns=(OUTPUT,), turn=2, written=5), events.DeadlinePassed(), late) == [
         "run.expired"
@@ -573,18 +683,19 @@ def everything_that_can_happen():
         events.StreamLost("resp_9"),
         events.Missing("resp_1"),
         events.ToolDone(LEASE, "call_pay", CallStatus.COMPLETED),
-        events.CancelAsked(LEASE),
+        events.CancelRequested(LEASE),
         events.CancelSent("mine"),
         events.CancelDeferred("mine", LATER),
         events.DeadlinePassed(),
-        events.DeleteAsked(LEASE),
+        events.DeleteRequested(LEASE),
+        events.PurgeDeferred("mine", LATER),
         events.Purged("mine"),
     )
-    for status in ResponseStatus:
-        yield events.Polled(snapshot(status), OUTPUT)
-        yield events.Polled(snapshot(status, "pay"), OUTPUT)
-        yield events.Polled(snapshot(status), OUTPUT, characters=9, written=5)
-        yield events.Polled(snapshot(status), OUTPUT, characters=2, written=5, as_told=False)
+    for status, compared in itertools.product(ResponseStatus, (PLAIN, STREAM)):
+        yield events.Polled(snapshot(status), OUTPUT, compared=compared)
+        yield events.Polled(snapshot(status, "pay"), OUTPUT, compared=compared)
+        yield events.Polled(snapshot(status), OUTPUT, writes(9), compared)
+        yield events.Polled(snapshot(status), OUTPUT, writes(2), compared, agrees=False)
 
 
 def every_state():
@@ -596,15 +707,20 @@ def every_state():
         yield polling(status=status, lease=lease)
         yield polling(status=status, missing_since=NOW - MISSING_GRACE)
         yield streaming(status=status, lease=lease)
-        yield streaming(status=status, sequence=None)
+        yield streaming(status=status, continuation=PLAIN)
         if status is RunStatus.CANCELLING:
             yield polling(status=status, step=Step.CANCEL, lease=lease)
+            yield polling(status=status, step=Step.CANCEL, lease=lease, missing_since=NOW - MISSING_GRACE)
         if status is not RunStatus.QUEUED:
             yield owing_tools(*calls, status=status, lease=lease)
+            yield owing_tools(
+                call(idempotent=True, status=CallStatus.IN_PROGRESS), status=status, lease=lease
+            )
             yield owing_tools(*calls, call("b", CallStatus.IN_PROGRESS), status=status, lease=lease)
     for status in OUTCOMES:
         yield run(status=status, step=Step.NOTHING, completed_at=NOW, responses=("resp_1",))
-    yield run(status=RunStatus.DELETED, step=Step.CANCEL, lease=LEASE, responses=("resp_1",))
+    for lease in (None, LEASE):
+        yield run(status=RunStatus.DELETED, step=Step.PURGE, lease=lease, responses=("resp_1",))
     yield run(status=RunStatus.DELETED, step=Step.NOTHING)
 
 
@@ -614,17 +730,23 @@ def test_every_event_in_every_state_is_either_a_listed_move_or_nothing():
         made = after(given, event, late)
         if made is given:
             continue
-        assert made.status in MOVES[type(event)][given.status]
+        assert state(made) in MOVES[type(event)][state(given)]
         assert made.rev == given.rev + 1
         assert given.status not in OUTCOMES or made.status in {given.status, RunStatus.DELETED}
-        assert made.status not in OUTCOMES or (made.token, made.lease, made.step) == (
+        assert made.status not in OUTCOMES or (made.continuation, made.lease, made.step) == (
             None,
             None,
             Step.NOTHING,
         )
-        assert made.token is not None or made.step is not Step.POLL
-        assert made.sequence is None or made.token is not None
-        assert made.events == given.events + sum(kind.islower() for kind in kinds(given, event, late))
+        assert made.continuation is not None or made.step is not Step.POLL
+        assert not made.open_items or made.continuation is not None
+        said = entries(given, event, late)
+        assert made.entries == given.entries + len(said)
+        assert made.stream_events == given.stream_events + sum(entry.stream_events for entry in said)
+
+
+def state(of: Run) -> tuple[RunStatus, Step]:
+    return of.status, of.step
 
 
 def test_every_listed_move_happens():
@@ -638,7 +760,7 @@ def test_every_listed_move_happens():
         except IllegalTransition:
             continue
         if made is not given:
-            seen.add((type(event), given.status, made.status))
+            seen.add((type(event), state(given), state(made)))
     listed = {
         (event, before, then)
         for event, moves in MOVES.items()

@@ -8,6 +8,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from shared.core.response import NotNow, Refused, ResponseStatus, RunError, Snapshot
+from shared.core.run import RunStatus
 from shared.steps.work import work
 from shared.usecases.health import LATE
 from tests.support.client import Client
@@ -363,6 +364,42 @@ async def test_an_answer_that_is_finished_beats_its_cancellation(world, client):
     )
 
 
+@pytest.mark.parametrize("moment", ["the cancellation is saved", "the provider is asked to stop"])
+async def test_a_run_that_is_deleted_while_it_is_cancelled_is_not_found(world, client, moment):
+    run_id = (await client.start()).json["id"]
+    part, name = (
+        (world.context.runs, "commit")
+        if moment == "the cancellation is saved"
+        else (world.provider, "cancel")
+    )
+    delete_before(part, name, client)
+    asked = await client.post("/runs/{run_id}/cancel", run_id)
+    assert (asked.status, asked.json["code"]) == (404, "run_not_found")
+    assert (await world.run(run_id)).status is RunStatus.DELETED
+
+
+async def test_a_run_that_is_deleted_while_it_is_started_is_not_found(world, client):
+    delete_before(world.provider, "create", client)
+    started = await client.start()
+    assert (started.status, started.json["code"]) == (404, "run_not_found")
+    await world.drive(2)
+    assert set(world.provider.cancels) == {"resp_1"}
+    assert set(world.provider.deletes) == {"resp_1"}
+
+
+def delete_before(part: object, name: str, client: Client) -> None:
+    """Let a client delete its only run right before the next call of an operation."""
+    method = getattr(part, name)
+
+    async def raced(*args, **kwargs):
+        setattr(part, name, method)
+        [run] = (await client.get("/runs")).json["data"]
+        assert (await client.delete("/runs/{run_id}", run["id"])).status == 204
+        return await method(*args, **kwargs)
+
+    setattr(part, name, raced)
+
+
 async def test_deleting_a_pending_run_stops_and_forgets_it(world, client):
     run_id = (await client.start()).json["id"]
     deleted = await client.delete("/runs/{run_id}", run_id)
@@ -419,8 +456,8 @@ async def test_a_session_that_is_deleted_takes_its_runs_with_it(world, client):
     run = await finished(world, client)
     later = (await client.start(session_id=run["session_id"])).json
     deleted = await client.delete("/sessions/{session_id}", run["session_id"])
-    assert (deleted.status, set(deleted.wakes)) == (204, {run["id"], later["id"]})
-    for wake in deleted.wakes:
+    assert (deleted.status, set(deleted.messages)) == (204, {run["id"], later["id"]})
+    for wake in deleted.messages:
         await work(world.context, wake)
     for template, name in (
         ("/sessions/{session_id}", run["session_id"]),
@@ -430,6 +467,25 @@ async def test_a_session_that_is_deleted_takes_its_runs_with_it(world, client):
         assert (await client.get(template, name)).status == 404
     assert sorted(world.provider.deletes) == ["resp_1", "resp_2"]
     assert (await client.get("/runs")).json["data"] == []
+
+
+async def test_a_session_leaves_out_a_run_that_is_deleted_while_its_texts_are_read(world, client):
+    # Long enough to lie in rows of its own.
+    noise = "".join(chr(0x4E00 + (n * 7919) % 20000) for n in range(100_000))
+    gone = await finished(world, client, noise)
+    kept = await finished(world, client, "kept", session_id=gone["session_id"])
+    load = world.context.content.load
+
+    async def raced(*args):
+        world.context.content.load = load
+        assert (await client.delete("/runs/{run_id}", gone["id"])).status == 204
+        return await load(*args)
+
+    world.context.content.load = raced
+    page = await client.get("/sessions/{session_id}", gone["session_id"])
+    assert page.status == 200
+    assert [run["id"] for run in page.json["runs"]] == [kept["id"]]
+    assert [item["role"] for item in page.json["transcript"]] == ["user", "assistant"]
 
 
 async def test_agents_are_listed(client):

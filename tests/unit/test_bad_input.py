@@ -67,7 +67,7 @@ class Town:
         before = self.everything()
         reply = await asking
         assert (reply.status, reply.json["code"], reply.json.get("field")) == (status, code, field)
-        assert not reply.wakes
+        assert not reply.messages
         assert self.everything() == before
         return reply
 

@@ -2,13 +2,14 @@
 
 import pytest
 
-from shared.core.response import NoStream, ResponseStatus, Slice, Snapshot
+from shared.core.log import TextDelta
+from shared.core.response import ItemStarted, NoStream, ResponseStatus, Slice, Snapshot, TextAdded
 from shared.core.run import RunStatus
 from shared.steps.poll import claim_due, poll
 from shared.steps.work import work
 from shared.usecases.feed import read_feed
 from shared.usecases.read import owned_run
-from tests.support.world import OWNER, World, answer, asks
+from tests.support.world import CALLER, World, answer, asks
 
 
 def in_progress(response_id: str) -> Snapshot:
@@ -16,7 +17,7 @@ def in_progress(response_id: str) -> Snapshot:
 
 
 async def pending(world: World, run) -> object:
-    [one] = (await world.context.runs.pending(run.id[4:6]))[1]
+    [one] = await world.owed()
     world.table.taken()
     return one
 
@@ -81,7 +82,7 @@ async def test_a_turn_with_one_tool_is_three_transactions():
 async def sliced(world: World, run, **fields) -> None:
     """Poll once, and let the provider answer with a slice of one event, unless `fields` say otherwise."""
     one = await pending(world, run)
-    after = one.sequence
+    after = one.continuation.sequence
     world.provider.slice_replies = [
         Slice(response_id="resp_1", after=after, **{"sequence": after + 1, **fields})
     ]
@@ -92,7 +93,7 @@ async def sliced(world: World, run, **fields) -> None:
 async def test_a_slice_with_text_writes_it_apart_and_then_once():
     world = World()
     run = await world.start(stream=True)
-    await sliced(world, run, text="Chapter 1")
+    await sliced(world, run, changes=(TextAdded(0, "Chapter 1"),))
     assert world.table.taken() == {"get": 1, "write": 1}
     assert world.content_table.taken() == {"write": 1}
     assert world.provider.reads == []
@@ -101,7 +102,7 @@ async def test_a_slice_with_text_writes_it_apart_and_then_once():
 async def test_a_slice_without_text_writes_once():
     world = World()
     run = await world.start(stream=True)
-    await sliced(world, run, items=1, activity="thinking")
+    await sliced(world, run, changes=(ItemStarted(0, "reasoning"),))
     assert world.table.taken() == {"get": 1, "write": 1}
     assert world.content_table.taken() == {}
 
@@ -120,7 +121,7 @@ async def test_an_empty_slice_costs_nothing():
 async def test_the_end_of_a_stream_reads_the_text_that_was_told(text):
     world = World()
     run = await world.start(stream=True)
-    await sliced(world, run, text=text)
+    await sliced(world, run, changes=(TextAdded(0, text),) if text else ())
     await sliced(world, run, sequence=1, final=answer("resp_1", text))
     read = {"query": 1} if text else {}
     assert world.table.taken() == {"get": 1, "write": 1} | read
@@ -144,14 +145,15 @@ async def test_the_feed_is_a_point_read_and_a_query_and_one_more_for_its_texts(t
     world = World()
     run = await world.start(stream=True)
     for _ in range(slices):
-        await sliced(world, run, text=text, activity="writing")
+        await sliced(world, run, changes=(TextAdded(0, text),) if text else ())
     world.table.taken()
     world.content_table.taken()
-    feed = await read_feed(world.context, OWNER, run.id, after=0, limit=100)
-    assert [event.data["text"] for event in feed.events[3:]] == [text] * slices * bool(text)
+    feed = await read_feed(world.context, CALLER, run.id, after=0, limit=100)
+    texts = [line.text for line in feed.lines if isinstance(line.entry, TextDelta)]
+    assert texts == [text] * slices * bool(text)
     assert world.table.taken() == {"get": 1, "query": 1}
     assert world.content_table.taken() == ({"query": 1} if text else {})
-    await read_feed(world.context, OWNER, run.id, after=feed.last_id, limit=100)
+    await read_feed(world.context, CALLER, run.id, after=feed.last_number, limit=100)
     assert world.table.taken() == {"get": 1}
     assert world.content_table.taken() == {}
 
@@ -162,7 +164,7 @@ async def test_the_run_and_its_log_do_not_grow_with_the_text():
         world = World()
         run = await world.start(stream=True)
         text = "".join(chr(0x4E00 + (n * 7919) % 20000) for n in range(length))
-        await sliced(world, run, text=text)
+        await sliced(world, run, changes=(TextAdded(0, text),))
         rows = await world.table.query(run.id[4:6], "", "~")
         sizes.append(sum(len(str(value)) for row in rows for value in row.values.values()))
     assert max(sizes) - min(sizes) < 20
@@ -172,7 +174,7 @@ async def test_a_status_read_is_one_point_read():
     world = World()
     run = await world.start()
     world.table.taken()
-    await owned_run(world.context, OWNER, run.id)
+    await owned_run(world.context, CALLER, run.id)
     assert world.table.taken() == {"get": 1}
     assert world.provider.reads == []
 

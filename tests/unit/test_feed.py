@@ -7,14 +7,23 @@ from datetime import timedelta
 
 import pytest
 
-from shared.core.response import ResponseStatus, RunError, Slice, Snapshot
-from shared.core.run import Pending, RunStatus
+from shared.core.ids import item_id
+from shared.core.response import (
+    ItemStarted,
+    ResponseStatus,
+    RunError,
+    Slice,
+    Snapshot,
+    StreamChange,
+    TextAdded,
+)
+from shared.core.run import Owed, RunStatus
 from shared.steps.poll import poll
 from shared.steps.work import work
 from shared.usecases.feed import read_feed
 from tests.support.client import Answer, Client
 from tests.support.streams import Reader
-from tests.support.world import OWNER, World, answer, asks
+from tests.support.world import CALLER, World, answer, asks
 
 EVENTS = "/runs/{run_id}/events"
 SSE = {"Accept": "text/event-stream"}
@@ -31,27 +40,30 @@ def client(world) -> Client:
     return Client(world)
 
 
-async def pending(world: World, run_id: str) -> Pending:
-    [one] = [one for one in (await world.context.runs.pending(run_id[4:6]))[1] if one.run_id == run_id]
+async def owed(world: World, run_id: str) -> Owed:
+    [one] = [one for one in await world.owed() if one.run_id == run_id]
     return one
 
 
 async def slice_by_slice(world: World, run_id: str, *texts: str) -> None:
     """Bring texts into the current turn of a run, one with each poll."""
     for text in texts:
-        one = await pending(world, run_id)
-        found = Slice(
-            response_id=one.token, after=one.sequence, sequence=one.sequence + 1, text=text, items=1
-        )
-        world.provider.slice_replies = [found]
+        one = await owed(world, run_id)
+        world.provider.slice_replies = [brings(one, TextAdded(0, text))]
         await poll(world.context, one)
+
+
+def brings(one: Owed, *changes: StreamChange) -> Slice:
+    """Return the next slice of a stream."""
+    response_id, after = one.continuation.response_id, one.continuation.sequence
+    return Slice(response_id=response_id, after=after, sequence=after + 1, changes=changes)
 
 
 async def ends(world: World, run_id: str, final: Snapshot) -> None:
     """Let the stream of the current turn end, and run what tools it asks for."""
-    one = await pending(world, run_id)
-    end = Slice(response_id=one.token, after=one.sequence, sequence=one.sequence, final=final)
-    world.provider.slice_replies = [end]
+    one = await owed(world, run_id)
+    response_id, after = one.continuation.response_id, one.continuation.sequence
+    world.provider.slice_replies = [Slice(response_id=response_id, after=after, sequence=after, final=final)]
     if await poll(world.context, one):
         await work(world.context, run_id)
 
@@ -60,8 +72,8 @@ async def finished(world: World, client: Client, *texts: str, last: str | None =
     """Return a streamed run that said these texts and has ended."""
     run_id = (await client.start(stream=True)).json["id"]
     await slice_by_slice(world, run_id, *texts)
-    token = (await world.run(run_id)).token
-    await ends(world, run_id, answer(token, "".join(texts) if last is None else last))
+    response_id = (await world.run(run_id)).continuation.response_id
+    await ends(world, run_id, answer(response_id, "".join(texts) if last is None else last))
     return run_id
 
 
@@ -113,14 +125,28 @@ async def test_the_feed_of_a_run_with_tools_and_text_from_its_beginning_to_its_e
     await slice_by_slice(world, run_id, "Once ", "upon ")
     await ends(world, run_id, answer("resp_2", "Once upon a time"))
     reply = (await client.get(EVENTS, run_id)).json
+    first, second, third = (item_id(run_id, ordinal) for ordinal in range(3))
     assert [{name: value for name, value in event.items() if name != "at"} for event in reply["data"]] == [
         {"id": 1, "type": "run.queued"},
         {"id": 2, "type": "turn.started", "turn": 1, "response_id": "resp_1"},
         {"id": 3, "type": "run.in_progress"},
-        {"id": 4, "type": "text.delta", "turn": 1, "text": "Let me see. "},
-        {"id": 5, "type": "turn.completed", "turn": 1, "tool_calls": 1},
+        {"id": 4, "type": "item.started", "turn": 1, "item_id": first, "kind": "message"},
+        {"id": 5, "type": "part.started", "turn": 1, "item_id": first, "part": 0, "kind": "output_text"},
+        {"id": 6, "type": "text.delta", "turn": 1, "item_id": first, "part": 0, "text": "Let me see. "},
+        {"id": 7, "type": "part.completed", "turn": 1, "item_id": first, "part": 0},
+        {"id": 8, "type": "item.completed", "turn": 1, "item_id": first},
         {
-            "id": 6,
+            "id": 9,
+            "type": "item.started",
+            "turn": 1,
+            "item_id": second,
+            "kind": "function_call",
+            "name": "look_up",
+        },
+        {"id": 10, "type": "item.completed", "turn": 1, "item_id": second},
+        {"id": 11, "type": "turn.completed", "turn": 1, "tool_calls": 1},
+        {
+            "id": 12,
             "type": "tool.started",
             "turn": 1,
             "call_id": "call_resp_1_0",
@@ -128,7 +154,7 @@ async def test_the_feed_of_a_run_with_tools_and_text_from_its_beginning_to_its_e
             "arguments": "{}",
         },
         {
-            "id": 7,
+            "id": 13,
             "type": "tool.completed",
             "turn": 1,
             "call_id": "call_resp_1_0",
@@ -136,22 +162,26 @@ async def test_the_feed_of_a_run_with_tools_and_text_from_its_beginning_to_its_e
             "status": "completed",
             "output": "result of call_resp_1_0",
         },
-        {"id": 8, "type": "turn.started", "turn": 2, "response_id": "resp_2"},
-        {"id": 9, "type": "text.delta", "turn": 2, "text": "Once "},
-        {"id": 10, "type": "text.delta", "turn": 2, "text": "upon "},
-        {"id": 11, "type": "text.delta", "turn": 2, "text": "a time"},
-        {"id": 12, "type": "run.completed"},
+        {"id": 14, "type": "turn.started", "turn": 2, "response_id": "resp_2"},
+        {"id": 15, "type": "item.started", "turn": 2, "item_id": third, "kind": "message"},
+        {"id": 16, "type": "part.started", "turn": 2, "item_id": third, "part": 0, "kind": "output_text"},
+        {"id": 17, "type": "text.delta", "turn": 2, "item_id": third, "part": 0, "text": "Once "},
+        {"id": 18, "type": "text.delta", "turn": 2, "item_id": third, "part": 0, "text": "upon "},
+        {"id": 19, "type": "text.delta", "turn": 2, "item_id": third, "part": 0, "text": "a time"},
+        {"id": 20, "type": "part.completed", "turn": 2, "item_id": third, "part": 0},
+        {"id": 21, "type": "item.completed", "turn": 2, "item_id": third},
+        {"id": 22, "type": "run.completed"},
     ]
-    assert [event["at"][17:] for event in reply["data"]] == ["00.000Z"] * 4 + ["01.500Z"] * 8
-    assert (reply["last_id"], reply["done"]) == (12, True)
+    assert [event["at"][17:] for event in reply["data"]] == ["00.000Z"] * 6 + ["01.500Z"] * 16
+    assert (reply["last_id"], reply["done"]) == (22, True)
     assert (await client.get("/runs/{run_id}", run_id)).json["output_text"] == "Once upon a time"
 
 
 async def test_a_page_ends_at_the_limit_and_says_so(world, client):
     run_id = await finished(world, client, "a", "b", "c")
     whole = (await client.get(EVENTS, run_id)).json["data"]
-    assert len(whole) == 7
-    for limit in range(1, 8):
+    assert len(whole) == 11
+    for limit in range(1, 12):
         seen, after = [], 0
         while True:
             page = (await client.get(EVENTS, run_id, after=str(after), limit=str(limit))).json
@@ -172,7 +202,7 @@ async def test_a_feed_that_is_longer_than_a_page(world, client):
     page = (await client.get(EVENTS, run_id)).json
     assert (len(page["data"]), page["last_id"], page["retry_ms"]) == (100, 100, 0)
     page = (await client.get(EVENTS, run_id, limit="1000")).json
-    assert (len(page["data"]), page["last_id"], page["done"]) == (253, 253, False)
+    assert (len(page["data"]), page["last_id"], page["done"]) == (255, 255, False)
     assert page["retry_ms"] > 0
 
 
@@ -198,7 +228,7 @@ async def test_events_as_event_source_reads_them(world, client):
     run_id = await finished(world, client, TEXT, "and more", last=TEXT + "and more.")
     retry, found = stream_events(await client.get(EVENTS, run_id, headers=SSE))
     assert retry >= 1000
-    assert [number for number, _ in found] == ["1", "2", "3", "4", "5", "6", "7"]
+    assert [number for number, _ in found] == [str(number) for number in range(1, 12)]
     assert [data for _, data in found] == (await client.get(EVENTS, run_id)).json["data"]
     assert [data["text"] for _, data in found if data["type"] == "text.delta"] == [TEXT, "and more", "."]
 
@@ -224,14 +254,14 @@ async def test_the_header_holds_for_json_as_well(world, client):
 
 async def test_after_the_last_event_a_client_is_told_to_stop(world, client):
     run_id = await finished(world, client, "a")
-    for last in ("5", "6", "999999999"):
+    for last in ("9", "10", "999999999"):
         for asked in ({"headers": SSE | {"Last-Event-ID": last}}, {"headers": SSE, "after": last}):
             reply = await client.get(EVENTS, run_id, **asked)
             assert (reply.status, reply.text, reply.headers["Cache-Control"]) == (204, "", "no-store")
         reply = await client.get(EVENTS, run_id, headers={"Last-Event-ID": last})
         assert (reply.status, reply.json["data"], reply.json["done"]) == (200, [], True)
-    reply = await client.get(EVENTS, run_id, headers=SSE | {"Last-Event-ID": "4"})
-    assert [number for number, _ in stream_events(reply)[1]] == ["5"]
+    reply = await client.get(EVENTS, run_id, headers=SSE | {"Last-Event-ID": "8"})
+    assert [number for number, _ in stream_events(reply)[1]] == ["9"]
 
 
 async def test_while_a_run_goes_on_nobody_is_told_to_stop(world, client):
@@ -322,14 +352,18 @@ async def test_a_text_that_the_end_changed_is_replaced(world, client):
     run_id = await finished(world, client, "Once ", "upno", last="Once upon a time")
     data = (await client.get(EVENTS, run_id)).json["data"]
     assert [(one["type"], one.get("text")) for one in data[3:]] == [
+        ("item.started", None),
+        ("part.started", None),
         ("text.delta", "Once "),
         ("text.delta", "upno"),
         ("text.replaced", "Once upon a time"),
+        ("part.completed", None),
+        ("item.completed", None),
         ("run.completed", None),
     ]
-    assert data[5]["turn"] == 1
+    assert data[7]["turn"] == 1
     # Somebody who comes in here holds the whole text as well.
-    assert (await client.get(EVENTS, run_id, after="5")).json["data"] == data[5:]
+    assert (await client.get(EVENTS, run_id, after="7")).json["data"] == data[7:]
 
 
 async def test_a_text_of_a_run_that_failed_is_taken_back(world, client):
@@ -337,8 +371,9 @@ async def test_a_text_of_a_run_that_failed_is_taken_back(world, client):
     await slice_by_slice(world, run_id, "Once ")
     failed = Snapshot(response_id="resp_1", status=ResponseStatus.FAILED, error=RunError("a", "b"))
     await ends(world, run_id, failed)
-    *_, replaced, ended = (await client.get(EVENTS, run_id)).json["data"]
+    *_, replaced, part, item, ended = (await client.get(EVENTS, run_id)).json["data"]
     assert (replaced["type"], replaced["text"], ended["type"]) == ("text.replaced", "", "run.failed")
+    assert (part["type"], item["type"]) == ("part.completed", "item.completed")
 
 
 async def test_a_call_id_that_comes_back_in_a_later_turn_is_another_call(world, client):
@@ -472,11 +507,16 @@ async def test_entries_that_come_while_a_feed_is_read_wait_for_the_next_time(wor
         return await log(*asked)
 
     world.context.runs.log = after_more
-    feed = await read_feed(world.context, OWNER, run_id, after=0, limit=100)
-    assert ([event.id for event in feed.events], feed.last_id, feed.more) == ([1, 2], 2, False)
+    feed = await read_feed(world.context, CALLER, run_id, after=0, limit=100)
+    assert ([line.number for line in feed.lines], feed.last_number, feed.more) == ([1, 2], 2, False)
     world.context.runs.log = log
-    feed = await read_feed(world.context, OWNER, run_id, after=2, limit=100)
-    assert [event.type for event in feed.events] == ["run.in_progress", "text.delta"]
+    feed = await read_feed(world.context, CALLER, run_id, after=2, limit=100)
+    assert [line.entry.type for line in feed.lines] == [
+        "run.in_progress",
+        "item.started",
+        "part.started",
+        "text.delta",
+    ]
 
 
 async def test_a_transition_of_many_entries_is_read_from_any_of_them(world, client):
@@ -505,10 +545,15 @@ async def test_progress_of_a_run_that_streams(world, client):
         return run["progress"]
 
     assert await progress() == {"characters": 0, "items": 0, "activity": "waiting"}
-    for n, (text, activity) in enumerate([("", "thinking"), ("🚀 up", "writing"), ("", "calling pay")]):
-        read = Slice(response_id="resp_1", after=n, sequence=n + 1, text=text, items=1, activity=activity)
-        world.provider.slice_replies = [read]
-        await poll(world.context, await pending(world, run_id))
+    begun = {
+        "thinking": [ItemStarted(0, "reasoning")],
+        "writing": [ItemStarted(1, "message"), TextAdded(1, "🚀 up")],
+        "calling pay": [ItemStarted(2, "function_call", "pay")],
+    }
+    for n, (activity, changes) in enumerate(begun.items()):
+        one = await owed(world, run_id)
+        world.provider.slice_replies = [brings(one, *changes)]
+        await poll(world.context, one)
         assert await progress() == {"characters": 4 * (n > 0), "items": n + 1, "activity": activity}
     await ends(world, run_id, asks("resp_1", "pay", "look_up"))
     assert await progress() == {"characters": 0, "items": 3, "activity": "waiting"}

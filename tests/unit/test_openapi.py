@@ -2,16 +2,19 @@
 
 import ast
 import json
+import re
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from shared import errors
-from shared.core import ids
+from shared.core import ids, log
 from shared.core.pace import MAX_DEADLINE, MIN_DEADLINE
 from shared.core.run import TERMINAL, CallStatus, RunStatus
+from shared.core.text import NAME
 from shared.web import bodies
 from shared.web.http import Reply
 from shared.web.runs_api import parse, problems
@@ -19,6 +22,7 @@ from tests.support.client import DOCUMENT, ROOT, Client, check, conform, problem
 from tests.support.world import World
 
 SCHEMAS = DOCUMENT["components"]["schemas"]
+RUN_ID = "run_0" + "0" * 27
 METHODS = {"get", "post", "put", "patch", "delete"}
 STATUSES = {kind.__name__: status for kind, (status, _) in problems._STATUSES.items()}
 
@@ -74,6 +78,16 @@ def _raised(path: Path) -> list[tuple[str, int]]:
     return made
 
 
+def test_every_error_of_a_request_has_an_answer():
+    kinds = {
+        kind
+        for kind in vars(errors).values()
+        if isinstance(kind, type) and issubclass(kind, errors.BatonError)
+    }
+    assert kinds - {errors.BatonError} == set(problems._STATUSES)
+    assert not issubclass(errors.CannotStart, errors.BatonError)
+
+
 def test_limits_are_those_of_the_code():
     text, items = SCHEMAS["NewRun"]["properties"]["input"]["oneOf"]
     assert text["maxLength"] == parse.MAX_INPUT_CHARACTERS
@@ -101,8 +115,15 @@ def test_ids_and_names_are_those_of_the_code():
     for kind, name in (("run", "RunId"), ("ses", "SessionId")):
         letters = f"[{ids._ALPHABET}]{{{ids._LENGTH}}}"
         assert SCHEMAS[name]["pattern"] == f"^{kind}_0[0-9a-f]{letters}$"
-    assert SCHEMAS["AgentName"]["pattern"] == f"^{parse._AGENT.pattern}$"
+    assert SCHEMAS["AgentName"]["pattern"] == f"^{NAME}$"
+    assert re.fullmatch(SCHEMAS["Event"]["properties"]["item_id"]["pattern"], ids.item_id(RUN_ID, 12))
     assert set(SCHEMAS["NewRun"]["properties"]) == parse._FIELDS
+
+
+def test_events_are_the_entries_of_a_log():
+    ends = [log.RunEnded(status).type for status in RunStatus if status in TERMINAL - {RunStatus.DELETED}]
+    kinds = [kind.type for kind in get_args(log.LogEntry) if kind not in {log.RunEnded, log.UnknownEntry}]
+    assert sorted(SCHEMAS["Event"]["properties"]["type"]["enum"]) == sorted([*kinds, *ends])
 
 
 def test_statuses_are_those_of_the_code():

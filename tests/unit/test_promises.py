@@ -1,11 +1,13 @@
 """The ten promises of docs/guarantees.md, each shown directly on the use cases over memory tables."""
 
 import asyncio
+import json
 from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from shared.core.caller import Caller
 from shared.core.life.events import Claimed
 from shared.core.response import NotNow, ResponseStatus, Snapshot, Usage
 from shared.core.run import CallStatus, RunStatus, Step
@@ -19,7 +21,7 @@ from shared.steps.work import work
 from shared.usecases.cancel import cancel
 from shared.usecases.delete import delete_run, delete_session
 from shared.usecases.read import output_of, owned_run, owned_session
-from tests.support.world import OWNER, World, answer, asks
+from tests.support.world import CALLER, World, answer, asks
 
 CALL = "call_resp_1_0"
 
@@ -27,7 +29,7 @@ CALL = "call_resp_1_0"
 async def test_1_a_terminal_status_is_never_left():
     world = World()
     run = await world.start()
-    await cancel(world.context, OWNER, run.id)
+    await cancel(world.context, CALLER, run.id)
     cancelled = await world.run(run.id)
     assert cancelled.status is RunStatus.CANCELLED
     # Azure has turned a cancelled response into a completed one minutes afterwards.
@@ -42,7 +44,7 @@ async def test_1_a_finished_answer_beats_a_cancellation():
     world = World()
     run = await world.start()
     world.provider.cancel_replies["resp_1"] = answer("resp_1", "just in time")
-    applied = await cancel(world.context, OWNER, run.id)
+    applied = await cancel(world.context, CALLER, run.id)
     assert applied.stored.run.status is RunStatus.COMPLETED
     assert "just in time" in await output_of(world.context, applied.stored.run)
 
@@ -65,7 +67,7 @@ async def test_2_an_accepted_start_outlives_its_process(death):
     if death == "after the create":
         world.provider.create = create
     world.provider.state = {f"resp_{n}": answer(f"resp_{n}") for n in (1, 2)}
-    [pending] = [one for n in range(16) for one in (await world.context.runs.pending(f"{n:02x}"))[1]]
+    [pending] = await world.owed()
     run = await world.until_terminal(pending.run_id)
     assert run.status is RunStatus.COMPLETED
     assert run.unknown_creates == 1
@@ -190,7 +192,7 @@ async def test_5_a_response_created_under_a_lost_lease_is_abandoned():
     async def slow(request):
         world.provider.create = create
         reply = await create(request)
-        [pending] = [one for n in range(16) for one in (await world.context.runs.pending(f"{n:02x}"))[1]]
+        [pending] = await world.owed()
         await work(world.context, pending.run_id)
         return reply
 
@@ -199,7 +201,12 @@ async def test_5_a_response_created_under_a_lost_lease_is_abandoned():
     done = await world.run(run.id)
     assert done.responses == ("resp_2",)
     assert done.unknown_creates == 1
+    assert world.provider.cancels == []
+    # Whoever created it is gone, and the message for a worker with it: the timer finds what is owed.
+    await world.drive()
     assert world.provider.cancels == ["resp_1"]
+    left = [row.key for row in await world.table.query(run.id[4:6], "", "~")]
+    assert not [key for key in left if key.startswith(("delivery|", "pending~"))]
 
 
 async def test_6_the_same_key_gives_the_same_run():
@@ -210,7 +217,7 @@ async def test_6_the_same_key_gives_the_same_run():
     assert len(world.provider.creates) == 1
     with pytest.raises(InvalidInput, match="another request"):
         await world.start(idempotency_key="k", fingerprint="b")
-    other = await world.start(idempotency_key="k", fingerprint="b", owner="somebody else")
+    other = await world.start(idempotency_key="k", fingerprint="b", caller=Caller("somebody else"))
     assert other.id != first.id
 
 
@@ -245,14 +252,14 @@ async def test_8_deleted_stays_deleted_and_leaves_nothing():
     run = await world.start()
     world.provider.state["resp_1"] = answer("resp_1", "secret" * 100_000)
     stored = await world.context.runs.read(run.id)
-    await delete_run(world.context, OWNER, run.id)
+    await delete_run(world.context, CALLER, run.id)
     late = await settle(world.context, stored, answer("resp_1", "x" * 5_000_000))
     assert not late.changed
     await world.drive(5)
     with pytest.raises(NotFound):
-        await owned_run(world.context, OWNER, run.id)
+        await owned_run(world.context, CALLER, run.id)
     with pytest.raises(NotFound):
-        await delete_run(world.context, OWNER, run.id)
+        await delete_run(world.context, CALLER, run.id)
     assert await world.content_table.query(run.id, "", "~") == []
     rows = await world.table.query(run.id[4:6], "", "~")
     assert {row.key.split("|")[0] for row in rows} - {"pending"} == {"run", "session"}
@@ -263,7 +270,7 @@ async def test_8_a_provider_that_does_not_answer_is_asked_again_to_forget():
     world = World()
     run = await world.start()
     world.provider.delete_replies = [NotNow("500"), NotNow("500")]
-    await delete_run(world.context, OWNER, run.id)
+    await delete_run(world.context, CALLER, run.id)
     await world.drive(100, 10)
     # Twice in vain, once with success, and once more when nobody can be at work on the run any longer.
     assert world.provider.deletes == ["resp_1"] * 4
@@ -275,12 +282,12 @@ async def test_8_foreign_runs_and_sessions_are_not_found():
     run = await world.start()
     for look in (owned_run, cancel, delete_run):
         with pytest.raises(NotFound):
-            await look(world.context, "somebody else", run.id)
+            await look(world.context, Caller("somebody else"), run.id)
     for look in (owned_session, delete_session):
         with pytest.raises(NotFound):
-            await look(world.context, "somebody else", run.session_id)
+            await look(world.context, Caller("somebody else"), run.session_id)
     with pytest.raises(NotFound):
-        await world.start(owner="somebody else", session_id=run.session_id)
+        await world.start(caller=Caller("somebody else"), session_id=run.session_id)
 
 
 async def test_9_polls_follow_the_schedule_however_often_the_timer_wakes():
@@ -342,3 +349,31 @@ async def test_10_one_bad_pending_row_stops_nobody():
     world.clock.pass_(5)
     await tick(world.context, 5)
     assert {(await world.run(run.id)).status for run in runs if run is not bad} == {RunStatus.COMPLETED}
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+async def test_10_a_run_that_is_deleted_around_the_look_at_its_calls_ends_its_worker_quietly(when):
+    world = World()
+    run = await world.start()
+    asked = asks("resp_1", "pay")
+    # Long enough to lie in rows of its own.
+    text = answer("resp_1", "".join(chr(0x4E00 + (n * 7919) % 20000) for n in range(100_000)))
+    output = json.dumps(json.loads(asked.output) + json.loads(text.output))
+    world.provider.state["resp_1"] = replace(asked, output=output)
+    [run_id] = await world.tick()
+    load, looks = world.context.content.load, []
+
+    async def raced(*args):
+        looks.append(args)
+        if when == "before":
+            await delete_run(world.context, CALLER, run.id)
+        text = await load(*args)
+        if when == "after":
+            await delete_run(world.context, CALLER, run.id)
+        return text
+
+    world.context.content.load = raced
+    assert not await work(world.context, run_id)
+    assert len(looks) == 1
+    assert not world.agents.runs
+    assert (await world.run(run.id)).status is RunStatus.DELETED

@@ -9,49 +9,72 @@ from datetime import timedelta
 
 import pytest
 
-from shared.core.response import Absent, NoStream, NotNow, ResponseStatus, RunError, Slice, Snapshot
-from shared.core.run import CallStatus, RunStatus, Step
+from shared.core.response import (
+    Absent,
+    ItemStarted,
+    NoStream,
+    NotNow,
+    ResponseStatus,
+    RunError,
+    Slice,
+    SliceReply,
+    Snapshot,
+    TextAdded,
+)
+from shared.core.run import CallStatus, Owed, Run, RunStatus, Step
 from shared.core.transcript import output_text
 from shared.errors import NotFound, StorageUnavailable
-from shared.ports.providers import SliceReply
+from shared.ports.providers import DEFAULT_PROVIDER
 from shared.steps.poll import poll
 from shared.steps.settle import settle
-from shared.steps.slices import keep, told
-from shared.store.content import ContentStore
-from shared.store.runs import RunStore, StoredRun
+from shared.steps.slices import keep, streamed_text
 from shared.usecases.cancel import cancel
 from shared.usecases.delete import delete_run
-from shared.usecases.feed import read_feed
 from shared.usecases.read import output_of
-from tests.support.streams import INTERPRETER, REFERENCES, Reader, Stream, heard, received, some_stream
-from tests.support.world import OWNER, START, FakeProvider, Seeded, World, answer, asks
+from tests.support.streams import (
+    INTERPRETER,
+    REFERENCES,
+    Reader,
+    Stream,
+    follow,
+    heard,
+    received,
+    some_stream,
+)
+from tests.support.world import CALLER, START, FakeProvider, Seeded, World, answer, asks, stores
 
 AT_WORK = ResponseStatus.IN_PROGRESS
 
 
 def piece(text: str, after: int, sequence: int | None = None, **fields) -> Slice:
-    found = Slice(response_id="resp_1", after=after, sequence=after + 1, text=text, status=AT_WORK)
+    changes = (TextAdded(0, text),) if text else ()
+    found = Slice(response_id="resp_1", after=after, sequence=after + 1, changes=changes, status=AT_WORK)
     return replace(found, **{"sequence": sequence or after + 1, **fields})
 
 
-async def follow(world: World, run_id: str, reader: Reader | None = None, limit: int = 1000) -> Reader:
-    """Read the feed on from where a reader is, to its end."""
-    reader, more = reader or Reader(), True
-    while more:
-        feed = await read_feed(world.context, OWNER, run_id, after=reader.last_id, limit=limit)
-        for event in feed.events:
-            reader.read(event.id, event.type, dict(event.data))
-        more = feed.more
-        assert feed.last_id == reader.last_id
-    return reader
+def item(text: str, after: int) -> Slice:
+    """Return a slice in which a message starts and has some text."""
+    found = piece(text, after)
+    added = (TextAdded(None, text),) if text else ()
+    return replace(found, changes=(ItemStarted(None, "message"), *added))
+
+
+def at(run: Run) -> int | None:
+    """Return the event up to which the stream of the run's response is stored."""
+    return run.continuation.sequence if run.continuation else None
+
+
+# What is in the log of a message whose text came at once.
+STARTED = ["item.started", "part.started", "text.delta"]
+ENDED = ["part.completed", "item.completed"]
 
 
 async def output(world: World, run_id: str) -> str:
     return output_text(await output_of(world.context, await world.run(run_id)) or "")
 
 
-async def pending(world: World, run) -> object:
-    [one] = (await world.context.runs.pending(run.id[4:6]))[1]
+async def owed(world: World) -> Owed:
+    [one] = await world.owed()
     return one
 
 
@@ -59,7 +82,7 @@ async def sliced(world: World, run, *replies: SliceReply) -> None:
     """Poll once for each reply."""
     for reply in replies:
         world.provider.slice_replies = [reply]
-        await poll(world.context, await pending(world, run))
+        await poll(world.context, await owed(world))
         assert world.provider.slice_replies == []
 
 
@@ -69,7 +92,7 @@ async def test_a_run_is_read_slice_by_slice_to_its_end():
     assert [request.stream for request in world.provider.creates] == [True]
     reader = Reader()
     for number, text in enumerate(["Once ", "", "upon a time"]):
-        await sliced(world, run, piece(text, number, items=1, activity="writing"))
+        await sliced(world, run, item(text, number))
         await follow(world, run.id, reader)
     assert reader.text == "Once upon a time"
     stored = await world.run(run.id)
@@ -81,7 +104,13 @@ async def test_a_run_is_read_slice_by_slice_to_its_end():
         "run.queued",
         "turn.started",
         "run.in_progress",
-        *["text.delta"] * 3,
+        *STARTED,
+        "item.started",
+        *STARTED,
+        "text.delta",
+        *ENDED,
+        "item.completed",
+        *ENDED,
         "run.completed",
     ]
     assert world.provider.slices == [("resp_1", after) for after in range(4)]
@@ -95,7 +124,7 @@ async def test_a_run_that_is_not_streamed_is_never_sliced():
     await world.until_terminal(run.id)
     assert [request.stream for request in world.provider.creates] == [False]
     assert world.provider.slices == []
-    assert (await follow(world, run.id)).types[-2:] == ["text.delta", "run.completed"]
+    assert (await follow(world, run.id)).types[-6:] == [*STARTED, *ENDED, "run.completed"]
 
 
 @pytest.mark.parametrize(
@@ -128,7 +157,7 @@ async def test_streams_are_polled_as_often_as_people_who_watch_expect():
 async def test_of_two_slices_from_the_same_place_one_is_kept(first):
     world = World()
     run = await world.start(stream=True)
-    one = await pending(world, run)
+    one = await owed(world)
     short, long = piece("Once ", 0), piece("Once upon", 0, sequence=2)
     world.provider.slice_replies = {"short": [short, long], "long": [long, short], "same": [short, short]}[
         first
@@ -152,7 +181,7 @@ async def test_a_slice_that_lost_the_race_at_the_last_moment_leaves_no_trace():
     assert len(await world.content_table.query(run.id, "slice-", "slice-~")) == 2
     assert (await follow(world, run.id)).text == "Once "
     fresh = await world.context.runs.read(run.id)
-    assert await told(world.context, fresh.run) == "Once "
+    assert await streamed_text(world.context, fresh.run) == "Once "
     assert (await keep(world.context, fresh, piece("upon a time", 1))).changed
     assert (await follow(world, run.id)).text == "Once upon a time"
     await settle(world.context, fresh, answer("resp_1", "Once upon a time"))
@@ -178,13 +207,15 @@ async def test_an_answer_that_a_slice_overtakes_is_held_against_its_text_too():
 # The stream does not do what it should.
 
 
-@pytest.mark.parametrize("gap", [piece("", 1, sequence=1, whole=False), NoStream()], ids=["gap", "refused"])
+@pytest.mark.parametrize(
+    "gap", [piece("", 1, sequence=1, complete=False), NoStream()], ids=["gap", "refused"]
+)
 async def test_a_lost_stream_leaves_the_run_to_plain_polls(gap):
     world = World()
     run = await world.start(stream=True)
     await sliced(world, run, piece("Once ", 0), gap)
     stored = await world.run(run.id)
-    assert (stored.sequence, stored.written, stored.status) == (None, 5, RunStatus.IN_PROGRESS)
+    assert (at(stored), stored.written, stored.status) == (None, 5, RunStatus.IN_PROGRESS)
     assert world.provider.reads == ["resp_1"]
     await world.drive(3)
     assert len(world.provider.slices) == 2
@@ -197,11 +228,12 @@ async def test_a_lost_stream_leaves_the_run_to_plain_polls(gap):
 async def test_a_slice_before_a_gap_is_kept_and_the_next_one_loses_the_stream():
     world = World()
     run = await world.start(stream=True)
-    await sliced(world, run, piece("Once ", 0, whole=False))
-    assert (await world.run(run.id)).sequence == 1
+    await sliced(world, run, piece("Once ", 0, complete=False))
+    assert at(await world.run(run.id)) == 1
     assert world.provider.reads == []
-    await sliced(world, run, piece("", 1, sequence=1, whole=False))
-    assert (await world.run(run.id)).sequence is None
+    await sliced(world, run, piece("", 1, sequence=1, complete=False))
+    stored = await world.run(run.id)
+    assert (stored.continuation.response_id, at(stored)) == ("resp_1", None)
 
 
 async def test_a_lost_stream_whose_response_is_finished_ends_at_once():
@@ -219,11 +251,11 @@ async def test_a_stream_is_not_lost_while_nothing_is_known_of_the_response(reply
     run = await world.start(stream=True)
     world.provider.state["resp_1"] = reply
     await sliced(world, run, NoStream())
-    assert (await world.run(run.id)).sequence == 0
+    assert at(await world.run(run.id)) == 0
     del world.provider.state["resp_1"]
     await sliced(world, run, piece("Once", 0))
     stored = await world.run(run.id)
-    assert (stored.sequence, stored.missing_since) == (1, None)
+    assert (at(stored), stored.missing_since) == (1, None)
 
 
 async def test_a_stream_that_says_nothing_is_read_as_a_whole_each_time():
@@ -232,7 +264,7 @@ async def test_a_stream_that_says_nothing_is_read_as_a_whole_each_time():
     await world.drive(3)
     assert len(world.provider.slices) == len(world.provider.reads) == 3
     stored = await world.run(run.id)
-    assert (stored.sequence, stored.status) == (0, RunStatus.IN_PROGRESS)
+    assert (at(stored), stored.status) == (0, RunStatus.IN_PROGRESS)
     world.provider.state["resp_1"] = answer("resp_1", "Once upon a time")
     await world.drive()
     assert (await world.run(run.id)).status is RunStatus.COMPLETED
@@ -242,13 +274,13 @@ async def test_a_stream_that_never_ends_is_ended_by_the_deadline():
     world = World()
     run = await world.start(stream=True, deadline=timedelta(minutes=5))
     while not (stored := await world.run(run.id)).terminal:
-        world.provider.slice_replies = [piece("more ", stored.sequence)]
+        world.provider.slice_replies = [piece("more ", at(stored))]
         await world.tick()
     assert stored.status is RunStatus.EXPIRED
     assert stored.completed_at - run.expires_at < timedelta(seconds=10)
     assert len(world.provider.slices) > 50
     reader = await follow(world, run.id)
-    assert (reader.text, reader.types[-2:]) == ("", ["text.replaced", "run.expired"])
+    assert (reader.text, reader.types[-4:]) == ("", [*ENDED, "text.replaced", "run.expired"])
 
 
 async def test_a_stream_that_only_ever_fails_leaves_the_run_to_plain_polls():
@@ -257,7 +289,7 @@ async def test_a_stream_that_only_ever_fails_leaves_the_run_to_plain_polls():
     await sliced(world, run, NotNow("HTTP 502"))
     assert world.provider.reads == ["resp_1"]
     # It may only have been out of order for a moment.
-    assert (await world.run(run.id)).sequence == 0
+    assert at(await world.run(run.id)) == 0
     world.provider.state["resp_1"] = answer("resp_1", "Once upon a time")
     await sliced(world, run, NotNow("no answer: TimeoutError"))
     assert (await world.run(run.id)).status is RunStatus.COMPLETED
@@ -307,7 +339,7 @@ async def test_the_finished_response_has_the_last_word(last, replaced, caplog):
     reader = await follow(world, run.id)
     assert (reader.text, reader.replaced) == (last, replaced)
     assert await output(world, run.id) == last
-    assert ("text.mended" in caplog.text) == bool(replaced)
+    assert ("text.replaced" in caplog.text) == bool(replaced)
     assert "once" not in caplog.text.lower()
 
 
@@ -335,7 +367,7 @@ async def test_a_run_that_expires_keeps_no_half_text():
     assert len(world.provider.slices) == slices
     reader = await follow(world, run.id)
     assert (reader.text, await output(world, run.id)) == ("", "")
-    assert reader.types[-2:] == ["text.replaced", "run.expired"]
+    assert reader.types[-4:] == [*ENDED, "text.replaced", "run.expired"]
 
 
 async def test_a_finished_answer_at_the_deadline_still_counts():
@@ -359,7 +391,7 @@ async def test_a_run_cancelled_while_it_writes(output_at_cancel):
     await sliced(world, run, piece("Once ", 0))
     cancelled = replace(answer("resp_1", output_at_cancel), status=ResponseStatus.CANCELLED)
     world.provider.cancel_replies["resp_1"] = cancelled
-    await cancel(world.context, OWNER, run.id)
+    await cancel(world.context, CALLER, run.id)
     reader = await follow(world, run.id)
     assert (await world.run(run.id)).status is RunStatus.CANCELLED
     assert reader.text == output_at_cancel == await output(world, run.id)
@@ -370,7 +402,7 @@ async def test_a_run_that_is_being_cancelled_is_read_as_a_whole():
     run = await world.start(stream=True)
     await sliced(world, run, piece("Once ", 0))
     world.provider.cancel_replies["resp_1"] = Snapshot(response_id="resp_1", status=AT_WORK)
-    await cancel(world.context, OWNER, run.id)
+    await cancel(world.context, CALLER, run.id)
     world.provider.slice_replies = [piece("upon", 1)]
     await world.drive()
     assert (await world.run(run.id)).status is RunStatus.CANCELLING
@@ -383,13 +415,13 @@ async def test_a_run_that_is_being_cancelled_is_read_as_a_whole():
 async def test_a_slice_that_a_cancellation_overtakes_is_dropped():
     world = World()
     run = await world.start(stream=True)
-    one = await pending(world, run)
+    one = await owed(world)
     world.provider.cancel_replies["resp_1"] = Snapshot(response_id="resp_1", status=AT_WORK)
     world.provider.slice_replies = [piece("Once ", 0)]
     slice_ = world.provider.slice
 
     async def while_cancelled(*asked):
-        await cancel(world.context, OWNER, run.id)
+        await cancel(world.context, CALLER, run.id)
         return await slice_(*asked)
 
     world.provider.slice = while_cancelled
@@ -402,7 +434,7 @@ async def test_a_slice_that_a_deletion_overtakes_is_dropped_and_purged():
     run = await world.start(stream=True)
     await sliced(world, run, piece("Once ", 0))
     stored = await world.context.runs.read(run.id)
-    await delete_run(world.context, OWNER, run.id)
+    await delete_run(world.context, CALLER, run.id)
     assert not (await keep(world.context, stored, piece("upon", 1))).changed
     applied = await settle(world.context, stored, answer("resp_1", "Once upon a time"))
     assert applied.stored.run.status is RunStatus.DELETED
@@ -431,7 +463,7 @@ async def test_tools_and_text_over_several_turns():
         # The end of that response says that there was no text in it.
         assert (await follow(world, run.id, reader)).text == ""
         assert (await world.run(run.id)).turn == turn + 1
-        assert (await world.run(run.id)).sequence == 0
+        assert at(await world.run(run.id)) == 0
     await sliced(world, run, replace(piece("The end", 0), response_id="resp_3"))
     ended = replace(piece("", 1, sequence=1, final=answer("resp_3", "The end.")), response_id="resp_3")
     await sliced(world, run, ended)
@@ -459,7 +491,7 @@ async def test_a_stream_lost_in_one_turn_is_taken_up_in_the_next():
     world.provider.state["resp_1"] = asks("resp_1", "pay")
     await world.drive(3)
     stored = await world.run(run.id)
-    assert (stored.turn, stored.sequence) == (2, 0)
+    assert (stored.turn, at(stored)) == (2, 0)
 
 
 async def test_an_earlier_turns_text_comes_back_when_a_later_turn_ends_without_an_answer():
@@ -487,7 +519,7 @@ async def test_an_earlier_turns_text_comes_back_when_a_later_turn_ends_without_a
 async def test_a_slice_that_could_not_be_saved_is_read_again(which, takes_effect):
     world = World()
     run = await world.start(stream=True)
-    one = await pending(world, run)
+    one = await owed(world)
     write, get = getattr(world, which).write, world.table.get
 
     async def fails(*args, **kwargs):
@@ -510,7 +542,7 @@ async def test_a_slice_that_could_not_be_saved_is_read_again(which, takes_effect
     await poll(world.context, one)
     kept = which == "table" and takes_effect
     assert (await follow(world, run.id)).text == ("Once " if kept else "Once upon")
-    after = (await world.run(run.id)).sequence
+    after = at(await world.run(run.id))
     assert after == (1 if kept else 2)
     rest = "upon a time" if kept else " a time"
     await sliced(world, run, piece(rest, after))
@@ -585,9 +617,8 @@ def torn_world(number: int) -> World:
     world.provider = Torn(told=told, tear=seed, reads_left=seed.randrange(12))
     world.context = replace(
         world.context,
-        provider=world.provider,
-        runs=RunStore(Pausing(world.table, seed), Seeded(number)),
-        content=ContentStore(Pausing(world.content_table, seed)),
+        providers={DEFAULT_PROVIDER: world.provider},
+        **stores(Pausing(world.table, seed), Pausing(world.content_table, seed), Seeded(number)),
         randomness=Seeded(number),
     )
     return world
@@ -611,23 +642,24 @@ async def race(world: World) -> Counter[str]:
     reached: Counter[str] = Counter()
     run, reader = await world.start(stream=True), Reader()
     while (before := await world.run(run.id)).step is Step.POLL:
-        one, asked = await pending(world, run), len(world.provider.slices)
+        one, asked = await owed(world), len(world.provider.slices)
         await asyncio.gather(
             poll(world.context, one), poll(world.context, one), follow(world, run.id, reader, limit=3)
         )
         now = await world.run(run.id)
-        kept = now.sequence is not None and now.sequence > before.sequence
+        kept = at(now) is not None and at(now) > at(before)
         reached["slices kept"] += kept
         reached["slices dropped"] += kept and len(world.provider.slices) - asked == 2
-        reached["streams lost"] += bool(now.sequence is None and now.token and before.sequence is not None)
-        reached["read meanwhile"] += 0 < reader.last_id < now.events
+        reached["streams lost"] += at(now) is None and now.continuation is not None and at(before) is not None
+        reached["read meanwhile"] += 0 < reader.last_id < now.entries
         world.clock.pass_(3)
     told, stored = world.provider.told, await world.run(run.id)
     for somebody in (reader, Reader()):
         await follow(world, run.id, somebody, limit=7)
         assert somebody.text == told.text
-        assert somebody.last_id == stored.events
+        assert somebody.last_id == stored.entries
         assert somebody.replaced <= (not told.text.startswith(told.told))
+        assert not somebody.seen.open
     reached["text replaced"] += reader.replaced
     return reached
 
@@ -640,15 +672,16 @@ async def test_each_reference_stream_comes_whole_through_the_storage(name):
     for after in range(len(told.events) - 1):
         found = INTERPRETER.slice("resp_1", after, heard(told.written[after + 1]), START)
         assert isinstance(found, Slice)
-        if (await world.run(run.id)).sequence != after:
+        if at(await world.run(run.id)) != after:
             # Half a character was left before this event.
             found = INTERPRETER.slice("resp_1", after, heard(told.write(told.after(after))), START)
-        stored: StoredRun | None = await world.context.runs.read(run.id)
+        stored = await world.context.runs.read(run.id)
         if found.final:
             await settle(world.context, stored, found.final)
         else:
             await keep(world.context, stored, found)
     reader = await follow(world, run.id)
     run = await world.run(run.id)
-    assert run.token is None
+    assert run.continuation is None
+    assert not reader.seen.open
     assert reader.text == told.text == output_text(await world.context.content.load(run.id, run.turns[-1]))

@@ -6,20 +6,33 @@ import math
 import random
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
+from itertools import combinations_with_replacement
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.adapters.responses_api.stream import StreamEvent, gather, stream_event
+from shared.adapters.responses_api.interpret import Received
+from shared.adapters.responses_api.stream import stream_event
 from shared.core import transcript
 from shared.core.life import events
 from shared.core.life.advance import advance
-from shared.core.life.events import Record
-from shared.core.response import ResponseStatus, Slice, Snapshot
-from shared.core.run import Chaining, Content, Lease, Run, Step
+from shared.core.life.events import Deliver, Wake
+from shared.core.log import LogEntry, LogLine, TextDelta, TextReplaced
+from shared.core.response import (
+    ItemCompleted,
+    ItemStarted,
+    PartCompleted,
+    PartStarted,
+    ResponseStatus,
+    Slice,
+    Snapshot,
+    TextAdded,
+)
+from shared.core.run import Chaining, Content, Continuation, Lease, Run, Step
+from shared.core.slices import StreamEvent, gather
 from tests.support.streams import (
     INTERPRETER,
     REFERENCES,
@@ -28,9 +41,12 @@ from tests.support.streams import (
     begun,
     call,
     delta,
+    ended,
     event,
     heard,
     message,
+    part_begun,
+    part_ended,
     received,
     some_stream,
     stream,
@@ -44,8 +60,20 @@ def nothing(_value: object) -> None:
     """Find no response in any event."""
 
 
+def read(value: object) -> StreamEvent | None:
+    return stream_event(value, nothing)
+
+
 def gathered(after: int, *told: tuple[int, dict]) -> Slice:
-    return gather("resp_1", after, [StreamEvent(n, one["type"], one) for n, one in told], nothing)
+    return gather("resp_1", after, [read(one | {"sequence_number": n}) for n, one in told])
+
+
+def shown(found: Slice) -> tuple[int, str]:
+    """Return how many items a run has started with a slice, and what its model does then."""
+    seen = watched()
+    seen.run = replace(seen.run, continuation=Continuation("resp_1", found.after))
+    seen.takes(found)
+    return seen.run.items, seen.run.activity
 
 
 # What one slice takes of what it heard.
@@ -53,13 +81,13 @@ def gathered(after: int, *told: tuple[int, dict]) -> Slice:
 
 def test_a_slice_is_what_follows_without_a_gap():
     found = gathered(3, (4, delta("a")), (5, delta("b")), (7, delta("d")))
-    assert (found.after, found.sequence, found.text, found.whole) == (3, 5, "ab", False)
-    assert gathered(3, (4, delta("a")), (5, delta("b"))).whole
+    assert (found.after, found.sequence, found.text, found.complete) == (3, 5, "ab", False)
+    assert gathered(3, (4, delta("a")), (5, delta("b"))).complete
 
 
 def test_a_slice_after_a_gap_has_no_news():
     found = gathered(3, (5, delta("b")), (6, delta("c")))
-    assert (found.sequence, found.text, found.whole, found.news) == (3, "", False, False)
+    assert (found.sequence, found.text, found.complete, found.changed) == (3, "", False, False)
 
 
 def test_an_empty_slice_misses_nothing():
@@ -72,15 +100,18 @@ def test_order_does_not_matter():
 
 def test_repeated_events_count_once_and_known_ones_not_at_all():
     found = gathered(3, (3, delta("x")), (4, delta("a")), (0, begun("message")), (4, delta("y")))
-    assert (found.sequence, found.text, found.items, found.whole) == (4, "a", 0, True)
+    assert (found.sequence, found.changes, found.complete) == (4, (TextAdded(0, "a"),), True)
 
 
 @pytest.mark.parametrize("missing", [(), (4, 5)], ids=["whole", "with a gap"])
 def test_the_end_of_a_stream_says_everything_whatever_is_missing_before_it(missing):
     answer = Snapshot(response_id="resp_1", status=ResponseStatus.COMPLETED)
     told = [delta("a"), delta("b"), event("completed", response={"id": "resp_1"})]
-    numbered = [StreamEvent(n, one["type"], one) for n, one in enumerate(told, 4) if n not in missing]
-    found = gather("resp_1", 3, numbered, lambda value: answer if value == {"id": "resp_1"} else None)
+    numbered = [one | {"sequence_number": n} for n, one in enumerate(told, 4) if n not in missing]
+    heard = [
+        stream_event(one, lambda value: answer if value == {"id": "resp_1"} else None) for one in numbered
+    ]
+    found = gather("resp_1", 3, heard)
     assert (found.final, found.sequence, found.text) == (answer, 3, "")
 
 
@@ -115,20 +146,101 @@ def test_the_status_of_the_response_counts_and_not_the_name_of_the_event():
 def test_an_error_in_a_stream_is_never_passed():
     broken = {"type": "error", "code": "server_error"}
     found = gathered(3, (4, delta("a")), (5, broken), (6, delta("b")))
-    assert (found.sequence, found.text, found.whole) == (4, "a", False)
-    assert gathered(4, (5, broken)) == Slice(response_id="resp_1", after=4, sequence=4, whole=False)
+    assert (found.sequence, found.text, found.complete) == (4, "a", False)
+    assert gathered(4, (5, broken)) == Slice(response_id="resp_1", after=4, sequence=4, complete=False)
 
 
 def test_half_a_character_is_left_for_the_next_slice():
     found = gathered(3, (4, delta("a")), (5, begun("message")), (6, delta("b\ud83d")), (7, event("x")))
-    assert (found.sequence, found.text, found.items, found.whole) == (5, "a", 1, True)
+    assert (found.sequence, found.complete) == (5, True)
+    assert found.changes == (TextAdded(0, "a"), ItemStarted(None, "message"))
     assert gathered(5, (6, delta("b\ud83d")), (7, event("x")), (8, delta("\ude80"))).text == "b\U0001f680"
-    assert not gathered(3, (4, delta("\ud83d"))).news
+    assert not gathered(3, (4, delta("\ud83d"))).changed
 
 
 def test_half_a_character_without_the_other_half_is_replaced():
     found = gathered(3, (4, delta("\ude80a\ud83d")), (5, delta("")), (6, delta("b\ude80")))
     assert (found.sequence, found.text) == (6, "\ufffda\ufffdb\ufffd")
+
+
+def test_a_character_in_halves_belongs_where_its_second_half_is():
+    found = gathered(
+        3, (4, delta("a\ud83d", 0)), (5, ended(0)), (6, begun("message", 1)), (7, delta("\ude80b", 1))
+    )
+    assert found.changes == (
+        TextAdded(0, "a"),
+        ItemCompleted(0),
+        ItemStarted(1, "message"),
+        TextAdded(1, "\U0001f680b"),
+    )
+
+
+def test_halves_of_two_items_that_take_turns_meet_in_the_order_of_the_stream():
+    halves = [delta("\ud83d", 0), delta("\ude80\ud83d", 1), delta("\ude81\ud83d", 0), delta("\ude82", 1)]
+    found = gathered(3, *enumerate(halves, 4))
+    assert found.changes == (
+        TextAdded(1, "\U0001f680"),
+        TextAdded(0, "\U0001f681"),
+        TextAdded(1, "\U0001f682"),
+    )
+
+
+@pytest.mark.parametrize(
+    "between",
+    [
+        [ended(0), begun("message", 1), part_begun(1)],
+        [part_ended(0), part_begun(0, 1)],
+        [begun("function_call", 1, name="pay"), delta("", 1)],
+        [event("x")],
+    ],
+    ids=["items", "parts", "a call", "what is passed over"],
+)
+def test_half_a_character_waits_for_its_other_half_whatever_comes_between(between):
+    told = [delta("a"), delta("b\ud83d"), *between]
+    found = gathered(3, *enumerate(told, 4))
+    assert (found.sequence, found.changes, found.complete) == (4, (TextAdded(0, "a"),), True)
+    assert gathered(4, *enumerate(told[1:], 5)).sequence == 4
+    whole = gathered(4, *enumerate([*told[1:], delta("\ude80", 1)], 5))
+    assert (whole.sequence, whole.text) == (6 + len(between), "b\U0001f680")
+
+
+def test_half_a_character_whose_other_half_is_in_no_item_is_replaced():
+    found = gathered(3, (4, delta("a\ud83d", 0)), (5, begun("message", 1)), (6, delta("b", 1)))
+    assert found.changes == (TextAdded(0, "a"), ItemStarted(1, "message"), TextAdded(1, "\ufffdb"))
+
+
+def test_deltas_are_joined_while_they_are_of_one_item():
+    told = [delta("a"), delta("b"), event("x"), delta("c"), delta("d", 1), delta("e", None), delta("f", None)]
+    found = gathered(3, *enumerate([*told, part_ended(), delta("g", None)], 4))
+    assert found.changes == (
+        TextAdded(0, "abc"),
+        TextAdded(1, "d"),
+        TextAdded(None, "ef"),
+        PartCompleted(None),
+        TextAdded(None, "g"),
+    )
+
+
+def test_items_and_parts_are_changes_where_they_say_what_they_are_about():
+    told = [begun("message", 2), part_begun(2), part_ended(2), ended(2), begun("mcp_call", name="docs")]
+    assert gathered(3, *enumerate([*told, part_begun(), part_ended(), ended()], 4)).changes == (
+        ItemStarted(2, "message"),
+        PartStarted(2, "output_text"),
+        PartCompleted(2),
+        ItemCompleted(2),
+        ItemStarted(None, "mcp_call", "docs"),
+        PartStarted(None, "output_text"),
+        PartCompleted(None),
+        ItemCompleted(None),
+    )
+
+
+@pytest.mark.parametrize("index", [-1, 10_000, True, 1.0, "1", None, [1], math.inf, 10**400])
+def test_a_place_that_no_item_has_is_none(index):
+    places = {"output_index": index}
+    told = [begun("message") | places, part_begun() | places, delta("a", None) | places, ended() | places]
+    found = gathered(3, *enumerate(told, 4))
+    assert [change.index for change in found.changes] == [None] * 4
 
 
 def test_only_the_text_of_the_answer_is_text():
@@ -174,19 +286,26 @@ ACTIVITIES = {
 @pytest.mark.parametrize(("activity", "item"), ACTIVITIES.items(), ids=ACTIVITIES)
 def test_an_item_that_is_begun_is_what_the_model_is_at(activity, item):
     found = gathered(3, (4, begun("reasoning")), (5, item), (6, delta("")))
-    assert (found.items, found.activity) == (2, activity)
+    assert shown(found) == (2, activity)
 
 
 @pytest.mark.parametrize("name", [None, 7, "", "a b", "<b>", "a" * 65, "\ud800"])
 def test_a_name_that_no_tool_has_is_not_shown(name):
-    assert gathered(3, (4, begun("function_call", name=name))).activity == "working"
+    assert shown(gathered(3, (4, begun("function_call", name=name)))) == (1, "working")
 
 
 @pytest.mark.parametrize("item", [None, 7, "message", [], {}, {"type": None}, {"type": ["message"]}])
-def test_an_item_of_no_kind_leaves_the_activity_as_it_was(item):
+def test_an_item_of_no_kind_counts_as_one_that_nobody_knows(item):
     odd = {"type": "response.output_item.added", "item": item}
     found = gathered(3, (4, begun("reasoning")), (5, odd))
-    assert (found.items, found.activity) == (2, "thinking")
+    assert found.changes[1:] == (ItemStarted(None, "unknown"),)
+    assert shown(found) == (2, "working")
+
+
+@pytest.mark.parametrize("part", [None, 7, "output_text", [], {}, {"type": None}, {"type": "a b"}])
+def test_a_part_of_no_kind_counts_as_one_that_nobody_knows(part):
+    odd = {"type": "response.content_part.added", "output_index": 0, "part": part}
+    assert gathered(3, (4, odd)).changes == (PartStarted(0, "unknown"),)
 
 
 # What is no event.
@@ -196,7 +315,7 @@ NUMBERS = [None, True, False, -1, 2**53, 10**400, 1.0, 4.5, math.nan, math.inf, 
 
 @pytest.mark.parametrize("number", NUMBERS, ids=lambda number: repr(number)[:12])
 def test_an_event_without_a_number_is_none(number):
-    assert stream_event({"type": "x", "sequence_number": number}) is None
+    assert read({"type": "x", "sequence_number": number}) is None
     written = b'data: {"type": "response.output_text.delta", "delta": "x", "sequence_number": %s}\n\n'
     found = INTERPRETER.slice("resp_1", 0, heard(written % json.dumps(number).encode()), NOW)
     assert found == Slice(response_id="resp_1", after=0, sequence=0)
@@ -204,17 +323,17 @@ def test_an_event_without_a_number_is_none(number):
 
 @pytest.mark.parametrize("value", [None, 4, "x", [], [4], True, 0.5, {}, {"sequence_number": 4}])
 def test_a_value_that_is_no_event_is_none(value):
-    assert stream_event(value) is None
+    assert read(value) is None
 
 
 @pytest.mark.parametrize("kind", [None, 7, [], {}, True])
 def test_an_event_without_a_type_is_none(kind):
-    assert stream_event({"type": kind, "sequence_number": 4}) is None
+    assert read({"type": kind, "sequence_number": 4}) is None
 
 
 def test_the_largest_number_is_one():
-    assert stream_event({"type": "x", "sequence_number": 2**53 - 1}) is not None
-    assert stream_event({"type": "x", "sequence_number": 0}) is not None
+    assert read({"type": "x", "sequence_number": 2**53 - 1}) is not None
+    assert read({"type": "x", "sequence_number": 0}) is not None
 
 
 HOSTILE = {
@@ -268,6 +387,9 @@ KINDS = st.sampled_from(
         "response.created",
         "response.output_text.delta",
         "response.output_item.added",
+        "response.output_item.done",
+        "response.content_part.added",
+        "response.content_part.done",
         "response.completed",
         "response.failed",
     ]
@@ -275,7 +397,13 @@ KINDS = st.sampled_from(
 EVENTS = st.lists(
     st.fixed_dictionaries(
         {"type": KINDS | VALUES, "sequence_number": st.integers(0, 12) | VALUES},
-        optional={"delta": VALUES, "item": VALUES, "response": VALUES},
+        optional={
+            "delta": VALUES,
+            "item": VALUES,
+            "part": VALUES,
+            "response": VALUES,
+            "output_index": st.integers(0, 2) | VALUES,
+        },
     ),
     max_size=10,
 )
@@ -287,9 +415,13 @@ def test_whatever_a_stream_holds_a_slice_of_it_is_sound(told, after):
     found.text.encode()
     assert found.final is None
     assert found.after == after <= found.sequence <= after + len(told)
-    assert found.news or (found.text, found.items, found.activity) == ("", 0, "")
-    taken = {one["sequence_number"] for one in told if stream_event(one)}
+    assert found.changed or (found.text, found.changes) == ("", ())
+    taken = {one["sequence_number"] for one in told if read(one)}
     assert set(range(after + 1, found.sequence + 1)) <= taken
+    seen = watched()
+    seen.run = replace(seen.run, continuation=Continuation("resp_1", after))
+    seen.takes(found)
+    assert seen.reader.text == found.text
 
 
 def as_event(value: object) -> bytes:
@@ -312,31 +444,31 @@ class Watched:
     def happens(self, event: events.Event, text: str = "") -> None:
         before = self.run
         self.run, effects = advance(before, event, NOW)
-        assert self.run.sequence is None or self.run.sequence >= (before.sequence or 0)
-        records = [effect for effect in effects if isinstance(effect, Record)]
-        for number, record in enumerate(records, before.events + 1):
-            self.reader.read(number, record.type, self._data(record, text))
-        assert self.run.events == self.reader.last_id
+        assert (self.at or _at(before) or 0) >= (_at(before) or 0)
+        entries = [effect for effect in effects if not isinstance(effect, Wake | Deliver)]
+        for number, entry in enumerate(entries, before.entries + 1):
+            self.reader.read_line(LogLine(number, NOW, entry, self._text(entry, text)))
+        assert self.run.entries == self.reader.last_id
+        assert {item.ordinal for item in self.run.open_items} == set(self.reader.seen.open)
+        assert self.run.items == len(self.reader.seen.items)
 
-    def _data(self, record: Record, text: str) -> dict[str, object]:
-        match record.type:
-            case "text.delta" if "name" in record.data:
-                return {"text": text}
-            case "text.delta":
-                return {"text": self.final[int(record.data["start"]) :]}
-            case "text.replaced":
-                return {"text": self.final if record.data["turn"] else ""}
-        return dict(record.data)
+    def _text(self, entry: LogEntry, text: str) -> str:
+        match entry:
+            case TextDelta():
+                return (text if entry.content else self.final)[entry.start : entry.end]
+            case TextReplaced(turn):
+                return self.final if turn else ""
+        return ""
 
     def takes(self, found: Slice) -> None:
         """Do with a slice what a poll does: `shared.steps.poll` and `shared.steps.settle.settle`."""
         if found.final:
             self.ends(found.final)
-        elif found.news:
+        elif found.changed:
             self.pieces.append(found.text)
             self.happens(events.Sliced(found, OUTPUT if found.text else None), found.text)
             assert self.run.written == len(self.reader.text)
-        elif not found.whole:
+        elif not found.complete:
             self.lost = True
             self.happens(events.StreamLost("resp_1"))
 
@@ -345,15 +477,19 @@ class Watched:
         polled = events.Polled(
             final,
             OUTPUT,
-            characters=len(self.final),
-            written=self.run.written,
-            as_told=self.final.startswith(told),
+            outline=transcript.outline(transcript.parse(final.output)),
+            compared=self.run.continuation,
+            agrees=self.final.startswith(told),
         )
         self.happens(polled)
 
     @property
     def at(self) -> int | None:
-        return self.run.sequence
+        return _at(self.run)
+
+
+def _at(run: Run) -> int | None:
+    return run.continuation.sequence if run.continuation else None
 
 
 def watched() -> Watched:
@@ -363,6 +499,7 @@ def watched() -> Watched:
         session_id="ses_00" + "0" * 26,
         owner="me",
         agent="writer",
+        provider="here",
         max_turns=3,
         step=Step.CREATE,
         lease=lease,
@@ -397,7 +534,31 @@ def check(stream: Stream, seen: Watched) -> None:
     said_otherwise = not stream.text.startswith("".join(seen.pieces))
     assert seen.reader.replaced == said_otherwise
     assert said_otherwise <= (not stream.text.startswith(stream.told))
-    assert not seen.run.token
+    assert seen.run.continuation is None
+    assert not seen.run.open_items
+    if stream.orderly:
+        check_items(stream, seen)
+
+
+def check_items(stream: Stream, seen: Watched) -> None:
+    """The items of the run are those of the response, and each text is in its own part."""
+    output = stream.response["output"]
+    items, parts, texts = seen.reader.seen.items, seen.reader.seen.parts, seen.reader.seen.texts
+    assert [(item.kind, item.name) for item in items] == [
+        (item["type"], item.get("name", "")) for item in output
+    ]
+    written = {
+        (number, place): part
+        for number, item in enumerate(output)
+        for place, part in enumerate(item.get("content", ()))
+        if item["type"] == "message"
+    }
+    messages = {item.item for item in items if item.kind == "message"}
+    assert {(part.item, part.part): part.kind for part in parts if part.item in messages} == {
+        place: part["type"] for place, part in written.items()
+    }
+    if not seen.reader.replaced:
+        assert texts == {place: part["text"] for place, part in written.items() if part.get("text")}
 
 
 SEEDS = 5_000
@@ -421,6 +582,9 @@ def test_the_text_is_the_same_however_a_stream_is_torn():
         "text replaced": 200,
         "text in more than one piece": 1_500,
         "halves left for later": 300,
+        "streams in good order": 1_500,
+        "several items open at once": 300,
+        "items": 5_000,
     }
     short = {name: reached[name] for name, count in least.items() if reached[name] < count}
     assert not short
@@ -430,7 +594,7 @@ def tear(seed: random.Random) -> Counter[str]:
     told, seen = some_stream(seed), watched()
     reached: Counter[str] = Counter()
     for _ in range(seed.randrange(1, 16)):
-        if seen.at is None or not seen.run.token:
+        if seen.at is None:
             break
         written = received(seed, told, seen.at)
         found = sliced(told, seen.at, written)
@@ -438,13 +602,16 @@ def tear(seed: random.Random) -> Counter[str]:
         reached["slices"] += 1
         reached["cut inside a character"] += written[-1:] >= b"\x80"
         reached["halves left for later"] += told.written[found.sequence + 1] in written and not found.final
+        reached["several items open at once"] += len(seen.run.open_items) > 1
         assert seen.run.terminal or seen.run.step is Step.TOOLS or told.told.startswith(seen.reader.text)
     reached["streams lost"] += seen.lost
-    reached["ended by the stream"] += not seen.run.token
-    if seen.run.token:
+    reached["ended by the stream"] += seen.run.continuation is None
+    if seen.run.continuation:
         seen.ends(whole(told))
     check(told, seen)
     reached["text replaced"] += seen.reader.replaced
+    reached["streams in good order"] += told.orderly
+    reached["items"] += seen.run.items
     reached["text in more than one piece"] += sum(map(bool, seen.pieces)) > 1
     return reached
 
@@ -453,13 +620,39 @@ def tear(seed: random.Random) -> Counter[str]:
 def test_wherever_a_stream_is_cut_the_text_is_the_same(name):
     """The first slice ends at each byte in turn; the second takes the stream up from there."""
     told = REFERENCES[name]
-    written, rest = told.write(told.after(0)), functools.cache(lambda after: told.write(told.after(after)))
-    for cut in range(len(written) + 1):
+    written = told.write(told.after(0))
+
+    @functools.cache
+    def follow(came: tuple[bytes, ...]) -> None:
         seen = watched()
-        seen.takes(sliced(told, 0, written[:cut]))
+        seen.takes(INTERPRETER.slice("resp_1", 0, Received(came), NOW))
         if seen.at is not None:
-            seen.takes(sliced(told, seen.at, rest(seen.at)))
+            seen.takes(sliced(told, seen.at, told.write(told.after(seen.at))))
         check(told, seen)
+
+    for cut in range(len(written) + 1):
+        follow(tuple(heard(written[:cut]).events))
+    assert follow.cache_info().misses >= len(told.events) - 1
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_wherever_a_stream_is_cut_twice_the_text_is_the_same(name):
+    told = REFERENCES[name]
+    for cuts in combinations_with_replacement(range(1, len(told.events)), 2):
+        seen = watched()
+        for cut in (*cuts, len(told.events)):
+            if seen.at is not None:
+                seen.takes(sliced(told, seen.at, b"".join(told.written[seen.at + 1 : cut])))
+        check(told, seen)
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_a_stream_that_comes_event_by_event_comes_to_the_same_text(name):
+    told, seen = REFERENCES[name], watched()
+    for cut in range(1, len(told.events) + 1):
+        if seen.at is not None:
+            seen.takes(sliced(told, seen.at, b"".join(told.written[seen.at + 1 : cut])))
+    check(told, seen)
 
 
 @pytest.mark.parametrize("name", REFERENCES)
@@ -492,8 +685,8 @@ def test_whichever_event_is_missing_the_text_is_the_same(name):
             if seen.at is not None:
                 left = [one for one in told.after(seen.at) if one["sequence_number"] != missing]
                 seen.takes(sliced(told, seen.at, told.write(left[: len(left) // 2 + 1])))
-        assert seen.lost or seen.run.token is None or (seen.at or 0) < missing
-        if seen.run.token:
+        assert seen.lost or seen.run.continuation is None or (seen.at or 0) < missing
+        if seen.run.continuation:
             seen.ends(whole(told))
         check(told, seen)
 

@@ -215,14 +215,14 @@ def test_a_connection_string_names_endpoint_and_secret(text, endpoint):
 
 
 BAD = {
-    "": "no connection string",
-    "hunter2": "no connection string",
+    "": "not a connection string",
+    "hunter2": "not a connection string",
     "AccountKey=hunter2": "neither TableEndpoint nor AccountName",
     "AccountName=acc": "neither AccountName with AccountKey",
     "TableEndpoint=https://t.example;AccountKey=hunter2": "neither AccountName with AccountKey",
     "AccountName=acc;AccountKey=hunter2": "not base64",
-    f"{NAMED};TableEndpoint=ftp://hunter2": "no plain http or https URL",
-    f"{NAMED};TableEndpoint=https://t.example?sig=hunter2": "no plain http or https URL",
+    f"{NAMED};TableEndpoint=ftp://hunter2": "must be a plain http or https URL",
+    f"{NAMED};TableEndpoint=https://t.example?sig=hunter2": "must be a plain http or https URL",
 }
 
 

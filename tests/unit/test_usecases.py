@@ -10,22 +10,24 @@ import pytest
 from shared.core.response import Absent, ChainBroken, NotNow, Refused, ResponseStatus, RunError, Snapshot
 from shared.core.run import CallStatus, Chaining, RunStatus, Step
 from shared.errors import Conflict, InvalidInput, NotFound, RowConflict, StorageUnavailable
-from shared.ports.tables import Delete, Put
+from shared.ports.tables import Delete, Put, Row
 from shared.steps import work
 from shared.steps.poll import poll
 from shared.steps.tick import tick
 from shared.store import rows
+from shared.store.run_rows import owed_row
 from shared.usecases.cancel import cancel
 from shared.usecases.delete import delete_run, delete_session
 from shared.usecases.listing import Listing, list_runs
 from shared.usecases.read import output_of, owned_session, session_page
-from tests.support.world import OWNER, World, answer, asks
+from tests.support.world import CALLER, World, answer, asks
 
 
 async def finished(world: World, text: str = "done", **changes):
     """Return a run that has ended with a text."""
     run = await world.start(**changes)
-    world.provider.state[run.token] = answer(run.token, text)
+    response_id = run.continuation.response_id
+    world.provider.state[response_id] = answer(response_id, text)
     return await world.until_terminal(run.id)
 
 
@@ -70,7 +72,7 @@ async def test_the_provider_is_left_alone_for_as_long_as_it_asks():
 async def test_a_broken_clock_elsewhere_does_not_stop_the_polling():
     world = World()
     run = await world.start()
-    row = rows.Row(rows.TICK_KEY, {"at": rows.time_text(datetime(2100, 1, 1, tzinfo=UTC)), "tx": ""})
+    row = Row(rows.TICK_KEY, {"at": rows.time_text(datetime(2100, 1, 1, tzinfo=UTC)), "tx": ""})
     await world.table.write(run.id[4:6], [Put(row)])
     world.provider.state["resp_1"] = answer("resp_1")
     assert (await world.until_terminal(run.id, ticks=3)).status is RunStatus.COMPLETED
@@ -89,7 +91,7 @@ async def test_a_refused_create_fails_at_once_and_frees_the_session(agent_gone):
         RunStatus.FAILED,
         "unknown_agent" if agent_gone else "provider_denied",
     )
-    assert (await owned_session(world.context, OWNER, run.session_id)).session.held_by is None
+    assert (await owned_session(world.context, CALLER, run.session_id)).session.held_by is None
 
 
 async def test_a_key_refused_in_a_later_turn_is_waited_for():
@@ -162,7 +164,7 @@ async def test_a_cancellation_that_the_provider_takes_its_time_over_is_confirmed
     world.provider.cancel_replies["resp_1"] = Snapshot(
         response_id="resp_1", status=ResponseStatus.IN_PROGRESS
     )
-    applied = await cancel(world.context, OWNER, run.id)
+    applied = await cancel(world.context, CALLER, run.id)
     assert applied.stored.run.status is RunStatus.CANCELLING
     world.provider.state["resp_1"] = Snapshot(response_id="resp_1", status=ResponseStatus.CANCELLED)
     assert (await world.until_terminal(run.id)).status is RunStatus.CANCELLED
@@ -172,7 +174,7 @@ async def test_a_cancellation_is_tried_again_when_the_provider_is_away():
     world = World()
     run = await world.start()
     world.provider.cancel_replies["resp_1"] = NotNow("503")
-    await cancel(world.context, OWNER, run.id)
+    await cancel(world.context, CALLER, run.id)
     del world.provider.cancel_replies["resp_1"]
     assert (await world.until_terminal(run.id, ticks=10)).status is RunStatus.CANCELLED
     assert world.provider.cancels == ["resp_1", "resp_1"]
@@ -186,7 +188,7 @@ async def test_a_tool_at_work_ends_before_its_run_is_cancelled():
 
     def cancel_meanwhile(_request):
         world.agents.during = None
-        seen.append(run_sync(cancel(world.context, OWNER, run.id)).stored.run.status)
+        seen.append(run_sync(cancel(world.context, CALLER, run.id)).stored.run.status)
 
     world.agents.during = cancel_meanwhile
     await world.drive(1)
@@ -213,10 +215,10 @@ async def test_a_checkpoint_that_the_storage_refuses_is_saved_after_the_others()
     [run_id] = await world.tick()
     commit, faults = world.context.runs.commit, [StorageUnavailable("busy")]
 
-    async def fails_once(before, after, records, results=()):
-        if results and faults:
+    async def fails_once(before, after, entries, *, outputs=(), deliveries=()):
+        if outputs and faults:
             raise faults.pop()
-        return await commit(before, after, records, results)
+        return await commit(before, after, entries, outputs=outputs, deliveries=deliveries)
 
     world.context.runs.commit = fails_once
     await work.work(world.context, run_id)
@@ -229,29 +231,29 @@ async def test_a_run_that_keeps_changing_is_given_up_for_now():
     world = World()
     run = await world.start()
 
-    async def always_conflicts(*_args):
+    async def always_conflicts(*_args, **_kwargs):
         raise RowConflict(run.id)
 
     world.context.runs.commit = always_conflicts
     with pytest.raises(StorageUnavailable, match="kept changing"):
-        await cancel(world.context, OWNER, run.id)
+        await cancel(world.context, CALLER, run.id)
 
 
 async def test_a_session_is_deleted_with_all_its_runs():
     world = World()
     first = await finished(world)
     second = await world.start(session_id=first.session_id)
-    purges = await delete_session(world.context, OWNER, first.session_id)
+    purges = await delete_session(world.context, CALLER, first.session_id)
     assert set(purges) == {first.id, second.id}
     for run_id in purges:
         await work.work(world.context, run_id)
         assert await world.content_table.query(run_id, "", "~") == []
     with pytest.raises(NotFound):
-        await owned_session(world.context, OWNER, first.session_id)
+        await owned_session(world.context, CALLER, first.session_id)
     with pytest.raises(NotFound):
         await world.start(session_id=first.session_id)
-    assert second.token in world.provider.cancels
-    assert set(world.provider.deletes) == {second.token, first.responses[0]}
+    assert second.continuation.response_id in world.provider.cancels
+    assert set(world.provider.deletes) == {second.continuation.response_id, first.responses[0]}
 
 
 async def test_a_deleted_run_leaves_its_place_in_the_session():
@@ -259,8 +261,8 @@ async def test_a_deleted_run_leaves_its_place_in_the_session():
     first = await finished(world, "one")
     second = await finished(world, "two", session_id=first.session_id)
     third = await finished(world, "three", session_id=first.session_id)
-    await delete_run(world.context, OWNER, second.id)
-    page = await session_page(world.context, OWNER, first.session_id, begin=None, limit=10)
+    await delete_run(world.context, CALLER, second.id)
+    page = await session_page(world.context, CALLER, first.session_id, begin=None, limit=10)
     assert [run.id for run in page.runs] == [third.id, first.id]
     assert "two" not in json.dumps(page.transcript)
 
@@ -269,12 +271,12 @@ async def test_a_refusal_to_forget_is_final_unless_the_response_was_at_work():
     world = World()
     done = await finished(world)
     world.provider.delete_replies = [Refused(RunError("provider_rejected", "no"))]
-    await delete_run(world.context, OWNER, done.id)
+    await delete_run(world.context, CALLER, done.id)
     await world.drive(20, 10)
     assert len(world.provider.deletes) == 1
     working = await world.start()
     world.provider.delete_replies = [Refused(RunError("provider_rejected", "still at work"))]
-    await delete_run(world.context, OWNER, working.id)
+    await delete_run(world.context, CALLER, working.id)
     await world.drive(20, 10)
     assert len(world.provider.deletes) == 3
 
@@ -283,7 +285,7 @@ async def test_a_provider_that_never_answers_is_not_asked_to_forget_for_ever():
     world = World()
     run = await world.start()
     world.provider.delete_replies = [NotNow("503")] * 10_000
-    await delete_run(world.context, OWNER, run.id)
+    await delete_run(world.context, CALLER, run.id)
     await world.drive(200, 30)
     assert (await world.run(run.id)).step is Step.NOTHING
     assert len(world.provider.deletes) < 150
@@ -292,7 +294,7 @@ async def test_a_provider_that_never_answers_is_not_asked_to_forget_for_ever():
 async def test_a_key_whose_run_was_deleted_starts_nothing():
     world = World()
     run = await world.start(idempotency_key="k", fingerprint="a")
-    await delete_run(world.context, OWNER, run.id)
+    await delete_run(world.context, CALLER, run.id)
     with pytest.raises(Conflict, match="deleted"):
         await world.start(idempotency_key="k", fingerprint="a")
 
@@ -309,16 +311,16 @@ async def test_messages_about_what_is_not_owed_do_nothing():
     run = await world.start()
     before = await world.context.runs.read(run.id)
     for run_id in (run.id, run.id[:-1] + "0", "run_00" + "0" * 26):
-        assert await work.work(world.context, run_id) is False
+        assert await work.work(world.context, run_id) == ()
     assert await world.context.runs.read(run.id) == before
 
 
 async def test_a_pending_row_without_a_run_is_said_and_survived():
     world = World()
     run = await world.start()
-    one = (await world.context.runs.pending(run.id[4:6]))[1][0]
+    one = (await world.owed())[0]
     orphan = replace(one, run_id=run.id[:-1] + ("1" if run.id[-1] == "0" else "0"))
-    await world.table.write(run.id[4:6], [Put(rows.pending_row(orphan))])
+    await world.table.write(run.id[4:6], [Put(owed_row(orphan))])
     world.provider.state["resp_1"] = answer("resp_1")
     assert (await world.until_terminal(run.id)).status is RunStatus.COMPLETED
 
@@ -327,7 +329,7 @@ async def test_a_run_that_is_deleted_while_it_is_read_is_not_found():
     world = World()
     noise = "".join(chr(0x4E00 + (n * 7919) % 20000) for n in range(100_000))
     run = await finished(world, noise)
-    await delete_run(world.context, OWNER, run.id)
+    await delete_run(world.context, CALLER, run.id)
     with pytest.raises(NotFound):
         await output_of(world.context, run)
 
@@ -337,7 +339,7 @@ async def test_rows_that_somebody_else_removes_meanwhile_are_no_fault():
     run = await world.start()
     query = world.content_table.query
     for n in range(3):
-        await world.content_table.write(run.id, [Put(rows.Row(f"x|{n}", {"a": n}))])
+        await world.content_table.write(run.id, [Put(Row(f"x|{n}", {"a": n}))])
 
     async def raced(*args, **kwargs):
         found = await query(*args, **kwargs)
@@ -356,11 +358,11 @@ async def test_what_was_accepted_is_answered_so_though_the_storage_fails_then(wh
     run = None if what == "start" else await world.start()
     commit, allowed = world.context.runs.commit, [] if what == "start" else [True]
 
-    async def fails(*args):
+    async def fails(*args, **kwargs):
         if not allowed:
             raise StorageUnavailable("busy")
         allowed.pop()
-        return await commit(*args)
+        return await commit(*args, **kwargs)
 
     world.context.runs.commit = fails
     match what:
@@ -368,9 +370,9 @@ async def test_what_was_accepted_is_answered_so_though_the_storage_fails_then(wh
             run = await world.start()
             assert run.status is RunStatus.QUEUED
         case "cancel":
-            assert (await cancel(world.context, OWNER, run.id)).stored.run.status is RunStatus.CANCELLING
+            assert (await cancel(world.context, CALLER, run.id)).stored.run.status is RunStatus.CANCELLING
         case "delete":
-            await delete_run(world.context, OWNER, run.id)
+            await delete_run(world.context, CALLER, run.id)
     world.context.runs.commit = commit
     for response in ("resp_1", "resp_2"):
         world.provider.state[response] = answer(response)
@@ -394,9 +396,9 @@ class LosesReplies:
     def __init__(self, world, meanwhile):
         self._commit, self._meanwhile, self._done = world.context.runs.commit, meanwhile, False
 
-    async def __call__(self, before, after, records, results=()):
-        stored = await self._commit(before, after, records, results)
-        if not self._done and (after.turns or results):
+    async def __call__(self, before, after, entries, *, outputs=(), deliveries=()):
+        stored = await self._commit(before, after, entries, outputs=outputs, deliveries=deliveries)
+        if not self._done and (after.turns or outputs):
             self._done = True
             await self._meanwhile()
             raise RowConflict("the reply was lost, and the repeated write met a conflict")
@@ -441,7 +443,7 @@ async def test_a_result_that_a_lost_reply_stored_is_kept():
 async def test_an_unreadable_tick_is_replaced():
     world = World()
     run = await world.start()
-    await world.table.write(run.id[4:6], [Put(rows.Row(rows.TICK_KEY, {"at": "gibberish", "tx": ""}))])
+    await world.table.write(run.id[4:6], [Put(Row(rows.TICK_KEY, {"at": "gibberish", "tx": ""}))])
     world.provider.state["resp_1"] = answer("resp_1")
     assert (await world.until_terminal(run.id, ticks=3)).status is RunStatus.COMPLETED
 
@@ -474,7 +476,7 @@ async def test_a_replayed_create_has_a_lease_of_its_own():
     run = await world.start(session_id=first.session_id)
     creates = len(world.provider.creates)
     stored = await world.context.runs.read(run.id)
-    assert stored.run.token
+    assert stored.run.continuation
     assert creates == 3
 
 
@@ -482,14 +484,14 @@ async def test_the_id_of_a_new_response_is_saved_again_when_the_storage_fails_on
     world = World()
     commit, faults = world.context.runs.commit, [StorageUnavailable("busy")]
 
-    async def fails_once(*args):
+    async def fails_once(*args, **kwargs):
         if faults:
             raise faults.pop()
-        return await commit(*args)
+        return await commit(*args, **kwargs)
 
     world.context.runs.commit = fails_once
     run = await world.start()
-    assert (run.token, run.unknown_creates) == ("resp_1", 0)
+    assert (run.continuation.response_id, run.unknown_creates) == ("resp_1", 0)
 
 
 @pytest.mark.parametrize("how", ["cancel", "deadline"])
@@ -502,10 +504,10 @@ async def test_a_create_of_which_nobody_heard_is_counted_however_the_run_ends(ho
     world.provider.create_replies = [dies]
     with pytest.raises(asyncio.CancelledError):
         await world.start(deadline=timedelta(minutes=1))
-    [pending] = [one for n in range(16) for one in (await world.context.runs.pending(f"{n:02x}"))[1]]
+    [pending] = await world.owed()
     world.clock.pass_(120)
     if how == "cancel":
-        await cancel(world.context, OWNER, pending.run_id)
+        await cancel(world.context, CALLER, pending.run_id)
     else:
         await world.drive(1)
     done = await world.run(pending.run_id)
@@ -517,7 +519,7 @@ async def test_an_old_run_is_deleted_as_patiently_as_a_new_one():
     run = await finished(world)
     world.clock.pass_(2 * 3600)
     world.provider.delete_replies = [NotNow("503"), NotNow("503")]
-    await delete_run(world.context, OWNER, run.id)
+    await delete_run(world.context, CALLER, run.id)
     await world.drive(20, 10)
     assert len(world.provider.deletes) == 3
 
@@ -525,8 +527,8 @@ async def test_an_old_run_is_deleted_as_patiently_as_a_new_one():
 async def test_what_a_late_writer_left_of_a_deleted_run_is_swept_up():
     world = World()
     run = await world.start()
-    await delete_run(world.context, OWNER, run.id)
-    await world.content_table.write(run.id, [Put(rows.Row("turn-01-late|0000", {"c00": b"secret"}))])
+    await delete_run(world.context, CALLER, run.id)
+    await world.content_table.write(run.id, [Put(Row("turn-01-late|0000", {"c00": b"secret"}))])
     await world.drive(100, 10)
     assert await world.content_table.query(run.id, "", "~") == []
     assert (await world.run(run.id)).step is Step.NOTHING
@@ -537,7 +539,7 @@ async def test_a_deleted_run_leaves_the_conversation(deleted):
     world = World()
     first = await finished(world, "the first answer")
     second = await finished(world, "the second answer", session_id=first.session_id)
-    await delete_run(world.context, OWNER, (first, second)[deleted].id)
+    await delete_run(world.context, CALLER, (first, second)[deleted].id)
     await world.start(session_id=first.session_id)
     sent = world.provider.creates[-1]
     assert sent.previous_response_id is None
@@ -550,10 +552,10 @@ async def test_a_deleted_run_leaves_the_conversation(deleted):
 async def test_what_is_said_of_an_earlier_response_is_not_charged_to_the_next():
     world = World()
     run = await world.start()
-    pending = (await world.context.runs.pending(run.id[4:6]))[1][0]
+    pending = (await world.owed())[0]
     world.provider.state["resp_1"] = asks("resp_1", "pay")
     await world.drive(1)
-    assert (await world.run(run.id)).token == "resp_2"
+    assert (await world.run(run.id)).continuation.response_id == "resp_2"
     for late in (Absent(), NotNow("429", timedelta(minutes=4))):
         world.provider.state["resp_1"] = late
         before = await world.run(run.id)
@@ -579,7 +581,7 @@ async def test_one_broken_run_does_not_hide_the_others_from_a_list():
     row = await world.table.get(runs[1].id[4:6], f"run|{runs[1].id}")
     broken = replace(row, values={**row.values, "due": "gibberish"})
     world.table._partitions[runs[1].id[4:6]][row.key] = broken
-    found, _ = await list_runs(world.context, OWNER, Listing(limit=10))
+    found, _ = await list_runs(world.context, CALLER, Listing(limit=10))
     assert {run.id for run in found} == {runs[0].id, runs[2].id}
 
 
@@ -590,10 +592,10 @@ async def test_every_unsaved_result_is_tried_again():
     [run_id] = await world.tick()
     commit, faults = world.context.runs.commit, [StorageUnavailable("busy")] * 4
 
-    async def fails(before, after, records, results=()):
-        if results and faults:
+    async def fails(before, after, entries, *, outputs=(), deliveries=()):
+        if outputs and faults:
             raise faults.pop()
-        return await commit(before, after, records, results)
+        return await commit(before, after, entries, outputs=outputs, deliveries=deliveries)
 
     world.context.runs.commit = fails
     with pytest.raises(StorageUnavailable):
@@ -609,7 +611,7 @@ async def test_a_call_is_not_started_before_its_arguments_can_be_read():
     [run_id] = await world.tick()
     load = world.context.content.load
 
-    async def fails(*_args):
+    async def fails(*_args, **_kwargs):
         raise StorageUnavailable("busy")
 
     world.context.content.load = fails
@@ -645,18 +647,18 @@ async def test_an_abandoned_response_is_forgotten_with_its_run(late):
     async def slow(request):
         world.provider.create = create
         reply = await create(request)
-        [pending] = [one for n in range(16) for one in (await world.context.runs.pending(f"{n:02x}"))[1]]
+        [pending] = await world.owed()
         world.clock.pass_(600)
         await work.work(world.context, pending.run_id)
         if late:
-            await delete_run(world.context, OWNER, pending.run_id)
+            await delete_run(world.context, CALLER, pending.run_id)
             await world.drive(100, 10)
         return reply
 
     world.provider.create = slow
     run = await world.start()
     if not late:
-        await delete_run(world.context, OWNER, run.id)
+        await delete_run(world.context, CALLER, run.id)
     await world.drive(100, 10)
     assert set(world.provider.deletes) == {"resp_1", "resp_2"}
     assert (await world.run(run.id)).step is Step.NOTHING

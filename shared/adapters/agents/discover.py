@@ -7,19 +7,16 @@ import traceback
 from collections.abc import Mapping, Sequence
 
 from shared.agent import Agent
-from shared.errors import BatonError
+from shared.errors import CannotStart
 
 SETTING = re.compile(r"%(\w+)%")
 
 
-class InvalidAgents(BatonError):
-    """The app cannot start. The message lists everything that is wrong in the package of agents."""
-
-    code = "invalid_agents"
+class InvalidAgents(CannotStart):
+    """Something in the package of agents is wrong."""
 
     def __init__(self, package: str, faults: Sequence[str]) -> None:
-        super().__init__(f"The agents in {package} cannot be used:\n" + "\n".join(f"  - {f}" for f in faults))
-        self.faults = tuple(faults)
+        super().__init__(f"The agents in {package} cannot be used", faults)
 
 
 def discover(package: str = "agents") -> dict[str, Agent]:
@@ -34,7 +31,7 @@ def discover(package: str = "agents") -> dict[str, Agent]:
     for name in modules:
         try:
             module = importlib.import_module(name)
-        except Exception as error:  # noqa: BLE001 - whatever an agent's module raises belongs in the list
+        except Exception as error:  # noqa: BLE001 - agents may raise anything
             faults.append(f"{name} cannot be imported: {brief(error)}")
             errors.append(error)
             continue
@@ -42,9 +39,9 @@ def discover(package: str = "agents") -> dict[str, Agent]:
             modules += sorted(each.name for each in pkgutil.iter_modules(module.__path__, f"{package}."))
         for agent in vars(module).values():
             if isinstance(agent, Agent):
-                place, first = found.setdefault(agent.name, (name, agent))
+                first_module, first = found.setdefault(agent.name, (name, agent))
                 if first is not agent:
-                    faults.append(f"two agents are called {agent.name}: in {place} and in {name}")
+                    faults.append(f"two agents are called {agent.name}: in {first_module} and in {name}")
     if not found and not faults:
         faults.append("there is none; add a file with `my_agent = Agent(...)` in it")
     if faults:
@@ -53,11 +50,11 @@ def discover(package: str = "agents") -> dict[str, Agent]:
 
 
 def placeholders(agents: Mapping[str, Agent]) -> list[str]:
-    """Return the settings that the agents' models name, each once."""
+    """Return the names of all settings in the models of the agents."""
     return sorted({name for agent in agents.values() for name in SETTING.findall(agent.model)})
 
 
 def brief(error: BaseException) -> str:
-    """Return an error's type and message, without the source lines that a syntax error brings."""
+    """Return an error's type and message. The source lines of a syntax error are left out."""
     lines = traceback.format_exception_only(error)
     return "".join(line for line in lines if not line.startswith("  ")).strip()

@@ -1,4 +1,4 @@
-"""The agents of a package, and the running of their tools."""
+"""The agents of a package. Their tools run in this process."""
 
 import asyncio
 import contextvars
@@ -15,23 +15,23 @@ from shared.agent import Agent, Tool
 from shared.core.run import CallStatus
 from shared.core.text import representable
 from shared.errors import InvalidSettings
-from shared.log import say, say_fault
+from shared.log import log_event, log_fault
 from shared.ports.agents import AgentSpec, ToolRequest, ToolResult
 
 if TYPE_CHECKING:
     from shared.adapters.agents.schema import ToolSchema
 
 MAX_TOOL_OUTPUT_BYTES = 1024 * 1024
-# What the model is told of an error.
+# The longest error message that is sent to the model.
 MAX_ERROR_CHARACTERS = 1000
-# Threads of their own: a sync tool that never returns must not use up those that resolve host names.
+# Sync tools have their own threads. Tools that never return would use up asyncio's, which resolve host names.
 TOOL_THREADS = 32
-# How long a cancelled tool may take to clean up before its result is given out without it.
+# How long a cancelled tool may take to clean up. After that its call fails without waiting for it.
 CLEAN_UP = timedelta(milliseconds=100)
 
 
 class _Failure(Exception):
-    """A tool call that came to nothing, and what the model is told of it."""
+    """A tool call has failed. The code and the message are sent to the model."""
 
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
@@ -39,7 +39,7 @@ class _Failure(Exception):
 
 
 class InstalledAgents:
-    """`Agents` that run in this process. `settings` are what `%NAME%` in a model's name stands for."""
+    """`Agents` that run in this process. `settings` holds the values for `%NAME%` in the models of agents."""
 
     def __init__(self, agents: Mapping[str, Agent], settings: Mapping[str, str]) -> None:
         self._agents = agents
@@ -52,17 +52,23 @@ class InstalledAgents:
         return tuple(self._agents)
 
     def unresolved(self) -> list[str]:
-        """Return a sentence for each setting that a model's name needs and that is missing or empty."""
+        """Return a message for each setting that an agent's model names and that is missing or empty."""
         return [fault for agent in self._agents.values() for fault in self._unresolved(agent)]
 
     def spec(self, name: str) -> AgentSpec | None:
-        """Return what the use cases need of an agent. Raises InvalidSettings and TypeError."""
+        """Return the spec of an agent, or None.
+
+        Raises InvalidSettings or TypeError when the agent is not usable.
+        """
         if name in self._agents and name not in self._specs:
             self._specs[name] = self._describe(self._agents[name])
         return self._specs.get(name)
 
     async def run_tools(self, agent: str, requests: Sequence[ToolRequest]) -> AsyncIterator[ToolResult]:
-        """Run the calls side by side and yield each result as it comes; closing it cancels the rest."""
+        """Run the calls concurrently, and yield each result as soon as it exists.
+
+        Closing it cancels the rest.
+        """
         known = self._agents.get(agent)
         tools = {each.name: each for each in known.function_tools} if known else {}
         calls = {asyncio.create_task(self._result(tools.get(each.name), each)) for each in requests}
@@ -106,7 +112,7 @@ class InstalledAgents:
         )
 
     def _schema(self, tool: Tool[..., Any]) -> "ToolSchema":
-        from shared.adapters.agents.schema import ToolSchema  # noqa: PLC0415 - brings in pydantic
+        from shared.adapters.agents.schema import ToolSchema  # noqa: PLC0415 - imports pydantic
 
         if tool not in self._schemas:
             self._schemas[tool] = ToolSchema(tool)
@@ -122,7 +128,7 @@ class InstalledAgents:
         return ToolResult(request.call_id, CallStatus.COMPLETED, output)
 
     async def _within_timeout(self, tool: Tool[..., Any], request: ToolRequest) -> str:
-        """Run a call as a task of its own, so that neither its cancellation nor its timeout is ours."""
+        """Run a call in its own task, so that its cancellation and its timeout do not affect this task."""
         call = asyncio.create_task(self._run(tool, request))
         try:
             done, _ = await asyncio.wait({call}, timeout=tool.timeout.total_seconds())
@@ -139,12 +145,12 @@ class InstalledAgents:
         except asyncio.CancelledError:
             raise _Failure("cancelled", "The tool cancelled itself.") from None
         except BaseException as error:
-            say_fault("tool.raised", error, call_id=request.call_id, tool=request.name)
+            log_fault("tool.raised", error, call_id=request.call_id, tool=request.name)
             raise _Failure("tool_error", brief(error)) from error
 
     async def _run(self, tool: Tool[..., Any], request: ToolRequest) -> str:
         schema = self._schema(tool)
-        from shared.adapters.agents.schema import BadArguments  # noqa: PLC0415 - brings in pydantic
+        from shared.adapters.agents.schema import BadArguments  # noqa: PLC0415 - imports pydantic
 
         try:
             arguments = schema.arguments(request.arguments, request.idempotency_key)
@@ -158,7 +164,7 @@ class InstalledAgents:
         try:
             return _output(await tool.function(**arguments))
         except SystemExit as error:
-            # It would end the worker, and every other run's invocation with it.
+            # SystemExit would end the worker process, and with it the invocations of all other runs.
             raise RuntimeError(f"The tool tried to exit with {error.code}.") from error
 
 
@@ -166,16 +172,16 @@ def _call_in_thread(tool: Tool[..., Any], arguments: Mapping[str, Any]) -> str:
     try:
         return _output(tool.function(**arguments))
     except (SystemExit, StopIteration) as error:
-        # The one would end the worker, the other never reaches a future.
+        # SystemExit would end the worker process, and a future cannot hold a StopIteration.
         raise RuntimeError(brief(error)) from error
 
 
 def _output(value: object) -> str:
-    """Return what a tool returned as the text that the model gets."""
+    """Return the result of a tool as the text for the model."""
     if isinstance(value, str):
         text = str.__str__(value)
     else:
-        from pydantic_core import to_jsonable_python  # noqa: PLC0415 - costs a cold start
+        from pydantic_core import to_jsonable_python  # noqa: PLC0415 - makes cold starts slow
 
         try:
             plain = to_jsonable_python(value)
@@ -184,14 +190,14 @@ def _output(value: object) -> str:
             raise _Failure("invalid_result", f"The tool's result is not JSON: {error}") from error
     text = representable(text)
     if len(text.encode()) > MAX_TOOL_OUTPUT_BYTES:
-        message = f"The tool's result is longer than {MAX_TOOL_OUTPUT_BYTES} bytes. Ask for less."
+        message = f"The tool's result is longer than {MAX_TOOL_OUTPUT_BYTES} bytes. Request less."
         raise _Failure("result_too_large", message)
     return text
 
 
 def _failed(request: ToolRequest, failure: _Failure) -> ToolResult:
     fields = {"call_id": request.call_id, "tool": request.name, "code": failure.code}
-    say("tool.failed", level=logging.WARNING, **fields)
+    log_event("tool.failed", level=logging.WARNING, **fields)
     error = {"code": failure.code, "message": representable(_clipped(str(failure)))}
     return ToolResult(request.call_id, CallStatus.FAILED, json.dumps({"error": error}, ensure_ascii=False))
 

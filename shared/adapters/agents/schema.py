@@ -1,6 +1,6 @@
 """A tool's parameters as JSON schema, and the model's arguments checked against them.
 
-Import this late: it brings in pydantic.
+Import this module only when a tool is used: it imports pydantic, which is slow.
 """
 
 import inspect
@@ -18,7 +18,7 @@ MAX_ARGUMENT_BYTES = 1024 * 1024
 
 Schema = dict[str, Any]
 
-# What OpenAI's strict dialect knows, as documented under "Supported schemas" of Structured Outputs.
+# The keywords of OpenAI's strict dialect, documented under "Supported schemas" of Structured Outputs.
 _STRICT_KEYWORDS = frozenset(
     {
         *(
@@ -38,7 +38,7 @@ _STRICT_KEYWORDS = frozenset(
 _STRICT_FORMATS = frozenset(
     {"date", "date-time", "duration", "email", "hostname", "ipv4", "ipv6", "time", "uuid"}
 )
-# Refused or useless there, and safe to leave out: pydantic fills in defaults itself.
+# The strict dialect refuses or ignores these. They can be left out, because pydantic fills in defaults.
 _DROPPED = frozenset({"default", "title"})
 
 
@@ -51,9 +51,9 @@ class _NotStrict(Exception):
 
 
 class ToolSchema:
-    """What the model is told of a tool (`definition`), and the way back (`arguments`).
+    """The definition of a tool for the model, and the check of the model's arguments.
 
-    Raises TypeError when a parameter's type cannot be resolved, or cannot come as JSON.
+    Raises TypeError when a parameter's type cannot be resolved, or has no JSON schema.
     """
 
     def __init__(self, tool: Tool[..., Any]) -> None:
@@ -82,8 +82,8 @@ class ToolSchema:
         }
 
     def arguments(self, text: str, idempotency_key: str) -> dict[str, Any]:
-        """Return what to call the tool's function with. Raises BadArguments."""
-        # Some models send nothing at all where there is nothing to send.
+        """Return the arguments for the tool's function. Raises BadArguments."""
+        # Some models send an empty text when there are no arguments.
         text = text.strip() or "{}"
         _check_json(text)
         try:
@@ -91,7 +91,7 @@ class ToolSchema:
         except ValidationError as error:
             faults = error.errors(include_url=False, include_context=False, include_input=False)
             raise BadArguments("; ".join(map(_describe, faults))) from None
-        # A strict schema leaves nothing out: null stands for the default.
+        # With a strict schema the model must send every property, and null means the default.
         arguments = {
             name: value for name, value in given.items() if value is not None or name not in self._optional
         }
@@ -99,7 +99,7 @@ class ToolSchema:
 
 
 def _adapter(fields: Mapping[str, Any]) -> TypeAdapter[Any]:
-    # A TypedDict rather than a model: parameters may be called `schema`, `copy` or `_x`.
+    # A TypedDict and not a model, because a model cannot have fields such as `schema`, `copy` or `_x`.
     arguments: Any = TypedDict("arguments", dict(fields))  # type: ignore[misc]
     return TypeAdapter(with_config(extra="forbid", allow_inf_nan=False)(arguments))
 
@@ -116,7 +116,7 @@ def _annotation(parameter: inspect.Parameter, hint: Any, descriptions: Mapping[s
 def _strict(node: Schema) -> Schema:
     """Return a schema in OpenAI's strict dialect: closed objects whose properties are all required.
 
-    Raises _NotStrict when that cannot say the same.
+    Raises _NotStrict when the strict dialect cannot express the schema.
     """
     strict = {key: value for key, value in node.items() if key not in _DROPPED}
     if not _expressible(strict):
@@ -130,13 +130,13 @@ def _strict(node: Schema) -> Schema:
     if strict.get("type") == "object":
         strict |= {"required": [*strict["properties"]], "additionalProperties": False}
     if "$ref" in strict and len(strict) > 1:
-        # A reference may have no description beside it.
+        # The strict dialect allows no other keyword beside `$ref`.
         strict["anyOf"] = [{"$ref": strict.pop("$ref")}]
     return strict
 
 
 def _expressible(node: Schema) -> bool:
-    """Say whether the strict dialect has this node, whatever is below it."""
+    """Return whether the strict dialect allows this node, without regard to the nodes below it."""
     match node.get("type"):
         case "object":
             complete = "properties" in node and node.get("additionalProperties", False) is False
@@ -150,13 +150,13 @@ def _expressible(node: Schema) -> bool:
         complete
         and node.keys() <= _STRICT_KEYWORDS
         and ("format" not in node or node["format"] in _STRICT_FORMATS)
-        # It has no look-around.
+        # The strict dialect has no look-around in patterns.
         and "(?" not in node.get("pattern", "")
     )
 
 
 def _check_json(text: str) -> None:
-    """Refuse what pydantic would let pass: duplicate keys, NaN, and texts too long to be arguments."""
+    """Refuse what pydantic accepts: duplicate keys, NaN, and texts that are too long."""
     try:
         if len(text.encode()) > MAX_ARGUMENT_BYTES:
             raise BadArguments(f"the arguments are longer than {MAX_ARGUMENT_BYTES} bytes")
@@ -181,5 +181,5 @@ def _refuse_constant(name: str) -> None:
 
 
 def _describe(fault: Mapping[str, Any]) -> str:
-    place = ".".join(map(str, fault["loc"]))
-    return f"{place}: {fault['msg']}" if place else str(fault["msg"])
+    location = ".".join(map(str, fault["loc"]))
+    return f"{location}: {fault['msg']}" if location else str(fault["msg"])

@@ -1,4 +1,4 @@
-"""Where the tables are and how to be let in: a connection string, or an endpoint and Microsoft Entra."""
+"""The address of the tables and the credentials: a connection string, or an endpoint and Microsoft Entra."""
 
 import base64
 import binascii
@@ -22,7 +22,7 @@ from azure.core.utils import parse_connection_string
 
 from shared.errors import StorageUnavailable
 
-# For one attempt of a request to the storage.
+# Time-outs of one attempt of a request to the storage.
 CONNECT_SECONDS = 10
 READ_SECONDS = 10
 
@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
     Credential = AzureNamedKeyCredential | AzureSasCredential | DefaultAzureCredential
 
-TOKEN_SCOPE = "https://storage.azure.com/.default"  # noqa: S105 - the name of a right, no secret
-# What `UseDevelopmentStorage=true` stands for. Documented, the same everywhere, and opens nothing else.
+TOKEN_SCOPE = "https://storage.azure.com/.default"  # noqa: S105 - a scope, not a secret
+# The values of `UseDevelopmentStorage=true`. They are public and the same for every emulator.
 _DEVELOPMENT = {
     "accountname": "devstoreaccount1",
     "accountkey": "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==",
@@ -42,20 +42,23 @@ _DEVELOPMENT = {
 
 @dataclass(frozen=True, slots=True)
 class TableAccount:
-    """A storage account's table service. Without a key or signature, Microsoft Entra lets us in."""
+    """A storage account's table service."""
 
     endpoint: str
+    # The key or signature. None: tokens from Microsoft Entra are used.
     secret: AzureNamedKeyCredential | AzureSasCredential | None = None
+    # The user-assigned managed identity to use. None: DefaultAzureCredential chooses one.
     client_id: str | None = None
-    """Of the user-assigned managed identity to use; None leaves the choice to DefaultAzureCredential."""
 
     @classmethod
     def from_connection_string(cls, text: str) -> Self:
-        """Read what the portal gives out, or UseDevelopmentStorage=true. Raises ValueError, which tells no secret."""
+        """Read a connection string. Raises ValueError, whose message never contains a secret."""
         try:
             parts = dict(parse_connection_string(text))
         except ValueError:
-            raise ValueError("it is no connection string: NAME=VALUE pairs with ';' between them") from None
+            raise ValueError(
+                "it is not a connection string: NAME=VALUE pairs with ';' between them"
+            ) from None
         if parts.get("usedevelopmentstorage", "").lower() == "true":
             parts = _DEVELOPMENT
         return cls(_checked_endpoint(_named_endpoint(parts)), _secret(parts))
@@ -69,7 +72,7 @@ class TableAccount:
         return cls(endpoint, client_id=client_id)
 
     def credential(self) -> "Credential":
-        """Return the key or signature, or a new identity, which the caller has to close."""
+        """Return the key, the signature, or a new identity, which the caller must close."""
         if self.secret:
             return self.secret
         # Slow to import, and needed on Azure only.
@@ -79,7 +82,7 @@ class TableAccount:
 
 
 def credential_policy(credential: "Credential") -> Any:
-    """Return the pipeline policy that signs requests; it belongs after the one that retries."""
+    """Return the pipeline policy that signs requests. It must come after the policy for retries."""
     match credential:
         case AzureNamedKeyCredential():
             return SharedKeyLitePolicy(*credential.named_key)
@@ -89,7 +92,7 @@ def credential_policy(credential: "Credential") -> Any:
 
 
 class SharedKeyLitePolicy(SansIOHTTPPolicy[Any, Any]):
-    """Signs each attempt anew, since the storage refuses dates older than 15 minutes.
+    """Signs each attempt separately, because the storage refuses dates that are older than 15 minutes.
 
     Source: "Authorize with Shared Key", section on Shared Key Lite for the Table service.
     """
@@ -163,6 +166,6 @@ def _checked_endpoint(endpoint: str) -> str:
     url = urlsplit(endpoint)
     if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment or url.username:
         raise ValueError(
-            "its table endpoint is no plain http or https URL such as https://NAME.table.core.windows.net"
+            "its table endpoint must be a plain http or https URL such as https://NAME.table.core.windows.net"
         )
     return endpoint.rstrip("/")

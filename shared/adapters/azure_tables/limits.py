@@ -1,4 +1,4 @@
-"""What Azure Table Storage refuses, checked before anything is sent, because Azurite accepts most of it.
+"""Check the limits of Azure Table Storage before a request is sent. Azurite does not check most of them.
 
 Source: "Understanding the Table service data model" in Microsoft's REST reference.
 """
@@ -14,15 +14,16 @@ MAX_WRITES = 100
 MAX_TRANSACTION_BYTES = 4 * 1024 * 1024
 MAX_ROW_BYTES = 1024 * 1024
 MAX_VALUE_BYTES = 64 * 1024
-# 255 with PartitionKey, RowKey and Timestamp.
+# The limit is 255, and PartitionKey, RowKey and Timestamp count too.
 MAX_PROPERTIES = 252
 MAX_KEY_BYTES = 1024
 MAX_NAME_LENGTH = 255
 
-# The headers, addresses and boundaries around each entity of a batch.
+# The size of the headers, addresses and boundaries around each entity of a batch, at most.
 _FRAME_BYTES = 2048
-# The JSON of a row has at most this many times the bytes that the row counts for. It is below 4 for a
-# character that becomes \uXXXX, and a name that is written twice counts for twelve bytes more.
+# The JSON of a row is at most this many times as long as the size by Microsoft's formula. A character that
+# becomes \uXXXX has less than 4 times its size, and for a name that is written twice the formula adds twelve
+# bytes.
 _LONGEST_JSON = 6
 _INT32 = range(-(2**31), 2**31)
 _INT64 = range(-(2**63), 2**63)
@@ -31,7 +32,7 @@ _RESERVED_NAMES = frozenset({"PartitionKey", "RowKey", "Timestamp"})
 
 
 def check_key(key: str) -> None:
-    """Raise ValueError for a key that cannot be one."""
+    """Raise ValueError for a key that Table Storage would refuse."""
     if not _GOOD_KEY.fullmatch(key):
         raise ValueError(
             f"key {key!r} has a character that Table Storage forbids: / \\ # ? or a control character"
@@ -41,7 +42,7 @@ def check_key(key: str) -> None:
 
 
 def check_writes(partition: str, writes: Sequence[Write]) -> None:
-    """Raise ValueError for a transaction that Table Storage would refuse whatever its rows hold now."""
+    """Raise ValueError for a transaction that Table Storage would refuse, whatever is stored."""
     if not 1 <= len(writes) <= MAX_WRITES:
         raise ValueError(f"a transaction holds 1 to {MAX_WRITES} writes, not {len(writes)}")
     check_key(partition)
@@ -63,7 +64,7 @@ def _check_sent(partition: str, rows: Sequence[Row], writes: int) -> None:
 
 
 def _checked_size(partition: str, row: Row) -> int:
-    """Return the bytes that a row counts for, by Microsoft's formula."""
+    """Return the size of a row in bytes, by Microsoft's formula."""
     if len(row.values) > MAX_PROPERTIES:
         raise ValueError(f"row {row.key!r} has {len(row.values)} properties, over {MAX_PROPERTIES}")
     size = 4 + _text_bytes(partition) + _text_bytes(row.key)
@@ -87,9 +88,9 @@ def _checked_size(partition: str, row: Row) -> int:
 
 @lru_cache(maxsize=256)
 def _name_bytes(name: str) -> int:
-    """Return the bytes that the name of a property counts for, 0 if none can have it."""
-    fit = name.isidentifier() and len(name) <= MAX_NAME_LENGTH and name not in _RESERVED_NAMES
-    return _text_bytes(name) if fit else 0
+    """Return the size of a property's name in bytes, or 0 when the name is not allowed."""
+    allowed = name.isidentifier() and len(name) <= MAX_NAME_LENGTH and name not in _RESERVED_NAMES
+    return _text_bytes(name) if allowed else 0
 
 
 def _value_bytes(value: Value) -> int:

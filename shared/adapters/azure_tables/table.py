@@ -1,7 +1,8 @@
 """Azure Table Storage as a `Table`.
 
-Retries, transport, Microsoft Entra and exceptions are azure.core's; requests and replies are our own,
-which costs a fifth of the time. Source: docs/decisions/0004-own-table-requests.md.
+Retries, transport, Microsoft Entra and exceptions come from azure.core. Requests are written and replies are
+read here, which takes a fifth of the time of Microsoft's client. Source:
+docs/decisions/0004-own-table-requests.md.
 """
 
 import asyncio
@@ -48,13 +49,13 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 API_VERSION = "2019-02-02"
-# For a request with its retries and its wait for a free connection.
+# The time-out of a request with its retries and its wait for a free connection.
 TOTAL_SECONDS = 60
 RETRIES = 2
 BACKOFF_SECONDS = 0.2
 MAX_RETRY_AFTER_SECONDS = 5
 CONNECTIONS = 256
-# Larger than most replies, so that they are read in one piece.
+# Larger than most replies, so that they are read at once.
 READ_BLOCK_BYTES = 1024 * 1024
 ROWS_PER_PAGE = 1000
 
@@ -69,9 +70,10 @@ _BATCH = {"Accept": JSON_TYPE, "Content-Type": BATCH_TYPE, "DataServiceVersion":
 
 
 class TableStorage:
-    """The connection that all tables of an account share. It opens by itself in the running event loop.
+    """The connections that all tables of an account share.
 
-    Close it in the same loop; it would open again if used after that.
+    They are opened when needed, in the running event loop. Close this object in the same loop. If it is used
+    after that, it opens new connections.
     """
 
     def __init__(self, account: TableAccount, *, connections: int = CONNECTIONS) -> None:
@@ -97,7 +99,7 @@ class TableStorage:
     ) -> AsyncHttpResponse:
         """Return the reply, whatever its status. Raises StorageUnavailable when there is none.
 
-        A write is repeated like a read: one that had been carried out comes back as a conflict.
+        Writes are retried like reads. If the first attempt took effect, the retry gets a conflict.
         """
         request = HttpRequest(
             method,
@@ -139,7 +141,7 @@ class TableStorage:
 
 
 class _Retries(AsyncRetryPolicy[Any, Any]):
-    """Waits as the storage asks, but no longer than a function can afford."""
+    """Waits as long as the storage requests in Retry-After, up to MAX_RETRY_AFTER_SECONDS."""
 
     def get_retry_after(self, response: PipelineResponse[Any, Any]) -> float | None:
         wait = super().get_retry_after(response)
@@ -147,7 +149,7 @@ class _Retries(AsyncRetryPolicy[Any, Any]):
 
 
 class AzureTable:
-    """One table. It has to exist: see `table_account.create_missing_tables`."""
+    """One table. It must exist: see `account.create_missing_tables`."""
 
     def __init__(self, storage: TableStorage, name: str) -> None:
         self._storage = storage
@@ -174,8 +176,8 @@ class AzureTable:
         top = None if limit is None else min(limit, ROWS_PER_PAGE)
         continuation: dict[str, str] = {}
         while top != 0:
-            asked = query_string((partition, first, end), where or {}, top, continuation)
-            response = await self._storage.send("GET", f"/{self.name}()?{asked}", _JSON)
+            query = query_string((partition, first, end), where or {}, top, continuation)
+            response = await self._storage.send("GET", f"/{self.name}()?{query}", _JSON)
             rows += self._read(response, read_entities)
             headers = response.headers
             continuation = {
@@ -198,10 +200,10 @@ class AzureTable:
             return await self._write_one(writes[0], operations[0])
         return await self._write_all(writes, operations)
 
-    async def _write_one(self, write: Write, only: Operation) -> str:
-        """A plain request does the same as a transaction of one, at less cost on both sides."""
-        headers = operation_headers(only)
-        response = await self._storage.send(only.method, only.path, headers, only.entity or None)
+    async def _write_one(self, write: Write, request: Operation) -> str:
+        """Send a plain request, which does the same as a transaction of one write and costs less."""
+        headers = operation_headers(request)
+        response = await self._storage.send(request.method, request.path, headers, request.entity or None)
         if response.status_code >= 300:
             self._refuse([write], response.status_code, read_fault(response.content))
         return self._etag(write, response.headers.get("ETag", ""))
@@ -224,7 +226,7 @@ class AzureTable:
     def _etag(self, write: Write, etag: str) -> str:
         if isinstance(write, Delete):
             return ""
-        if not etag:  # it would make the next conditional write an unconditional one
+        if not etag:  # an empty etag would make the next conditional write unconditional
             raise StorageUnavailable(f"{self._storage.endpoint} answered a write without an etag")
         return etag
 
@@ -235,18 +237,18 @@ class AzureTable:
             return read(response.content)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise StorageUnavailable(
-                f"{self._storage.endpoint} answered a read of {self.name!r} with something else than rows"
+                f"{self._storage.endpoint} answered a read of {self.name!r}, but not with rows"
             ) from error
 
     def _refuse(self, writes: Sequence[Write], status: int, fault: Fault) -> NoReturn:
         if fault.code in _CONFLICTS:
             keys = [write.key if isinstance(write, Delete) else write.row.key for write in writes]
-            known = fault.place is not None and fault.place < len(keys)
-            raise RowConflict(keys[fault.place or 0] if known else ", ".join(keys))
+            known = fault.position is not None and fault.position < len(keys)
+            raise RowConflict(keys[fault.position or 0] if known else ", ".join(keys))
         raise self._unavailable(status, fault)
 
     def _unavailable(self, status: int, fault: Fault) -> StorageUnavailable:
         if fault.code == "TableNotFound":
             return StorageUnavailable(f"table {self.name!r} does not exist in {self._storage.endpoint}")
-        said = " ".join(filter(None, (str(status), fault.code, fault.message)))
-        return StorageUnavailable(f"{self._storage.endpoint} refused a request on {self.name!r}: {said}")
+        reason = " ".join(filter(None, (str(status), fault.code, fault.message)))
+        return StorageUnavailable(f"{self._storage.endpoint} refused a request on {self.name!r}: {reason}")

@@ -1,4 +1,4 @@
-"""Azure Table Storage's requests and replies as text. Pure.
+"""The wire format of Azure Table Storage: requests and replies as text. Pure.
 
 Sources: "Payload format for Table service operations" and "Performing entity group transactions" in
 Microsoft's REST reference, API version 2019-02-02.
@@ -18,23 +18,24 @@ BATCH_TYPE = "multipart/mixed; boundary=batch_baton"
 
 _INT32 = range(-(2**31), 2**31)
 _TYPE = "@odata.type"
-# What aiohttp would leave unescaped: the path that is signed must be the path that is sent.
+# The characters that aiohttp does not escape. The signed path must equal the path that aiohttp sends.
 _SAFE_IN_PATH = "!$'()*,:;=@&"
-# ASCII on one line, so that no text in a row can be taken for the frame of a batch.
+# ASCII on one line, so that no text in a row can look like a boundary of a batch.
 _json = json.JSONEncoder(separators=(",", ":"), check_circular=False).encode
 
 
 class Operation(NamedTuple):
-    """One write as a request. `match` is its If-Match header; without one nothing is demanded."""
+    """One write as a request."""
 
     method: str
     path: str
+    # The If-Match header. Empty: the write has no condition.
     match: str = ""
     entity: str = ""
 
 
 class Reply(NamedTuple):
-    """The answer to one operation."""
+    """The reply to one operation."""
 
     status: int
     etag: str
@@ -42,11 +43,12 @@ class Reply(NamedTuple):
 
 
 class Fault(NamedTuple):
-    """What the storage says went wrong. `place` is that of the operation in its batch, if told."""
+    """An error that the storage reports."""
 
     code: str
     message: str
-    place: int | None = None
+    # The position of the failed operation in its batch, if the storage reports it.
+    position: int | None = None
 
 
 def quoted(text: str) -> str:
@@ -65,7 +67,7 @@ def query_string(
     top: int | None,
     continuation: Mapping[str, str],
 ) -> str:
-    """Return what follows the "?" of a query; `bounds` are partition, first key, and the key to stop before."""
+    """Return the query string. `bounds` are the partition, the first key, and the key to stop before."""
     partition, first, end = map(quoted, bounds)
     tests = [f"PartitionKey eq {partition}", f"RowKey ge {first}", f"RowKey lt {end}"]
     tests += [f"{name} eq {quoted(value)}" for name, value in where.items()]
@@ -74,7 +76,7 @@ def query_string(
 
 
 def entity_text(partition: str, row: Row) -> str:
-    """Return the JSON of a row; only what JSON cannot say by itself is given a type."""
+    """Return the JSON of a row. Only values whose type JSON does not show get a type property."""
     entity: dict[str, Value] = {"PartitionKey": partition, "RowKey": row.key}
     for name, value in row.values.items():
         if isinstance(value, bytes):
@@ -89,7 +91,10 @@ def entity_text(partition: str, row: Row) -> str:
 
 
 def _number(text: str) -> Value:
-    """Return an Edm.Double, which we never write: whole numbers as such, others as text."""
+    """Return an Edm.Double, which we never write.
+
+    An integral value becomes an int, another one stays text.
+    """
     value = float(text)
     return int(value) if value.is_integer() else text
 
@@ -98,24 +103,30 @@ _parsed = json.JSONDecoder(parse_float=_number).decode
 
 
 def read_entity(body: bytes) -> Row:
-    """Return the row in a reply to a point read. Raises ValueError, KeyError, TypeError for anything else."""
+    """Return the row in the reply to a point read.
+
+    Raises ValueError, KeyError or TypeError for other replies.
+    """
     return _row(_parsed(body.decode()))
 
 
 def read_entities(body: bytes) -> list[Row]:
-    """Return the rows in a reply to a query. Raises as `read_entity`."""
+    """Return the rows in the reply to a query. Raises like `read_entity`."""
     return [_row(entity) for entity in _parsed(body.decode())["value"]]
 
 
 def _row(entity: Mapping[str, Any]) -> Row:
-    """Return the row of an entity in minimal metadata; times, which we never write as such, stay text."""
+    """Return the row of an entity with minimal metadata.
+
+    An Edm.DateTime, which we never write, stays text.
+    """
     values = {name: value for name, value in entity.items() if "odata." not in name}
-    if len(entity) > len(values) + 1:  # more than the etag says something about the others
+    if len(entity) > len(values) + 1:  # more metadata than the etag: types of values
         values |= _typed(entity)
     del values["PartitionKey"]
     key = values.pop("RowKey")
     changed = values.pop("Timestamp", "")
-    # Microsoft's client does the same where the service leaves out the etag.
+    # Microsoft's client makes the etag in the same way when the service leaves it out.
     return Row(key, values, entity.get("odata.etag") or f"W/\"datetime'{quote(changed)}'\"")
 
 
@@ -180,7 +191,7 @@ _BOUNDARY = re.compile(rb"^--", re.MULTILINE)
 
 
 def read_batch(body: bytes) -> list[Reply]:
-    """Return the answers in a batch's reply; there is only one when an operation failed."""
+    """Return the replies in the reply to a batch. There is only one when an operation failed."""
     _, *parts = _REPLY.split(body)
     return [_read_part(int(status), rest) for status, rest in zip(parts[::2], parts[1::2], strict=True)]
 
@@ -193,17 +204,17 @@ def _read_part(status: int, text: bytes) -> Reply:
 
 
 _XML_CODE = re.compile(rb"<(?:m:)?code>(\w+)<", re.IGNORECASE)
-_PLACE = re.compile(r"(\d+):")
+_POSITION = re.compile(r"(\d+):")
 
 
 def read_fault(body: bytes) -> Fault:
-    """Return the error in a reply's body; its code is empty when the body is something else."""
+    """Return the error in the body of a reply. Its code is empty when the body holds no error."""
     try:
         error = json.loads(body)["odata.error"]
         code, message = str(error["code"]), str(error["message"]["value"])
     except (ValueError, KeyError, TypeError):
         found = _XML_CODE.search(body)
         return Fault(found.group(1).decode() if found else "", "")
-    place = _PLACE.match(message)
-    # Further lines name the request and the time, and with a wrong signature what should have been signed.
-    return Fault(code, message.partition("\n")[0], int(place.group(1)) if place else None)
+    position = _POSITION.match(message)
+    # Only the first line is kept. The others name the request, and after a wrong signature the signed text.
+    return Fault(code, message.partition("\n")[0], int(position.group(1)) if position else None)

@@ -17,7 +17,7 @@ from yarl import URL
 from shared.adapters.http.access import Access, NoToken
 from shared.adapters.http.answer import DENIED, MAX_REPLY_BYTES, Answer, NoAnswer
 from shared.adapters.http.sse import EventReader
-from shared.log import say
+from shared.log import log_event
 
 CONNECT_TIMEOUT = timedelta(seconds=5)
 # Longer than most pauses between two ticks, so that a tick finds its connections open.
@@ -143,7 +143,7 @@ class Transport:
         if denied is not self._denied:
             self._denied = denied
             event = "provider.denied" if denied else "provider.admitted"
-            say(event, level=logging.WARNING, http_status=status)
+            log_event(event, level=logging.WARNING, http_status=status)
 
 
 async def _answer(reply: aiohttp.ClientResponse) -> Answer:

@@ -8,25 +8,24 @@ from datetime import datetime
 from shared.adapters.http.answer import MAX_REPLY_BYTES, Answer, NoAnswer
 from shared.adapters.http.retry_after import retry_after
 from shared.adapters.responses_api.decode import Unreadable, decode, read_error, read_json, read_response
-from shared.adapters.responses_api.stream import StreamEvent, gather, stream_event
+from shared.adapters.responses_api.stream import sequence_of, stream_event
 from shared.core.response import (
     Absent,
+    CancelReply,
     ChainBroken,
+    CreateReply,
+    DeleteReply,
     NoStream,
     NotNow,
+    ReadReply,
     Refused,
     ResponseStatus,
     RunError,
+    SliceReply,
     Snapshot,
 )
-from shared.ports.providers import (
-    CancelReply,
-    CreateReply,
-    DeleteReply,
-    ReadReply,
-    ResponseRequest,
-    SliceReply,
-)
+from shared.core.slices import StreamEvent, gather
+from shared.ports.providers import ResponseRequest
 
 # What OpenAI and Azure say when they cannot go on from a response; Azure says the latter two without cause.
 _CHAIN_FAULT = re.compile(
@@ -102,19 +101,22 @@ class Interpreter:
         found = read_response(value.get("response"), None, self.on_unknown_status)
         if not isinstance(found, Snapshot):
             return None
-        event = stream_event(value)
-        return replace(found, sequence=event.sequence if event else None)
+        return replace(found, sequence=sequence_of(value))
 
     def slice(
         self, response_id: str, after: int, received: Received | Answer | NoAnswer, now: datetime
     ) -> SliceReply:
         if isinstance(received, Received):
-            return gather(response_id, after, _events(received), self._response(response_id))
+            return gather(response_id, after, self._events(response_id, received))
         if isinstance(received, Answer) and not (received.ok or received.transient or received.denied):
             # Even a 404 speaks of the stream only: OpenAI resumes none that is older than five minutes.
             return NoStream()
         reply = self.read(response_id, received, now)
         return NoStream() if isinstance(reply, Absent) else reply
+
+    def _events(self, response_id: str, received: Received) -> Iterator[StreamEvent]:
+        read = self._response(response_id)
+        return filter(None, (stream_event(_json(data), read) for data in received.events))
 
     def _response(self, response_id: str) -> Callable[[object], Snapshot | None]:
         def read(value: object) -> Snapshot | None:
@@ -169,10 +171,6 @@ class Interpreter:
         if not isinstance(error, dict):
             return _Complaint(None, None, told)
         return _Complaint(error.get("code"), error.get("param"), told)
-
-
-def _events(received: Received) -> Iterator[StreamEvent]:
-    return filter(None, (stream_event(_json(data)) for data in received.events))
 
 
 def _json(body: bytes) -> object:

@@ -11,17 +11,19 @@ from shared.adapters.http.transport import Pool, Request, Transport
 from shared.adapters.responses_api.decode import is_response_id
 from shared.adapters.responses_api.interpret import Interpreter, Received
 from shared.agent import RESERVED_OPTIONS
-from shared.core.response import Absent, NoStream, Snapshot
-from shared.core.text import representable
-from shared.log import say
-from shared.ports.providers import (
+from shared.core.response import (
+    Absent,
     CancelReply,
     CreateReply,
     DeleteReply,
+    NoStream,
     ReadReply,
-    ResponseRequest,
     SliceReply,
+    Snapshot,
 )
+from shared.core.text import representable
+from shared.log import log_event
+from shared.ports.providers import ResponseRequest
 
 # Of each unknown status one word is logged, up to this many: a provider may make up a new one each time.
 MAX_STATUSES_REPORTED = 100
@@ -112,7 +114,7 @@ class ResponsesProvider:
     def _unknown_status(self, status: str) -> None:
         if status not in self._statuses_reported and len(self._statuses_reported) < MAX_STATUSES_REPORTED:
             self._statuses_reported.add(status)
-            say("response.unknown_status", level=logging.WARNING, response_status=status[:64])
+            log_event("response.unknown_status", level=logging.WARNING, response_status=status[:64])
 
 
 class _UntilCreated:

@@ -1,128 +1,76 @@
-"""What the events of a response's stream come to: pure, and total over whatever they hold.
+"""Read the events of a response's stream, in OpenAI's format. Pure. No input raises an exception."""
 
-A stream is numbered densely. It may repeat itself, swap its events, leave some out and end anywhere; what is
-taken from it is the part without a gap that follows what is stored.
-"""
-
-import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from shared.core.response import ResponseStatus, Slice, Snapshot
-from shared.core.text import representable
-
-# The text of the answer. What else streams (reasoning, arguments, refusals) is no part of it.
-TEXT = "response.output_text.delta"
+from shared.core.response import (
+    ItemCompleted,
+    ItemStarted,
+    PartCompleted,
+    PartStarted,
+    Snapshot,
+    StreamChange,
+    TextAdded,
+)
+from shared.core.slices import StreamEvent
+from shared.core.transcript import name_of
 
 _ENDS = frozenset({"response.completed", "response.failed", "response.incomplete", "response.cancelled"})
-_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-_ACTIVITIES = {
-    "message": "writing",
-    "reasoning": "thinking",
-    "web_search_call": "searching the web",
-    "file_search_call": "searching files",
-    "code_interpreter_call": "running code",
-    "image_generation_call": "drawing",
-}
-_CALLS = frozenset({"function_call", "mcp_call", "custom_tool_call"})
-_HIGH_SURROGATES = ("\ud800", "\udbff")
+# The events before the provider starts to work on the response.
+_IDLE = frozenset({"response.created", "response.queued"})
+# More output items than any response has.
+_MAX_INDEX = 10_000
 
-# Makes a Snapshot of the object of a finished response; None when it is none.
+# Returns the Snapshot of a finished response, or None when the object is not a response.
 ReadResponse = Callable[[object], Snapshot | None]
 
 
-@dataclass(frozen=True, slots=True)
-class StreamEvent:
-    """One event, as its stream numbers it."""
-
-    sequence: int
-    type: str
-    data: Mapping[str, Any]
-
-
-def stream_event(value: object) -> StreamEvent | None:
-    """Return the event in a value of JSON, or None when it is not one that has a number."""
-    if not isinstance(value, dict):
+def sequence_of(value: object) -> int | None:
+    """Return the number of an event, or None."""
+    number = value.get("sequence_number") if isinstance(value, dict) else None
+    if not isinstance(number, int) or isinstance(number, bool):
         return None
-    sequence, kind = value.get("sequence_number"), value.get("type")
-    if not isinstance(sequence, int) or isinstance(sequence, bool) or not isinstance(kind, str):
+    return number if 0 <= number < 2**53 else None
+
+
+def stream_event(value: object, read: ReadResponse) -> StreamEvent | None:
+    """Return the event in a JSON value, or None when it is not an event with a number."""
+    sequence = sequence_of(value)
+    kind = value.get("type") if isinstance(value, dict) else None
+    if sequence is None or not isinstance(value, dict) or not isinstance(kind, str):
         return None
-    return StreamEvent(sequence, kind, value) if 0 <= sequence < 2**53 else None
-
-
-def gather(response_id: str, after: int, events: Iterable[StreamEvent], read: ReadResponse) -> Slice:
-    """Return what `events` add to a stream that is stored up to and with `after`."""
-    fresh: dict[int, StreamEvent] = {}
-    for event in events:
-        if event.sequence > after:
-            fresh.setdefault(event.sequence, event)
-    if final := _final(fresh.values(), read):
-        return Slice(response_id=response_id, after=after, sequence=after, final=final)
-    taken = _without_gap(after, fresh)
-    broken = len(taken) < len(fresh)
-    taken = _with_whole_characters(taken)
-    begun = [event.data.get("item") for event in taken if event.type == "response.output_item.added"]
-    return Slice(
-        response_id=response_id,
-        after=after,
-        sequence=taken[-1].sequence if taken else after,
-        status=_status(taken),
-        text=representable("".join(_text(event) for event in taken)),
-        items=len(begun),
-        activity=next((found for item in reversed(begun) if (found := _activity(item))), ""),
-        whole=not broken,
+    return StreamEvent(
+        sequence,
+        change=_change(kind, value),
+        final=read(value.get("response")) if kind in _ENDS else None,
+        idle=kind in _IDLE,
+        broken=kind == "error",
     )
 
 
-def _final(events: Iterable[StreamEvent], read: ReadResponse) -> Snapshot | None:
-    """Return the response that the stream ended with. It says everything, whatever is missing before it."""
-    for event in events:
-        if event.type in _ENDS and (snapshot := read(event.data.get("response"))):
-            return snapshot
+def _change(kind: str, data: Mapping[str, Any]) -> StreamChange | None:
+    """Return what an event changes. Text is that of the answer, without reasoning, arguments and refusals."""
+    index = _index(data.get("output_index"))
+    match kind:
+        case "response.output_text.delta":
+            delta = data.get("delta")
+            return TextAdded(index, delta) if isinstance(delta, str) and delta else None
+        case "response.output_item.added":
+            item = _object(data.get("item"))
+            return ItemStarted(index, name_of(item.get("type")), name_of(item.get("name"), ""))
+        case "response.output_item.done":
+            return ItemCompleted(index)
+        case "response.content_part.added":
+            return PartStarted(index, name_of(_object(data.get("part")).get("type")))
+        case "response.content_part.done":
+            return PartCompleted(index)
     return None
 
 
-def _without_gap(after: int, events: Mapping[int, StreamEvent]) -> list[StreamEvent]:
-    """Return what follows `after` in the stream, up to what is missing or is an error."""
-    taken: list[StreamEvent] = []
-    while (event := events.get(after + 1 + len(taken))) and event.type != "error":
-        taken.append(event)
-    return taken
+def _index(value: object) -> int | None:
+    is_integer = isinstance(value, int) and not isinstance(value, bool)
+    return value if is_integer and 0 <= value < _MAX_INDEX else None  # type: ignore[return-value, operator]
 
 
-def _with_whole_characters(events: list[StreamEvent]) -> list[StreamEvent]:
-    """Leave for the next slice what ends in half a character: JSON can cut a surrogate pair in two."""
-    end = len(events)
-    for number in reversed(range(len(events))):
-        if text := _text(events[number]):
-            if not _HIGH_SURROGATES[0] <= text[-1] <= _HIGH_SURROGATES[1]:
-                break
-            # The delta before it may end in a half as well.
-            end = number
-    return events[:end]
-
-
-def _text(event: StreamEvent) -> str:
-    if event.type != TEXT:
-        return ""
-    delta = event.data.get("delta")
-    return delta if isinstance(delta, str) else ""
-
-
-def _status(events: Iterable[StreamEvent]) -> ResponseStatus:
-    """Return IN_PROGRESS once anything shows that the response is at work."""
-    idle = {"response.created", "response.queued"}
-    return (
-        ResponseStatus.QUEUED if all(event.type in idle for event in events) else ResponseStatus.IN_PROGRESS
-    )
-
-
-def _activity(item: object) -> str:
-    """Return what the model is at when it begins an item, in a few words."""
-    if not isinstance(item, dict) or not isinstance(kind := item.get("type"), str):
-        return ""
-    name = item.get("name")
-    if kind in _CALLS and isinstance(name, str) and _NAME.fullmatch(name):
-        return f"calling {name}"
-    return _ACTIVITIES.get(kind, "working")
+def _object(value: object) -> Mapping[str, Any]:
+    return value if isinstance(value, dict) else {}

@@ -1,9 +1,9 @@
-"""The life of a run: every rule of it, and nothing else.
+"""The state machine of a run. All of its rules are in this folder.
 
-`advance(run, event, now)` is pure. An event that comes too late (the run has ended, the lease has
-passed on, the response is not the current one) leaves the run as it is; an event that cannot happen
-raises `IllegalTransition`. `MOVES` says which status each event may lead to; every result is held
-against it, and the diagram in docs/run-states.md is drawn from it.
+`advance(run, event, now)` is pure. An event that comes too late does not change the run: the run has ended,
+another worker has the lease, or the response is not the current one. An event that cannot happen raises
+`IllegalTransition`. `MOVES` lists the states that each event may lead to, by the state before. Every result
+is checked against it, and the diagram in docs/run-states.md is generated from it.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,78 +16,130 @@ from shared.core.life.calling import tool_done
 from shared.core.life.claiming import claimed
 from shared.core.life.creating import chain_refused, create_deferred, create_refused, created
 from shared.core.life.ending import (
-    cancel_asked,
     cancel_deferred,
+    cancel_requested,
     cancel_sent,
     deadline_passed,
-    delete_asked,
+    delete_requested,
+    last_entries,
+    purge_deferred,
     purged,
-    text_taken_back,
 )
-from shared.core.life.events import Event, Record
+from shared.core.life.events import Deliver, Event, Wake
 from shared.core.life.polling import missing, poll_deferred, polled, sliced, stream_lost
 from shared.core.life.rule import IllegalTransition, Result
-from shared.core.run import OUTCOMES, Run, RunStatus
+from shared.core.log import RunInProgress
+from shared.core.run import OUTCOMES, Run, RunStatus, Step
 
-_Q, _P, _C = RunStatus.QUEUED, RunStatus.IN_PROGRESS, RunStatus.CANCELLING
-_DELETED = RunStatus.DELETED
-_PENDING = frozenset({_Q, _P, _C})
-_STOPPED = frozenset({RunStatus.CANCELLED})
-MOVES: Mapping[type[Event], Mapping[RunStatus, frozenset[RunStatus]]] = {
+State = tuple[RunStatus, Step]
+"""The status of a run, and the step that it is owed."""
+
+_Q_CREATE, _Q_POLL = (RunStatus.QUEUED, Step.CREATE), (RunStatus.QUEUED, Step.POLL)
+_P_CREATE, _P_POLL = (RunStatus.IN_PROGRESS, Step.CREATE), (RunStatus.IN_PROGRESS, Step.POLL)
+_P_TOOLS = (RunStatus.IN_PROGRESS, Step.TOOLS)
+_C_CREATE, _C_POLL = (RunStatus.CANCELLING, Step.CREATE), (RunStatus.CANCELLING, Step.POLL)
+_C_TOOLS, _C_CANCEL = (RunStatus.CANCELLING, Step.TOOLS), (RunStatus.CANCELLING, Step.CANCEL)
+_COMPLETED, _FAILED, _CANCELLED, _INCOMPLETE, _EXPIRED = (
+    (status, Step.NOTHING)
+    for status in (
+        RunStatus.COMPLETED,
+        RunStatus.FAILED,
+        RunStatus.CANCELLED,
+        RunStatus.INCOMPLETE,
+        RunStatus.EXPIRED,
+    )
+)
+_PURGE, _PURGED = (RunStatus.DELETED, Step.PURGE), (RunStatus.DELETED, Step.NOTHING)
+
+_PENDING = (
+    _Q_CREATE, _Q_POLL, _P_CREATE, _P_POLL, _P_TOOLS, _C_CREATE, _C_POLL, _C_TOOLS, _C_CANCEL,
+)  # fmt: skip
+_ENDED = (_COMPLETED, _FAILED, _CANCELLED, _INCOMPLETE, _EXPIRED)
+_ANSWERS = {_COMPLETED, _FAILED, _CANCELLED, _INCOMPLETE}
+
+MOVES: Mapping[type[Event], Mapping[State, set[State]]] = {
     events.Claimed: {
-        _Q: frozenset({_Q}),
-        _P: frozenset({_P}),
-        _C: _STOPPED | {_C},
-        _DELETED: frozenset({_DELETED}),
+        _Q_CREATE: {_Q_CREATE},
+        _P_CREATE: {_P_CREATE},
+        _P_TOOLS: {_P_TOOLS, _P_CREATE},
+        _C_CREATE: {_CANCELLED},
+        _C_TOOLS: {_CANCELLED},
+        _C_CANCEL: {_C_CANCEL},
+        _PURGE: {_PURGE},
     },
-    events.Created: {status: frozenset({status}) for status in _PENDING | OUTCOMES | {_DELETED}}
-    | {_Q: frozenset({_Q, _P})},
-    events.CreateRefused: {
-        _Q: frozenset({RunStatus.FAILED}),
-        _P: frozenset({RunStatus.FAILED}),
-        _C: _STOPPED,
+    events.Created: {state: {state} for state in (*_PENDING, *_ENDED)}
+    | {
+        _Q_CREATE: {_Q_CREATE, _Q_POLL, _P_POLL},
+        _P_CREATE: {_P_CREATE, _P_POLL},
+        _C_CREATE: {_C_CREATE, _C_CANCEL},
+        _PURGE: {_PURGE},
+        _PURGED: {_PURGE},
     },
-    events.CreateDeferred: {_Q: frozenset({_Q}), _P: frozenset({_P}), _C: _STOPPED},
-    events.ChainRefused: {_Q: frozenset({_Q}), _P: frozenset({_P}), _C: _STOPPED},
-    events.Polled: {_Q: OUTCOMES | {_Q, _P}, _P: OUTCOMES | {_P}, _C: OUTCOMES - {RunStatus.EXPIRED} | {_C}},
-    events.Sliced: {_Q: frozenset({_Q, _P}), _P: frozenset({_P})},
-    events.StreamLost: {_Q: frozenset({_Q}), _P: frozenset({_P})},
-    events.PollDeferred: {status: frozenset({status}) for status in _PENDING},
+    events.CreateRefused: {_Q_CREATE: {_FAILED}, _P_CREATE: {_FAILED}, _C_CREATE: {_CANCELLED}},
+    events.CreateDeferred: {_Q_CREATE: {_Q_CREATE}, _P_CREATE: {_P_CREATE}, _C_CREATE: {_CANCELLED}},
+    events.ChainRefused: {_Q_CREATE: {_Q_CREATE}, _P_CREATE: {_P_CREATE}, _C_CREATE: {_CANCELLED}},
+    events.Polled: {
+        _Q_POLL: _ANSWERS | {_Q_POLL, _P_POLL, _P_TOOLS, _EXPIRED},
+        _P_POLL: _ANSWERS | {_P_POLL, _P_TOOLS, _EXPIRED},
+        _C_POLL: _ANSWERS | {_C_CANCEL},
+        _C_CANCEL: _ANSWERS | {_C_CANCEL},
+    },
+    events.Sliced: {_Q_POLL: {_Q_POLL, _P_POLL}, _P_POLL: {_P_POLL}},
+    events.StreamLost: {_Q_POLL: {_Q_POLL}, _P_POLL: {_P_POLL}},
+    events.PollDeferred: {state: {state} for state in (_Q_POLL, _P_POLL, _C_POLL)},
     events.Missing: {
-        _Q: frozenset({_Q, RunStatus.FAILED}),
-        _P: frozenset({_P, RunStatus.FAILED}),
-        _C: _STOPPED | {_C},
+        _Q_POLL: {_Q_POLL, _FAILED},
+        _P_POLL: {_P_POLL, _FAILED},
+        _C_POLL: {_C_POLL, _CANCELLED},
+        _C_CANCEL: {_C_POLL, _CANCELLED},
     },
-    events.ToolDone: {_P: frozenset({_P}), _C: _STOPPED | {_C}},
-    events.CancelAsked: {status: _STOPPED | {_C} for status in (_Q, _P)},
-    events.CancelSent: {_C: frozenset({_C})},
-    events.CancelDeferred: {_C: frozenset({_C}), _DELETED: frozenset({_DELETED})},
-    events.DeadlinePassed: {status: frozenset({RunStatus.EXPIRED}) for status in _PENDING},
-    events.DeleteAsked: {status: frozenset({_DELETED}) for status in _PENDING | OUTCOMES},
-    events.Purged: {_DELETED: frozenset({_DELETED})},
+    events.ToolDone: {_P_TOOLS: {_P_TOOLS, _P_CREATE}, _C_TOOLS: {_C_TOOLS, _CANCELLED}},
+    events.CancelRequested: {
+        _Q_CREATE: {_C_CREATE, _CANCELLED},
+        _Q_POLL: {_C_CANCEL},
+        _P_CREATE: {_C_CREATE, _CANCELLED},
+        _P_POLL: {_C_CANCEL},
+        _P_TOOLS: {_C_TOOLS, _CANCELLED},
+    },
+    events.CancelSent: {_C_CANCEL: {_C_POLL}},
+    events.CancelDeferred: {_C_CANCEL: {_C_CANCEL}},
+    events.DeadlinePassed: {state: {_EXPIRED} for state in _PENDING},
+    events.DeleteRequested: {state: {_PURGE} for state in (*_PENDING, *_ENDED)},
+    events.PurgeDeferred: {_PURGE: {_PURGE}},
+    events.Purged: {_PURGE: {_PURGED}},
 }
 
 
 def advance(run: Run, event: Event, now: datetime) -> Result:
-    """Return the run as it is after `event`, and what must be done then.
+    """Return the run after `event`, and the effects.
 
-    The same run object comes back when the event changes nothing.
+    Returns the same run object when the event changes nothing.
     Raises IllegalTransition for an event that cannot happen.
     """
     after, effects = _RULES[type(event)](run, event, now)
     if after is run:
         return run, effects
-    if after.status not in MOVES[type(event)].get(run.status, frozenset()):
+    if (after.status, after.step) not in MOVES[type(event)].get((run.status, run.step), ()):
         raise IllegalTransition(run, event)
     if run.status is RunStatus.QUEUED and after.status is RunStatus.IN_PROGRESS:
-        effects = (Record("run.in_progress"), *effects)
-    if after.terminal and not run.terminal and after.status is not RunStatus.DELETED:
-        effects += (*text_taken_back(run, after), Record(f"run.{after.status}"))
-    records = sum(isinstance(effect, Record) for effect in effects)
-    return replace(after, rev=run.rev + 1, events=run.events + records, updated_at=now), effects
+        effects = (RunInProgress(), *effects)
+    if after.status in OUTCOMES and not run.terminal:
+        after, closing = last_entries(run, after)
+        effects += closing
+    entries = [effect for effect in effects if not isinstance(effect, Wake | Deliver)]
+    return (
+        replace(
+            after,
+            rev=run.rev + 1,
+            entries=run.entries + len(entries),
+            stream_events=run.stream_events + sum(entry.stream_events for entry in entries),
+            updated_at=now,
+        ),
+        effects,
+    )
 
 
-# The value types differ by key, which Mapping cannot say.
+# `Any`, because a Mapping cannot give each key a rule for its own type of event.
 _RULES: Mapping[type[Event], Callable[[Run, Any, datetime], Result]] = {
     events.Claimed: claimed,
     events.Created: created,
@@ -100,10 +152,11 @@ _RULES: Mapping[type[Event], Callable[[Run, Any, datetime], Result]] = {
     events.PollDeferred: poll_deferred,
     events.Missing: missing,
     events.ToolDone: tool_done,
-    events.CancelAsked: cancel_asked,
+    events.CancelRequested: cancel_requested,
     events.CancelSent: cancel_sent,
     events.CancelDeferred: cancel_deferred,
     events.DeadlinePassed: deadline_passed,
-    events.DeleteAsked: delete_asked,
+    events.DeleteRequested: delete_requested,
+    events.PurgeDeferred: purge_deferred,
     events.Purged: purged,
 }

@@ -1,44 +1,42 @@
-"""The tools phase: calls are queued, started at most once, and ended."""
+"""The tools phase: tool calls are queued, started at most once, and completed."""
 
 from dataclasses import replace
 from datetime import datetime
 
+from shared.core import log
 from shared.core.life import events
-from shared.core.life.events import Record, Wake
+from shared.core.life.events import Effect, Wake
 from shared.core.life.rule import Result, end, holds
 from shared.core.response import FunctionCall, RunError, Snapshot
 from shared.core.run import CallStatus, Run, RunStatus, Step, ToolCall
 
-# What a run row can hold of its tool calls.
+# The row of a run has space for this many tool calls.
 MAX_CALLS_PER_RUN = 256
 
 
 def claim_tools(run: Run, now: datetime) -> Result:
-    """Mark what will be run as started, before any of it starts: that is what makes it at most once."""
-    calls, effects = [], []
+    """Mark the calls as started before any of them runs, so that each runs at most once."""
+    calls: list[ToolCall] = []
+    effects: list[Effect] = []
     for call in run.calls:
         match call.status:
             case CallStatus.QUEUED if run.status is not RunStatus.CANCELLING:
-                effects.append(Record("tool.started", _told_of(call)))
+                effects.append(log.ToolStarted(call.turn, call.call_id, call.name))
                 calls.append(replace(call, status=CallStatus.IN_PROGRESS, started_at=now))
             case CallStatus.IN_PROGRESS if not call.idempotent or run.status is RunStatus.CANCELLING:
-                effects.append(_tool_record(call, CallStatus.UNKNOWN))
+                effects.append(_completed(call, CallStatus.UNKNOWN))
                 calls.append(replace(call, status=CallStatus.UNKNOWN, completed_at=now))
             case _:
                 calls.append(call)
     return after_calls(replace(run, calls=tuple(calls)), now), tuple(effects)
 
 
-def _tool_record(call: ToolCall, status: CallStatus) -> Record:
-    return Record("tool.completed", {**_told_of(call), "status": status.value})
-
-
-def _told_of(call: ToolCall) -> dict[str, str | int]:
-    return {"turn": call.turn, "call_id": call.call_id, "name": call.name}
+def _completed(call: ToolCall, status: CallStatus) -> log.ToolCompleted:
+    return log.ToolCompleted(call.turn, call.call_id, call.name, status.value)
 
 
 def after_calls(run: Run, now: datetime) -> Run:
-    """Go on to the next turn, under the same lease, once every call has ended."""
+    """Begin the next turn, under the same lease, when every call has ended."""
     if any(call.status.open for call in run.calls):
         return run
     if run.status is RunStatus.CANCELLING:
@@ -46,7 +44,7 @@ def after_calls(run: Run, now: datetime) -> Run:
     return replace(run, step=Step.CREATE, turn=run.turn + 1)
 
 
-def ask_for_tools(run: Run, snapshot: Snapshot, repeatable: frozenset[str], now: datetime) -> Result:
+def queue_calls(run: Run, snapshot: Snapshot, repeatable: frozenset[str], now: datetime) -> Result:
     if run.status is RunStatus.CANCELLING:
         return end(run, RunStatus.CANCELLED, now), ()
     if now >= run.expires_at:
@@ -55,21 +53,21 @@ def ask_for_tools(run: Run, snapshot: Snapshot, repeatable: frozenset[str], now:
         return end(run, RunStatus.INCOMPLETE, now, reason="max_turns"), ()
     if len(run.calls) + len(snapshot.calls) > MAX_CALLS_PER_RUN:
         error = RunError(
-            "too_many_tool_calls", f"The model asked for more than {MAX_CALLS_PER_RUN} tool calls in one run."
+            "too_many_tool_calls", f"The model requested more than {MAX_CALLS_PER_RUN} tool calls in one run."
         )
         return end(run, RunStatus.FAILED, now, error=error), ()
-    asked = tuple(_queue_call(run, call, repeatable) for call in snapshot.calls)
-    owed = replace(
+    requested = tuple(_queue_call(run, call, repeatable) for call in snapshot.calls)
+    queued = replace(
         run,
         status=RunStatus.IN_PROGRESS,
         step=Step.TOOLS,
         lease=None,
         due=now,
         missing_since=None,
-        calls=run.calls + asked,
+        calls=run.calls + requested,
         previous_response_id=snapshot.response_id,
     )
-    return owed, (Record("turn.completed", {"turn": run.turn, "tool_calls": len(asked)}), Wake())
+    return queued, (log.TurnCompleted(run.turn, len(requested)), Wake())
 
 
 def _queue_call(run: Run, call: FunctionCall, repeatable: frozenset[str]) -> ToolCall:
@@ -83,7 +81,7 @@ def tool_done(run: Run, event: events.ToolDone, now: datetime) -> Result:
     for call in run.calls_of_turn():
         if call.call_id == event.call_id and call.status is CallStatus.IN_PROGRESS:
             calls.append(replace(call, status=event.status, completed_at=now))
-            effects.append(_tool_record(call, event.status))
+            effects.append(_completed(call, event.status))
         else:
             calls.append(call)
     if not effects:

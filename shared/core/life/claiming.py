@@ -3,9 +3,9 @@
 from dataclasses import replace
 from datetime import datetime
 
+from shared.core import log
 from shared.core.life import events
 from shared.core.life.calling import claim_tools
-from shared.core.life.events import Record
 from shared.core.life.rule import Result, claimable, counted, end
 from shared.core.run import Run, RunStatus, Step
 
@@ -13,13 +13,14 @@ from shared.core.run import Run, RunStatus, Step
 def claimed(run: Run, event: events.Claimed, now: datetime) -> Result:
     if not claimable(run, now):
         return run, ()
-    abandoned = run.lease is not None
-    taken = replace(run, lease=event.lease, due=event.lease.expires_at)
+    # The lease of another worker has expired, and it is unknown what this worker did.
+    lease_expired = run.lease is not None
+    leased = replace(run, lease=event.lease, due=event.lease.expires_at)
     match run.step:
         case Step.CREATE if run.status is RunStatus.CANCELLING:
             return end(counted(run), RunStatus.CANCELLED, now), ()
-        case Step.CREATE if abandoned:
-            return counted(taken), (Record("turn.create_repeated", {"turn": run.turn}),)
+        case Step.CREATE if lease_expired:
+            return counted(leased), (log.TurnCreateRepeated(run.turn),)
         case Step.TOOLS:
-            return claim_tools(taken, now)
-    return taken, ()
+            return claim_tools(leased, now)
+    return leased, ()

@@ -3,48 +3,69 @@
 from dataclasses import replace
 from datetime import datetime
 
+from shared.core import log
+from shared.core.delivery import CancelResponse
 from shared.core.life import events
-from shared.core.life.events import Abandon, Record, Wake
+from shared.core.life.events import Deliver, Wake
 from shared.core.life.rule import Result, end, holds
-from shared.core.response import ResponseStatus
-from shared.core.run import Chaining, Run, RunStatus, Step
+from shared.core.response import (
+    ChainBroken,
+    CreateReply,
+    NotNow,
+    Refused,
+    ResponseStatus,
+    RunError,
+    Snapshot,
+)
+from shared.core.run import Chaining, Continuation, Run, RunStatus, Step
+
+
+def verdict(run: Run, reply: CreateReply) -> CreateReply:
+    """Return a provider's reply to a create, corrected by what is known of this run."""
+    match reply:
+        case Snapshot(response_id=response_id) if response_id in run.responses:
+            return NotNow("the provider answered with an earlier response of this run", unknown=True)
+        case ChainBroken(reason) if run.chaining is Chaining.REPLAY:
+            return Refused(RunError("provider_rejected", reason))
+        case Refused(RunError(code="provider_denied", message=message)) if run.turn > 1:
+            # The provider accepted the key in an earlier turn: the key is being changed.
+            return NotNow(message)
+    return reply
 
 
 def created(run: Run, event: events.Created, now: datetime) -> Result:
     snapshot = event.snapshot
     if not holds(run, event.lease_id, Step.CREATE):
-        return came_too_late(run, snapshot.response_id, now)
+        return _abandon(run, snapshot.response_id, now)
     adopted = replace(
         run,
         lease=None,
-        token=snapshot.response_id,
-        sequence=snapshot.sequence,
+        continuation=Continuation(snapshot.response_id, snapshot.sequence),
         written=0,
+        turn_items=0,
         activity="",
         responses=(*run.responses, snapshot.response_id),
         turn_started_at=now,
         started_at=run.started_at or now,
     )
-    started = Record("turn.started", {"turn": run.turn, "response_id": snapshot.response_id})
+    started = log.TurnStarted(run.turn, snapshot.response_id)
     if run.status is RunStatus.CANCELLING:
         return replace(adopted, step=Step.CANCEL, due=now), (started, Wake())
-    # A response that is finished already is polled once like any other: one way to end a turn.
-    status = (
-        RunStatus.QUEUED
-        if run.status is RunStatus.QUEUED and snapshot.status is ResponseStatus.QUEUED
-        else RunStatus.IN_PROGRESS
-    )
+    # A response that has already finished is polled once too, so that every turn ends by a poll.
+    queued = run.status is RunStatus.QUEUED and snapshot.status is ResponseStatus.QUEUED
+    status = RunStatus.QUEUED if queued else RunStatus.IN_PROGRESS
     return replace(adopted, step=Step.POLL, status=status, due=now), (started,)
 
 
-def came_too_late(run: Run, response_id: str, now: datetime) -> Result:
-    """Note a response that nobody will adopt, so that it is stopped, and forgotten with the run."""
+def _abandon(run: Run, response_id: str, now: datetime) -> Result:
+    """Note an abandoned response. It has to be stopped now, and deleted together with the run."""
     if response_id in run.responses or response_id in run.abandoned:
         return run, ()
     noted = replace(run, abandoned=(*run.abandoned, response_id))
     if run.status is RunStatus.DELETED:
-        return replace(noted, step=Step.CANCEL, lease=None, due=now), (Abandon(response_id), Wake())
-    return noted, (Abandon(response_id),)
+        # The purge stops the response before it deletes it at the provider.
+        return replace(noted, step=Step.PURGE, lease=None, due=now), (Wake(),)
+    return noted, (Deliver(CancelResponse(run.provider, response_id)),)
 
 
 def create_refused(run: Run, event: events.CreateRefused, now: datetime) -> Result:
@@ -58,10 +79,10 @@ def create_refused(run: Run, event: events.CreateRefused, now: datetime) -> Resu
 def create_deferred(run: Run, event: events.CreateDeferred, now: datetime) -> Result:
     if not holds(run, event.lease_id, Step.CREATE):
         return run, ()
-    counted = replace(run, unknown_creates=run.unknown_creates + event.unknown)
+    deferred = replace(run, unknown_creates=run.unknown_creates + event.unknown)
     if run.status is RunStatus.CANCELLING:
-        return end(counted, RunStatus.CANCELLED, now), ()
-    return replace(counted, lease=None, due=event.until), ()
+        return end(deferred, RunStatus.CANCELLED, now), ()
+    return replace(deferred, lease=None, due=event.until), ()
 
 
 def chain_refused(run: Run, event: events.ChainRefused, now: datetime) -> Result:
@@ -70,4 +91,4 @@ def chain_refused(run: Run, event: events.ChainRefused, now: datetime) -> Result
     if run.status is RunStatus.CANCELLING:
         return end(run, RunStatus.CANCELLED, now), ()
     replayed = replace(run, chaining=Chaining.REPLAY, lease=event.lease, due=event.lease.expires_at)
-    return replayed, (Record("turn.replayed", {"turn": run.turn}),)
+    return replayed, (log.TurnReplayed(run.turn),)

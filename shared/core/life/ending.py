@@ -1,37 +1,44 @@
-"""How a run ends: cancelled, expired, deleted."""
+"""How a run ends without its answer: cancelled, expired, deleted."""
 
 from dataclasses import replace
 from datetime import datetime
 
 from shared.core.life import events
-from shared.core.life.events import Record
+from shared.core.life.items import ItemLog
 from shared.core.life.rule import IllegalTransition, Result, counted, end, holds
+from shared.core.log import LogEntry, RunCancelling, RunEnded, TextReplaced
 from shared.core.run import Content, Run, RunStatus, Step
 
 
-def text_taken_back(run: Run, after: Run) -> tuple[Record, ...]:
-    """Say that a turn which ends without a response leaves the text as the turn before it had it."""
-    unfinished = run.token is not None and after.turns == run.turns
+def last_entries(run: Run, after: Run) -> tuple[Run, tuple[LogEntry, ...]]:
+    """Return the run, which has just got its outcome, and the log entries that end its log.
+
+    When the current turn ends without a finished response, its text is not part of the outcome. The text is
+    replaced by that of the turn before.
+    """
+    items = ItemLog.of(after)
+    items.close()
+    unfinished = run.continuation is not None and after.turns == run.turns
     if unfinished and (run.written or run.turns):
-        return (Record("text.replaced", {"turn": len(run.turns)}),)
-    return ()
+        items.entries.append(TextReplaced(len(run.turns)))
+    return items.into(after), (*items.entries, RunEnded(after.status.value))
 
 
-def cancel_asked(run: Run, event: events.CancelAsked, now: datetime) -> Result:
+def cancel_requested(run: Run, event: events.CancelRequested, now: datetime) -> Result:
     if run.terminal or run.status is RunStatus.CANCELLING:
         return run, ()
-    record = Record("run.cancelling")
+    entry = RunCancelling()
     cancelling = replace(run, status=RunStatus.CANCELLING)
     if run.step is Step.POLL:
-        return replace(cancelling, step=Step.CANCEL, lease=event.lease, due=event.lease.expires_at), (record,)
+        return replace(cancelling, step=Step.CANCEL, lease=event.lease, due=event.lease.expires_at), (entry,)
     if run.lease and now < run.lease.expires_at:
-        # Whoever holds the lease sees the word when it saves what it did.
-        return cancelling, (record,)
+        # The worker that has the lease finds the new status when it saves its result.
+        return cancelling, (entry,)
     return end(counted(cancelling), RunStatus.CANCELLED, now), ()
 
 
 def cancel_sent(run: Run, event: events.CancelSent, now: datetime) -> Result:
-    if not holds(run, event.lease_id, Step.CANCEL) or run.status is not RunStatus.CANCELLING:
+    if not holds(run, event.lease_id, Step.CANCEL):
         return run, ()
     return replace(run, step=Step.POLL, lease=None, due=now), ()
 
@@ -47,30 +54,37 @@ def deadline_passed(run: Run, event: events.DeadlinePassed, now: datetime) -> Re
         return run, ()
     if now < run.expires_at:
         raise IllegalTransition(run, event)
-    spent = replace(counted(run), usage=run.usage + event.usage)
-    return end(spent, RunStatus.EXPIRED, now), ()
+    charged = replace(counted(run), usage=run.usage + event.usage)
+    return end(charged, RunStatus.EXPIRED, now), ()
 
 
-def delete_asked(run: Run, event: events.DeleteAsked, now: datetime) -> Result:
+def delete_requested(run: Run, event: events.DeleteRequested, now: datetime) -> Result:
     if run.status is RunStatus.DELETED:
         return run, ()
     tombstone = replace(
         end(counted(run), RunStatus.DELETED, now),
-        token=run.token,
-        step=Step.CANCEL,
+        continuation=run.continuation,
+        step=Step.PURGE,
         lease=event.lease,
         due=event.lease.expires_at,
         owner="",
         input=Content(),
         turns=(),
         calls=(),
+        open_items=(),
         metadata={},
         error=None,
     )
     return tombstone, ()
 
 
-def purged(run: Run, event: events.Purged, _now: datetime) -> Result:
-    if not holds(run, event.lease_id, Step.CANCEL) or run.status is not RunStatus.DELETED:
+def purge_deferred(run: Run, event: events.PurgeDeferred, _now: datetime) -> Result:
+    if not holds(run, event.lease_id, Step.PURGE):
         return run, ()
-    return replace(run, step=Step.NOTHING, lease=None, token=None, responses=(), abandoned=()), ()
+    return replace(run, lease=None, due=event.until), ()
+
+
+def purged(run: Run, event: events.Purged, _now: datetime) -> Result:
+    if not holds(run, event.lease_id, Step.PURGE):
+        return run, ()
+    return replace(run, step=Step.NOTHING, lease=None, continuation=None, responses=(), abandoned=()), ()

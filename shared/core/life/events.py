@@ -1,11 +1,13 @@
-"""What can happen to a run, and what must be done about it."""
+"""Events: what can happen to a run. Effects: what must be done because of an event."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from shared.core.delivery import Deliverable
+from shared.core.log import LogEntry
 from shared.core.response import RunError, Slice, Snapshot, Usage
-from shared.core.run import CallStatus, Content, Lease
+from shared.core.run import CallStatus, Content, Continuation, Lease
+from shared.core.transcript import ItemOutline
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,57 +35,59 @@ class CreateRefused:
 
 @dataclass(frozen=True, slots=True)
 class CreateDeferred:
-    """The provider did not take the request now; `unknown` when it may have, and the reply was lost."""
+    """The provider did not accept the request now."""
 
     lease_id: str
     until: datetime
+    # Whether it may have accepted the request, with only its reply lost.
     unknown: bool
 
 
 @dataclass(frozen=True, slots=True)
 class ChainRefused:
-    """The provider cannot continue the previous response, so all is replayed under the renewed `lease`."""
+    """The provider cannot continue the previous response, so the conversation is replayed."""
 
+    # Renewed for the second request.
     lease: Lease
 
 
 @dataclass(frozen=True, slots=True)
 class Polled:
-    """The provider's response as a read showed it.
-
-    `output` is where the items of a finished response are stored, and `characters` the length of their text;
-    `as_told` says whether that text begins with the `written` characters that came by slices. `repeatable`
-    names the agent's idempotent tools.
-    """
+    """The response was read. All fields except `snapshot` are for a finished response."""
 
     snapshot: Snapshot
+    # The stored output items, and a list of them without their contents.
     output: Content | None = None
+    outline: tuple[ItemOutline, ...] = ()
+    # The text of slices up to here was compared with the answer.
+    compared: Continuation | None = None
+    # Whether the answer begins with that text.
+    agrees: bool = True
+    # The names of the agent's idempotent tools.
     repeatable: frozenset[str] = frozenset()
-    characters: int = 0
-    written: int = 0
-    as_told: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class Sliced:
-    """A slice of the response's stream came; `text` is where its text is stored, if it has any."""
+    """A slice of the response's stream was read."""
 
     slice: Slice
+    # Its stored text, if it has any.
     text: Content | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class StreamLost:
-    """The response can be read, and its stream cannot be taken up again."""
+    """The stream of the response cannot be resumed. The response itself can be read."""
 
-    token: str
+    response_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class PollDeferred:
-    """The provider asked for patience with this response."""
+    """The provider requested a pause before this response is read again."""
 
-    token: str
+    response_id: str
     until: datetime
 
 
@@ -91,35 +95,45 @@ class PollDeferred:
 class Missing:
     """The provider does not know the response."""
 
-    token: str
+    response_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class ToolDone:
-    """A tool call has ended and its result is stored. `lease` is renewed for the step that may follow."""
+    """A tool call has ended, and its result is stored."""
 
+    # Renewed for the step that may follow.
     lease: Lease
     call_id: str
     status: CallStatus
 
 
 @dataclass(frozen=True, slots=True)
-class CancelAsked:
-    """A client wants the run to stop; `lease` is for cancelling at the provider at once."""
+class CancelRequested:
+    """A client requested the cancellation of the run."""
 
+    # For sending the cancellation to the provider at once.
     lease: Lease
 
 
 @dataclass(frozen=True, slots=True)
 class CancelSent:
-    """The provider took note of the cancellation; polls will show what came of it."""
+    """The provider accepted the cancellation. Polls will show whether the response was cancelled."""
 
     lease_id: str
 
 
 @dataclass(frozen=True, slots=True)
 class CancelDeferred:
-    """The provider could not be asked to cancel, or to forget, now."""
+    """The provider could not cancel the response now."""
+
+    lease_id: str
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PurgeDeferred:
+    """Some data of a deleted run could not be removed now, or has to be removed once more."""
 
     lease_id: str
     until: datetime
@@ -127,21 +141,23 @@ class CancelDeferred:
 
 @dataclass(frozen=True, slots=True)
 class DeadlinePassed:
-    """The run's time is over, and the provider has no finished answer; `usage` is what it cost all the same."""
+    """The run's deadline has passed, and the provider has no finished answer."""
 
+    # The usage of the unfinished response.
     usage: Usage = field(default_factory=Usage)
 
 
 @dataclass(frozen=True, slots=True)
-class DeleteAsked:
-    """A client wants the run gone; `lease` is for purging it at once."""
+class DeleteRequested:
+    """A client requested the deletion of the run."""
 
+    # For purging it at once.
     lease: Lease
 
 
 @dataclass(frozen=True, slots=True)
 class Purged:
-    """Nothing of a deleted run is left but its tombstone."""
+    """All data of a deleted run is removed. Only its tombstone is left."""
 
     lease_id: str
 
@@ -158,33 +174,26 @@ Event = (
     | PollDeferred
     | Missing
     | ToolDone
-    | CancelAsked
+    | CancelRequested
     | CancelSent
     | CancelDeferred
+    | PurgeDeferred
     | DeadlinePassed
-    | DeleteAsked
+    | DeleteRequested
     | Purged
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Record:
-    """An entry for the run's log."""
-
-    type: str
-    data: Mapping[str, str | int] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
 class Wake:
-    """A worker is to be told that the run is owed a step."""
+    """A message has to be sent to the workers, because the run is owed a step."""
 
 
 @dataclass(frozen=True, slots=True)
-class Abandon:
-    """A response that nobody will adopt is to be stopped at the provider."""
+class Deliver:
+    """A delivery has to be made. It must not be lost when the process ends right after the commit."""
 
-    response_id: str
+    content: Deliverable
 
 
-Effect = Record | Wake | Abandon
+Effect = LogEntry | Wake | Deliver

@@ -4,56 +4,68 @@ from dataclasses import replace
 from datetime import datetime, timedelta
 
 from shared.core.life import events
-from shared.core.life.calling import ask_for_tools
-from shared.core.life.events import Record, Wake
+from shared.core.life.calling import queue_calls
+from shared.core.life.events import Wake
+from shared.core.life.items import ItemLog
 from shared.core.life.rule import IllegalTransition, Result, end
-from shared.core.response import ResponseStatus, RunError, Snapshot
-from shared.core.run import Content, Run, RunStatus, Step
+from shared.core.log import LogEntry, TextReplaced
+from shared.core.response import ItemStarted, ResponseStatus, RunError, Slice, Snapshot
+from shared.core.run import Content, Continuation, Run, RunStatus, Step
 
-# A 404 may be transient right after a response was created or finished; 32 s have been seen.
+# A 404 may be transient right after a response was created or finished. It was observed for up to 32 s.
 MISSING_GRACE = timedelta(seconds=60)
+
+_ACTIVITIES = {
+    "message": "writing",
+    "reasoning": "thinking",
+    "web_search_call": "searching the web",
+    "file_search_call": "searching files",
+    "code_interpreter_call": "running code",
+    "image_generation_call": "drawing",
+}
+_CALLS = frozenset({"function_call", "mcp_call", "custom_tool_call"})
 
 
 def polled(run: Run, event: events.Polled, now: datetime) -> Result:
     snapshot = event.snapshot
-    if run.token is None or run.terminal or snapshot.response_id != run.token:
+    if run.terminal or not run.awaits(snapshot.response_id):
         return run, ()
     if not snapshot.status.finished:
         return _still_working(run, snapshot, now)
     if event.output is None:
         raise IllegalTransition(run, event)
-    if event.written != run.written:
-        # A slice came in between, and its text has to be held against the answer first: by the next poll.
+    if event.compared != run.continuation:
+        # A slice arrived meanwhile. The next poll compares its text with the answer.
         return run, ()
-    after, effects = _finish_turn(run, snapshot, event.output, event.repeatable, now)
-    return after, _last_word(run, event) + effects
+    logged, entries = _complete_log(run, event)
+    after, effects = _finish_turn(logged, snapshot, event.output, event.repeatable, now)
+    return after, entries + effects
 
 
-def _last_word(run: Run, event: events.Polled) -> tuple[Record, ...]:
-    """Bring the text that was told so far to what the finished response says."""
-    if not event.as_told:
-        return (Record("text.replaced", {"turn": run.turn}),)
-    if event.characters > run.written:
-        return (Record("text.delta", {"turn": run.turn, "start": run.written}),)
-    return ()
+def _complete_log(run: Run, event: events.Polled) -> tuple[Run, tuple[LogEntry, ...]]:
+    """Add the entries and the text that the slices did not bring. If the text does not agree, replace it."""
+    items = ItemLog.of(run)
+    if not event.agrees:
+        items.entries.append(TextReplaced(run.turn))
+    items.finish(event.outline, run.written, with_text=event.agrees)
+    return items.into(run), tuple(items.entries)
 
 
 def _still_working(run: Run, snapshot: Snapshot, now: datetime) -> Result:
-    found = replace(run, missing_since=None) if run.missing_since else run
+    read = replace(run, missing_since=None) if run.missing_since else run
     if run.status is RunStatus.QUEUED and snapshot.status is ResponseStatus.IN_PROGRESS:
-        return replace(found, status=RunStatus.IN_PROGRESS), ()
+        return replace(read, status=RunStatus.IN_PROGRESS), ()
     if run.status is RunStatus.CANCELLING and run.missing_since:
-        # The provider could not have taken note of a cancellation of what it did not find.
-        return replace(found, step=Step.CANCEL, lease=None, due=now), (Wake(),)
-    return found, ()
+        # The provider did not find the response before, so it has not cancelled it: send the cancellation
+        # again.
+        return replace(read, step=Step.CANCEL, lease=None, due=now), (Wake(),)
+    return read, ()
 
 
 def _finish_turn(
     run: Run, snapshot: Snapshot, output: Content, repeatable: frozenset[str], now: datetime
 ) -> Result:
-    done = replace(
-        run, token=None, sequence=None, usage=run.usage + snapshot.usage, turns=(*run.turns, output)
-    )
+    done = replace(run, continuation=None, usage=run.usage + snapshot.usage, turns=(*run.turns, output))
     match snapshot.status:
         case ResponseStatus.FAILED:
             error = snapshot.error or RunError("provider_error", "The provider gave no reason.")
@@ -68,48 +80,64 @@ def _finish_turn(
             return replace(ended, previous_response_id=snapshot.response_id), ()
         case ResponseStatus.INCOMPLETE:
             return end(done, RunStatus.INCOMPLETE, now, reason=snapshot.incomplete_reason), ()
-    return ask_for_tools(done, snapshot, repeatable, now)
+    return queue_calls(done, snapshot, repeatable, now)
 
 
 def sliced(run: Run, event: events.Sliced, _now: datetime) -> Result:
-    piece = event.slice
-    # Another poller may have read the same stream and been faster: what follows its slice is read next time.
-    if run.step is not Step.POLL or run.token != piece.response_id or run.sequence != piece.after:
+    """Add a slice that begins where the stored stream ends.
+
+    When two pollers read the same slice, the second one is ignored: its `after` is no longer the end.
+    """
+    received = event.slice
+    expected = Continuation(received.response_id, received.after)
+    if run.step is not Step.POLL or run.continuation != expected:
         return run, ()
-    if run.status is RunStatus.CANCELLING or not piece.news:
+    if run.status is RunStatus.CANCELLING or not received.changed:
         return run, ()
-    at_work = piece.text or piece.status is ResponseStatus.IN_PROGRESS
+    items = ItemLog.of(run)
+    items.follow(received.changes, event.text)
+    at_work = received.changes or received.status is ResponseStatus.IN_PROGRESS
     read = replace(
-        run,
+        items.into(run),
         status=RunStatus.IN_PROGRESS if at_work else run.status,
-        sequence=piece.sequence,
-        written=run.written + len(piece.text),
-        items=run.items + piece.items,
-        activity=piece.activity or run.activity,
+        continuation=Continuation(received.response_id, received.sequence),
+        written=run.written + len(received.text),
+        activity=_activity(received) or run.activity,
         missing_since=None,
     )
-    if event.text is None:
-        return read, ()
-    where = event.text
-    return read, (Record("text.delta", {"turn": run.turn, "name": where.name, "chunks": where.chunks}),)
+    return read, tuple(items.entries)
+
+
+def _activity(received: Slice) -> str:
+    """Return what the model does since the last item that started, in a few words.
+
+    Empty if no item started.
+    """
+    started = [change for change in received.changes if isinstance(change, ItemStarted)]
+    if not started:
+        return ""
+    last = started[-1]
+    if last.kind in _CALLS and last.name:
+        return f"calling {last.name}"
+    return _ACTIVITIES.get(last.kind, "working")
 
 
 def stream_lost(run: Run, event: events.StreamLost, _now: datetime) -> Result:
-    if run.step is not Step.POLL or run.token != event.token or run.sequence is None:
+    if run.step is not Step.POLL or run.continuation is None or run.continuation.sequence is None:
         return run, ()
-    if run.status is RunStatus.CANCELLING:
+    if run.status is RunStatus.CANCELLING or not run.awaits(event.response_id):
         return run, ()
-    return replace(run, sequence=None), ()
+    return replace(run, continuation=Continuation(event.response_id)), ()
 
 
 def poll_deferred(run: Run, event: events.PollDeferred, _now: datetime) -> Result:
-    if run.step is not Step.POLL or run.token != event.token or event.until <= run.due:
+    if run.step is not Step.POLL or not run.awaits(event.response_id) or event.until <= run.due:
         return run, ()
     return replace(run, due=event.until), ()
 
 
 def missing(run: Run, event: events.Missing, now: datetime) -> Result:
-    if run.terminal or run.token != event.token:
+    if run.terminal or not run.awaits(event.response_id):
         return run, ()
     if run.missing_since is None:
         return replace(run, missing_since=now, step=Step.POLL, lease=None, due=now), ()
@@ -117,5 +145,5 @@ def missing(run: Run, event: events.Missing, now: datetime) -> Result:
         return run, ()
     if run.status is RunStatus.CANCELLING:
         return end(run, RunStatus.CANCELLED, now), ()
-    error = RunError("response_not_found", f"The provider no longer knows response {event.token}.")
+    error = RunError("response_not_found", f"The provider no longer knows response {event.response_id}.")
     return end(run, RunStatus.FAILED, now, error=error), ()

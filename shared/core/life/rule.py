@@ -1,4 +1,4 @@
-"""What the rules of a run's life share."""
+"""Functions that several rules use."""
 
 from dataclasses import replace
 from datetime import datetime
@@ -11,7 +11,7 @@ Result = tuple[Run, tuple[Effect, ...]]
 
 
 class IllegalTransition(Exception):
-    """An event that cannot happen to a run in this state."""
+    """The event cannot happen to a run in this state."""
 
     def __init__(self, run: Run, event: Event) -> None:
         super().__init__(
@@ -20,35 +20,35 @@ class IllegalTransition(Exception):
 
 
 def claimable(run: Run, now: datetime) -> bool:
-    """Say whether a worker may take the step that the run is owed now."""
-    return run.step in {Step.CREATE, Step.TOOLS, Step.CANCEL} and now >= run.due
+    """Return whether a worker may take the step that the run is owed now."""
+    return run.step.worked_on and now >= run.due
+
+
+def holds(run: Run, lease_id: str, step: Step) -> bool:
+    """Return whether this lease is the one under which the run's `step` is taken."""
+    return run.step is step and run.lease is not None and run.lease.id == lease_id
 
 
 def counted(run: Run) -> Run:
-    """Count the create of a lease that ended otherwise than by its holder's word."""
+    """Count a create whose worker has not reported its outcome."""
     if run.step is Step.CREATE and run.lease is not None:
         return replace(run, unknown_creates=run.unknown_creates + 1)
     return run
 
 
-def holds(run: Run, lease_id: str, step: Step) -> bool:
-    return run.step is step and run.lease is not None and run.lease.id == lease_id
-
-
 def end(
     run: Run, status: RunStatus, now: datetime, *, error: RunError | None = None, reason: str | None = None
 ) -> Run:
-    calls = tuple(_close_call(call, now) for call in run.calls)
+    """Return the run with its outcome. It is owed nothing, and all of its calls are closed."""
     return replace(
         run,
         status=status,
         step=Step.NOTHING,
-        token=None,
-        sequence=None,
+        continuation=None,
         lease=None,
         missing_since=None,
         completed_at=now,
-        calls=calls,
+        calls=tuple(_close_call(call, now) for call in run.calls),
         error=error,
         incomplete_reason=reason,
     )

@@ -1,4 +1,4 @@
-"""Requests, checked: what comes out of here can be carried out, or has been refused by name."""
+"""Parse requests: each function returns checked values, or raises an error that names the wrong field."""
 
 import hashlib
 import json
@@ -10,51 +10,32 @@ from typing import Any
 from shared.core import ids
 from shared.core.pace import MAX_DEADLINE, MIN_DEADLINE
 from shared.core.run import RunStatus
-from shared.errors import InvalidInput, Malformed, NotFound, TooLarge, Unidentified
+from shared.core.text import is_name
+from shared.errors import InvalidInput, Malformed, NotFound, TooLarge
 from shared.usecases.listing import Listing
 from shared.usecases.start import StartRequest
 from shared.web.bodies import read_object
 from shared.web.http import EVENT_STREAM, Request
 
-# About half a million tokens: more than today's models read at once.
+# About half a million tokens: more than the context of today's models.
 MAX_INPUT_CHARACTERS = 2_000_000
 MAX_INPUT_ITEMS = 1_000
-# OpenAI's limits for metadata, so that a run's could be handed on.
+# OpenAI's limits for metadata, so that the metadata of a run could be sent to OpenAI.
 MAX_METADATA_PAIRS = 16
 MAX_METADATA_KEY = 64
 MAX_METADATA_VALUE = 512
-# Part of every filter that the storage is sent, in an address.
-MAX_OWNER_CHARACTERS = 256
 MAX_PAGE = 100
 DEFAULT_PAGE = 20
-
-# Of a run's feed at once.
+# How many events of a feed one reply holds.
 MAX_EVENTS = 1_000
 DEFAULT_EVENTS = 100
 
 _FIELDS = {"agent", "input", "session_id", "metadata", "deadline_seconds", "stream"}
 _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
-_AGENT = re.compile(r"[A-Za-z0-9_-]{1,64}")
-# As openapi.json says it: what either Python or JavaScript takes for white space is nothing.
+# White space is what Python or JavaScript treats as such. openapi.json has the same pattern.
 _NOT_BLANK = re.compile(r"[^\s\ufeff]")
 _POSITION = re.compile(r"[0-9a-z]{26}")
 _STATUSES = [status.value for status in RunStatus if status is not RunStatus.DELETED]
-
-
-def owner(request: Request, header: str | None) -> str:
-    """Return whose request this is: the value of the header that the front of the app sets, if it sets one."""
-    if header is None:
-        return "default"
-    value = request.headers.get(header.lower(), "").strip()
-    if not value:
-        raise Unidentified(f"The header {header} is missing.", field=header)
-    if len(value) > MAX_OWNER_CHARACTERS or not value.isprintable():
-        raise Unidentified(
-            f"{header} has to be up to {MAX_OWNER_CHARACTERS} printable characters.",
-            code="invalid_owner",
-            field=header,
-        )
-    return value
 
 
 def run_id(text: str) -> str:
@@ -69,8 +50,8 @@ def session_id(text: str) -> str:
     return text
 
 
-def start_request(request: Request, whose: str) -> StartRequest:
-    """Return the run that a body asks for."""
+def start_request(request: Request) -> StartRequest:
+    """Return the start request in a body."""
     body = read_object(request.body)
     if unknown := sorted(set(body) - _FIELDS):
         known = ", ".join(sorted(_FIELDS))
@@ -80,7 +61,6 @@ def start_request(request: Request, whose: str) -> StartRequest:
             field=unknown[0][:64],
         )
     return StartRequest(
-        owner=whose,
         agent=_agent(body),
         input=_input(body),
         session_id=_session(body),
@@ -93,16 +73,16 @@ def start_request(request: Request, whose: str) -> StartRequest:
 
 
 def _fingerprint(body: Mapping[str, Any]) -> str:
-    """Return what tells one request from another: a field that is null is a field left out."""
-    said = {name: value for name, value in body.items() if value is not None}
-    return hashlib.sha256(json.dumps(said, sort_keys=True).encode()).hexdigest()
+    """Return a hash that is equal for equal requests. A field that is null counts as left out."""
+    given = {name: value for name, value in body.items() if value is not None}
+    return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
 
 
 def _agent(body: Mapping[str, Any]) -> str:
     agent = body.get("agent")
-    if not isinstance(agent, str) or not _AGENT.fullmatch(agent):
+    if not isinstance(agent, str) or not is_name(agent):
         raise InvalidInput(
-            "agent has to be the name of an agent of this app.", code="unknown_agent", field="agent"
+            "agent must be the name of an agent of this app.", code="unknown_agent", field="agent"
         )
     return agent
 
@@ -112,7 +92,7 @@ def _session(body: Mapping[str, Any]) -> str | None:
     if given is None:
         return None
     if not isinstance(given, str):
-        raise InvalidInput("session_id has to be a string.", code="invalid_session_id", field="session_id")
+        raise InvalidInput("session_id must be a string.", code="invalid_session_id", field="session_id")
     return session_id(given)
 
 
@@ -126,12 +106,12 @@ def _input(body: Mapping[str, Any]) -> str:
             items = given
         case _:
             raise InvalidInput(
-                "input has to be a text that is not empty, or a list of input items.",
+                "input must be a text that is not empty, or a list of input items.",
                 code="invalid_input",
                 field="input",
             )
     if any(item.get("type") == "item_reference" for item in items):
-        # All owners share one account at the provider, so a reference could name another owner's item.
+        # All owners share one account at the provider, so the id could be that of another owner's item.
         raise InvalidInput(
             "input must not refer to items by id; send them.", code="invalid_input", field="input"
         )
@@ -150,7 +130,7 @@ def _metadata(given: Any) -> dict[str, str]:
         return {}
     if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
         raise InvalidInput(
-            "metadata has to be an object whose values are strings.",
+            "metadata must be an object whose values are strings.",
             code="invalid_metadata",
             field="metadata",
         )
@@ -174,7 +154,7 @@ def _deadline(given: Any) -> timedelta | None:
     least, most = MIN_DEADLINE.total_seconds(), MAX_DEADLINE.total_seconds()
     if isinstance(given, bool) or not isinstance(given, int | float) or not least <= given <= most:
         raise InvalidInput(
-            f"deadline_seconds has to be a number from {least:.0f} to {most:.0f}.",
+            f"deadline_seconds must be a number from {least:.0f} to {most:.0f}.",
             code="invalid_deadline",
             field="deadline_seconds",
         )
@@ -183,7 +163,7 @@ def _deadline(given: Any) -> timedelta | None:
 
 def _stream(given: Any) -> bool | None:
     if given is not None and not isinstance(given, bool):
-        raise InvalidInput("stream has to be true or false.", code="invalid_stream", field="stream")
+        raise InvalidInput("stream must be true or false.", code="invalid_stream", field="stream")
     return given
 
 
@@ -191,7 +171,7 @@ def _idempotency_key(request: Request) -> str | None:
     key = request.headers.get("idempotency-key")
     if key is not None and not _KEY.fullmatch(key):
         raise Malformed(
-            "Idempotency-Key has to be 1 to 255 printable ASCII characters.",
+            "Idempotency-Key must be 1 to 255 printable ASCII characters.",
             code="invalid_idempotency_key",
             field="Idempotency-Key",
         )
@@ -204,11 +184,11 @@ def listing(request: Request) -> Listing:
     status = query.get("status")
     if status is not None and status not in _STATUSES:
         raise InvalidInput(
-            f"status has to be one of: {', '.join(_STATUSES)}.", code="invalid_status", field="status"
+            f"status must be one of: {', '.join(_STATUSES)}.", code="invalid_status", field="status"
         )
     agent = query.get("agent")
-    if agent is not None and not _AGENT.fullmatch(agent):
-        raise InvalidInput("agent has to be the name of an agent.", code="unknown_agent", field="agent")
+    if agent is not None and not is_name(agent):
+        raise InvalidInput("agent must be the name of an agent.", code="unknown_agent", field="agent")
     after = query.get("cursor", "")
     if after and not _POSITION.fullmatch(after):
         raise _bad_cursor()
@@ -225,22 +205,26 @@ def listing(request: Request) -> Listing:
 def page_limit(query: Mapping[str, str], default: int = DEFAULT_PAGE, most: int = MAX_PAGE) -> int:
     text = query.get("limit", str(default))
     if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= most:
-        raise InvalidInput(f"limit has to be a number from 1 to {most}.", code="invalid_limit", field="limit")
+        raise InvalidInput(f"limit must be a number from 1 to {most}.", code="invalid_limit", field="limit")
     return int(text)
 
 
 def wants_stream(request: Request) -> bool:
-    """Say whether a client wants events as a browser's EventSource does; everybody else gets JSON."""
+    """Return whether the client accepts an event stream, as an EventSource does. Other clients get JSON."""
     return EVENT_STREAM in request.headers.get("accept", "")
 
 
 def after_event(request: Request) -> int:
-    """Return the last event that a client has: what it says on coming back wins over where it began."""
+    """Return the number of the last event that the client has.
+
+    An EventSource reconnects with its first URL and the header Last-Event-ID, so the header has precedence
+    over the parameter.
+    """
     _known(request.query, {"after", "limit"})
     text = request.headers.get("last-event-id") or request.query.get("after", "0")
     if not re.fullmatch(r"[0-9]{1,9}", text):
         raise InvalidInput(
-            "after, or the header Last-Event-ID, has to be the id of an event.",
+            "after, or the header Last-Event-ID, must be the id of an event.",
             code="invalid_after",
             field="after",
         )
@@ -256,13 +240,11 @@ def session_cursor(request: Request) -> str | None:
 
 
 def _bad_cursor() -> Malformed:
-    return Malformed(
-        "cursor has to come from a nextLink of this list.", code="invalid_cursor", field="cursor"
-    )
+    return Malformed("cursor must come from a nextLink of this list.", code="invalid_cursor", field="cursor")
 
 
 def _known(query: Mapping[str, str], known: set[str]) -> None:
-    # A function key may stand in `code`; the host has looked at it.
+    # `code` and `clientId` belong to the function key, which the host has checked.
     if unknown := sorted(set(query) - known - {"code", "clientId"}):
         name = unknown[0][:64]
         raise InvalidInput(

@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 problem details."""
+"""Errors as problem details (RFC 9457)."""
 
 import json
 
@@ -27,9 +27,9 @@ _RETRY_AFTER_SECONDS = 5
 
 
 def problem(error: BatonError) -> Reply:
-    """Return the answer for an error. Its `code` is stable; `field` names the offending part of the request."""
+    """Return the reply for an error. `code` and `field` are those of the error."""
     status, title = _STATUSES[type(error)]
-    # What the storage says is for the log; a client can do nothing with it.
+    # The message of the storage is of no use to a client.
     detail = "Try again in a few seconds." if status == 503 else str(error)
     body = {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": error.code}
     if error.field:

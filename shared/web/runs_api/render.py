@@ -1,4 +1,4 @@
-"""Runs and sessions in the shape that clients see."""
+"""Runs, events, sessions, agents and health as the JSON that clients get."""
 
 import json
 from collections.abc import Mapping
@@ -6,16 +6,28 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from shared.core import transcript
+from shared.core import log, transcript
+from shared.core.ids import item_id
+from shared.core.log import LogEntry, LogLine
 from shared.core.run import CallStatus, Run, RunStatus, Session, Step, ToolCall
 from shared.ports.agents import AgentSpec
-from shared.usecases.feed import Feed, FeedEvent
+from shared.usecases.feed import Feed
 from shared.usecases.health import Health
 from shared.usecases.read import SessionPage
 
+# The field of an event that holds the text of its entry.
+_TEXT_FIELDS: Mapping[type[LogEntry], str] = {
+    log.TextDelta: "text",
+    log.TextReplaced: "text",
+    log.ToolStarted: "arguments",
+    log.ToolCompleted: "output",
+}
+# Fields of an entry that point to its text.
+_POINTERS = frozenset({"start", "end", "content"})
+
 
 def time(at: datetime | None) -> str | None:
-    """Return a time to the millisecond, in UTC."""
+    """Return a time in UTC with milliseconds."""
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if at else None
 
 
@@ -24,7 +36,7 @@ def etag(run: Run) -> str:
 
 
 def run_summary(run: Run) -> dict[str, Any]:
-    """Return everything of a run but its output."""
+    """Return a run without its output."""
     return {
         "id": run.id,
         "object": "run",
@@ -48,7 +60,7 @@ def run_summary(run: Run) -> dict[str, Any]:
 
 
 def progress(run: Run) -> dict[str, Any]:
-    """Return what is known of a run at work. No provider says how much there is still to come."""
+    """Return the progress of a pending run. There is no percentage, because no provider sends the total."""
     return {"characters": run.written, "items": run.items, "activity": _activity(run)}
 
 
@@ -60,21 +72,44 @@ def _activity(run: Run) -> str:
     return (run.activity if run.step is Step.POLL else "") or "waiting"
 
 
-def feed_event(event: FeedEvent) -> dict[str, Any]:
-    return {"id": event.id, "type": event.type, "at": time(event.at), **event.data}
+def feed_event(run: Run, line: LogLine) -> dict[str, Any]:
+    """Return a line of a run's log as one event of its feed."""
+    entry = line.entry
+    return {"id": line.number, "type": entry.type, "at": time(line.at), **_event_data(run, entry, line.text)}
+
+
+def _event_data(run: Run, entry: LogEntry, text: str) -> dict[str, Any]:
+    match entry:
+        case log.UnknownEntry(_, data):
+            return dict(data)
+        case log.RunEnded():
+            return {}
+    fields = {name: getattr(entry, name) for name in entry.__slots__ if name not in _POINTERS}
+    data = {name: value for name, value in fields.items() if value != ""}
+    if "item" in data:
+        data["item_id"] = item_id(run.id, data.pop("item"))
+    if name := _TEXT_FIELDS.get(type(entry)):
+        data[name] = text
+    return data
 
 
 def event_stream(feed: Feed, retry_ms: int) -> bytes:
-    """Return events as the browser's EventSource reads them. The body ends, and EventSource comes back."""
+    """Return events in the format of the browser's EventSource.
+
+    The body ends, and the EventSource reconnects.
+    """
     blocks = [f"retry: {retry_ms}\n\n"]
-    for event in feed.events:
-        data = json.dumps(feed_event(event), ensure_ascii=False, separators=(",", ":"))
-        blocks.append(f"id: {event.id}\nevent: {event.type}\ndata: {data}\n\n")
+    for line in feed.lines:
+        data = json.dumps(feed_event(feed.run, line), ensure_ascii=False, separators=(",", ":"))
+        blocks.append(f"id: {line.number}\nevent: {line.entry.type}\ndata: {data}\n\n")
     return "".join(blocks).encode()
 
 
 def run_view(run: Run, output: str | None) -> dict[str, Any]:
-    """Return a run with its output; `output` is the JSON text of its output items, None while it is pending."""
+    """Return a run with its output.
+
+    `output` is the JSON text of its output items, None while it is pending.
+    """
     return run_summary(run) | {
         "output_text": None if output is None else transcript.output_text(output),
         "output": None if output is None else json.loads(output),

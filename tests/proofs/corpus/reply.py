@@ -3,7 +3,7 @@
 import gzip
 import tomllib
 from base64 import b64decode
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 FOLDER = Path(__file__).parent
+TABLE = FOLDER / "statuses.toml"
 # What is asked when the reply comes; each has a folder. `chained` is a create that continues a response.
 REQUESTS = ("create", "chained", "read", "cancel", "delete")
 # Unlike any real key, so that it can only be struck out as what it is.
@@ -74,9 +75,31 @@ class Case:
 
 
 def cases() -> dict[str, Case]:
-    """Return all cases by request and name, in order."""
+    """Return all cases by request and name, in order: those with files of their own, and those of the table."""
     paths = [path for request in REQUESTS for path in sorted((FOLDER / request).glob("*.toml"))]
-    return {f"{path.parent.name}/{path.stem}": Case.read(path) for path in paths}
+    found = [*map(Case.read, paths), *_of_the_table()]
+    return {f"{case.request}/{case.name}": case for case in sorted(found, key=_order)}
+
+
+def _of_the_table() -> Iterator[Case]:
+    """Return the cases of a plain status, which are lines of one table."""
+    table = tomllib.loads(TABLE.read_text(encoding="utf-8"))
+    for request in REQUESTS:
+        for status, expect in table.get(request, {}).items():
+            body = expect.pop("body")
+            about = f"HTTP {status} with the body {body} ({request})"
+            yield Case(
+                request,
+                f"status-{status}",
+                expect,
+                about=about,
+                status=int(status),
+                body=table["bodies"][body],
+            )
+
+
+def _order(case: Case) -> tuple[int, str]:
+    return REQUESTS.index(case.request), case.name
 
 
 def now() -> datetime:

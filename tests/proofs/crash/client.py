@@ -1,7 +1,7 @@
 """A client as a careful one is written: it repeats what got no answer, and remembers what it was told."""
 
 import json
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from shared.core import ids
@@ -13,6 +13,7 @@ from tests.proofs.crash.payer import NAME
 
 _TERMINAL = {"completed", "failed", "cancelled", "incomplete", "expired"}
 _DAY_SECONDS = 86_400
+_END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 # Ticks that nothing needs; a run that is not done by then is stuck.
 _PATIENCE = 30
 
@@ -80,15 +81,24 @@ class Client:
     async def round(self, name: str, by: timedelta = TICK) -> None:
         await self._host.round(ids.shard_of(self.runs[name]["id"]), by)
 
+    async def until_adopted(self, name: str) -> None:
+        """Wait until the run has a response, which a client cannot see."""
+        for _ in range(_PATIENCE):
+            stored = await self._host.unfused.runs.read(self.runs[name]["id"])
+            if stored and (stored.run.responses or stored.run.terminal):
+                return
+            await self.round(name)
+        raise Stuck(f"run {name} has no response")
+
     async def until_nothing_is_owed(self, name: str) -> None:
-        """Let an hour pass again and again, as long as it takes until the app owes its runs no step."""
+        """Let an hour pass again and again, as long as it takes until the app owes nothing any more."""
         shard = ids.shard_of(self.runs[name]["id"])
         for _ in range(_PATIENCE):
-            _, pending = await self._host.unfused.runs.pending(shard)
-            if not pending:
+            owed = await self._host.unfused.shards.owed(shard, _END_OF_TIME)
+            if not owed.runs and not owed.clocks:
                 return
             await self.round(name, timedelta(minutes=15))
-        raise Stuck(f"{len(pending)} pending rows are left")
+        raise Stuck(f"{len(owed.runs)} owed rows and {len(owed.clocks)} clock rows are left")
 
     async def _ask(self, name: str, asked: str, handler: Any, request: Request, *path: str) -> Any:
         reply = await self._host.ask(handler, request, *path)

@@ -2,24 +2,18 @@
 
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
+from shared.core.response import CancelReply, CreateReply, DeleteReply, ReadReply, SliceReply
 from shared.ports.agents import Agents, AgentSpec, ToolRequest, ToolResult
-from shared.ports.providers import (
-    CancelReply,
-    CreateReply,
-    DeleteReply,
-    Provider,
-    ReadReply,
-    ResponseRequest,
-    SliceReply,
-)
+from shared.ports.providers import Provider, ResponseRequest
 from shared.ports.tables import Row, Table, Write
 from tests.proofs.crash.ledger import Ledger
-from tests.proofs.crash.points import AFTER, BEFORE, CRASHED, Point
+from tests.proofs.crash.points import AFTER, BEFORE, CRASHED, FAILED, Point
 
 _T = TypeVar("_T")
+StandStill = Callable[[int, str], Awaitable[None]]
 
 
 class Fuse:
@@ -48,7 +42,7 @@ class Fuse:
         try:
             result = await inner
         except Exception as fault:
-            self.reach(method, ordinal, AFTER, f"{about} -> {type(fault).__name__}")
+            self.reach(method, ordinal, AFTER, f"{about}{FAILED}{type(fault).__name__}")
             raise
         self.reach(method, ordinal, AFTER, about)
         return result
@@ -89,11 +83,15 @@ class FusedTable:
 
 
 class FusedProvider:
-    """A `Provider` with points at every call. `created` are the responses that this process knows it made."""
+    """A `Provider` with points at every call. `created` are the responses that this process knows it made.
 
-    def __init__(self, fuse: Fuse, inner: Provider) -> None:
+    `stand_still` is awaited between the reply to a create and its use, with the number of the response and the run.
+    """
+
+    def __init__(self, fuse: Fuse, inner: Provider, stand_still: StandStill) -> None:
         self._fuse = fuse
         self._inner = inner
+        self._stand_still = stand_still
         self.created: list[str] = []
 
     async def create(self, request: ResponseRequest) -> CreateReply:
@@ -102,6 +100,7 @@ class FusedProvider:
         )
         if response_id := getattr(reply, "response_id", None):
             self.created.append(response_id)
+            await self._stand_still(len(self.created), request.run_id)
         return reply
 
     async def read(self, response_id: str) -> ReadReply:

@@ -13,19 +13,21 @@ from shared.adapters.agents.running import InstalledAgents
 from shared.app import Baton
 from shared.core import ids
 from shared.core.response import ResponseStatus, Snapshot
+from shared.ports.providers import DEFAULT_PROVIDER
 from shared.settings import load
 from shared.steps.context import Context
-from shared.store.content import ContentStore
-from shared.store.runs import RunStore
 from shared.web.http import Reply, Request
 from shared.web.runs_api.handlers import answer
-from tests.proofs.crash.fuse import Fuse, FusedAgents, FusedProvider, FusedTable
+from tests.proofs.crash.fuse import Fuse, FusedAgents, FusedProvider, FusedTable, StandStill
 from tests.proofs.crash.ledger import Ledger
 from tests.proofs.crash.payer import NAME, payer
 from tests.proofs.crash.points import Point
+from tests.support.world import stores
 
 # How far the clock is moved between two ticks: past the next point of any schedule.
 TICK = timedelta(seconds=60)
+# How long a process stands still with a reply in its hands: past the end of the lease.
+STANDSTILL = timedelta(minutes=5)
 # How much later the app is started again: past the end of any lease, and far from any deadline.
 RESTART = timedelta(hours=2)
 # How often a provider that answers at once is asked whether it has, and how long it is waited for in between.
@@ -43,6 +45,8 @@ class Place:
     armed: Point | None
     # Ordinals of the responses that the provider works on for ever.
     endless: frozenset[int]
+    # Ordinals of the responses whose reply comes when another worker has taken over.
+    late: frozenset[int]
 
 
 class AheadClock:
@@ -61,10 +65,15 @@ class AheadClock:
 class _FusedBaton(Baton):
     """Baton as the composition root wires it, each port that reaches outside replaced by its fused one."""
 
-    def __init__(self, place: Place, fuse: Fuse, effects: Ledger) -> None:
+    def __init__(self, place: Place, fuse: Fuse, effects: Ledger, stand_still: StandStill) -> None:
         super().__init__(load(place.environment), InstalledAgents({NAME: payer(fuse, effects)}, {}))
         self._fuse = fuse
+        self._stand_still = stand_still
         self.clock = AheadClock(place.began + RESTART * (place.life - 1))
+
+    @cached_property
+    def provider(self) -> FusedProvider:
+        return FusedProvider(self._fuse, self.unfused.provider(DEFAULT_PROVIDER), self._stand_still)
 
     @cached_property
     def unfused(self) -> Context:
@@ -77,9 +86,8 @@ class _FusedBaton(Baton):
         content = FusedTable(self._fuse, "content", self._storage.table(storage.content_table))
         return replace(
             real,
-            runs=RunStore(runs, real.randomness),
-            content=ContentStore(content),
-            provider=FusedProvider(self._fuse, real.provider),
+            **stores(runs, content, real.randomness),
+            providers={DEFAULT_PROVIDER: self.provider},
             agents=FusedAgents(self._fuse, real.agents),
         )
 
@@ -90,7 +98,8 @@ class Host:
     def __init__(self, place: Place) -> None:
         self._place = place
         fuse = Fuse(Ledger(place.folder / "journal"), place.life, place.armed)
-        self._baton = _FusedBaton(place, fuse, Ledger(place.folder / "effects", sync=True))
+        effects = Ledger(place.folder / "effects", sync=True)
+        self._baton = _FusedBaton(place, fuse, effects, self._stand_still)
         self._messages: deque[str] = deque()
 
     @property
@@ -99,7 +108,7 @@ class Host:
 
     async def ask(self, handler: Callable[..., Awaitable[Reply]], request: Request, *path: str) -> Reply:
         reply = await answer(handler, self._baton.api, request, *path)
-        self._messages.extend(reply.wakes)
+        self._messages.extend(reply.messages)
         return reply
 
     async def round(self, shard: str, by: timedelta = TICK) -> None:
@@ -114,6 +123,11 @@ class Host:
         while self._messages:
             self._messages.extend(await self._baton.work(self._messages.popleft()))
 
+    async def _stand_still(self, ordinal: int, run_id: str) -> None:
+        """Let another worker take over while the reply to a create is late."""
+        if self._place.life == 1 and ordinal in self._place.late:
+            await self.round(ids.shard_of(run_id), STANDSTILL)
+
     async def close(self) -> None:
         await self._baton.close()
 
@@ -122,12 +136,11 @@ class Host:
 
         Which it need not after a restart, when some of its responses are not known here.
         """
-        provider = self._baton.context.provider
-        assert isinstance(provider, FusedProvider)
-        for ordinal, response_id in enumerate(provider.created, 1):
+        provider = self.unfused.provider(DEFAULT_PROVIDER)
+        for ordinal, response_id in enumerate(self._baton.provider.created, 1):
             endless = self._place.life == 1 and ordinal in self._place.endless
             for _ in range(_LOOKS):
-                reply: Any = await self.unfused.provider.read(response_id)
+                reply: Any = await provider.read(response_id)
                 if not isinstance(reply, Snapshot) or reply.status.finished:
                     break
                 if reply.status is ResponseStatus.IN_PROGRESS and (endless or self._place.life > 1):

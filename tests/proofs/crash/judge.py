@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from typing import Any
 
-from tests.proofs.crash.points import AFTER, CRASHED, Point
+from tests.proofs.crash.points import AFTER, CRASHED, FAILED, Point
 from tests.proofs.crash.scenarios import Expected
 from tests.proofs.crash.trial import Trial
 
@@ -26,20 +26,46 @@ def faults_of(trial: Trial) -> list[str]:
     ]
 
 
-def lost_response(trial: Trial) -> bool:
-    """Say whether the process died between the provider's creating a response and our saving its id."""
-    unsaved = False
+def lost_responses(trial: Trial) -> int:
+    """Count the responses that the provider had created, and whose ids were not saved when the process died."""
+    return list(_saved(trial).values()).count(False) if trial.point else 0
+
+
+def extra_responses(trial: Trial) -> int:
+    """Count the responses that would not have been created if the process had not died."""
+    expected = trial.scenario.creates - len(trial.scenario.late) + _noted(trial)
+    return trial.provider["created"] - expected
+
+
+def _noted(trial: Trial) -> int:
+    """Count the late responses whose ids were saved."""
+    return len([number for number, saved in _saved(trial).items() if saved and number in trial.scenario.late])
+
+
+def _saved(trial: Trial) -> dict[int, bool]:
+    """Say of each response that life 1 created, by ordinal, whether life 1 saved its id.
+
+    A late response is saved by the write that puts its cancellation into the outbox, any other by the next write.
+    """
+    saved: dict[int, bool] = {}
     for passed in trial.journal:
         point = Point.parse(passed["point"])
-        if passed["life"] == 1 and point.side == AFTER:
-            unsaved = point.method == "provider.create" or (unsaved and point.method != "runs.write")
-    return trial.point is not None and unsaved
+        if passed["life"] > 1 or point.side != AFTER or FAILED in passed["about"]:
+            continue
+        if point.method == "provider.create":
+            saved[len(saved) + 1] = False
+        elif point.method == "runs.write":
+            by_outbox = "Insert delivery" in passed["about"]
+            saved |= {number: True for number in saved if (number in trial.scenario.late) is by_outbox}
+    return saved
 
 
 def _faults_of_runs(trial: Trial) -> Iterator[str]:
     found = trial.findings
     if found["pending"]:
         yield f"pending rows are left behind: {found['pending']}"
+    if found["outbox"]:
+        yield f"rows of the outbox are left behind: {found['outbox']}"
     if found["run_rows"] != len(trial.scenario.runs):
         yield f"{len(trial.scenario.runs)} runs were asked for, {found['run_rows']} are stored"
     session = {
@@ -57,6 +83,8 @@ def _faults_of_runs(trial: Trial) -> Iterator[str]:
             yield from _faults_of_deleted(name, run)
         else:
             yield from _faults_of_ended(name, run, expected)
+            if run["abandoned"] != ["cancelled"] * _noted(trial):
+                yield f"run {name}: {_noted(trial)} responses came too late, and they are {run['abandoned']}"
 
 
 def _faults_of_deleted(name: str, run: Any) -> Iterator[str]:
@@ -78,8 +106,8 @@ def _faults_of_ended(name: str, run: Any, expected: Expected) -> Iterator[str]:
         yield f"the feed of run {name} comes to another text than its outcome"
     if body["usage"]["total_tokens"] != 2 * expected.tokens:
         yield f"run {name} used {body['usage']}, not {expected.tokens} in and out"
-    if set(run["responses"]) != {expected.status} or run["abandoned"]:
-        yield f"run {name}: responses {run['responses']}, {run['abandoned']} abandoned"
+    if set(run["responses"]) != {expected.status}:
+        yield f"run {name}: responses {run['responses']}"
 
 
 def _faults_of_tools(trial: Trial) -> Iterator[str]:
@@ -122,12 +150,11 @@ def _calls(trial: Trial, name: str, *, last: bool) -> dict[str, str]:
 
 
 def _faults_of_provider(trial: Trial) -> Iterator[str]:
-    lost = int(lost_response(trial))
-    extra = trial.provider["created"] - trial.scenario.creates
+    lost, extra = lost_responses(trial), extra_responses(trial)
     if extra != lost:
         yield f"{extra} extra responses at the provider, {lost} expected"
     counted = sum(run["unknown_creates"] for run in trial.findings["runs"].values())
-    if not extra <= counted <= len(trial.exits) - 1:
+    if not extra <= counted <= len(trial.exits) - 1 + len(trial.scenario.late):
         yield f"{counted} creates of unknown outcome are counted, {extra} led to an extra response"
     all_deleted = all(expected.status is None for expected in trial.scenario.runs.values())
     if all_deleted and trial.provider["alive"] != lost:

@@ -17,6 +17,7 @@ from typing import Any
 from dev.tether import PR_SET_PDEATHSIG
 from shared.core.ids import all_shards, shard_of
 from shared.core.response import Snapshot
+from shared.ports.providers import DEFAULT_PROVIDER
 from shared.steps.context import Context
 from shared.store.rows import TICK_KEY
 from shared.web.http import Request
@@ -81,10 +82,15 @@ async def _findings(context: Context, runs: Mapping[str, Any]) -> dict[str, Any]
     keys = [row.key for row in await context.runs._table.query_each(everywhere, where={}, limit=1000)]
     run_rows = [key for key in keys if key.startswith("run|")]
     pending = [key for key in keys if key.startswith("pending|") and key != TICK_KEY]
-    found: dict[str, Any] = {"runs": {}, "run_rows": len(run_rows), "pending": pending}
+    found: dict[str, Any] = {
+        "runs": {},
+        "run_rows": len(run_rows),
+        "pending": pending,
+        "outbox": [key for key in keys if key.startswith(("delivery|", "pending~"))],
+    }
     for name, seen in runs.items():
         found["runs"][name] = await _run_findings(context, seen["id"])
-        session = await context.runs.read_session(seen["session_id"])
+        session = await context.sessions.read(seen["session_id"])
         assert session is not None
         found["session"] = {
             "deleted": session.session.deleted,
@@ -112,7 +118,7 @@ async def _run_findings(context: Context, run_id: str) -> dict[str, Any]:
         "stored": run.status,
         "unknown_creates": run.unknown_creates,
         "responses": [await _provider_says(context, response_id) for response_id in run.responses],
-        "abandoned": len(run.abandoned),
+        "abandoned": [await _provider_says(context, response_id) for response_id in run.abandoned],
         "content_rows": len(rows),
         "stray_content": sorted({row.key.partition("|")[0] for row in rows} - pointed),
         "log_rows": len(log),
@@ -125,7 +131,7 @@ def _text(feed: Any) -> str:
 
 
 async def _provider_says(context: Context, response_id: str) -> str:
-    reply = await context.provider.read(response_id)
+    reply = await context.provider(DEFAULT_PROVIDER).read(response_id)
     return reply.status.value if isinstance(reply, Snapshot) else type(reply).__name__
 
 

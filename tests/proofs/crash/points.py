@@ -7,6 +7,8 @@ from shared.ports.providers import Provider
 from shared.ports.tables import Table
 
 BEFORE, AFTER = "before", "after"
+# In what is noted of a call that raised an error.
+FAILED = " -> "
 # The status of a process that ended at its point.
 CRASHED = 77
 # The content store never asks for these. A point at one of them means that this list is out of date.

@@ -22,13 +22,17 @@ class Expected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """`creates` is how many responses it takes undisturbed; `endless` are those that never finish."""
+    """`creates` is how many responses it takes undisturbed; `endless` are those that never finish.
+
+    `late` are those whose create is answered when another worker has taken over: no run adopts them.
+    """
 
     name: str
     carry_out: Callable[[Client], Awaitable[None]]
     runs: Mapping[str, Expected]
     creates: int
     endless: frozenset[int] = frozenset()
+    late: frozenset[int] = frozenset()
     # What the provider is to do wrong.
     faults: tuple[Mapping[str, Any], ...] = ()
     session_deleted: bool = False
@@ -93,6 +97,23 @@ async def _cancel(client: Client) -> None:
     await client.until("first")
 
 
+async def _late(client: Client) -> None:
+    await client.start("first", _script({"text": "never", "seconds": 3600}))
+    await client.until("first", "in_progress")
+    await client.cancel("first")
+    await client.until("first")
+    await client.until_nothing_is_owed("first")
+
+
+async def _late_and_deleted(client: Client) -> None:
+    await client.start("first", _script({"text": "never", "seconds": 3600}))
+    # If nothing crashes, the cancellation of the late response still lies in the queue then.
+    await client.until_adopted("first")
+    await client.delete("first")
+    await client.until_nothing_is_owed("first")
+    await client.get("first")
+
+
 async def _delete_run(client: Client) -> None:
     endless = {"text": "never", "seconds": 3600}
     await client.start("first", _script(_calls(1, rent="pay", map="look_up"), endless))
@@ -146,6 +167,22 @@ SCENARIOS = {
             runs={"first": Expected(status="cancelled", text="")},
             creates=1,
             endless=frozenset({1}),
+        ),
+        Scenario(
+            name="late",
+            carry_out=_late,
+            runs={"first": Expected(status="cancelled", text="")},
+            creates=2,
+            endless=frozenset({1, 2}),
+            late=frozenset({1}),
+        ),
+        Scenario(
+            name="late_and_deleted",
+            carry_out=_late_and_deleted,
+            runs={"first": Expected(status=None)},
+            creates=2,
+            endless=frozenset({1, 2}),
+            late=frozenset({1}),
         ),
         Scenario(
             name="delete_run",

@@ -43,7 +43,8 @@ class Bench:
     def warm_up(self, scenario: Scenario) -> None:
         with tempfile.TemporaryDirectory(prefix="crash-") as name:
             began = datetime.now(UTC)
-            warm_up(scenario, Place(self._environment(), Path(name), began, 1, None, scenario.endless))
+            place = Place(self._environment(), Path(name), began, 1, None, scenario.endless, scenario.late)
+            warm_up(scenario, place)
 
     def carry_out(self, scenario: Scenario, point: Point | None) -> Trial:
         """Carry a scenario through, with the app ended at `point`, or undisturbed."""
@@ -55,7 +56,8 @@ class Bench:
             folder = Path(name)
 
             def live(life: int, armed: Point | None) -> int:
-                return fork_life(scenario, Place(environment, folder, began, life, armed, scenario.endless))
+                place = Place(environment, folder, began, life, armed, scenario.endless, scenario.late)
+                return fork_life(scenario, place)
 
             exits = [live(1, point)]
             if exits[0] == CRASHED:

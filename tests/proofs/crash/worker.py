@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from tests.proofs.crash.judge import faults_of, lost_response
+from tests.proofs.crash.judge import extra_responses, faults_of, lost_responses
 from tests.proofs.crash.points import Point
 from tests.proofs.crash.scenarios import SCENARIOS
 from tests.proofs.crash.trial import Bench, Trial
@@ -48,8 +48,8 @@ def _report(trial: Trial, *, whole: bool = False) -> None:
         "point": trial.point and str(trial.point),
         "faults": faults,
         "restarts": len(trial.exits) - 1,
-        "lost": lost_response(trial),
-        "extra": trial.provider["created"] - trial.scenario.creates,
+        "lost": lost_responses(trial),
+        "extra": extra_responses(trial),
         "repeated": len(trial.effects) - len({effect["mark"] for effect in trial.effects}),
     }
     if trial.point is None:

@@ -18,17 +18,21 @@ _CREATING = "shared/core/life/creating.py"
 _ENDING = "shared/core/life/ending.py"
 _POLLING = "shared/core/life/polling.py"
 _RULE = "shared/core/life/rule.py"
+_DELIVER = "shared/steps/deliver.py"
 _POLL = "shared/steps/poll.py"
-_SLICES = "shared/steps/slices.py"
+_TOOLS = "shared/steps/tools.py"
+_LOG = "shared/store/log.py"
 _RUNS = "shared/store/runs.py"
+_TRANSACTION = "shared/store/transaction.py"
+_READ = "shared/usecases/read.py"
 _START = "shared/usecases/start.py"
 
 BUGS = (
     Bug(
         "no lease: whoever comes takes the step",
         _RULE,
-        "in {Step.CREATE, Step.TOOLS, Step.CANCEL} and now >= run.due",
-        "in {Step.CREATE, Step.TOOLS, Step.CANCEL}",
+        "run.step.worked_on and now >= run.due",
+        "run.step.worked_on",
     ),
     Bug(
         "lease ignored on waking up",
@@ -39,13 +43,13 @@ BUGS = (
     Bug(
         "a create is saved without its lease",
         _CREATING,
-        "    if not holds(run, event.lease_id, Step.CREATE):\n        return came_too_late(",
-        "    if run.terminal:\n        return came_too_late(",
+        "    if not holds(run, event.lease_id, Step.CREATE):\n        return _abandon(",
+        "    if run.terminal:\n        return _abandon(",
     ),
     Bug(
         "terminal guard removed: polls change what has ended",
         _POLLING,
-        "    if run.token is None or run.terminal or snapshot.response_id != run.token:",
+        "    if run.terminal or not run.awaits(snapshot.response_id):",
         "    if not run.responses or snapshot.response_id != run.responses[-1]:",
     ),
     Bug(
@@ -55,45 +59,45 @@ BUGS = (
         "    if now < run.expires_at:\n        raise",
     ),
     Bug(
-        "the token is kept after the end",
+        "what is to be polled is kept after the end",
         _RULE,
-        "        step=Step.NOTHING,\n        token=None,\n        sequence=None,\n        lease=None,\n        missing_since=None,",
-        "        step=Step.NOTHING,\n        token=run.responses[-1] if run.responses else None,\n        sequence=None,\n        lease=None,\n        missing_since=None,",
+        "        continuation=None,\n        lease=None,\n        missing_since=None,",
+        "        lease=None,\n        missing_since=None,",
     ),
     Bug(
         "transitions are saved without condition",
         _RUNS,
-        "Put(rows.run_row(after, tx), before.etag)",
-        "Put(rows.run_row(after, tx))",
+        "Put(run_row(after, tx, before.unknown), before.etag)",
+        "Put(run_row(after, tx, before.unknown))",
     ),
     Bug(
         "tx is not read again after a lost reply",
-        _RUNS,
-        '            if row and row.values.get("tx") == tx:\n                return row.etag\n            raise',
-        "            raise",
+        _TRANSACTION,
+        '        if row and row.values.get("tx") == tx:\n            return row.etag\n        raise',
+        "        raise",
     ),
     Bug(
         "any tx counts as one's own",
-        _RUNS,
+        _TRANSACTION,
         'if row and row.values.get("tx") == tx:',
         'if row and row.values.get("tx"):',
     ),
     Bug(
         "the key is not looked at before the run is written",
         _START,
-        "    meant = await _claim_key(context, request, fresh, now)\n",
-        "    meant = fresh\n",
+        "    key = await _claim_key(context, caller, request, fresh, now)\n",
+        "    key = fresh\n",
     ),
     Bug(
         "the key is written over",
-        _RUNS,
+        "shared/store/keys.py",
         '[Insert(Row(f"key|{hashed}", values))]',
         '[Put(Row(f"key|{hashed}", values))]',
     ),
     Bug(
         "another body with the same key is taken",
         _START,
-        "    if stored.fingerprint != meant.fingerprint:",
+        "    if stored.fingerprint != fresh.fingerprint:",
         "    if not stored.fingerprint:",
     ),
     Bug(
@@ -104,7 +108,7 @@ BUGS = (
     ),
     Bug(
         "tools run before they are marked as started",
-        "shared/steps/tools.py",
+        _TOOLS,
         "        if call.call_id in started\n",
         "        if call.call_id in started or run.turn\n",
     ),
@@ -129,16 +133,16 @@ BUGS = (
     Bug(
         "a cancellation wins over a finished answer",
         _POLLING,
-        "    done = replace(\n",
-        "    if run.status is RunStatus.CANCELLING:\n        return end(run, RunStatus.CANCELLED, now), ()\n    done = replace(\n",
+        "    done = replace(run, continuation=None,",
+        "    if run.status is RunStatus.CANCELLING:\n        return end(run, RunStatus.CANCELLED, now), ()\n    done = replace(run, continuation=None,",
     ),
     Bug(
         "a deadline wins over a finished answer",
         _POLL,
-        "        case Snapshot() if reply.status.finished or not expired:",
-        "        case Snapshot() if not expired:",
+        "    if isinstance(reply, Snapshot) and reply.status.finished:\n        return (await settle",
+        "    if False:\n        return (await settle",
     ),
-    Bug("an expired run is not looked at", _POLL, "    if _expired(one, now):\n        return True\n", ""),
+    Bug("an expired run is not looked at", _POLL, "    if owed.expired(now):\n        return True\n", ""),
     Bug(
         "the pointer is saved, and the text is not there yet",
         "shared/store/content.py",
@@ -154,26 +158,26 @@ BUGS = (
     Bug(
         "the pending row is left behind",
         _RUNS,
-        "    return [Put(rows.pending_row(now))] if now else [Delete(rows.pending_key(after.id))]",
-        "    return [Put(rows.pending_row(now))] if now else []",
+        "    return [Put(owed_row(owed))] if owed else [Delete(rows.owed_key(after.id))]",
+        "    return [Put(owed_row(owed))] if owed else []",
     ),
     Bug(
         "the session is not released",
-        _RUNS,
+        "shared/store/sessions.py",
         '        values["held_by"] = ""\n',
         '        values["runs_ended"] = 1\n',
     ),
     Bug(
         "the poll schedule is ignored",
         _POLL,
-        "    return context.schedule_for(one.sequence).poll_due(one.turn_started_at, after, now)",
+        "    return context.schedule_for(owed.continuation).poll_due(owed.turn_started_at, after, now)",
         "    return True",
     ),
     Bug(
         "two pollers do not know of each other",
         _POLL,
-        "    if not (polls or wakes) or not await context.runs.claim_tick(shard, tick, now):",
-        "    await context.runs.claim_tick(shard, tick, now)\n    if not (polls or wakes):",
+        "    if not (polls or messages) or not await context.shards.claim(shard, view.tick, now):",
+        "    await context.shards.claim(shard, view.tick, now)\n    if not (polls or messages):",
     ),
     Bug(
         "the message is trusted over the stored state",
@@ -195,9 +199,27 @@ BUGS = (
     ),
     Bug(
         "another owner's run can be read",
-        "shared/usecases/read.py",
-        "or stored.run.owner != owner:",
-        "or not owner:",
+        _READ,
+        "or stored.run.owner != caller.owner:",
+        "or not caller.owner:",
+    ),
+    Bug(
+        "a run that was deleted meanwhile is shown as its tombstone",
+        _READ,
+        "    if run.status is RunStatus.DELETED:\n        raise _no_run(run.id)\n",
+        "",
+    ),
+    Bug(
+        "a worker takes it that the calls it has claimed are still there",
+        _TOOLS,
+        "    except LookupError as fault:",
+        "    except KeyError as fault:",
+    ),
+    Bug(
+        "a run that is deleted meanwhile hides its session",
+        _READ,
+        "        except NotFound:\n            # Deleted since",
+        "        except KeyError:\n            # Deleted since",
     ),
     Bug(
         "a first 404 is believed",
@@ -207,26 +229,26 @@ BUGS = (
     ),
     Bug(
         "a broken row stops its shard",
-        _RUNS,
-        "            except (KeyError, ValueError) as fault:\n                # One row",
-        "            except IndexError as fault:\n                # One row",
+        "shared/store/shards.py",
+        "            except (KeyError, ValueError) as fault:\n                # One broken row",
+        "            except IndexError as fault:\n                # One broken row",
     ),
     Bug(
         "a slice is kept wherever it begins",
         _POLLING,
-        "run.token != piece.response_id or run.sequence != piece.after:",
-        "run.token != piece.response_id:",
+        "or run.continuation != expected:",
+        "or not run.awaits(received.response_id):",
     ),
     Bug(
         "the rest of a turn is told from its beginning",
         _POLLING,
-        '{"turn": run.turn, "start": run.written}',
-        '{"turn": run.turn, "start": 0}',
+        "items.finish(event.outline, run.written, with_text",
+        "items.finish(event.outline, 0, with_text",
     ),
     Bug(
         "a text that the answer does not begin with stays",
         _POLLING,
-        "    if not event.as_told:",
+        "    if not event.agrees:",
         "    if False:",
     ),
     Bug(
@@ -238,8 +260,63 @@ BUGS = (
     Bug("the next turn goes on counting the text of the last", _CREATING, "        written=0,\n", ""),
     Bug(
         "of two slices, any is found",
-        _SLICES,
+        "shared/steps/slices.py",
         'f"slice-{run.rev:08d}-{context.token()}"',
         'f"slice-{run.rev:08d}"',
+    ),
+    Bug(
+        "a late response is not put into the outbox",
+        _RUNS,
+        "            *delivery_writes(deliveries, tx),\n",
+        "",
+    ),
+    Bug(
+        "a delivery is removed before it is made",
+        _DELIVER,
+        "    delivery = claimed.delivery\n",
+        "    delivery = claimed.delivery\n    await context.outbox.remove(claimed)\n",
+    ),
+    Bug(
+        "a delivery that could not be made is given up",
+        _DELIVER,
+        "    if isinstance(reply, NotNow) and ",
+        "    if isinstance(reply, Delivery) and ",
+    ),
+    Bug(
+        "the timer does not find what the outbox holds",
+        "shared/store/rows.py",
+        'return TICK_KEY, f"pending~{time_text(now)}}}"',
+        'return TICK_KEY, "pending}"',
+    ),
+    Bug(
+        "a delivery is made when its time has not come",
+        _DELIVER,
+        "    if clock.due > context.clock.now() or ",
+        "    if ",
+    ),
+    Bug(
+        "an answer is compared with less than the stream brought",
+        _POLLING,
+        "    if event.compared != run.continuation:",
+        "    if event.compared is None and run.continuation is None:",
+    ),
+    Bug(
+        "an item starts again with each slice",
+        "shared/core/life/items.py",
+        "        if index in self.open or index < self.started or self.started",
+        "        if self.started",
+    ),
+    Bug("the items of a turn that has no answer stay open", _ENDING, "    items.close()\n", ""),
+    Bug(
+        "a row of the log is named after its first entry",
+        _LOG,
+        "rows.log_key(run.id, run.entries)",
+        "rows.log_key(run.id, run.entries - len(entries) + 1)",
+    ),
+    Bug(
+        "each row of the log numbers its stream anew",
+        _LOG,
+        "run.stream_events - sum(entry.stream_events for entry in entries)",
+        "0",
     ),
 )

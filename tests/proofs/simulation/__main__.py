@@ -4,19 +4,24 @@ import argparse
 import gc
 import logging
 import os
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 
 from tests.proofs.simulation import report
 from tests.proofs.simulation.coverage import Coverage
 from tests.proofs.simulation.simulation import Outcome, simulate
 
+ROOT = Path(__file__).parents[3]
 _CHUNK, _SMALL_CHUNK = 250, 25
 # So many seeds reach everything that can be reached.
 _ENOUGH = 20_000
+# New seeds begin between this number and twice as much.
+_NEW = 1_000_000_000
 # More failures than this say nothing new.
 _FAILURES = 5
 
@@ -119,11 +124,29 @@ def main() -> int:
     parser.add_argument("--seed", type=int, help="one seed, with its trace")
     parser.add_argument("--seeds", type=int, default=20_000, help="how many seeds (20,000)")
     parser.add_argument("--first", type=int, default=0, help="the first of them (0)")
+    parser.add_argument(
+        "--new",
+        action="store_true",
+        help="begin at a seed that follows from the commit: seeds nobody has tried",
+    )
     parser.add_argument("--until-failure", action="store_true", help="stop at the first broken promise")
     given = parser.parse_args()
     if given.seed is not None:
         return _one(given.seed)
-    return _many(given.first, given.seeds, until_failure=given.until_failure)
+    first = _first_of_commit() if given.new else given.first
+    if first:
+        print(f"Seeds {first:,} to {first + given.seeds - 1:,}", flush=True)
+    return _many(first, given.seeds, until_failure=given.until_failure)
+
+
+def _first_of_commit() -> int:
+    """Return a seed that each commit has for itself, beyond all that are ever tried by number."""
+    asked = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    if asked.returncode:
+        sys.exit("--new needs a checkout of git: the seeds follow from the commit. Give --first instead.")
+    return _NEW + int(asked.stdout.strip()[:12], 16) % _NEW
 
 
 if __name__ == "__main__":

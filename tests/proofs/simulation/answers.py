@@ -63,6 +63,7 @@ class AnswerAuditor:
         self._coverage.answers[f"{asked.operation} {reply.status}"] += 1
         body = json.loads(reply.body) if reply.body else {}
         about = asked.run_id or asked.session_id or str(body.get("id", ""))
+        self._require(not _shows_a_tombstone(body), 8, about, f"{asked.operation} shows a deleted run")
         if reply.status == 503 and asked.operation != "health":
             # What another has written over, nobody can tell from what never was.
             runs = [self._evidence.runs[one] for one in sorted(by.touched) if one in self._evidence.runs]
@@ -218,6 +219,11 @@ class AnswerAuditor:
                 self._require(
                     text in told, 4, asked.session_id or "", "a transcript has a text that nobody wrote"
                 )
+
+
+def _shows_a_tombstone(body: Mapping[str, Any]) -> bool:
+    shown = (body, *body.get("data", ()), *body.get("runs", ()))
+    return any(one.get("status") == RunStatus.DELETED for one in shown)
 
 
 def _canonical(body: Mapping[str, Any]) -> str:

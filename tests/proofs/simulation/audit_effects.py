@@ -5,10 +5,9 @@ from bisect import bisect_right
 from collections import defaultdict
 
 from shared.core.pace import Schedule
-from shared.core.response import Absent, Snapshot
+from shared.core.response import Absent, CancelReply, ReadReply, Snapshot
 from shared.core.run import CallStatus, Chaining, RunStatus
 from shared.ports.agents import ToolRequest
-from shared.ports.providers import CancelReply, ReadReply
 from tests.proofs.simulation.evidence import Evidence
 from tests.proofs.simulation.responses import Response
 from tests.proofs.simulation.scheduler import MAX_SKEW, Invocation
@@ -158,6 +157,13 @@ class EffectAuditor:
                 kept = not (response.forgotten or response.deletion_refused or _may_be_lost(response))
                 if seen.deleted:
                     self._evidence.require(not kept, 8, run_id, f"{response.id} is kept by the provider")
+
+    def abandoned_are_stopped(self) -> None:
+        """In the end, every response that came too late to be adopted was stopped: no crash forgets it."""
+        for run_id, seen in self._evidence.runs.items():
+            known = {response.id: response for response in seen.responses}
+            working = [one for one in seen.run.abandoned if not known[one].stop_asked]
+            self._evidence.require(not working, 5, run_id, f"{working} came too late and were never stopped")
 
     def extra_responses_are_counted(self) -> None:
         for run_id, seen in self._evidence.runs.items():

@@ -47,7 +47,7 @@ class RunAuditor:
         require = self._evidence.require
         require(run.rev == before.rev + 1, 1, run.id, f"rev {before.rev} was followed by {run.rev}")
         require(run.turn >= before.turn, 1, run.id, "the turn went back")
-        require(run.events >= before.events, 1, run.id, "the log went back")
+        require(run.entries >= before.entries, 1, run.id, "the log went back")
         require(
             run.status is RunStatus.DELETED or run.responses[: len(before.responses)] == before.responses,
             5,
@@ -128,7 +128,12 @@ class RunAuditor:
 
     def _ended_rightly(self, seen: Seen, before: Run, run: Run, by: Invocation) -> None:
         require = self._evidence.require
-        require(run.status is RunStatus.DELETED or run.token is None, 1, run.id, "ended, and has a token")
+        require(
+            run.status is RunStatus.DELETED or run.continuation is None,
+            1,
+            run.id,
+            "ended, and is to be polled",
+        )
         last = self._responses[run.responses[-1]] if run.responses else None
         told = last.told if last else []
         match run.status:
@@ -160,7 +165,7 @@ class RunAuditor:
     def _no_answer_was_known(self, before: Run, run: Run, by: Invocation) -> None:
         """A finished answer beats a deadline and a cancellation, for whoever knows of it."""
         word = by.last_word
-        if word is None or before.token is None or word.response_id != before.token:
+        if word is None or not before.awaits(word.response_id):
             return
         self._evidence.require(
             not is_answer(word), 1, run.id, f"made {run.status} by one who knew the finished answer"

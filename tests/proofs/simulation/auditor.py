@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 
 from shared.core.pace import Schedule
+from shared.core.response import CancelReply, ReadReply
 from shared.ports.agents import ToolRequest
-from shared.ports.providers import CancelReply, ReadReply
 from shared.ports.tables import Delete, Write
-from shared.store import rows
+from shared.store.run_rows import read_run
 from tests.proofs.simulation.audit_effects import EffectAuditor
 from tests.proofs.simulation.audit_runs import RunAuditor
 from tests.proofs.simulation.coverage import OPERATIONS, Coverage
@@ -40,8 +40,11 @@ class Auditor:
         if table != "runs":
             return
         for write in writes:
-            if not isinstance(write, Delete) and write.row.key.startswith("run|"):
-                run = rows.read_run(write.row)
+            key = write.key if isinstance(write, Delete) else write.row.key
+            if key.startswith("delivery|"):
+                self.evidence.deliver(key, stays=not isinstance(write, Delete))
+            elif not isinstance(write, Delete) and key.startswith("run|"):
+                run = read_run(write.row)
                 self._touch(run.id, by)
                 self._runs.saw(run, by)
 

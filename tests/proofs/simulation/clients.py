@@ -119,7 +119,7 @@ class Clients:
 
         def answered(reply: Reply) -> None:
             self.gate.scheduler.end(invocation)
-            for run_id in reply.wakes:
+            for run_id in reply.messages:
                 self.triggers.send(run_id)
             self.gate.trace(f"  {invocation.name} is answered {reply.status}")
             if self.gate.faults.draw("client") == "client_gone":
@@ -142,6 +142,10 @@ class Clients:
     def visit(self, run_id: str) -> None:
         """Do something with a run that has come to an interesting point just now."""
         self.about(run_id, self.answers.owner_of(run_id))
+
+    def give_up(self, run_id: str) -> None:
+        """Delete a run."""
+        self.send(self._asked("delete", self.answers.owner_of(run_id), run_id, None))
 
     def lose_patience(self, run_id: str) -> None:
         """Do something about a run that does not move."""

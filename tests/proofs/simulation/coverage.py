@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 
-from shared.core.life.advance import MOVES
+from shared.core.life.advance import MOVES, State
 from tests.proofs.simulation.faults import KINDS
 
 # What can be at work on one run. A list, and a page of a session, look at many.
@@ -20,11 +20,15 @@ _NEVER = frozenset({"list + work: purge"})
 def transitions() -> list[str]:
     """Return every change that the rules of a run's life allow."""
     return [
-        f"{event.__name__}: {before} -> {after}"
+        transition(event, before, after)
         for event, moves in MOVES.items()
         for before, afters in moves.items()
         for after in sorted(afters)
     ]
+
+
+def transition(event: type[object], before: State, after: State) -> str:
+    return f"{event.__name__}: {'/'.join(before)} -> {'/'.join(after)}"
 
 
 def pairs() -> list[str]:

@@ -73,9 +73,17 @@ class Evidence:
     sessions_deleted: dict[str, float] = field(default_factory=dict)
     effects: Counter[str] = field(default_factory=Counter)
     breaches: list[Breach] = field(default_factory=list)
+    # The deliveries that are stored.
+    deliveries: set[str] = field(default_factory=set)
 
     def breach(self, promise: int, run_id: str, what: str) -> None:
         self.breaches.append(Breach(promise, run_id, what))
+
+    def deliver(self, key: str, *, stays: bool) -> None:
+        """Note that a delivery was stored, or removed."""
+        self.deliveries.discard(key)
+        if stays:
+            self.deliveries.add(key)
 
     def require(self, holds: bool, promise: int, run_id: str, what: str) -> None:
         if not holds:

@@ -31,7 +31,7 @@ OCCASIONS: Mapping[str, Mapping[str, float]] = {
         "throttled": 0.1,
         "create_reply_lost": 0.1,
         "create_unsure": 0.05,
-        "create_stalls": 0.04,
+        "create_stalls": 0.08,
         "chain_broken": 0.3,
         "create_refused": 0.06,
         "access_denied": 0.05,

@@ -4,10 +4,11 @@ import random as randoms
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from shared.core.run import CallStatus
+from shared.core.run import CallStatus, Content
 from shared.errors import RowConflict, StorageUnavailable
 from shared.ports.agents import AgentSpec, ToolRequest, ToolResult
 from shared.ports.tables import Delete, Insert, Put, Row, Write
+from shared.store.content import ContentStore
 from tests.proofs.simulation.auditor import Auditor
 from tests.proofs.simulation.faults import Faults
 from tests.proofs.simulation.scheduler import DEATH, Invocation, Scheduler, pause
@@ -113,6 +114,8 @@ class SimulatedTable(MemoryTable):
     def __init__(self, name: str, gate: Gate, auditor: Auditor) -> None:
         super().__init__()
         self._name, self._gate, self._auditor = name, gate, auditor
+        # How many seconds a query takes at most on top of what every call takes.
+        self.lag = 0.0
 
     async def get(self, partition: str, key: str) -> Row | None:
         fate = await self._enter(f"{self._name}.get {key}", "storage")
@@ -131,6 +134,8 @@ class SimulatedTable(MemoryTable):
         limit: int | None = None,
     ) -> list[Row]:
         fate = await self._enter(f"{self._name}.query {first}", "storage")
+        if self.lag:
+            await pause(self._gate.random.uniform(0, self.lag))
         found = await super().query(partition, first, end, where=where, limit=limit)
         await self._gate.leave(fate)
         return found
@@ -195,6 +200,13 @@ def _key(write: Write) -> str:
 def _meets_itself(write: Write) -> bool:
     """Say whether a write that took effect fails when it is sent again."""
     return isinstance(write, Insert | Delete) or (isinstance(write, Put) and bool(write.etag))
+
+
+class RowsOnly(ContentStore):
+    """Keeps every text in rows of its own, as otherwise only long ones are: there it can be gone."""
+
+    async def save(self, run_id: str, name: str, text: str, *, apart: bool = True) -> Content:
+        return await super().save(run_id, name, text, apart=apart)
 
 
 class SimulatedAgents:

@@ -6,26 +6,27 @@ from datetime import timedelta
 
 from shared.core.response import (
     Absent,
+    CancelReply,
     ChainBroken,
+    CreateReply,
+    DeleteReply,
     FunctionCall,
+    ItemStarted,
     NoStream,
     NotNow,
+    PartStarted,
+    ReadReply,
     Refused,
     ResponseStatus,
     RunError,
     Slice,
+    SliceReply,
     Snapshot,
+    TextAdded,
     Usage,
 )
 from shared.core.transcript import output_text
-from shared.ports.providers import (
-    CancelReply,
-    CreateReply,
-    DeleteReply,
-    ReadReply,
-    ResponseRequest,
-    SliceReply,
-)
+from shared.ports.providers import ResponseRequest
 from tests.proofs.simulation.auditor import Auditor
 from tests.proofs.simulation.ports import Gate
 from tests.proofs.simulation.responses import Response
@@ -58,8 +59,10 @@ class SimulatedProvider:
     async def read(self, response_id: str) -> ReadReply:
         own, fate = await self._gate.enter(f"read {response_id}", "read")
         response = self.responses[response_id]
-        # To read the whole after a slice that said nothing is the same poll.
-        if response.sliced_by is not self._gate.caller:
+        # To read the whole once after a slice that said nothing is the same poll.
+        if self._gate.caller in response.sliced_by:
+            response.sliced_by.remove(self._gate.caller)
+        else:
             response.reads += 1
             self._auditor.polled(response, self._gate.caller)
         reply: ReadReply
@@ -89,7 +92,7 @@ class SimulatedProvider:
         else:
             reply = self._slice(response, said, after, own)
         response.reads += 1
-        response.sliced_by = self._gate.caller
+        response.sliced_by.add(self._gate.caller)
         self._auditor.polled(response, self._gate.caller)
         if isinstance(reply, Slice) and reply.final:
             self._auditor.told(response, reply.final, self._gate.caller)
@@ -111,21 +114,16 @@ class SimulatedProvider:
         upto = max(after, 1 + int(done * len(text)))
         if fault == "stream_cut":
             upto = self._gate.random.randint(after, upto)
-        whole = fault != "stream_gap"
         piece = text[max(after - 1, 0) : max(upto - 1, 0)]
-        return replace(
-            here,
-            sequence=upto,
-            text=piece,
-            items=int(after < 2 <= upto),
-            activity="writing",
-            whole=whole,
-        )
+        started = (ItemStarted(0, "message"), PartStarted(0, "output_text")) if after < 2 <= upto else ()
+        added = (TextAdded(0, piece),) if piece else ()
+        return replace(here, sequence=upto, changes=(*started, *added), complete=fault != "stream_gap")
 
     async def cancel(self, response_id: str) -> CancelReply:
         own, fate = await self._gate.enter(f"cancel {response_id}", "cancel")
         response = self.responses[response_id]
         reply: CancelReply
+        response.stop_asked = response.stop_asked or own != "cancel_unavailable"
         if own == "cancel_unavailable":
             reply = NotNow("500")
         elif own == "cancel_refused":

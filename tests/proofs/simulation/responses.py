@@ -23,6 +23,8 @@ class Response:
     # What it says of itself later, once it has said that it is finished.
     later: Snapshot | None = None
     cancelled: bool = False
+    # It was asked to stop, and the provider heard it.
+    stop_asked: bool = False
     forgotten: bool = False
     # Whether the reply to its creation was lost.
     unknown: bool = False
@@ -33,8 +35,8 @@ class Response:
 
     # What its stream has told by now differs from what it says in the end.
     stray: bool = False
-    # Who has read a slice of it last.
-    sliced_by: Invocation | None = None
+    # Who has read a slice of it, and may still read the whole in the same poll. Two pollers can be at it at once.
+    sliced_by: set[Invocation] = field(default_factory=set)
 
     @property
     def calls(self) -> tuple[FunctionCall, ...]:

@@ -6,24 +6,22 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from shared.core.ids import all_shards
-from shared.core.life.advance import advance
 from shared.core.pace import Schedule
-from shared.core.run import Chaining, Step
+from shared.core.run import Chaining, Run, Step
+from shared.ports.providers import DEFAULT_PROVIDER
 from shared.ports.tables import Put, Row
-from shared.steps import transition
 from shared.steps.context import Context
-from shared.store.content import ContentStore
-from shared.store.rows import unpack
-from shared.store.runs import RunStore
 from tests.proofs.simulation.answers import AnswerAuditor, Asked
+from tests.proofs.simulation.audit_logs import audit_logs
 from tests.proofs.simulation.auditor import Auditor
 from tests.proofs.simulation.clients import OWNERS, Clients
-from tests.proofs.simulation.coverage import Coverage
+from tests.proofs.simulation.coverage import Coverage, transition
 from tests.proofs.simulation.evidence import Breach
 from tests.proofs.simulation.faults import Faults
 from tests.proofs.simulation.ports import (
     PROVIDER_TIMEOUT,
     Gate,
+    RowsOnly,
     SimulatedAgents,
     SimulatedClock,
     SimulatedRandomness,
@@ -32,6 +30,7 @@ from tests.proofs.simulation.ports import (
 from tests.proofs.simulation.provider import SimulatedProvider
 from tests.proofs.simulation.scheduler import MAX_SKEW, Invocation, Scheduler
 from tests.proofs.simulation.triggers import HOSTS, Triggers, seconds_of
+from tests.support.world import stores
 
 SCHEDULE = Schedule(timedelta(seconds=2), timedelta(seconds=30))
 STREAMING = Schedule(timedelta(seconds=2), timedelta(seconds=5))
@@ -52,6 +51,9 @@ _RARE = {
     "read": 0.5,
     "poll": 0.5,
 }
+# In how many seeds every text lies in rows of its own, how many seconds a look at them takes at most, and how often
+# somebody deletes the run meanwhile.
+_TEXTS_APART, _LAG, _GIVEN_UP = 0.4, 5.0, 0.15
 # How often somebody minds that nothing moves.
 _IMPATIENT = 0.6
 # In how many seeds clients read more in the end than each run.
@@ -97,10 +99,13 @@ class Simulation:
 
     def _wire(self, shards: int) -> Triggers:
         randomness = SimulatedRandomness(self.random, shards)
+        tables = stores(self.runs_table, self.content_table, randomness)
+        if self.random.random() < _TEXTS_APART:
+            tables["content"], self.content_table.lag = RowsOnly(self.content_table), _LAG
         context = Context(
-            runs=RunStore(self.runs_table, randomness),
-            content=ContentStore(self.content_table),
-            provider=SimulatedProvider(self.gate, self.auditor, LONG_TEXT),
+            **tables,
+            observer=self,
+            providers={DEFAULT_PROVIDER: SimulatedProvider(self.gate, self.auditor, LONG_TEXT)},
             agents=SimulatedAgents(self.gate, self.auditor),
             clock=SimulatedClock(self.scheduler),
             randomness=randomness,
@@ -117,7 +122,6 @@ class Simulation:
         )  # fmt: skip
 
     def run(self) -> Outcome:
-        transition.advance = self._observed_advance
         self._troubles()
         if not self._over():
             self._calm()
@@ -164,7 +168,10 @@ class Simulation:
 
     def _owed(self) -> bool:
         """Say whether a tick would find anything; without it the loop would only cost time."""
-        return any(seen.run.step is not Step.NOTHING for seen in self.auditor.evidence.runs.values())
+        evidence = self.auditor.evidence
+        return bool(evidence.deliveries) or any(
+            seen.run.step is not Step.NOTHING for seen in evidence.runs.values()
+        )
 
     def _pending(self) -> bool:
         return any(not seen.run.terminal for seen in self.auditor.evidence.runs.values())
@@ -172,10 +179,13 @@ class Simulation:
     def _calm(self) -> None:
         """Nothing fails any more: every run ends by its deadline and two ticks, and what is deleted goes."""
         self.faults.on = False
+        self.content_table.lag = 0.0
         self._meddling = 0.0
         # Nothing happens between ticks any more, so fewer of them show the same.
         self._period *= 4
-        while not self._over() and (self._pending() or self.scheduler.busy):
+        while not self._over() and (
+            self._pending() or self.auditor.evidence.deliveries or self.scheduler.busy
+        ):
             if self._owed():
                 self.triggers.tick()
             self.scheduler.run(self.scheduler.now + self._period, self._over)
@@ -209,9 +219,10 @@ class Simulation:
     def _hold_the_end_against_all(self) -> None:
         """In the end clients read everything once more, undisturbed."""
         self._nothing_is_left_over()
-        self._logs_are_whole()
+        audit_logs(self.auditor.evidence, self.runs_table._partitions.values())
         self.auditor.effects.reported_rightly()
         self.auditor.effects.stopped_and_forgotten()
+        self.auditor.effects.abandoned_are_stopped()
         self.auditor.effects.extra_responses_are_counted()
         now = self.scheduler.now
         for run_id, seen in list(self.auditor.evidence.runs.items()):
@@ -241,30 +252,18 @@ class Simulation:
                 seen = evidence.runs.get(run_id)
                 gone = seen is not None and seen.deleted and kind in {"pending", "event", "tool"}
                 stale = seen is not None and seen.run.terminal and kind == "pending"
+                stale = stale or kind == "delivery" or kind.startswith("pending~")
                 evidence.require(not (gone or stale), 8, run_id, f"the row {key} is left over")
         for run_id, rows in self.content_table._partitions.items():
             seen = evidence.runs.get(run_id)
             if seen and seen.deleted:
                 evidence.require(not rows, 8, run_id, f"{len(rows)} rows of content are left over")
 
-    def _logs_are_whole(self) -> None:
-        """A log is dense, and tells the end of each tool call once."""
-        entries: dict[str, list[dict[str, str]]] = {}
-        for rows in self.runs_table._partitions.values():
-            for key in sorted(key for key in rows if key.startswith("event|")):
-                entries.setdefault(key.split("|")[1], []).extend(unpack(rows[key].values["entries"]))
-        for run_id, found in entries.items():
-            run = self.auditor.evidence.runs[run_id].run
-            dense = [entry["seq"] for entry in found] == list(range(1, run.events + 1))
-            ended = [entry["call_id"] for entry in found if entry["type"] == "tool.completed"]
-            self.auditor.evidence.require(dense, 4, run_id, "its log has a gap")
-            self.auditor.evidence.require(len(ended) == len(set(ended)), 3, run_id, "a tool call ended twice")
-
-    def _observed_advance(self, run, event, now):
-        after, effects = advance(run, event, now)
-        if after is not run:
-            self.coverage.transitions[f"{type(event).__name__}: {run.status} -> {after.status}"] += 1
-        return after, effects
+    def stored(self, before: Run | None, event: object, after: Run, _effects: object) -> None:
+        """Note a transition, as the observer of the app."""
+        if before is not None:
+            states = (before.status, before.step), (after.status, after.step)
+            self.coverage.transitions[transition(type(event), *states)] += 1
 
     def _unexpected(self, invocation: Invocation, fault: Exception) -> None:
         where = " < ".join(
@@ -285,6 +284,8 @@ class Simulation:
             urgent = _RARE.get(self.scheduler.current.operation, 1.0)
             if self.random.random() < self._meddling * urgent:
                 self._meddle(self.scheduler.current)
+        if self.content_table.lag and self.scheduler.current and call.startswith("content.query"):
+            self._give_up(self.scheduler.current)
 
     def _nothing_moves(self, caller: Invocation) -> None:
         """Let a client lose its patience with a run whose worker has died or stands still."""
@@ -292,6 +293,12 @@ class Simulation:
         if touched and self.random.random() < _IMPATIENT:
             run_id = self.random.choice(touched)
             self.scheduler.after(self.random.uniform(0, 90), lambda: self.clients.lose_patience(run_id))
+
+    def _give_up(self, caller: Invocation) -> None:
+        """Let a client delete a run whose texts somebody waits for."""
+        touched = self._touched(caller)
+        if touched and self.random.random() < _GIVEN_UP:
+            self.scheduler.after(0.3 * self.random.random(), lambda: self.clients.give_up(touched[-1]))
 
     def _touched(self, caller: Invocation) -> list[str]:
         return sorted(run_id for run_id in caller.touched if run_id in self.auditor.evidence.runs)

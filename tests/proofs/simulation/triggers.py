@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any
 
-from shared.core.run import Pending, RunStatus, Step
+from shared.core.run import Owed
 from shared.errors import StorageUnavailable
 from shared.steps.context import Context
+from shared.steps.deliver import deliver
+from shared.steps.messages import clock_of_message, shard_message, shard_of_message
 from shared.steps.poll import Due, claim_due, poll
 from shared.steps.work import work
 from tests.proofs.simulation.auditor import Auditor
@@ -18,8 +19,6 @@ HOSTS = 3
 # How often, and after how long, a message comes back whose function died.
 _DELIVERIES = 5
 _VISIBILITY = 30.0
-# A message of the work queue that asks for the poll of a whole shard begins so.
-_SHARD = "shard_"
 
 Unexpected = Callable[[Invocation, Exception], None]
 
@@ -71,7 +70,7 @@ class Triggers:
     def _fire(self) -> None:
         if self.fanout:
             for shard in self.shards:
-                self.send(_SHARD + shard)
+                self.send(shard_message(shard))
         else:
             self._poll_shards(self.shards)
 
@@ -79,10 +78,10 @@ class Triggers:
         invocation, context = self.invocation("poll")
         _Tick(self, invocation, context, len(shards)).begin(shards)
 
-    def note_late_poll(self, pending: Pending, by: Invocation) -> None:
+    def note_late_poll(self, owed: Owed, by: Invocation) -> None:
         now = SimulatedClock(self.gate.scheduler, by.skew).now()
-        seen = self.auditor.evidence.runs.get(pending.run_id)
-        if seen and now >= pending.expires_at:
+        seen = self.auditor.evidence.runs.get(owed.run_id)
+        if seen and now >= owed.expires_at:
             seen.late_polls += 1
 
     def send(self, message: str, delivery: int = 1, delay: float | None = None) -> None:
@@ -100,19 +99,20 @@ class Triggers:
         self.gate.scheduler.after(soon, lambda: self._deliver(message, delivery))
 
     def _deliver(self, message: str, delivery: int) -> None:
-        if message.startswith(_SHARD):
-            self._poll_shards((message.removeprefix(_SHARD),))
+        if shard := shard_of_message(message):
+            self._poll_shards((shard,))
             return
-        invocation, context = self.invocation(self._owed(message))
+        clock = clock_of_message(message)
+        invocation, context = self.invocation("deliver" if clock else self._owed(message))
 
         def again() -> None:
             if delivery < _DELIVERIES:
                 self.send(message, delivery + 1, _VISIBILITY)
 
-        def done(wake: bool) -> None:
+        def done(messages: tuple[str, ...] | None) -> None:
             self.gate.scheduler.end(invocation)
-            if wake:
-                self.send(message)
+            for further in messages or ():
+                self.send(further)
 
         def failed(fault: Exception) -> None:
             self.gate.scheduler.end(invocation)
@@ -121,14 +121,13 @@ class Triggers:
             again()
 
         invocation.when_dead = again
-        self.begin(invocation, work(context, message), done, failed)
+        step = deliver(context, clock) if clock else work(context, message)
+        self.begin(invocation, step, done, failed)
 
     def _owed(self, run_id: str) -> str:
         """Return what a worker that comes now will be at."""
         seen = self.auditor.evidence.runs.get(run_id)
-        if seen is None or seen.run.step not in {Step.CREATE, Step.TOOLS, Step.CANCEL}:
-            return "work"
-        return "work: purge" if seen.run.status is RunStatus.DELETED else f"work: {seen.run.step}"
+        return f"work: {seen.run.step}" if seen and seen.run.step.worked_on else "work"
 
 
 @dataclass(eq=False)
@@ -140,7 +139,7 @@ class _Tick:
     context: Context
     # Claims and polls that have not come back.
     left: int
-    wakes: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
 
     def begin(self, shards: tuple[str, ...]) -> None:
         for shard in shards:
@@ -148,17 +147,15 @@ class _Tick:
             self.triggers.begin(self.invocation, claim, self._claimed, self._failed)
 
     def _claimed(self, due: Due) -> None:
-        self.wakes.extend(due.wakes)
+        self.messages.extend(due.messages)
         self.left += len(due.polls)
         for one in due.polls:
             self.triggers.note_late_poll(one, self.invocation)
-            then = partial(self._polled, one.run_id)
-            self.triggers.begin(self.invocation, poll(self.context, one), then, self._failed)
+            self.triggers.begin(self.invocation, poll(self.context, one), self._polled, self._failed)
         self._one_less()
 
-    def _polled(self, run_id: str, wake: bool) -> None:
-        if wake:
-            self.wakes.append(run_id)
+    def _polled(self, messages: tuple[str, ...]) -> None:
+        self.messages.extend(messages)
         self._one_less()
 
     def _failed(self, fault: Exception) -> None:
@@ -171,8 +168,8 @@ class _Tick:
         self.left -= 1
         if not self.left:
             self.triggers.gate.scheduler.end(self.invocation)
-            for run_id in self.wakes:
-                self.triggers.send(run_id)
+            for message in self.messages:
+                self.triggers.send(message)
 
 
 def seconds_of(run_time: Any) -> float:

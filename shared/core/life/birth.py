@@ -1,0 +1,58 @@
+"""How a run begins. The run holds its session from then on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+
+from shared.core.log import LogEntry, RunQueued
+from shared.core.pace import MAX_DEADLINE
+from shared.core.run import Chaining, Content, Lease, Run, Session, Step
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Accepted:
+    """A client's request for a run was accepted."""
+
+    run_id: str
+    # The session as it is before the run.
+    session: Session
+    provider: str
+    input: Content
+    # For creating the first response at once.
+    lease: Lease
+    max_turns: int
+    deadline: timedelta
+    chaining: Chaining
+    stream: bool = False
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+
+def accept(event: Accepted, now: datetime) -> tuple[Run, Session, tuple[LogEntry, ...]]:
+    """Return the run, queued and leased; the session that it now holds; and its first log entries."""
+    session = event.session
+    entry = RunQueued()
+    run = Run(
+        id=event.run_id,
+        session_id=session.id,
+        owner=session.owner,
+        agent=session.agent,
+        provider=event.provider,
+        metadata=event.metadata,
+        max_turns=event.max_turns,
+        stream=event.stream,
+        step=Step.CREATE,
+        due=event.lease.expires_at,
+        lease=event.lease,
+        entries=1,
+        stream_events=entry.stream_events,
+        # Without a response to continue, the conversation so far is replayed.
+        chaining=event.chaining if session.last_response_id or not session.last_run_id else Chaining.REPLAY,
+        previous_response_id=session.last_response_id,
+        previous_run_id=session.last_run_id,
+        created_at=now,
+        updated_at=now,
+        expires_at=now + min(event.deadline, MAX_DEADLINE),
+        input=event.input,
+    )
+    held = replace(session, held_by=run.id, last_run_id=run.id, runs=session.runs + 1, updated_at=now)
+    return run, held, (entry,)

@@ -1,0 +1,26 @@
+"""What a transition of a run changes in its session."""
+
+from dataclasses import dataclass
+
+from shared.core.run import Run, RunStatus
+
+
+@dataclass(frozen=True, slots=True)
+class SessionChange:
+    """What changes in a session."""
+
+    # Whether the run stops holding the session.
+    released: bool = False
+    # The response that the next run continues. None: no change. Empty: the next run replays the conversation.
+    last_response_id: str | None = None
+
+
+def session_change(before: Run, after: Run) -> SessionChange | None:
+    """Return what the transition from `before` to `after` changes in the session, or None."""
+    released = after.terminal and not before.terminal
+    if before.in_conversation and after.status is RunStatus.DELETED:
+        # At the provider, the chain of previous responses still contains the deleted run.
+        return SessionChange(released, "")
+    if not released:
+        return None
+    return SessionChange(released, after.previous_response_id if after.in_conversation else None)

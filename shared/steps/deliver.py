@@ -1,0 +1,51 @@
+"""Make deliveries. Each is made at least once, and a crash does not lose it."""
+
+import logging
+from datetime import timedelta
+
+from shared.core.delivery import CancelResponse, ClockRow, Delivery
+from shared.core.response import NotNow
+from shared.errors import RowConflict
+from shared.log import log_event
+from shared.steps.context import Context
+from shared.store.outbox import StoredDelivery
+
+# How long the cancellation of a response is tried. After that the response runs to its end at the provider.
+CANCEL_PATIENCE = timedelta(hours=1)
+
+
+async def deliver(context: Context, clock: ClockRow) -> None:
+    """Make the delivery of a clock row, if it is still owed and due."""
+    if clock.due > context.clock.now() or (stored := await context.outbox.read(clock)) is None:
+        return
+    try:
+        # The later time works like a lease: other workers wait, and if this process dies it is due again
+        # then.
+        claimed = await context.outbox.move(stored, context.lease_end())
+    except RowConflict:
+        return
+    delivery = claimed.delivery
+    reply = await context.provider(delivery.content.provider).cancel(delivery.content.response_id)
+    if isinstance(reply, NotNow) and context.clock.now() - delivery.created_at < CANCEL_PATIENCE:
+        log_event("delivery.deferred", level=logging.WARNING, run_id=delivery.run_id, reason=reply.reason)
+        await _defer(context, claimed, reply.retry_after)
+        return
+    _report(delivery, delivery.content, stopped=not isinstance(reply, NotNow))
+    await context.outbox.remove(claimed)
+
+
+async def _defer(context: Context, claimed: StoredDelivery, retry_after: timedelta | None) -> None:
+    try:
+        await context.outbox.move(claimed, context.retry_at(claimed.delivery.created_at, retry_after))
+    except RowConflict:
+        return
+
+
+def _report(delivery: Delivery, content: CancelResponse, *, stopped: bool) -> None:
+    log_event(
+        "response.abandoned",
+        level=logging.WARNING,
+        run_id=delivery.run_id,
+        response_id=content.response_id,
+        stopped=stopped,
+    )

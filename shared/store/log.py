@@ -1,0 +1,96 @@
+"""A run's log as rows, one for each transition.
+
+The key holds the number of the last entry, so that a query finds new rows.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from typing import Any
+
+from shared.core import log
+from shared.core.ids import shard_of
+from shared.core.log import LogEntry, LogLine
+from shared.core.run import OUTCOMES, Content, Run, RunStatus
+from shared.ports.tables import Insert, Row, Table, Value, Write
+from shared.store import rows
+
+_TYPES: Mapping[str, type[LogEntry]] = {
+    kind.type: kind
+    for kind in (
+        log.RunQueued,
+        log.RunInProgress,
+        log.RunCancelling,
+        log.TurnStarted,
+        log.TurnCreateRepeated,
+        log.TurnReplayed,
+        log.TurnCompleted,
+        log.ToolStarted,
+        log.ToolCompleted,
+        log.ItemStarted,
+        log.ItemCompleted,
+        log.PartStarted,
+        log.PartCompleted,
+        log.TextDelta,
+        log.TextReplaced,
+    )
+}
+# What a reader fills in by itself.
+_DEFAULTS = {kind: {(each.name, each.default) for each in fields(kind)} for kind in _TYPES.values()}
+_ENDED = {f"run.{status}": status.value for status in OUTCOMES}
+
+
+async def read_log(table: Table, run_id: str, after: int = 0, limit: int | None = None) -> list[LogLine]:
+    """Return the lines of the run's log after the line `after`, at most `limit`."""
+    first, end = rows.log_key(run_id, after + 1), rows.bounds(f"event|{run_id}")[1]
+    found = await table.query(shard_of(run_id), first, end, limit=limit)
+    return [line for row in found for line in _lines(row) if line.number > after][:limit]
+
+
+def log_writes(run: Run, entries: Sequence[LogEntry]) -> list[Write]:
+    """Return the row for the entries of the transition that led to `run`. A deleted run has no log."""
+    if not entries or run.status is RunStatus.DELETED:
+        return []
+    values: dict[str, Value] = {
+        "at": rows.time_text(run.updated_at),
+        "first": run.entries - len(entries) + 1,
+        "first_stream_event": run.stream_events - sum(entry.stream_events for entry in entries),
+        "entries": rows.pack([_written(entry) for entry in entries]),
+    }
+    return [Insert(Row(rows.log_key(run.id, run.entries), values))]
+
+
+def _written(entry: LogEntry) -> dict[str, Any]:
+    match entry:
+        case log.RunEnded():
+            return {"type": entry.type}
+        case log.UnknownEntry(kind, data):
+            return {"type": kind, **data}
+        case log.TextDelta(content=Content() as content):
+            values = {name: getattr(entry, name) for name in entry.__slots__ if name != "content"}
+            return {"type": entry.type, **values, "name": content.name, "chunks": content.chunks}
+    defaults = _DEFAULTS[type(entry)]
+    values = {name: getattr(entry, name) for name in entry.__slots__}
+    return {
+        "type": entry.type,
+        **{name: value for name, value in values.items() if (name, value) not in defaults},
+    }
+
+
+def _lines(row: Row) -> list[LogLine]:
+    at, first = rows.read_time(row.values, "at"), int(row.values["first"])
+    return [
+        LogLine(number, at, _read(entry))
+        for number, entry in enumerate(rows.unpack(row.values["entries"]), first)
+    ]
+
+
+def _read(stored: dict[str, Any]) -> LogEntry:
+    """Return a stored entry, without fields that a later version has added."""
+    kind = stored.pop("type")
+    if status := _ENDED.get(kind):
+        return log.RunEnded(status)
+    if (known := _TYPES.get(kind)) is None:
+        return log.UnknownEntry(kind, stored)
+    if "name" in stored and "chunks" in stored:
+        stored["content"] = Content(name=stored.pop("name"), chunks=stored.pop("chunks"))
+    return known(**{name: stored[name] for name in known.__slots__ if name in stored})

@@ -1,0 +1,151 @@
+"""The outbox: deliveries in the `runs` table, each written by the transition that caused it.
+
+The contents of a delivery and its clock row are written and removed together. The key of the clock row holds
+the time when it is due. The poll loop reads clock rows only, never the contents.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from shared.core.delivery import CancelResponse, ClockRow, Delivery
+from shared.core.ids import shard_of
+from shared.errors import RowConflict
+from shared.log import log_fault
+from shared.ports.system import Randomness
+from shared.ports.tables import Delete, Insert, Put, Row, Table, Write
+from shared.store import rows
+from shared.store.transaction import new_tx, transact
+
+
+@dataclass(frozen=True, slots=True)
+class StoredDelivery:
+    """A delivery as it was read, with the etag for a conditional write."""
+
+    delivery: Delivery
+    etag: str
+
+
+class Outbox:
+    """Reads deliveries, moves them to a later time and removes them."""
+
+    def __init__(self, table: Table, randomness: Randomness) -> None:
+        self._table = table
+        self._randomness = randomness
+
+    async def read(self, clock: ClockRow) -> StoredDelivery | None:
+        """Return the delivery of a clock row, or None.
+
+        The clock row is removed when its delivery does not exist or is due at another time.
+        """
+        row = await self._table.get(shard_of(clock.run_id), rows.delivery_key(clock.run_id, clock.name))
+        delivery = read_delivery(row) if row else None
+        if row and delivery and delivery.due == clock.due:
+            return StoredDelivery(delivery, row.etag)
+        # The clock row of an unreadable delivery is kept: a later version can still make the delivery.
+        if row is None or delivery:
+            await self._remove_clock(clock)
+        return None
+
+    async def move(self, stored: StoredDelivery, due: datetime) -> StoredDelivery:
+        """Change when a delivery is due. Raises RowConflict when another process has moved or removed it."""
+        delivery, moved = stored.delivery, replace(stored.delivery, due=due)
+        tx = new_tx(self._randomness)
+        row = _contents(moved, tx)
+        writes: list[Write] = [
+            Put(row, stored.etag),
+            Delete(rows.clock_key(delivery.clock)),
+            Insert(_clock(moved)),
+        ]
+        return StoredDelivery(
+            moved, await transact(self._table, shard_of(delivery.run_id), row.key, tx, writes)
+        )
+
+    async def remove(self, stored: StoredDelivery) -> None:
+        """Remove a delivery that was made or given up.
+
+        If another process has moved it meanwhile, it stays.
+        """
+        try:
+            await self._table.write(shard_of(stored.delivery.run_id), removal(stored.delivery))
+        except RowConflict:
+            return
+
+    async def _remove_clock(self, clock: ClockRow) -> None:
+        try:
+            await self._table.write(shard_of(clock.run_id), [Delete(rows.clock_key(clock))])
+        except RowConflict:
+            return
+
+
+def delivery_writes(deliveries: Sequence[Delivery], tx: str) -> list[Write]:
+    """Return the writes that put new deliveries into the outbox."""
+    return [Insert(row) for each in deliveries for row in (_contents(each, tx), _clock(each))]
+
+
+def removal(delivery: Delivery) -> list[Write]:
+    """Return the writes that remove a delivery with its clock row."""
+    return [
+        Delete(rows.delivery_key(delivery.run_id, delivery.name)),
+        Delete(rows.clock_key(delivery.clock)),
+    ]
+
+
+def removal_of_row(row: Row) -> list[Write]:
+    """Return the writes that remove a row of contents.
+
+    When the row is unreadable, its clock row is not known. That one is removed when it is due.
+    """
+    delivery = read_delivery(row)
+    return removal(delivery) if delivery else [Delete(row.key)]
+
+
+def read_delivery(row: Row) -> Delivery | None:
+    """Return the delivery of a row of contents.
+
+    None when the row is broken or was written by a later version.
+    """
+    try:
+        return _read(row)
+    except (KeyError, ValueError) as fault:
+        log_fault("row.skipped", fault, row=row.key)
+        return None
+
+
+def read_clock(key: str) -> ClockRow:
+    """Return the clock row that has this key. Raises ValueError when it is not the key of a clock row."""
+    due, run_id, name = key.partition("~")[2].split("|")
+    return ClockRow(datetime.fromisoformat(due), run_id, name)
+
+
+def _contents(delivery: Delivery, tx: str) -> Row:
+    content = delivery.content
+    values = rows.present(
+        {
+            "type": "cancel_response",
+            "provider": content.provider,
+            "response_id": content.response_id,
+            "created_at": delivery.created_at,
+            "due": delivery.due,
+            "tx": tx,
+        }
+    )
+    return Row(rows.delivery_key(delivery.run_id, delivery.name), values)
+
+
+def _clock(delivery: Delivery) -> Row:
+    return Row(rows.clock_key(delivery.clock), {})
+
+
+def _read(row: Row) -> Delivery:
+    values = row.values
+    _, run_id, name = row.key.split("|")
+    if values["type"] != "cancel_response":
+        raise ValueError(f"this version knows no delivery of type {values['type']!r}")
+    return Delivery(
+        run_id=run_id,
+        name=name,
+        content=CancelResponse(str(values["provider"]), str(values["response_id"])),
+        created_at=rows.read_time(values, "created_at"),
+        due=rows.read_time(values, "due"),
+    )

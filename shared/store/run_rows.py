@@ -1,0 +1,263 @@
+"""Runs, and what is owed for them, as rows."""
+
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+from shared.core.response import RunError, Usage
+from shared.core.run import (
+    CallStatus,
+    Chaining,
+    Continuation,
+    Lease,
+    OpenItem,
+    Owed,
+    Run,
+    RunStatus,
+    Step,
+    ToolCall,
+)
+from shared.ports.tables import Row, Value
+from shared.store import rows
+
+_Flat = TypeVar("_Flat", Usage, RunError, OpenItem)
+
+
+def run_row(run: Run, tx: str, unknown: Mapping[str, Value] | None = None) -> Row:
+    """Return the row of a run. `unknown` holds properties that a later version of this app has written."""
+    values = rows.present(
+        {
+            "session_id": run.session_id,
+            "owner": run.owner,
+            "agent": run.agent,
+            "provider": run.provider,
+            "metadata": rows.pack(dict(run.metadata)) if run.metadata else None,
+            "max_turns": run.max_turns,
+            "stream": run.stream or None,
+            "status": run.status.value,
+            "step": run.step.value,
+            "due": run.due,
+            "lease_id": run.lease.id if run.lease else None,
+            "lease_expires_at": run.lease.expires_at if run.lease else None,
+            "rev": run.rev,
+            "tx": tx,
+            "entries": run.entries,
+            "stream_events": run.stream_events,
+            "turn": run.turn,
+            "turn_started_at": run.turn_started_at,
+            **_continuation_values(run.continuation),
+            "written": run.written or None,
+            "items": run.items or None,
+            "turn_items": run.turn_items or None,
+            "open_items": rows.pack([fields_of(item) for item in run.open_items]) if run.open_items else None,
+            "activity": run.activity or None,
+            "missing_since": run.missing_since,
+            "responses": rows.pack(run.responses) if run.responses else None,
+            "abandoned": rows.pack(run.abandoned) if run.abandoned else None,
+            "chaining": run.chaining.value,
+            "previous_response_id": run.previous_response_id,
+            "previous_run_id": run.previous_run_id,
+            "unknown_creates": run.unknown_creates or None,
+            "created_at": run.created_at,
+            "updated_at": run.updated_at,
+            "started_at": run.started_at,
+            "completed_at": run.completed_at,
+            "expires_at": run.expires_at,
+            "input": rows.content_value(run.input),
+            "calls": _pack_calls(run.calls) if run.calls else None,
+            "usage": json.dumps(fields_of(run.usage)) if run.usage.total_tokens else None,
+            "error": json.dumps(fields_of(run.error)) if run.error else None,
+            "incomplete_reason": run.incomplete_reason,
+        }
+    )
+    turns = {f"turn_{number:02d}": rows.content_value(content) for number, content in enumerate(run.turns, 1)}
+    return Row(rows.run_key(run.id), {**(unknown or {}), **values, **turns})
+
+
+def read_run(row: Row) -> Run:
+    """Return the run of a row. Raises KeyError or ValueError when the row is not that of a run."""
+    values = row.values
+    lease_id = rows.optional_text(values, "lease_id")
+    usage, error = rows.optional_text(values, "usage"), rows.optional_text(values, "error")
+    return Run(
+        id=row.key.partition("|")[2],
+        session_id=str(values["session_id"]),
+        owner=str(values["owner"]),
+        agent=str(values["agent"]),
+        provider=str(values["provider"]),
+        metadata=rows.unpack(values.get("metadata")) or {},
+        max_turns=int(values["max_turns"]),
+        stream=bool(values.get("stream")),
+        status=RunStatus(str(values["status"])),
+        step=Step(str(values["step"])),
+        due=rows.read_time(values, "due"),
+        lease=Lease(lease_id, rows.read_time(values, "lease_expires_at")) if lease_id else None,
+        rev=int(values["rev"]),
+        entries=int(values["entries"]),
+        stream_events=int(values["stream_events"]),
+        turn=int(values["turn"]),
+        turn_started_at=rows.optional_time(values, "turn_started_at"),
+        continuation=_read_continuation(values),
+        written=int(values.get("written", 0)),
+        items=int(values.get("items", 0)),
+        turn_items=int(values.get("turn_items", 0)),
+        open_items=tuple(
+            _from_fields(OpenItem, item) for item in rows.unpack(values.get("open_items")) or ()
+        ),
+        activity=rows.optional_text(values, "activity") or "",
+        missing_since=rows.optional_time(values, "missing_since"),
+        responses=tuple(rows.unpack(values.get("responses")) or ()),
+        abandoned=tuple(rows.unpack(values.get("abandoned")) or ()),
+        chaining=Chaining(str(values["chaining"])),
+        previous_response_id=rows.optional_text(values, "previous_response_id"),
+        previous_run_id=rows.optional_text(values, "previous_run_id"),
+        unknown_creates=int(values.get("unknown_creates", 0)),
+        created_at=rows.read_time(values, "created_at"),
+        updated_at=rows.read_time(values, "updated_at"),
+        started_at=rows.optional_time(values, "started_at"),
+        completed_at=rows.optional_time(values, "completed_at"),
+        expires_at=rows.read_time(values, "expires_at"),
+        input=rows.read_content(values.get("input")),
+        turns=tuple(rows.read_content(values[name]) for name in sorted(values) if _is_turn(name)),
+        calls=_unpack_calls(values.get("calls")),
+        usage=_from_fields(Usage, json.loads(usage)) if usage else Usage(),
+        error=_from_fields(RunError, json.loads(error)) if error else None,
+        incomplete_reason=rows.optional_text(values, "incomplete_reason"),
+    )
+
+
+_PROPERTIES = frozenset(
+    [
+        "session_id",
+        "owner",
+        "agent",
+        "provider",
+        "metadata",
+        "max_turns",
+        "stream",
+        "status",
+        "step",
+        "due",
+        "lease_id",
+        "lease_expires_at",
+        "rev",
+        "tx",
+        "entries",
+        "stream_events",
+        "turn",
+        "turn_started_at",
+        "response_id",
+        "sequence",
+        "written",
+        "items",
+        "turn_items",
+        "open_items",
+        "activity",
+        "missing_since",
+        "responses",
+        "abandoned",
+        "chaining",
+        "previous_response_id",
+        "previous_run_id",
+        "unknown_creates",
+        "created_at",
+        "updated_at",
+        "started_at",
+        "completed_at",
+        "expires_at",
+        "input",
+        "calls",
+        "usage",
+        "error",
+        "incomplete_reason",
+    ]
+)
+
+
+def unknown_values(row: Row) -> dict[str, Value]:
+    """Return the properties of a run's row that this version does not know.
+
+    They are kept for the later version.
+    """
+    return {
+        name: value for name, value in row.values.items() if name not in _PROPERTIES and not _is_turn(name)
+    }
+
+
+def owed_row(owed: Owed) -> Row:
+    values = rows.present(
+        {
+            "provider": owed.provider,
+            "status": owed.status.value,
+            "step": owed.step.value,
+            "due": owed.due,
+            "expires_at": owed.expires_at,
+            **_continuation_values(owed.continuation),
+            "turn_started_at": owed.turn_started_at,
+            "missing": owed.missing or None,
+        }
+    )
+    return Row(rows.owed_key(owed.run_id), values)
+
+
+def read_owed(row: Row) -> Owed:
+    """Return what is owed by a row. Raises KeyError or ValueError when the row is not of this kind."""
+    values = row.values
+    return Owed(
+        run_id=row.key.partition("|")[2],
+        provider=str(values["provider"]),
+        status=RunStatus(str(values["status"])),
+        step=Step(str(values["step"])),
+        due=rows.read_time(values, "due"),
+        expires_at=rows.read_time(values, "expires_at"),
+        continuation=_read_continuation(values),
+        turn_started_at=rows.optional_time(values, "turn_started_at"),
+        missing=bool(values.get("missing")),
+    )
+
+
+def fields_of(value: Any) -> dict[str, Any]:
+    """Return the fields of a flat dataclass.
+
+    `asdict` copies each value deeply, which takes ten times as long.
+    """
+    return {name: getattr(value, name) for name in value.__slots__}
+
+
+def _from_fields(kind: type[_Flat], stored: Mapping[str, Any]) -> _Flat:
+    """Return a flat dataclass of stored fields, without fields that a later version has added."""
+    return kind(**{name: stored[name] for name in kind.__slots__ if name in stored})
+
+
+def _is_turn(name: str) -> bool:
+    return name.startswith("turn_") and name[5:].isdigit()
+
+
+def _continuation_values(continuation: Continuation | None) -> dict[str, Any]:
+    if continuation is None:
+        return {}
+    return {"response_id": continuation.response_id, "sequence": continuation.sequence}
+
+
+def _read_continuation(values: Mapping[str, Value]) -> Continuation | None:
+    response_id = rows.optional_text(values, "response_id")
+    return Continuation(response_id, rows.optional_number(values, "sequence")) if response_id else None
+
+
+def _pack_calls(calls: Iterable[ToolCall]) -> bytes:
+    return rows.pack([rows.present(fields_of(call) | {"status": call.status.value}) for call in calls])
+
+
+def _unpack_calls(value: Value | None) -> tuple[ToolCall, ...]:
+    return tuple(
+        ToolCall(
+            call_id=call["call_id"],
+            name=call["name"],
+            turn=call["turn"],
+            idempotent=call["idempotent"],
+            status=CallStatus(call["status"]),
+            started_at=rows.optional_time(call, "started_at"),
+            completed_at=rows.optional_time(call, "completed_at"),
+        )
+        for call in rows.unpack(value) or ()
+    )

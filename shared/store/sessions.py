@@ -1,0 +1,74 @@
+"""Sessions in the `runs` table, each in the partition of its runs."""
+
+from dataclasses import dataclass
+
+from shared.core.ids import shard_of
+from shared.core.life.session import session_change
+from shared.core.run import Run, Session
+from shared.ports.system import Randomness
+from shared.ports.tables import Merge, Put, Row, Table, Value, Write
+from shared.store import rows
+from shared.store.run_rows import fields_of
+from shared.store.transaction import new_tx, transact
+
+
+@dataclass(frozen=True, slots=True)
+class StoredSession:
+    """A session as it was read. An empty `etag` means that it is not stored yet."""
+
+    session: Session
+    etag: str = ""
+
+
+class SessionStore:
+    """Reads sessions, and writes them on condition that they have not changed since."""
+
+    def __init__(self, table: Table, randomness: Randomness) -> None:
+        self._table = table
+        self._randomness = randomness
+
+    async def read(self, session_id: str) -> StoredSession | None:
+        row = await self._table.get(shard_of(session_id), rows.session_key(session_id))
+        return StoredSession(read_session(row), row.etag) if row else None
+
+    async def write(self, stored: StoredSession) -> None:
+        """Replace a session. Raises RowConflict when it has changed since it was read."""
+        tx = new_tx(self._randomness)
+        row = session_row(stored.session, tx)
+        await transact(self._table, shard_of(stored.session.id), row.key, tx, [Put(row, stored.etag)])
+
+
+def session_row(session: Session, tx: str) -> Row:
+    values = rows.present(fields_of(session) | {"tx": tx, "deleted": session.deleted or None})
+    del values["id"]
+    return Row(rows.session_key(session.id), values)
+
+
+def read_session(row: Row) -> Session:
+    values = row.values
+    return Session(
+        id=row.key.partition("|")[2],
+        owner=str(values["owner"]),
+        agent=str(values["agent"]),
+        created_at=rows.read_time(values, "created_at"),
+        updated_at=rows.read_time(values, "updated_at"),
+        # A merge cannot remove a property, so an empty value means None.
+        held_by=rows.optional_text(values, "held_by") or None,
+        last_run_id=rows.optional_text(values, "last_run_id"),
+        last_response_id=rows.optional_text(values, "last_response_id") or None,
+        runs=int(values["runs"]),
+        deleted=bool(values.get("deleted")),
+    )
+
+
+def session_writes(before: Run, after: Run) -> list[Write]:
+    """Return the write for what a transition changes in the run's session, if anything."""
+    change = session_change(before, after)
+    if change is None:
+        return []
+    values: dict[str, Value] = {"updated_at": rows.time_text(after.updated_at)}
+    if change.released:
+        values["held_by"] = ""
+    if change.last_response_id is not None:
+        values["last_response_id"] = change.last_response_id
+    return [Merge(Row(rows.session_key(after.session_id), values))]

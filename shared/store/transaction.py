@@ -1,0 +1,33 @@
+"""Transactions whose outcome is known even when the reply was lost."""
+
+from collections.abc import Sequence
+
+from shared.errors import RowConflict, StorageUnavailable
+from shared.ports.system import Randomness
+from shared.ports.tables import Table, Write
+
+_TX_BYTES = 8
+
+
+def new_tx(randomness: Randomness) -> str:
+    """Return a random name for one transaction.
+
+    It is stored in a row, which then shows that the transaction took effect.
+    """
+    return randomness.bytes(_TX_BYTES).hex()
+
+
+async def transact(table: Table, partition: str, key: str, tx: str, writes: Sequence[Write]) -> str:
+    """Carry out all writes or none, and return the new etag of the first, which is that of `key`.
+
+    When the reply is lost or reports a conflict, the row of `key` is read again. If it holds this `tx`, the
+    writes took effect: a repeated request after a lost reply conflicts with itself. Raises RowConflict or
+    StorageUnavailable.
+    """
+    try:
+        return await table.write(partition, writes)
+    except (RowConflict, StorageUnavailable):
+        row = await table.get(partition, key)
+        if row and row.values.get("tx") == tx:
+            return row.etag
+        raise

@@ -1,0 +1,80 @@
+"""Holds the stored logs of all runs against what a log has to be, in the end."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from shared.core.run import Run
+from shared.ports.tables import Row
+from shared.store.rows import unpack
+from tests.proofs.simulation.evidence import Evidence
+
+# How many events of a stream of the Responses API an entry stands for; of all others, none.
+_STREAM_EVENTS = {
+    "run.queued": 2, "run.in_progress": 1, "item.started": 1, "item.completed": 1, "part.started": 1,
+    "part.completed": 2, "text.delta": 1, "run.completed": 1, "run.failed": 1, "run.cancelled": 1,
+    "run.incomplete": 1, "run.expired": 1,
+}  # fmt: skip
+
+
+def audit_logs(evidence: Evidence, partitions: Iterable[Mapping[str, Row]]) -> None:
+    """A log is dense, numbers its stream alike for all, and has one end for each item, part and tool call."""
+    found: dict[str, list[Row]] = {}
+    for rows in partitions:
+        for key in sorted(key for key in rows if key.startswith("event|")):
+            found.setdefault(key.split("|")[1], []).append(rows[key])
+    for run_id, rows_of_run in found.items():
+        run = evidence.runs[run_id].run
+        entries = _entries(evidence, run, rows_of_run)
+        _tool_calls(evidence, run, entries)
+        _items(evidence, run, entries)
+
+
+def _entries(evidence: Evidence, run: Run, rows: Iterable[Row]) -> list[dict[str, Any]]:
+    entries: list[dict[str, Any]] = []
+    events = 0
+    for row in rows:
+        added = unpack(row.values["entries"])
+        dense = row.values["first"] == len(entries) + 1
+        evidence.require(dense, 4, run.id, f"its log has a gap before {row.key}")
+        evidence.require(
+            row.values["first_stream_event"] == events, 4, run.id, f"{row.key} miscounts its stream"
+        )
+        entries += added
+        named = int(row.key.rpartition("|")[2]) == len(entries)
+        evidence.require(named, 4, run.id, f"{row.key} is not named after its last entry")
+        events += sum(_STREAM_EVENTS.get(entry["type"], 0) for entry in added)
+    evidence.require(len(entries) == run.entries, 4, run.id, "the end of its log is missing")
+    return entries
+
+
+def _tool_calls(evidence: Evidence, run: Run, entries: Iterable[dict[str, Any]]) -> None:
+    ended = [entry["call_id"] for entry in entries if entry["type"] == "tool.completed"]
+    evidence.require(len(ended) == len(set(ended)), 3, run.id, "a tool call ended twice")
+
+
+def _items(evidence: Evidence, run: Run, entries: Iterable[dict[str, Any]]) -> None:
+    """Items and their parts start and end once each, in order, and text is in a part that is open."""
+    started = 0
+    # By item, the number of its open part, or None.
+    open_items: dict[int, int | None] = {}
+    for entry in entries:
+        item, part = entry.get("item"), entry.get("part")
+        match entry["type"]:
+            case "item.started":
+                right, started = item == started, started + 1
+                open_items[item] = None
+            case "item.completed":
+                right = open_items.pop(item, 0) is None
+            case "part.started":
+                right = open_items.get(item, 0) is None
+                open_items[item] = part
+            case "part.completed" | "text.delta":
+                right = part is not None and open_items.get(item) == part
+                if entry["type"] == "part.completed":
+                    open_items[item] = None
+            case _:
+                continue
+        evidence.require(right, 4, run.id, f"{entry} does not fit into its log")
+    evidence.require(
+        not (run.terminal and open_items), 4, run.id, f"its log leaves items {list(open_items)} open"
+    )

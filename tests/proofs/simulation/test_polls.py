@@ -1,0 +1,71 @@
+"""The auditor counts polls as the schedule does: each slice, with the read of the whole that may follow it."""
+
+from collections.abc import Coroutine
+from random import Random
+from typing import Any
+
+import pytest
+
+from tests.proofs.simulation.auditor import Auditor
+from tests.proofs.simulation.coverage import Coverage
+from tests.proofs.simulation.evidence import Seen
+from tests.proofs.simulation.faults import Faults
+from tests.proofs.simulation.ports import Gate
+from tests.proofs.simulation.provider import SimulatedProvider
+from tests.proofs.simulation.scheduler import Invocation, Scheduler
+from tests.proofs.simulation.simulation import SCHEDULE, STREAMING
+from tests.support.world import World
+
+# With what clocks may differ by, the schedule has two polls of a streamed response up to this age.
+AGE = 0.5
+
+
+class Polled:
+    """A streamed response that pollers ask for, one call after the other."""
+
+    def __init__(self) -> None:
+        self.scheduler = Scheduler()
+        faults = Faults(Random(0))
+        faults.on = False
+        self.auditor = Auditor(self.scheduler, (SCHEDULE, STREAMING), Coverage())
+        gate = Gate(Random(0), self.scheduler, faults, lambda *_: None)
+        self.provider = SimulatedProvider(gate, self.auditor, "")
+        self.pollers = {name: Invocation(name, "poll", 0, 0.0) for name in "abc"}
+
+    async def begin(self) -> None:
+        world = World()
+        run = await world.start(stream=True)
+        self.auditor.evidence.runs[run.id] = Seen(run, 0.0, run.owner)
+        self.call("a", self.provider.create(world.provider.creates[0]))
+        self.scheduler.now = AGE
+
+    def call(self, poller: str, coroutine: Coroutine[float, None, Any]) -> None:
+        """Carry out a call; no time passes."""
+        self.scheduler.current = self.pollers[poller]
+        try:
+            while True:
+                coroutine.send(None)
+        except StopIteration:
+            pass
+
+
+@pytest.mark.parametrize(
+    ("calls", "broken"),
+    [
+        ("slice a, read a, slice b, read b", []),
+        ("slice a, slice b, read a, read b", []),
+        ("slice a, slice b, read b, read a", []),
+        ("read a, read b", []),
+        ("slice a, slice b, slice c", [9]),
+        ("slice a, slice b, read a, read b, slice c", [9]),
+        ("slice a, read b, read c", [9]),
+        ("slice a, read a, read a, read a", [9]),
+    ],
+)
+async def test_two_polls_are_on_schedule_and_three_are_not(calls: str, broken: list[int]) -> None:
+    polled = Polled()
+    await polled.begin()
+    for what, poller in (call.split() for call in calls.split(", ")):
+        ask = polled.provider.slice("resp_0", 0) if what == "slice" else polled.provider.read("resp_0")
+        polled.call(poller, ask)
+    assert [breach.promise for breach in polled.auditor.evidence.breaches] == broken

@@ -1,0 +1,237 @@
+"""Rows as a version of this app has written them, kept as files: later versions have to read them.
+
+`python -m tests.support.recorded_rows FORMAT` records them anew under tests/data/rows/FORMAT. A format that was released is
+never recorded again; a change of the rows gets a folder of its own.
+"""
+
+import argparse
+import asyncio
+import base64
+import json
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from shared.core.response import (
+    Absent,
+    ItemStarted,
+    NotNow,
+    ResponseStatus,
+    RunError,
+    Slice,
+    Snapshot,
+    TextAdded,
+)
+from shared.ports.tables import Put, Row, Value
+from tests.support.client import Client
+from tests.support.memory_table import MemoryTable
+from tests.support.world import World, answer, asks
+
+FOLDER = Path(__file__).parents[1] / "data" / "rows"
+
+# Long enough to be kept in chunk rows, whatever compression does.
+_LONG = "".join(chr(0x4E00 + (n * 7919) % 20000) for n in range(9_000))
+
+Scene = Callable[[World, Client], Awaitable[None]]
+
+
+async def completed(world: World, client: Client) -> None:
+    await client.start(metadata={"from": "tests"}, headers={"Idempotency-Key": "a key"})
+    await world.tick()
+    world.provider.state["resp_1"] = answer("resp_1", "Once upon a time.")
+    await world.drive(3)
+
+
+async def completed_with_long_texts(world: World, client: Client) -> None:
+    await client.start(input=_LONG)
+    world.provider.state["resp_1"] = answer("resp_1", _LONG)
+    await world.drive(3)
+
+
+async def completed_with_tools(world: World, client: Client) -> None:
+    await client.start()
+    world.provider.state["resp_1"] = asks("resp_1", "look_up", "pay")
+    world.provider.state["resp_2"] = answer("resp_2", "Paid.")
+    await world.drive(6)
+
+
+async def streaming(world: World, client: Client) -> None:
+    """A run in the middle of its stream."""
+    await client.start(stream=True)
+    await _slice(world, ItemStarted(0, "reasoning"))
+    await _slice(world, ItemStarted(1, "message"), TextAdded(1, "Once "))
+
+
+async def streamed(world: World, client: Client) -> None:
+    await streaming(world, client)
+    world.provider.slice_replies = [
+        Slice(response_id="resp_1", after=2, sequence=2, final=answer("resp_1", "Once upon a time."))
+    ]
+    await world.drive(3)
+
+
+async def queued(world: World, client: Client) -> None:
+    """A run whose create the provider has put off."""
+    world.provider.create_replies = [NotNow("busy", unknown=True)]
+    await client.start()
+
+
+async def calling_tools(world: World, client: Client) -> None:
+    await client.start()
+    world.provider.state["resp_1"] = asks("resp_1", "look_up")
+    await world.tick()
+
+
+async def cancelling(world: World, client: Client) -> None:
+    run = (await client.start()).json
+    world.provider.cancel_replies["resp_1"] = NotNow("busy")
+    await client.post("/runs/{run_id}/cancel", run["id"])
+
+
+async def cancelled(world: World, client: Client) -> None:
+    run = (await client.start()).json
+    await client.post("/runs/{run_id}/cancel", run["id"])
+    await world.drive(3)
+
+
+async def failed(world: World, client: Client) -> None:
+    await client.start()
+    error = RunError("server_error", "The model broke.")
+    world.provider.state["resp_1"] = replace(
+        answer("resp_1", "Half"), status=ResponseStatus.FAILED, error=error
+    )
+    await world.drive(3)
+
+
+async def expired(world: World, client: Client) -> None:
+    await client.start(deadline_seconds=10)
+    await world.drive(5)
+
+
+async def missing(world: World, client: Client) -> None:
+    """A run whose response the provider does not find just now."""
+    await client.start()
+
+    world.provider.state["resp_1"] = Absent()
+    await world.tick()
+
+
+async def deleted(world: World, client: Client) -> None:
+    """A tombstone that has not been purged."""
+    run = (await client.start()).json
+    world.provider.delete_replies = [NotNow("busy")]
+    await client.delete("/runs/{run_id}", run["id"])
+
+
+async def conversation(world: World, client: Client) -> None:
+    first = (await client.start()).json
+    for number in (1, 2):
+        world.provider.state[f"resp_{number}"] = answer(f"resp_{number}", f"Answer {number}.")
+    await world.drive(3)
+    await client.start(session_id=first["session_id"], input="And then?")
+    await world.drive(3)
+
+
+async def late_response(world: World, client: Client) -> None:
+    """A response that came too late: its cancellation is owed."""
+    create = world.provider.create
+
+    async def slow(request: Any) -> Snapshot | Any:
+        world.provider.create = create  # type: ignore[method-assign]
+        reply = await create(request)
+        world.clock.pass_(600)
+        [owed] = await world.owed()
+        await world.work(owed.run_id)
+        return reply
+
+    world.provider.create = slow  # type: ignore[method-assign]
+    await client.start()
+
+
+SCENES: tuple[Scene, ...] = (
+    completed, completed_with_long_texts, completed_with_tools, streaming, streamed, queued, calling_tools, cancelling,
+    cancelled, failed, expired, missing, deleted, conversation, late_response,
+)  # fmt: skip
+
+
+async def _slice(world: World, *changes: Any) -> None:
+    [owed] = await world.owed()
+    assert owed.continuation is not None
+    after = owed.continuation.sequence or 0
+    status = ResponseStatus.IN_PROGRESS
+    world.provider.slice_replies = [
+        Slice(response_id="resp_1", after=after, sequence=after + 1, changes=changes, status=status)
+    ]
+    await world.tick()
+
+
+async def record(scene: Scene) -> dict[str, Any]:
+    """Return the rows that a scene leaves, when that was, and what clients read then."""
+    world = World()
+    client = Client(world)
+    await scene(world, client)
+    return {
+        "at": world.clock.now().isoformat(),
+        "runs": _written(world.table),
+        "content": _written(world.content_table),
+        "answers": await answers(client),
+    }
+
+
+async def answers(client: Client) -> dict[str, Any]:
+    """Return what clients read of all that there is."""
+    runs = (await client.get("/runs", limit="100")).json["data"]
+    found: dict[str, Any] = {"GET /runs": runs}
+    for run in runs:
+        for path in ("/runs/{run_id}", "/runs/{run_id}/events"):
+            found[f"GET {path} {run['id']}"] = (await client.get(path, run["id"])).json
+        session = await client.get("/sessions/{session_id}", run["session_id"])
+        found[f"GET /sessions {run['session_id']}"] = session.json
+    return found
+
+
+async def restored(recorded: Mapping[str, Any], further: Mapping[str, Value] | None = None) -> World:
+    """Return a world that holds recorded rows, at the time of the recording; `further` goes into each row."""
+    world = World()
+    world.clock.at = datetime.fromisoformat(recorded["at"])
+    for table, name in ((world.table, "runs"), (world.content_table, "content")):
+        for partition, rows in recorded[name].items():
+            for key, values in rows.items():
+                added = {} if name == "content" else dict(further or {})
+                read = {each: _value(value) for each, value in values.items()}
+                await table.write(partition, [Put(Row(key, {**read, **added}))])
+    return world
+
+
+def _written(table: MemoryTable) -> dict[str, Any]:
+    return {
+        partition: {
+            key: {name: _json(value) for name, value in rows[key].values.items()} for key in sorted(rows)
+        }
+        for partition, rows in sorted(table._partitions.items())
+        if rows
+    }
+
+
+def _json(value: Value) -> Any:
+    return {"base64": base64.b64encode(value).decode()} if isinstance(value, bytes) else value
+
+
+def _value(value: Any) -> Value:
+    return base64.b64decode(value["base64"]) if isinstance(value, dict) else value
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m tests.support.recorded_rows", description=__doc__)
+    parser.add_argument("format", help="the name of the folder, such as 1")
+    folder = FOLDER / parser.parse_args().format
+    folder.mkdir(parents=True, exist_ok=True)
+    for scene in SCENES:
+        text = json.dumps(asyncio.run(record(scene)), indent=1, ensure_ascii=False)
+        (folder / f"{scene.__name__}.json").write_text(text + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,325 @@
+"""The rows of a run's log: what is written is read back, and what is new is found by its key."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any, get_args
+
+import pytest
+
+from shared.core import log
+from shared.core.ids import shard_of
+from shared.core.log import LogEntry, LogLine
+from shared.core.response import (
+    ItemCompleted,
+    ItemStarted,
+    NoStream,
+    PartStarted,
+    ResponseStatus,
+    Snapshot,
+    TextAdded,
+)
+from shared.core.run import OUTCOMES, CallStatus, Chaining, Content, Run, RunStatus, Step
+from shared.ports.tables import Insert, Row
+from shared.store import rows
+from shared.store.log import log_writes, read_log
+from shared.usecases.cancel import cancel
+from shared.usecases.feed import read_feed
+from tests.support.memory_table import MemoryTable
+from tests.support.streams import brings
+from tests.support.world import CALLER, World, answer, asks
+
+NOW = datetime(2026, 1, 1, 12, 30, 15, 123456, tzinfo=UTC)
+RUN_ID = "run_00" + "0" * 26
+SHARD = shard_of(RUN_ID)
+
+ENTRIES: tuple[LogEntry, ...] = (
+    log.RunQueued(),
+    log.RunInProgress(),
+    log.RunCancelling(),
+    *(log.RunEnded(status.value) for status in sorted(OUTCOMES)),
+    log.TurnStarted(1, "resp_1"),
+    log.TurnCreateRepeated(2),
+    log.TurnReplayed(32),
+    log.TurnCompleted(1, 0),
+    log.ToolStarted(1, "call é", "look_up"),
+    *(log.ToolCompleted(1, "call_1", "pay", status.value) for status in CallStatus),
+    log.ItemStarted(1, 0, "message"),
+    log.ItemStarted(1, 1, "function_call", "pay"),
+    # A provider may leave out what it has to say.
+    log.ItemStarted(1, 2, ""),
+    log.ItemCompleted(1, 0),
+    log.PartStarted(1, 0, 0, "output_text"),
+    log.PartCompleted(1, 0, 0),
+    log.TextDelta(1, 0, 0, 0, 10_000_000),
+    log.TextDelta(1, 0, 0, 5, 9, Content(name="slice-00000004-ab", chunks=2)),
+    log.TextReplaced(0),
+    log.TextReplaced(1),
+    log.UnknownEntry("turn.paused"),
+    log.UnknownEntry("turn.paused", {"turn": 1, "name": "", "chunks": None, "why": {"a": ["é", 1.5]}}),
+)
+
+
+def a_run(entries: Sequence[LogEntry], **changes: Any) -> Run:
+    """Return a run whose log is these entries."""
+    made = Run(
+        id=RUN_ID,
+        session_id="ses_00" + "0" * 26,
+        owner="me",
+        agent="writer",
+        provider="here",
+        max_turns=3,
+        step=Step.CREATE,
+        due=NOW,
+        entries=len(entries),
+        stream_events=sum(entry.stream_events for entry in entries),
+        chaining=Chaining.REPLAY,
+        created_at=NOW,
+        updated_at=NOW,
+        expires_at=NOW + timedelta(minutes=30),
+        input=Content(),
+    )
+    return replace(made, **changes)
+
+
+async def written(*transitions: Sequence[LogEntry]) -> MemoryTable:
+    """Return a table with the log of a run, which these transitions wrote."""
+    table, so_far = MemoryTable(), []
+    for entries in transitions:
+        so_far += entries
+        await table.write(SHARD, log_writes(a_run(so_far), entries))
+    return table
+
+
+async def stored(*entries: dict[str, Any]) -> MemoryTable:
+    """Return a table with a row as some version of this app has written it."""
+    values = {
+        "at": rows.time_text(NOW),
+        "first": 1,
+        "first_stream_event": 0,
+        "entries": rows.pack(entries),
+        "more": "of a later version",
+    }
+    table = MemoryTable()
+    await table.write(SHARD, [Insert(Row(rows.log_key(RUN_ID, len(entries)), values))])
+    return table
+
+
+def fields_of(entry: LogEntry) -> dict[str, Any]:
+    """Return an entry as it is stored."""
+    [write] = log_writes(a_run([entry]), [entry])
+    [fields] = rows.unpack(write.row.values["entries"])
+    return fields
+
+
+# What is written is read.
+
+
+def test_there_is_an_entry_of_each_type():
+    assert {type(entry) for entry in ENTRIES} == set(get_args(LogEntry))
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.type)
+async def test_an_entry_is_read_back_as_it_was_written(entry):
+    table = await written([log.RunQueued()], [entry])
+    assert (await read_log(table, RUN_ID))[1:] == [LogLine(2, NOW, entry)]
+
+
+async def test_a_transition_of_all_entries_is_one_row():
+    table = await written(ENTRIES)
+    assert await read_log(table, RUN_ID) == [LogLine(n, NOW, entry) for n, entry in enumerate(ENTRIES, 1)]
+    [row] = await table.query(SHARD, *rows.bounds(f"event|{RUN_ID}"))
+    assert (row.key, row.values["first"]) == (f"event|{RUN_ID}|{len(ENTRIES):08d}", 1)
+
+
+def test_what_says_nothing_is_not_stored():
+    assert fields_of(log.ItemStarted(1, 0, "message")) == {
+        "type": "item.started",
+        "turn": 1,
+        "item": 0,
+        "kind": "message",
+    }
+    assert fields_of(log.RunEnded("failed")) == {"type": "run.failed"}
+    assert fields_of(log.TextReplaced(0)) == {"type": "text.replaced", "turn": 0}
+
+
+def test_nothing_is_written_for_no_entries_and_for_a_deleted_run():
+    assert log_writes(a_run(ENTRIES), []) == []
+    deleted = a_run(ENTRIES, status=RunStatus.DELETED, step=Step.PURGE)
+    assert log_writes(deleted, [log.RunQueued()]) == []
+
+
+# Other versions of this app.
+
+
+@pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: entry.type)
+async def test_fields_of_a_later_version_are_left_out(entry):
+    later = fields_of(entry) | {"tone": "friendly", "stream_events": 7, "text": ["x"]}
+    [line] = await read_log(await stored(later), RUN_ID)
+    if isinstance(entry, log.UnknownEntry):
+        entry = log.UnknownEntry(
+            entry.type, {**entry.data, "tone": "friendly", "stream_events": 7, "text": ["x"]}
+        )
+    assert line == LogLine(1, NOW, entry)
+
+
+@pytest.mark.parametrize(
+    "kind", ["text.undone", "run.paused", "run.deleted", "run.", "item", "", "log.TextDelta", "漢"]
+)
+async def test_entries_of_a_later_version_come_as_they_are(kind):
+    data = {"turn": 1, "name": "x", "chunks": 3, "note": None, "more": [{"type": "text.delta"}]}
+    table = await stored({"type": "run.queued"}, {"type": kind, **data}, {"type": "run.in_progress"})
+    unknown = log.UnknownEntry(kind, data)
+    assert [line.entry for line in await read_log(table, RUN_ID)] == [
+        log.RunQueued(),
+        unknown,
+        log.RunInProgress(),
+    ]
+    assert fields_of(unknown) == {"type": kind, **data}
+
+
+# Which rows are read.
+
+
+async def some_log() -> tuple[MemoryTable, list[LogLine]]:
+    """Return a log of transitions with one entry, with several, and with many."""
+    sizes = [2, 1, 1, 30, 1, 2, 7, 1]
+    transitions = [[log.TurnCreateRepeated(n * 100 + m) for m in range(size)] for n, size in enumerate(sizes)]
+    told = [entry for entries in transitions for entry in entries]
+    return await written(*transitions), [LogLine(n, NOW, entry) for n, entry in enumerate(told, 1)]
+
+
+async def test_a_log_is_read_from_any_entry_up_to_any_limit():
+    table, whole = await some_log()
+    for after in range(len(whole) + 2):
+        assert await read_log(table, RUN_ID, after) == whole[after:]
+        for limit in (1, 2, 3, 8, 45, 100):
+            assert await read_log(table, RUN_ID, after, limit) == whole[after : after + limit]
+
+
+async def test_a_log_is_that_of_its_run_alone():
+    table, whole = await some_log()
+    for other in ("run_00" + "0" * 25 + "1", "run_00" + "0" * 25):
+        run = a_run([log.RunQueued()], id=other)
+        await table.write(SHARD, log_writes(run, [log.RunQueued()]))
+    assert await read_log(table, RUN_ID) == whole
+
+
+async def long_run(world: World) -> str:
+    """Return a run with a log of more than 300 entries in as many rows, almost."""
+    run = await world.start(stream=True)
+    for n in range(320):
+        await brings(world, TextAdded(0, f"{n} "))
+    return run.id
+
+
+async def test_what_is_new_in_a_long_log_is_found_in_one_row():
+    world = World()
+    run_id = await long_run(world)
+    last = (await world.run(run_id)).entries
+    assert last > 320
+    world.table.taken()
+    world.table.rows_read = 0
+    [line] = await world.context.runs.log(run_id, last - 1)
+    assert (line.number, world.table.taken(), world.table.rows_read) == (last, {"query": 1}, 1)
+    feed = await read_feed(world.context, CALLER, run_id, after=last - 1, limit=1000)
+    assert ([line.text for line in feed.lines], feed.more) == (["319 "], False)
+    assert (world.table.taken(), world.table.rows_read) == ({"get": 1, "query": 1}, 2)
+    # Where nothing is new, nothing is looked for.
+    await read_feed(world.context, CALLER, run_id, after=last, limit=1000)
+    assert (world.table.taken(), world.table.rows_read) == ({"get": 1}, 2)
+
+
+@pytest.mark.parametrize("after", [0, 1, 4, 5, 100, 200, 319, 322])
+@pytest.mark.parametrize("limit", [1, 2, 50])
+async def test_a_page_reads_no_more_rows_than_it_has_lines(after, limit):
+    world = World()
+    run_id = await long_run(world)
+    world.table.rows_read = 0
+    feed = await read_feed(world.context, CALLER, run_id, after=after, limit=limit)
+    last = (await world.run(run_id)).entries
+    assert [line.number for line in feed.lines] == list(range(after + 1, min(after + limit, last) + 1))
+    assert 0 < world.table.rows_read <= limit
+
+
+# What each row says of those before it.
+
+
+async def plain(world: World) -> None:
+    run = await world.start()
+    world.provider.state = {"resp_1": asks("resp_1", "pay", "look_up"), "resp_2": answer("resp_2")}
+    await world.until_terminal(run.id)
+
+
+async def streamed(world: World) -> None:
+    await world.start(stream=True)
+    await brings(world, ItemStarted(0, "message"), PartStarted(0, "output_text"), TextAdded(0, "Let me "))
+    await brings(world, TextAdded(0, "pay."), ItemCompleted(0), ItemStarted(1, "function_call", "pay"))
+    await brings(world, final=asks("resp_1", "pay"))
+    await brings(world, TextAdded(0, "Pa"))
+    await brings(world, TextAdded(0, "id."), ItemStarted(1, "message"), TextAdded(1, "!"))
+    await brings(world, final=answer("resp_2", "Paid.! Bye."))
+
+
+async def disagreeing(world: World) -> None:
+    await world.start(stream=True)
+    await brings(world, TextAdded(0, "Once "), ItemStarted(1, "message"))
+    await brings(world, final=answer("resp_1", "Twice"))
+
+
+async def cancelled(world: World) -> None:
+    run = await world.start(stream=True)
+    await brings(world, TextAdded(0, "Once "))
+    world.provider.cancel_replies["resp_1"] = Snapshot(
+        response_id="resp_1", status=ResponseStatus.IN_PROGRESS
+    )
+    await cancel(world.context, CALLER, run.id)
+    world.provider.state["resp_1"] = replace(answer("resp_1", "Once upon"), status=ResponseStatus.CANCELLED)
+    await world.until_terminal(run.id)
+
+
+async def expired(world: World) -> None:
+    run = await world.start(stream=True)
+    await brings(world, TextAdded(0, "Once "), ItemStarted(1, "message"))
+    world.provider.slice_replies = [NoStream()]
+    await world.drive()
+    await world.until_terminal(run.id, seconds=60)
+
+
+async def out_of_turns(world: World) -> None:
+    run = await world.start()
+    world.provider.state = {name: asks(name, "pay") for name in ("resp_1", "resp_2", "resp_3")}
+    await world.until_terminal(run.id)
+
+
+LIVES = {
+    "plain": (plain, RunStatus.COMPLETED),
+    "streamed": (streamed, RunStatus.COMPLETED),
+    "disagreeing": (disagreeing, RunStatus.COMPLETED),
+    "cancelled": (cancelled, RunStatus.CANCELLED),
+    "expired": (expired, RunStatus.EXPIRED),
+    "out of turns": (out_of_turns, RunStatus.INCOMPLETE),
+}
+
+
+@pytest.mark.parametrize(("live", "outcome"), LIVES.values(), ids=LIVES)
+async def test_each_row_counts_the_entries_and_events_before_it(live, outcome):
+    world = World()
+    await live(world)
+    [run] = await world.context.runs.listing("default", status=None, agent=None, after="", limit=10)
+    assert run.status is outcome
+    found = await world.table.query(shard_of(run.id), *rows.bounds(f"event|{run.id}"))
+    lines = await world.context.runs.log(run.id)
+    assert [line.number for line in lines] == list(range(1, run.entries + 1))
+    for row in found:
+        number = int(row.key.rpartition("|")[2])
+        count = len(rows.unpack(row.values["entries"]))
+        assert row.values["first"] == number - count + 1
+        before = [line.entry for line in lines if line.number < row.values["first"]]
+        assert row.values["first_stream_event"] == sum(entry.stream_events for entry in before)
+    numbers = [0, *(int(row.key.rpartition("|")[2]) for row in found)]
+    assert all(row.values["first"] == last + 1 for row, last in zip(found, numbers, strict=False))
+    assert numbers[-1] == run.entries
+    assert run.stream_events == sum(line.entry.stream_events for line in lines)
+    assert all(earlier.at <= later.at for earlier, later in pairwise(lines))
