@@ -18,7 +18,16 @@ from shared.adapters.http import transport
 from shared.adapters.http.access import Connection
 from shared.adapters.responses_api.provider import ResponsesProvider
 from shared.core import transcript
-from shared.core.response import NoStream, NotNow, Refused, ResponseStatus, RunError, Slice, Snapshot
+from shared.core.response import (
+    ItemStarted,
+    NoStream,
+    NotNow,
+    Refused,
+    ResponseStatus,
+    RunError,
+    Slice,
+    Snapshot,
+)
 from shared.core.run import RunStatus
 from shared.ports.providers import ResponseRequest
 from shared.usecases.feed import read_feed
@@ -290,7 +299,7 @@ async def test_a_slice_is_put_together_from_whatever_pieces(server, provider, na
     server.pieces = [written[at : at + size] for at in range(0, len(written), size)]
     found = await provider.slice("resp_1", 0)
     assert isinstance(found, Slice)
-    assert found.whole
+    assert found.complete
     assert told.told.startswith(found.text)
     # Half a character is left for the next slice.
     assert found.sequence == len(told.events) - 2 or "\\ud83d" in json.dumps(told.events[found.sequence + 1])
@@ -303,7 +312,7 @@ async def test_a_slice_ends_when_the_stream_pauses(server, pausing):
     server.pieces, server.then = [b"".join(PLAIN.written[1:4])], "stalls"
     began = time.monotonic()
     found = await pausing.slice("resp_1", 0)
-    assert (found.text, found.sequence, found.whole) == ("Once ", 3, True)
+    assert (found.text, found.sequence, found.complete) == ("Once ", 3, True)
     assert time.monotonic() - began < 15
     async with asyncio.timeout(20):
         await server.left.wait()
@@ -314,7 +323,7 @@ async def test_a_stream_that_goes_on_is_left_when_the_time_is_over(server):
     async with provided(server, slice_budget=timedelta(seconds=1)) as provider:
         began = time.monotonic()
         async with asyncio.timeout(LONG.total_seconds()):
-            while not (found := await provider.slice("resp_1", 0)).news:
+            while not (found := await provider.slice("resp_1", 0)).changed:
                 # A busy machine did not get that far in its time.
                 pass
             await server.left.wait()
@@ -353,7 +362,7 @@ async def test_what_came_before_a_cut_is_kept(server, provider, cut):
     at = len(third) // 2 if cut == "inside an event" else third.index("漢".encode()) + 1
     server.pieces, server.then = [*told.written[1:3], third[:at]], "cut"
     found = await provider.slice("resp_1", 0)
-    assert (found.text, found.sequence, found.whole) == ("Once ", 2, True)
+    assert (found.text, found.sequence, found.complete) == ("Once ", 2, True)
     server.pieces, server.then = list(told.written[3:]), "end"
     ended = await provider.slice("resp_1", found.sequence)
     assert transcript.output_text(ended.final.output) == "Once upon 漢"
@@ -429,7 +438,7 @@ async def test_an_event_of_another_response_ends_nothing(server, provider):
     error = event("failed", response=None) | {"type": "error", "sequence_number": 3}
     server.pieces = [PLAIN.write([error])]
     found = await provider.slice("resp_1", 2)
-    assert (found.news, found.whole) == (False, False)
+    assert (found.changed, found.complete) == (False, False)
 
 
 # The emulator, which is Microsoft's server.
@@ -495,7 +504,7 @@ async def to_its_end(live: ResponsesProvider, response: Snapshot) -> tuple[list[
             assert piece.after == after
             if piece.final:
                 return found, piece.final
-            found += [piece] if piece.news else []
+            found += [piece] if piece.changed else []
             after = piece.sequence
 
 
@@ -514,9 +523,10 @@ async def test_a_response_of_the_emulator_is_read_slice_by_slice(live):
     assert len(found) > 1
     assert told
     assert TEXT.startswith(told)
-    assert all(piece.whole and piece.status is ResponseStatus.IN_PROGRESS for piece in found)
-    assert sum(piece.items for piece in found) == 1
-    assert found[0].activity == "writing"
+    assert all(piece.complete and piece.status is ResponseStatus.IN_PROGRESS for piece in found)
+    started = [change for piece in found for change in piece.changes if isinstance(change, ItemStarted)]
+    assert [item.kind for item in started] == ["message"]
+    assert started[0] in found[0].changes
     assert transcript.output_text(final.output) == TEXT
     assert await live.read(response.response_id) == final
     # After the end there is nothing, and that is no gap.
@@ -598,7 +608,7 @@ async def test_events_of_the_emulator_doubled_or_swapped_are_as_good(live, contr
     told = "".join(piece.text for piece in found)
     assert TEXT.startswith(told)
     assert told
-    assert all(piece.whole for piece in found) or kind == "stream_shuffled"
+    assert all(piece.complete for piece in found) or kind == "stream_shuffled"
     assert transcript.output_text(final.output) == TEXT
 
 
@@ -608,7 +618,7 @@ async def test_a_gap_is_noticed_and_not_passed(patient, control):
     for left_out in (0, 1):
         await push(control, kind="stream_gap", after=left_out)
         found = await patient.slice(response.response_id, 0)
-        assert (found.sequence, found.whole) == (left_out, False)
+        assert (found.sequence, found.complete) == (left_out, False)
     await patient.cancel(response.response_id)
 
 
@@ -616,7 +626,7 @@ async def test_a_gap_is_noticed_and_not_passed(patient, control):
 async def test_a_cut_leaves_what_came_whole(patient, control, inside):
     found = await tampered(patient, control, kind="stream_cut", inside=inside, after=2)
     assert isinstance(found, Slice)
-    assert (found.final, found.whole) == (None, True)
+    assert (found.final, found.complete) == (None, True)
     assert found.text == (
         "bcdefgh"[: found.sequence - 4] if inside == "character" else "bc"[: found.sequence - 4]
     )
@@ -626,7 +636,7 @@ async def test_a_cut_leaves_what_came_whole(patient, control, inside):
 @pytest.mark.parametrize("after", [1, 3])
 async def test_a_stall_ends_a_slice(patient, control, after):
     found = await tampered(patient, control, kind="stream_stalls", after=after)
-    assert (found.sequence, found.whole, found.final) == (4 + after, True, None)
+    assert (found.sequence, found.complete, found.final) == (4 + after, True, None)
 
 
 @pytest.mark.parametrize("kind", ["stream_cut", "stream_stalls"])
