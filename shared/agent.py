@@ -123,8 +123,8 @@ class Agent:
     model: str
     instructions: str
     description: str = ""
-    # Functions with `@tool`, and hosted tools as the dicts that the Responses API expects. Type checkers know the tools
-    # of the openai package; `cast` a newer one to its `ToolParam`.
+    # Functions with `@tool`, and hosted tools as the dicts that the Responses API expects. `cast` a dict that the
+    # openai package does not know yet to its `ToolParam`.
     tools: Sequence["Tool[..., Any] | ToolParam"] = ()
     # The most responses that a run may have.
     max_turns: int = 8

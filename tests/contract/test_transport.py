@@ -133,16 +133,20 @@ async def test_the_time_limit_covers_the_token_and_nothing_was_done_without_one(
 
 
 async def test_the_time_limit_covers_the_wait_for_a_connection():
-    async def silent(_: Arrived) -> AsyncIterator[bytes]:
-        await asyncio.Event().wait()
-        yield b""
+    release = asyncio.Event()
 
-    short = timedelta(milliseconds=50)
-    async with loopback(silent) as server, Sending(server) as sending:
-        asked = [sending.send(get(server, within=short)) for _ in range(7)]
-        found = await asyncio.gather(*asked)
-    assert found == [NoAnswer("no answer: TimeoutError", may_be_done=True)] * 7
-    assert len(server.arrived) <= 3
+    async def answering(_: Arrived) -> AsyncIterator[bytes]:
+        await release.wait()
+        yield reply(200)
+
+    async with loopback(answering) as server, Sending(server) as sending:
+        holding = [asyncio.create_task(sending.send(get(server))) for _ in range(3)]
+        await server.until(3)
+        found = await sending.send(get(server, within=timedelta(milliseconds=20)))
+        assert found == NoAnswer("no answer: TimeoutError", may_be_done=True)
+        release.set()
+        assert [each.status for each in await asyncio.gather(*holding)] == [200] * 3
+    assert len(server.arrived) == 3
 
 
 @every

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.adapters.responses_api.interpret import Heard
+from shared.adapters.responses_api.interpret import Received
 from shared.adapters.responses_api.stream import stream_event
 from shared.core import transcript
 from shared.core.life import events
@@ -625,7 +625,7 @@ def test_wherever_a_stream_is_cut_the_text_is_the_same(name):
     @functools.cache
     def follow(came: tuple[bytes, ...]) -> None:
         seen = watched()
-        seen.takes(INTERPRETER.slice("resp_1", 0, Heard(came), NOW))
+        seen.takes(INTERPRETER.slice("resp_1", 0, Received(came), NOW))
         if seen.at is not None:
             seen.takes(sliced(told, seen.at, told.write(told.after(seen.at))))
         check(told, seen)

@@ -1,4 +1,4 @@
-"""The one place that sends requests to a provider and reads its replies: as bytes, and never more than a limit."""
+"""The one place that sends requests to a provider and reads its replies: as bytes, and up to a limit."""
 
 import asyncio
 import io
@@ -43,11 +43,11 @@ class Request:
     """One request. Its Authorization header is added when it is sent."""
 
     method: str
+    # Sent as it is, so it must be encoded already.
     url: str
-    """Sent as it stands."""
     pool: Pool
+    # The time limit for all of it: the access token, the wait for a free connection, the complete reply.
     within: timedelta
-    """For all of it: the access token, the wait for a free connection, the whole reply."""
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
 
