@@ -13,7 +13,7 @@ from shared.adapters.http.access import Connection
 from shared.adapters.responses_api.provider import ResponsesProvider
 from shared.core.ids import shard_of
 from shared.core.response import Slice
-from shared.core.run import Pending
+from shared.core.run import Owed
 from shared.steps.poll import poll
 from shared.steps.tick import tick
 from shared.web.runs_api import handlers
@@ -58,8 +58,8 @@ async def slices(meter: Meter, *, provider: str, storage: str, runs: int, ticks:
         with meter.measuring(count=runs * ticks, events=events):
             for _ in range(ticks):
                 await baton.tick(polls=runs)
-        _, pending = await baton.app.context.runs.pending("00")
-        assert {one.sequence for one in pending} == {(WARM_UP_TICKS + ticks) * events}
+        continued = [owed.continuation for owed in await _owed(baton, "00")]
+        assert {each and each.sequence for each in continued} == {(WARM_UP_TICKS + ticks) * events}
 
 
 async def slices_read(meter: Meter, *, provider: str, slices: int, events: int, in_flight: int) -> None:
@@ -110,9 +110,13 @@ async def _counted(provider: str, storage: str) -> AsyncIterator[tuple[WiredBato
         yield baton, operations
 
 
-async def _pending(baton: WiredBaton, run_id: str) -> Pending:
-    _, [pending] = await baton.app.context.runs.pending(shard_of(run_id))
-    return pending
+async def _owed(baton: WiredBaton, shard: str) -> list[Owed]:
+    return (await baton.app.context.shards.owed(shard, baton.clock.now())).runs
+
+
+async def _only_owed(baton: WiredBaton, run_id: str) -> Owed:
+    [owed] = await _owed(baton, shard_of(run_id))
+    return owed
 
 
 async def start_operations(meter: Meter, *, provider: str, storage: str) -> None:
@@ -125,42 +129,43 @@ async def poll_operations(meter: Meter, *, provider: str, storage: str, polls_be
     async with _counted(provider, storage) as (baton, operations):
         run_id = await baton.start()
         for _ in range(polls_before):
-            await poll(baton.app.context, await _pending(baton, run_id))
-        pending = await _pending(baton, run_id)
-        await count(meter, operations, lambda: poll(baton.app.context, pending))
+            await poll(baton.app.context, await _only_owed(baton, run_id))
+        owed = await _only_owed(baton, run_id)
+        await count(meter, operations, lambda: poll(baton.app.context, owed))
 
 
 async def status_operations(meter: Meter, *, provider: str, storage: str, polls_before: int) -> None:
     async with _counted(provider, storage) as (baton, operations):
         run_id = await baton.start()
         for _ in range(polls_before):
-            await poll(baton.app.context, await _pending(baton, run_id))
+            await poll(baton.app.context, await _only_owed(baton, run_id))
         await count(meter, operations, lambda: baton.answer(handlers.get_run, run_id))
 
 
 async def slice_operations(meter: Meter, *, provider: str, storage: str) -> None:
     async with _counted(provider, storage) as (baton, operations):
-        pending = await _streamed(baton)
-        await count(meter, operations, lambda: poll(baton.app.context, pending))
+        owed = await _streamed(baton)
+        await count(meter, operations, lambda: poll(baton.app.context, owed))
 
 
 async def feed_operations(meter: Meter, *, provider: str, storage: str, slices: int, new: bool) -> None:
     """Count one read of a feed with the texts of so many slices, from its beginning or from its end."""
     async with _counted(provider, storage) as (baton, operations):
-        pending = await _streamed(baton)
+        owed = await _streamed(baton)
         for _ in range(slices):
-            await poll(baton.app.context, await _pending(baton, pending.run_id))
-        whole = await baton.answer(handlers.get_events, pending.run_id)
-        assert len(whole["data"]) == 1 + slices
+            await poll(baton.app.context, await _only_owed(baton, owed.run_id))
+        whole = await baton.answer(handlers.get_events, owed.run_id)
+        types = [event["type"] for event in whole["data"]]
+        assert types == ["run.in_progress", "item.started", "part.started", *["text.delta"] * slices]
         after = "0" if new else str(whole["last_id"])
-        await count(meter, operations, lambda: baton.answer(handlers.get_events, pending.run_id, after=after))
+        await count(meter, operations, lambda: baton.answer(handlers.get_events, owed.run_id, after=after))
 
 
-async def _streamed(baton: WiredBaton) -> Pending:
+async def _streamed(baton: WiredBaton) -> Owed:
     """Return the only run; its stream has been read up to its first event."""
     await baton.lay(1, sequence=0)
-    _, [pending] = await baton.app.context.runs.pending("00")
-    return pending
+    [owed] = await _owed(baton, "00")
+    return owed
 
 
 async def tick_operations(meter: Meter, *, provider: str, storage: str, due: bool) -> None:

@@ -14,9 +14,10 @@ from shared.adapters.agents.running import InstalledAgents
 from shared.agent import Agent
 from shared.app import Baton
 from shared.core import ids
-from shared.core.life.events import Record
-from shared.core.run import Chaining, Content, Run, RunStatus, Session, Step
+from shared.core.log import RunInProgress
+from shared.core.run import Chaining, Content, Continuation, Run, RunStatus, Session, Step
 from shared.log import quiet_libraries
+from shared.ports.providers import DEFAULT_PROVIDER
 from shared.settings import load
 from shared.store.sessions import StoredSession
 from shared.web.http import Reply, Request
@@ -83,8 +84,8 @@ class WiredBaton:
         """Tick once, when all runs are due; raise AssertionError unless it makes `polls` polls."""
         self.let_all_fall_due()
         before = self.log.polls
-        wakes = await self.app.tick()
-        assert not wakes, "these runs are owed nothing that a worker does"
+        messages = await self.app.tick()
+        assert not messages, "these runs are owed nothing that a worker does"
         assert not self.log.faults, self.log.faults[0]
         assert self.log.polls - before == polls, f"{self.log.polls - before} polls, not {polls}"
 
@@ -92,21 +93,22 @@ class WiredBaton:
         now, shard = self.clock.now(), number % ids.SHARDS
         random = number.to_bytes(ids.RANDOM_BYTES)
         session_id, run_id = (ids.new_id(kind, shard, now, random) for kind in ("ses", "run"))
-        token = f"resp_{number:048d}"
+        response_id, entry = f"resp_{number:048d}", RunInProgress()
         run = Run(
             id=run_id,
             session_id=session_id,
             owner="default",
             agent=AGENT,
+            provider=DEFAULT_PROVIDER,
             max_turns=8,
             status=RunStatus.IN_PROGRESS,
             step=Step.POLL,
             due=now,
-            events=1,
+            entries=1,
+            stream_events=entry.stream_events,
             turn_started_at=now,
-            token=token,
-            sequence=sequence,
-            responses=(token,),
+            continuation=Continuation(response_id, sequence),
+            responses=(response_id,),
             chaining=Chaining.PREVIOUS_RESPONSE_ID,
             created_at=now,
             updated_at=now,
@@ -117,7 +119,7 @@ class WiredBaton:
         session = Session(
             id=session_id, owner=run.owner, agent=AGENT, created_at=now, updated_at=now, held_by=run_id
         )
-        await self.app.context.runs.insert(run, StoredSession(session), [Record("run.in_progress")])
+        await self.app.context.runs.insert(run, StoredSession(session), [entry])
 
 
 @asynccontextmanager
