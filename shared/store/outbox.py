@@ -4,7 +4,7 @@ The contents of a delivery and its clock row are written and removed together. T
 the time when it is due. The poll loop reads clock rows only, never the contents.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
@@ -13,7 +13,7 @@ from shared.core.ids import shard_of
 from shared.errors import RowConflict
 from shared.log import log_fault
 from shared.ports.system import Randomness
-from shared.ports.tables import Delete, Insert, Put, Row, Table, Write
+from shared.ports.tables import Delete, Insert, Put, Row, Table, Value, Write
 from shared.store import rows
 from shared.store.transaction import new_tx, transact
 
@@ -24,6 +24,8 @@ class StoredDelivery:
 
     delivery: Delivery
     etag: str
+    # All properties of its row, also those that a later version of this app has written.
+    values: Mapping[str, Value]
 
 
 class Outbox:
@@ -41,7 +43,7 @@ class Outbox:
         row = await self._table.get(shard_of(clock.run_id), rows.delivery_key(clock.run_id, clock.name))
         delivery = read_delivery(row) if row else None
         if row and delivery and delivery.due == clock.due:
-            return StoredDelivery(delivery, row.etag)
+            return StoredDelivery(delivery, row.etag, row.values)
         # The clock row of an unreadable delivery is kept: a later version can still make the delivery.
         if row is None or delivery:
             await self._remove_clock(clock)
@@ -51,15 +53,15 @@ class Outbox:
         """Change when a delivery is due. Raises RowConflict when another process has moved or removed it."""
         delivery, moved = stored.delivery, replace(stored.delivery, due=due)
         tx = new_tx(self._randomness)
-        row = _contents(moved, tx)
+        values = {**stored.values, "due": rows.time_text(due), "tx": tx}
+        row = Row(rows.delivery_key(delivery.run_id, delivery.name), values)
         writes: list[Write] = [
             Put(row, stored.etag),
             Delete(rows.clock_key(delivery.clock)),
             Insert(_clock(moved)),
         ]
-        return StoredDelivery(
-            moved, await transact(self._table, shard_of(delivery.run_id), row.key, tx, writes)
-        )
+        etag = await transact(self._table, shard_of(delivery.run_id), row.key, tx, writes)
+        return StoredDelivery(moved, etag, values)
 
     async def remove(self, stored: StoredDelivery) -> None:
         """Remove a delivery that was made or given up.

@@ -60,7 +60,7 @@ class RunStore:
         Raises RowConflict when the run exists or the session has changed.
         """
         tx = new_tx(self._randomness)
-        session = session_row(held.session, tx)
+        session = session_row(held, tx)
         writes: list[Write] = [
             Insert(run_row(run, tx)),
             Put(session, held.etag) if held.etag else Insert(session),

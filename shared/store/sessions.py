@@ -1,6 +1,7 @@
 """Sessions in the `runs` table, each in the partition of its runs."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from shared.core.ids import shard_of
 from shared.core.life.session import session_change
@@ -11,6 +12,8 @@ from shared.store import rows
 from shared.store.run_rows import fields_of
 from shared.store.transaction import new_tx, transact
 
+_PROPERTIES = frozenset({*Session.__slots__, "tx"})
+
 
 @dataclass(frozen=True, slots=True)
 class StoredSession:
@@ -18,6 +21,8 @@ class StoredSession:
 
     session: Session
     etag: str = ""
+    # Properties of its row that a later version of this app has written.
+    unknown: Mapping[str, Value] = field(default_factory=dict)
 
 
 class SessionStore:
@@ -29,19 +34,24 @@ class SessionStore:
 
     async def read(self, session_id: str) -> StoredSession | None:
         row = await self._table.get(shard_of(session_id), rows.session_key(session_id))
-        return StoredSession(read_session(row), row.etag) if row else None
+        return StoredSession(read_session(row), row.etag, _unknown_values(row)) if row else None
 
     async def write(self, stored: StoredSession) -> None:
         """Replace a session. Raises RowConflict when it has changed since it was read."""
         tx = new_tx(self._randomness)
-        row = session_row(stored.session, tx)
+        row = session_row(stored, tx)
         await transact(self._table, shard_of(stored.session.id), row.key, tx, [Put(row, stored.etag)])
 
 
-def session_row(session: Session, tx: str) -> Row:
+def session_row(stored: StoredSession, tx: str) -> Row:
+    session = stored.session
     values = rows.present(fields_of(session) | {"tx": tx, "deleted": session.deleted or None})
     del values["id"]
-    return Row(rows.session_key(session.id), values)
+    return Row(rows.session_key(session.id), {**stored.unknown, **values})
+
+
+def _unknown_values(row: Row) -> dict[str, Value]:
+    return {name: value for name, value in row.values.items() if name not in _PROPERTIES}
 
 
 def read_session(row: Row) -> Session:

@@ -24,11 +24,12 @@ async def sweep(
 ) -> None:
     """Remove all rows with `first` <= key < `end`.
 
-    `removal` returns the writes that remove a row together with other rows that belong to it.
-    Raises StorageUnavailable when the rows keep changing.
+    `removal` returns the writes that remove a row together with other rows that belong to it. When these are missing
+    again and again, the rows themselves are removed. Raises StorageUnavailable when the rows keep changing.
     """
-    for _ in range(_ATTEMPTS):
-        writes = [write for row in await table.query(partition, first, end) for write in removal(row)]
+    for attempt in range(_ATTEMPTS):
+        remove = removal if attempt < _ATTEMPTS // 2 else _only_row
+        writes = [write for row in await table.query(partition, first, end) for write in remove(row)]
         try:
             for start in range(0, len(writes), WRITES_PER_TRANSACTION):
                 await table.write(partition, writes[start : start + WRITES_PER_TRANSACTION])

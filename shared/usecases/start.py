@@ -97,7 +97,7 @@ async def _store(context: Context, session: StoredSession, event: Accepted, text
     event = replace(event, input=content)
     run, held, entries = accept(event, context.clock.now())
     try:
-        stored = await context.runs.insert(run, StoredSession(held, session.etag), entries)
+        stored = await context.runs.insert(run, replace(session, session=held), entries)
     except RowConflict:
         first = await context.runs.read(run.id)
         if first is None or first.run.input != content:

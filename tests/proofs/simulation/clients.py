@@ -16,6 +16,8 @@ _KEYS = "abcd"
 _ATTEMPTS = 4
 # How many readers of a feed go on when they were told something.
 _FOLLOWED = 0.4
+# How many who read an answer go on with its session.
+_WENT_ON = 0.3
 # What clients do with a run, each with how often.
 _ACTIONS = {
     "read": 3, "cancel": 4, "delete": 3, "list": 2, "session page": 2, "delete session": 1, "continue": 5, "pry": 1,
@@ -132,6 +134,9 @@ class Clients:
             told = asked.operation == "events" and reply.status == 200 and body["data"]
             if told and self.gate.random.random() < _FOLLOWED:
                 self.follow(asked.run_id or "", asked.owner, body["last_id"])
+            ended = asked.operation == "read" and body.get("status") == "completed"
+            if ended and self.gate.random.random() < _WENT_ON:
+                self.start(body["session_id"], asked.owner)
             if reply.status == 503:
                 nothing_came()
 
