@@ -147,6 +147,9 @@ async def test_what_did_not_come_through_is_never_taken_for_an_answer(fault, tim
         async with Network() as network:
             provider = adapter(await network.link("provider", f"{emulator}/v1"), seconds)
             try:
+                # Opening the SDK takes long, and is not to be taken for a slow reply, of this lane or another.
+                await provider.delete("resp_none")
+                await all_open.wait()
                 for name in names:
                     try:
                         await Lane(network, provider, direct).check(name, fault, times)
@@ -158,6 +161,7 @@ async def test_what_did_not_come_through_is_never_taken_for_an_answer(fault, tim
 
     # What is waited for is waited for at the same time.
     lanes = [[name] for name in ACTS] if fault.stalls else [ACTS]
+    all_open = asyncio.Barrier(len(lanes))
     try:
         await asyncio.gather(*map(lane, lanes))
     finally:
