@@ -176,8 +176,8 @@ BUGS = (
     Bug(
         "two pollers do not know of each other",
         _POLL,
-        "    if not (polls or messages) or not await context.shards.claim(shard, view.tick, now):",
-        "    await context.shards.claim(shard, view.tick, now)\n    if not (polls or messages):",
+        "    if not (polls or messages) or not await context.shards.claim(shard, view.tick, max(now, after)):",
+        "    await context.shards.claim(shard, view.tick, max(now, after))\n    if not (polls or messages):",
     ),
     Bug(
         "the message is trusted over the stored state",
