@@ -1,6 +1,7 @@
 """The poll loop: find what is due in a shard, and poll each due run once."""
 
 import logging
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -77,15 +78,17 @@ async def poll(context: Context, owed: Owed) -> tuple[str, ...]:
         return await _poll_expired(context, owed)
     if owed.step is not Step.POLL or owed.continuation is None:
         return ()
+    response_id = owed.continuation.response_id
     reply, stream_lost = await _read(context, owed)
-    if not stream_lost and not _changes(owed, reply):
+    change = _change(context, owed, response_id, reply)
+    if change is None and not stream_lost:
         return ()
     stored = await _stored(context, owed)
     if stored is None:
         return ()
     if stream_lost:
-        stored = (await apply(context, stored, events.StreamLost(owed.continuation.response_id))).stored
-    return (await _apply_reply(context, stored, owed.continuation.response_id, reply)).messages
+        stored = (await apply(context, stored, events.StreamLost(response_id))).stored
+    return (await change(stored)).messages if change else ()
 
 
 async def _poll_expired(context: Context, owed: Owed) -> tuple[str, ...]:
@@ -141,31 +144,22 @@ async def _stored(context: Context, owed: Owed) -> StoredRun | None:
     return stored
 
 
-def _changes(owed: Owed, reply: ReadReply | Slice) -> bool:
-    """Return whether a reply could change the run."""
-    match reply:
-        case Snapshot():
-            started = owed.status is RunStatus.QUEUED and reply.status is ResponseStatus.IN_PROGRESS
-            return reply.status.finished or started or owed.missing
-        case NotNow():
-            log_event("poll.deferred", level=logging.WARNING, run_id=owed.run_id, reason=reply.reason)
-            return reply.retry_after is not None
-        case Slice() | Absent():
-            return True
-
-
-async def _apply_reply(
-    context: Context, stored: StoredRun, response_id: str, reply: ReadReply | Slice
-) -> Applied:
+def _change(
+    context: Context, owed: Owed, response_id: str, reply: ReadReply | Slice
+) -> Callable[[StoredRun], Awaitable[Applied]] | None:
+    """Return what to do with the stored run because of a reply. None when the reply cannot change the run."""
     match reply:
         case Slice():
-            return await keep(context, stored, reply)
+            return lambda stored: keep(context, stored, reply)
         case Snapshot():
-            return await settle(context, stored, reply)
+            started = owed.status is RunStatus.QUEUED and reply.status is ResponseStatus.IN_PROGRESS
+            if reply.status.finished or started or owed.missing:
+                return lambda stored: settle(context, stored, reply)
         case Absent():
-            return await apply(context, stored, events.Missing(response_id))
-        case NotNow(retry_after=None):
-            return Applied(stored)
-        case NotNow(retry_after=retry_after):
-            until = context.clock.now() + (retry_after or timedelta())
-            return await apply(context, stored, events.PollDeferred(response_id, until))
+            return lambda stored: apply(context, stored, events.Missing(response_id))
+        case NotNow(reason, retry_after):
+            log_event("poll.deferred", level=logging.WARNING, run_id=owed.run_id, reason=reason)
+            if retry_after is not None:
+                deferred = events.PollDeferred(response_id, context.clock.now() + retry_after)
+                return lambda stored: apply(context, stored, deferred)
+    return None
