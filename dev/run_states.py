@@ -19,9 +19,9 @@ stateDiagram-v2
     [*] --> queued_create: Accepted
 """
 
-_TAIL = """A run may be deleted in any state. It is then owed a purge, and in the end nothing. What is left is a tombstone that no
-client sees: it keeps late writers from bringing the run back, and it remembers which responses the provider still has to
-forget. `Created` may come late in every state: such a response is noted, and stopped at the provider.
+_TAIL = """A run may be deleted in any state. It is then owed a purge, and in the end nothing. A tombstone stays, which no client
+sees. It keeps late writers from creating the run again, and it lists the responses that still have to be deleted at the
+provider. `Created` may come late in every state: such a response is noted, and cancelled at the provider.
 """
 
 

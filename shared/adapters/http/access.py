@@ -1,4 +1,4 @@
-"""Where the provider is, and what lets us in: a key, or a token of Microsoft Entra."""
+"""The address of a provider, and the credentials for it: a key, or an access token of Microsoft Entra."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -23,27 +23,27 @@ def azure_base_url(endpoint: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """How to reach a provider of the Responses API. Without a key, Microsoft Entra lets us in.
+    """How to reach a provider of the Responses API. Without a key, tokens of Microsoft Entra are used.
 
     Raises ValueError when tokens would be sent unencrypted.
     """
 
+    # The part of all addresses before "/responses".
     base_url: str
-    """What "/responses" is added to."""
     api_key: str | None = field(default=None, repr=False)
     scope: str = AZURE_SCOPE
+    # The user-assigned managed identity to use; None leaves the choice to DefaultAzureCredential.
     client_id: str | None = None
-    """Of the user-assigned managed identity to use; None leaves the choice to DefaultAzureCredential."""
+    # The time limit for a complete create.
     create_timeout: timedelta = timedelta(seconds=60)
-    """For the whole of a create."""
+    # The time limit for a complete read, cancel or delete, with its wait for a free connection.
     read_timeout: timedelta = timedelta(seconds=10)
-    """For the whole of a read, its wait for a free connection included, a cancel or a delete."""
+    # How many polls may be in flight at once. As many other requests may be in flight besides.
     connections: int = 1000
-    """How many reads may be in flight, and how many other requests besides."""
+    # The longest time for which a slice of a stream is read.
     slice_budget: timedelta = timedelta(seconds=1)
-    """How long a slice of a stream is read at most."""
+    # After a pause of this length, a slice has received all events that the provider has now.
     slice_pause: timedelta = timedelta(milliseconds=250)
-    """How long a stream may say nothing until what came is taken for all that there is now."""
 
     def __post_init__(self) -> None:
         if not self.api_key and not self.base_url.startswith("https://"):
@@ -51,7 +51,7 @@ class Connection:
 
     @property
     def to_check(self) -> str:
-        """What may be wrong when the provider does not let us in."""
+        """The settings to check when the provider refuses the credentials."""
         if self.api_key:
             return "OPENAI_API_KEY, or AZURE_OPENAI_API_KEY with AZURE_OPENAI_ENDPOINT"
         return (
@@ -61,7 +61,7 @@ class Connection:
 
 
 class NoToken(Exception):
-    """Microsoft Entra gave no token. `refused` when it, or the machine's set-up, will not give one."""
+    """There is no access token. `refused` when a later attempt will not get one either: the set-up is wrong."""
 
     def __init__(self, reason: str, *, refused: bool) -> None:
         super().__init__(reason)
@@ -69,7 +69,7 @@ class NoToken(Exception):
 
 
 class Access:
-    """What goes into the Authorization header. Opens by itself; close it in the same event loop."""
+    """The content of the Authorization header. Opens by itself; close it in the same event loop."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
@@ -77,9 +77,9 @@ class Access:
         self._new_token: Callable[[], Awaitable[str]] | None = None
 
     async def token(self, ends: float | None = None) -> str:
-        """Return the key, or a token that is renewed in time. Raises NoToken.
+        """Return the key, or a token that is renewed before it expires. Raises NoToken.
 
-        A token is waited for until the event loop's clock says `ends`.
+        The wait for a token ends when the event loop's clock reaches `ends`.
         """
         if self._connection.api_key:
             return self._connection.api_key
@@ -94,7 +94,7 @@ class Access:
             raise NoToken("Microsoft Entra gave no token in time", refused=False) from fault
 
     def _open(self) -> Callable[[], Awaitable[str]]:
-        # Slow to import, and needed without a key only.
+        # The import is slow, and only an app without a key needs it.
         from azure.identity.aio import DefaultAzureCredential, get_bearer_token_provider  # noqa: PLC0415
 
         self._credential = DefaultAzureCredential(managed_identity_client_id=self._connection.client_id)

@@ -1,9 +1,9 @@
-"""What came of a request over HTTP: an answer, or none."""
+"""The outcome of a request over HTTP: an answer, or none."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# Far beyond any model's output; more would cost the process its memory.
+# Far larger than any model's output. A larger body could use up the memory of the process.
 MAX_REPLY_BYTES = 64 * 1024 * 1024
 
 DENIED = frozenset({401, 403})
@@ -43,7 +43,7 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class NoAnswer:
-    """No answer, or only a part of one. `may_be_done` unless the request cannot have reached the provider.
+    """There is no answer, or only a part of one. `may_be_done` unless the request cannot have reached the provider.
 
     `denied` when no credentials were available.
     """

@@ -1,29 +1,29 @@
-"""Server-sent events, as a provider streams them: bytes in, the data of whole events out.
+"""Reads server-sent events: takes the bytes of a stream, returns the data of complete events.
 
-Source: the WHATWG's HTML standard, "Server-sent events". What ends in the middle of an event is not told.
+Source: the WHATWG's HTML standard, "Server-sent events". An event that the stream does not complete is dropped.
 """
 
 import re
 
-# A line ends in CR LF, LF or CR, so an event ends in two of them; a CR before this belongs to its last line's end.
+# A line ends in CR LF, LF or CR, and an event in two line ends. A CR before this match belongs to the first of the two.
 _END_OF_EVENT = re.compile(rb"\n\r?\n|\r\r")
 _LONGEST_END = 3
 _DATA = re.compile(rb"(?:\A|[\r\n])data: ?([^\r\n]*)")
 
 
 class EventReader:
-    """Puts together events that come in pieces, cut anywhere."""
+    """Puts together events from chunks, which may end anywhere."""
 
     def __init__(self) -> None:
         self._rest = bytearray()
-        # How much of the rest has been searched: a long event comes in many pieces.
+        # How much of the rest has been searched. A long event comes in many chunks, and each byte is searched once.
         self._searched = 0
 
-    def feed(self, piece: bytes) -> list[bytes]:
-        """Return the data of each event that `piece` completes, without those that have none."""
-        self._rest += piece
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Return the data of each event that `chunk` completes. Events without data are left out."""
+        self._rest += chunk
         data, begin = [], 0
-        # A view, since an event may be long: its data is copied out of the rest, and nothing else is.
+        # An event may be long. A view copies its data out of the rest, and nothing else.
         with memoryview(self._rest) as rest:
             for end in _END_OF_EVENT.finditer(self._rest, max(0, self._searched + 1 - _LONGEST_END)):
                 data.append(b"\n".join(_DATA.findall(rest[begin : end.start()])))

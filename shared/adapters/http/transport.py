@@ -1,4 +1,4 @@
-"""The one place that sends requests to a provider and reads its replies: as bytes, and up to a limit."""
+"""Sends requests to a provider and reads its replies as bytes, up to a limit. No other module does."""
 
 import asyncio
 import io
@@ -22,8 +22,8 @@ from shared.log import log_event
 CONNECT_TIMEOUT = timedelta(seconds=5)
 # Longer than most pauses between two ticks, so that a tick finds its connections open.
 KEEP_ALIVE = timedelta(seconds=60)
-# Larger than most replies, so that they are read in one piece. Of a reply that comes, or decompresses, faster than it
-# is read, aiohttp holds up to three times as much and leaves the rest in the socket.
+# Larger than most replies, so that one read is enough. When a reply arrives, or decompresses, faster than it is read,
+# aiohttp holds up to three times as much and leaves the rest in the socket.
 READ_BUFFER_BYTES = 256 * 1024
 
 # Faults after which no byte of a request can have reached the provider.
@@ -32,7 +32,7 @@ _FAULTS = (aiohttp.ClientError, TimeoutError, NoToken)
 
 
 class Pool(Enum):
-    """Whose connections a request uses. Requests of one pool never wait for those of the other."""
+    """The pool of connections that a request uses. Requests of one pool never wait for those of the other."""
 
     POLLS = auto()
     WORK = auto()
@@ -40,35 +40,35 @@ class Pool(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One request. Its Authorization header is added when it is sent."""
+    """One request. The Authorization header is added when it is sent."""
 
     method: str
-    # Sent as it is, so it must be encoded already.
+    # Sent unchanged, so it must be encoded already.
     url: str
     pool: Pool
-    # The time limit for all of it: the access token, the wait for a free connection, the complete reply.
+    # The time limit for the access token, the wait for a free connection and the complete reply together.
     within: timedelta
     headers: Mapping[str, str] = field(default_factory=dict)
     body: bytes | None = None
 
 
 class Listener(Protocol):
-    """Receives the events of a stream, and decides when they are enough."""
+    """Receives the events of a stream, and decides when to stop reading."""
 
     def receive(self, data: bytes) -> None:
         """Take the data of one event."""
         ...
 
     def patience(self) -> float | None:
-        """Return how many seconds to wait for more, which may be infinite; None when this is enough."""
+        """Return how many seconds to wait for more bytes, which may be infinite; None to stop reading."""
         ...
 
 
 class Transport:
-    """Sends requests to one provider, over so many connections in each pool.
+    """Sends requests to one provider, over at most `connections` connections in each pool.
 
-    It opens by itself in the running event loop; close it in the same one. It keeps no cookies, follows no
-    redirects, and uses none of the proxies that the environment names: looking for them costs more than a poll.
+    It opens by itself in the running event loop; close it in the same one. It keeps no cookies and follows no
+    redirects. It ignores the proxies that the environment names, because looking for them costs more than a poll.
     """
 
     def __init__(self, access: Access, connections: int) -> None:
@@ -85,17 +85,17 @@ class Transport:
             return _no_answer(fault)
 
     async def listen(self, request: Request, listener: Listener) -> Answer | NoAnswer | None:
-        """Give the events of a stream to `listener` until they are enough. Return the answer if it is no stream.
+        """Pass the events of a stream to `listener` until it stops. Return the answer if it is not a stream.
 
-        A stream that breaks after an event counts as one that ended there, so NoAnswer means that none came.
+        A stream that breaks after an event counts as one that ended there, so NoAnswer means that no event came.
         """
         reader, received = EventReader(), False
         try:
             async with self._reply(request) as reply:
                 if reply.status != 200 or reply.content_type != "text/event-stream":
                     return await _answer(reply)
-                async for piece in _pieces(reply.content, listener):
-                    for data in reader.feed(piece):
+                async for chunk in _chunks(reply.content, listener):
+                    for data in reader.feed(chunk):
                         received = True
                         listener.receive(data)
         except _FAULTS as fault:
@@ -138,7 +138,10 @@ class Transport:
         return session
 
     def _note_denial(self, status: int) -> None:
-        """Log when the provider begins to refuse the credentials, and when it stops: probably a key was changed."""
+        """Log when the provider begins to refuse the credentials, and when it accepts them again.
+
+        The cause is probably a key that was changed.
+        """
         denied = status in DENIED
         if denied is not self._denied:
             self._denied = denied
@@ -147,29 +150,29 @@ class Transport:
 
 
 async def _answer(reply: aiohttp.ClientResponse) -> Answer:
-    """Read an answer. The rest of a body that is too long is not read."""
-    # Unlike a join of pieces, BytesIO gives out what it holds without a copy.
+    """Read an answer. Reading stops when the body is too long."""
+    # Unlike a join of chunks, BytesIO returns its content without a copy.
     body = io.BytesIO()
-    while piece := await reply.content.read(READ_BUFFER_BYTES):
-        body.write(piece)
+    while chunk := await reply.content.read(READ_BUFFER_BYTES):
+        body.write(chunk)
         if body.tell() > MAX_REPLY_BYTES:
             return Answer(reply.status, reply.headers, None)
     return Answer(reply.status, reply.headers, body.getvalue())
 
 
-async def _pieces(content: aiohttp.StreamReader, listener: Listener) -> AsyncIterator[bytes]:
-    """Yield what a stream brings until it ends, pauses for too long, is enough or is too long."""
+async def _chunks(content: aiohttp.StreamReader, listener: Listener) -> AsyncIterator[bytes]:
+    """Yield the chunks of a stream until it ends, pauses for too long or is too long, or `listener` stops."""
     size = 0
     while size <= MAX_REPLY_BYTES and (seconds := listener.patience()) is not None:
         try:
             async with asyncio.timeout(None if seconds == math.inf else seconds):
-                piece = await content.read(READ_BUFFER_BYTES)
+                chunk = await content.read(READ_BUFFER_BYTES)
         except TimeoutError:
             return
-        if not piece:
+        if not chunk:
             return
-        size += len(piece)
-        yield piece
+        size += len(chunk)
+        yield chunk
 
 
 def _no_answer(fault: Exception) -> NoAnswer:

@@ -1,4 +1,4 @@
-"""Provider JSON becomes a `Snapshot`, or is called unreadable: pure, and total over whatever a body holds."""
+"""Turns a provider's JSON into a `Snapshot`, or into `Unreadable`. Pure. No body raises an exception."""
 
 import json
 import math
@@ -12,15 +12,15 @@ from shared.core.response import ResponseStatus, RunError, Snapshot, Usage
 from shared.core.text import representable
 
 MAX_MESSAGE_CHARACTERS = 500
-# Deeper than any output item, and far from where Python gives up.
+# Deeper than any output item, and far from Python's recursion limit.
 MAX_NESTING = 100
-# More than any response can use, and small enough for every reader of the sum.
+# More than any response can use, and small enough that sums of it are exact in every client.
 MAX_TOKENS = 10**12
 
 _RESPONSE_ID = re.compile(r"[A-Za-z0-9_-]{1,256}")
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
-# Keys of OpenAI and of Azure, access tokens, and OpenAI's own half-masked rendering of a wrong key.
+# Keys of OpenAI and of Azure, access tokens, and a wrong key as OpenAI repeats it, with a part of it masked.
 _SECRET = re.compile(
     r"\b(?:sk|rk|pk|sess)-[\w*.-]{4,}|\bBearer\s+\S+|\beyJ[\w-]{8,}[\w.-]*|\b[A-Za-z0-9]{32,128}\b"
 )
@@ -29,48 +29,48 @@ _STATUSES = {status.value: status for status in ResponseStatus}
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A body that is no response, or not the one asked for. `reason` repeats nothing of it."""
+    """A body that is not a response, or not the requested one. `reason` quotes nothing of the body."""
 
     reason: str
 
 
 def is_response_id(value: object) -> bool:
-    """Say whether this could be a response's id. It is then safe in an address as it stands."""
+    """Return whether this could be the id of a response. Such an id is safe in an address without encoding."""
     return isinstance(value, str) and _RESPONSE_ID.fullmatch(value) is not None
 
 
 def decode(
     body: bytes, expected: str | None, on_unknown_status: Callable[[str], None]
 ) -> Snapshot | Unreadable:
-    """Return the response in `body`, which has to be `expected` unless that is None.
+    """Return the response in `body`. Its id must be `expected`, unless that is None.
 
-    An unknown status is reported and taken as `IN_PROGRESS`.
+    An unknown status is reported and read as `IN_PROGRESS`.
     """
     try:
         value = read_json(body)
     except RecursionError:
         return Unreadable("the body is nested too deeply")
     except ValueError:
-        return Unreadable("the body is no JSON")
+        return Unreadable("the body is not JSON")
     return read_response(value, expected, on_unknown_status)
 
 
 def read_response(
     value: object, expected: str | None, on_unknown_status: Callable[[str], None]
 ) -> Snapshot | Unreadable:
-    """Return the response in a value of JSON, as `decode` does."""
+    """Return the response in a JSON value, as `decode` does."""
     if not isinstance(value, dict):
-        return Unreadable("the body is no JSON object")
+        return Unreadable("the body is not a JSON object")
     try:
         return _snapshot(value, expected, on_unknown_status)
     except RecursionError:
         return Unreadable("the body is nested too deeply")
     except ValueError:
-        return Unreadable("the body holds what JSON has not")
+        return Unreadable("the body has a value that JSON does not allow")
 
 
 def read_json(body: bytes) -> Any:
-    """Return the value of a JSON text, its bad bytes as U+FFFD. Raises ValueError and RecursionError."""
+    """Return the value of a JSON text. Invalid bytes become U+FFFD. Raises ValueError and RecursionError."""
     try:
         return json.loads(body)
     except UnicodeDecodeError:
@@ -80,16 +80,16 @@ def read_json(body: bytes) -> Any:
 def _snapshot(
     value: dict[str, Any], expected: str | None, on_unknown_status: Callable[[str], None]
 ) -> Snapshot | Unreadable:
-    response_id, word = value.get("id"), value.get("status")
+    response_id, status_name = value.get("id"), value.get("status")
     if not isinstance(response_id, str) or not is_response_id(response_id):
         return Unreadable("the body has no response id")
     if expected is not None and response_id != expected:
         return Unreadable("the body is another response")
-    if not isinstance(word, str):
+    if not isinstance(status_name, str):
         return Unreadable("the response has no status")
-    status = _STATUSES.get(word)
+    status = _STATUSES.get(status_name)
     if status is None:
-        on_unknown_status(word)
+        on_unknown_status(status_name)
         status = ResponseStatus.IN_PROGRESS
     if not status.finished:
         return Snapshot(response_id=response_id, status=status)
@@ -116,7 +116,10 @@ def _finished(value: dict[str, Any], response_id: str, status: ResponseStatus) -
 
 
 def _deeper_than(levels: int, value: Any) -> bool:
-    """Say whether lists and objects are nested deeper than `levels`: others read this deeper down the stack."""
+    """Return whether lists and objects are nested deeper than `levels`.
+
+    The output is read again later, with more frames on the stack, so the limit is lower than that of Python.
+    """
     layer = [value]
     for _ in range(levels):
         layer = [
@@ -139,7 +142,7 @@ def _json_text(output: list[Any]) -> str:
 
 
 def _without_nan(value: Any) -> Any:
-    """Return the value with null for the numbers that JSON has not: NaN and the infinities."""
+    """Return the value with null for the numbers that JSON does not allow: NaN and the infinities."""
     match value:
         case dict():
             return {name: _without_nan(inner) for name, inner in value.items()}
@@ -153,8 +156,8 @@ def _without_nan(value: Any) -> Any:
 def _usage(value: object) -> Usage:
     if not isinstance(value, dict):
         return Usage()
-    given, written = _tokens(value.get("input_tokens")), _tokens(value.get("output_tokens"))
-    return Usage(given, written, _tokens(value.get("total_tokens")) or given + written)
+    read, written = _tokens(value.get("input_tokens")), _tokens(value.get("output_tokens"))
+    return Usage(read, written, _tokens(value.get("total_tokens")) or read + written)
 
 
 def _tokens(value: object) -> int:
@@ -164,16 +167,16 @@ def _tokens(value: object) -> int:
 
 
 def read_error(value: object, secret: str | None = None) -> RunError | None:
-    """Return what a provider says went wrong, fit to be shown; None if it says nothing of use.
+    """Return the error that a provider reports, safe to show to clients; None without a code and a message.
 
-    `value` is an `error` object, or a text alone. `secret` and what looks like one are struck out.
+    `value` is an `error` object, or a text alone. `secret` and text that looks like a key are replaced.
     """
     code, message = (value.get("code"), value.get("message")) if isinstance(value, dict) else (None, value)
-    said = _shown(message, secret) if isinstance(message, str) else ""
+    shown = _shown(message, secret) if isinstance(message, str) else ""
     known = _code(code)
-    if not said and not known:
+    if not shown and not known:
         return None
-    return RunError(known or "provider_error", said or "The provider gave no reason.")
+    return RunError(known or "provider_error", shown or "The provider gave no reason.")
 
 
 def _code(value: object) -> str | None:
@@ -181,7 +184,7 @@ def _code(value: object) -> str | None:
 
 
 def _shown(text: str, secret: str | None) -> str:
-    # Far more than is kept, and little enough to search.
+    # Searching a longer text would take too long, and less than this is kept.
     text = representable(text[: 20 * MAX_MESSAGE_CHARACTERS])
     if secret:
         text = text.replace(secret, "[secret]")

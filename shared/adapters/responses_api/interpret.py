@@ -1,4 +1,4 @@
-"""What a provider's answers over HTTP mean: pure, one method for each request of the port."""
+"""Turns a provider's answers over HTTP into the replies of the port. Pure. One method for each request."""
 
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -27,7 +27,7 @@ from shared.core.response import (
 from shared.core.slices import StreamEvent, gather
 from shared.ports.providers import ResponseRequest
 
-# What OpenAI and Azure say when they cannot go on from a response; Azure says the latter two without cause.
+# Messages of OpenAI and Azure when they cannot continue a response. Azure sends the last two also without a cause.
 _CHAIN_FAULT = re.compile(
     r"Previous response\b.{0,300}?\bnot found|No tool call found for function call output"
     r"|No tool output found for function call",
@@ -37,25 +37,27 @@ _CHAIN_FAULT = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Received:
-    """The data of the events that came by a stream."""
+    """The data of the events that a stream brought."""
 
     events: Sequence[bytes]
 
 
 @dataclass(frozen=True, slots=True)
-class _Complaint:
-    """What an error answer says. `code` and `param` are as they came, `shown` is fit for people."""
+class _ErrorBody:
+    """The body of an error answer. `code` and `param` are unchecked; `message` is safe to show to clients."""
 
     code: object
     param: object
-    shown: str
+    message: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interpreter:
-    """Knows whom we asked: `secret` is struck out of what is shown, `to_check` names the settings it hangs on."""
+    """Interprets the answers of one provider."""
 
+    # The settings that an error for refused credentials names.
     to_check: str
+    # The key, which is removed from error messages.
     secret: str | None
     on_unknown_status: Callable[[str], None]
 
@@ -74,26 +76,26 @@ class Interpreter:
             return _later(answer, now, unknown=answer.may_be_done)
         if answer.ok:
             return self._snapshot(answer, None, unknown=True)
-        said = self._complaint(answer)
-        if request.previous_response_id and answer.status in {400, 404} and (broken := _chain_fault(said)):
+        error = self._error_body(answer)
+        if request.previous_response_id and answer.status in {400, 404} and (broken := _chain_fault(error)):
             return ChainBroken(broken)
-        if answer.status == 404 or said.code == "model_not_found":
+        if answer.status == 404 or error.code == "model_not_found":
             why = f"The provider has no model or deployment {request.model!r}, or its address is wrong."
-            return Refused(RunError("model_not_found", f"{why} It says: {said.shown}"))
-        return Refused(RunError("provider_rejected", said.shown))
+            return Refused(RunError("model_not_found", f"{why} Its message: {error.message}"))
+        return Refused(RunError("provider_rejected", error.message))
 
     def create_stream(
         self, request: ResponseRequest, answer: Answer | NoAnswer | None, now: datetime
     ) -> CreateReply:
         """Interpret a create whose stream named no response. `answer` is None when there was a stream."""
         if answer is None:
-            return NotNow("the stream did not say which response it is of", unknown=True)
+            return NotNow("the stream did not name its response", unknown=True)
         return self.create(request, answer, now)
 
     def created(self, data: bytes) -> Snapshot | None:
-        """Return the response that an event of a stream is of, when it says so.
+        """Return the response that an event of a stream names, or None.
 
-        Where its events have no numbers, the stream cannot be taken up again, and the response is read as a whole.
+        A stream whose events have no numbers cannot be resumed; then the complete response is read instead.
         """
         value = _json(data)
         if not isinstance(value, dict):
@@ -109,7 +111,8 @@ class Interpreter:
         if isinstance(received, Received):
             return gather(response_id, after, self._events(response_id, received))
         if isinstance(received, Answer) and not (received.ok or received.transient or received.denied):
-            # Even a 404 speaks of the stream only: OpenAI resumes none that is older than five minutes.
+            # The stream cannot be resumed; the response may be fine. OpenAI sends a 404 for a stream that is older
+            # than five minutes.
             return NoStream()
         reply = self.read(response_id, received, now)
         return NoStream() if isinstance(reply, Absent) else reply
@@ -139,7 +142,7 @@ class Interpreter:
 
     def _snapshot(self, answer: Answer, expected: str | None, *, unknown: bool = False) -> Snapshot | NotNow:
         if answer.body is None and expected is not None:
-            # It would be no smaller the next time.
+            # A later read would return the same body.
             error = RunError(
                 "output_too_large", f"The response is larger than {MAX_REPLY_BYTES // 2**20} MiB."
             )
@@ -154,27 +157,31 @@ class Interpreter:
             return Absent()
         if answer.denied:
             return _later(answer, now)
-        return Refused(RunError("provider_rejected", self._complaint(answer).shown))
+        return Refused(RunError("provider_rejected", self._error_body(answer).message))
 
     def _denied(self, answer: Answer | NoAnswer) -> str:
         if isinstance(answer, NoAnswer):
-            return f"The provider was not asked: {answer.reason}. Check {self.to_check}."
-        said = self._complaint(answer).shown
-        return f"The provider refuses the credentials (HTTP {answer.status}). Check {self.to_check}. {said}"
+            return f"No request was sent to the provider: {answer.reason}. Check {self.to_check}."
+        message = self._error_body(answer).message
+        return (
+            f"The provider refuses the credentials (HTTP {answer.status}). Check {self.to_check}. {message}"
+        )
 
-    def _complaint(self, answer: Answer) -> _Complaint:
+    def _error_body(self, answer: Answer) -> _ErrorBody:
         value = _json(answer.body or b"")
         # API gateways leave out the object around the error.
         error = value.get("error", value) if isinstance(value, dict) else None
         shown = read_error(error, self.secret)
-        told = shown.message if shown else f"The provider answered HTTP {answer.status} and gave no reason."
+        message = (
+            shown.message if shown else f"The provider answered HTTP {answer.status} and gave no reason."
+        )
         if not isinstance(error, dict):
-            return _Complaint(None, None, told)
-        return _Complaint(error.get("code"), error.get("param"), told)
+            return _ErrorBody(None, None, message)
+        return _ErrorBody(error.get("code"), error.get("param"), message)
 
 
 def _json(body: bytes) -> object:
-    """Return the value of a JSON text, None for what is no such text."""
+    """Return the value of a JSON text, or None when the body is not JSON."""
     try:
         return read_json(body)
     except (ValueError, RecursionError):
@@ -188,10 +195,10 @@ def _later(answer: Answer | NoAnswer, now: datetime, *, unknown: bool = False) -
     return NotNow(f"HTTP {answer.status}{denied}", retry_after(answer.headers, now), unknown)
 
 
-def _chain_fault(said: _Complaint) -> str | None:
-    """Return why the previous response cannot be continued, if that is what was said."""
-    if found := _CHAIN_FAULT.search(said.shown):
+def _chain_fault(error: _ErrorBody) -> str | None:
+    """Return why the previous response cannot be continued, or None for any other error."""
+    if found := _CHAIN_FAULT.search(error.message):
         return found[0]
-    if said.code == "previous_response_not_found" or said.param == "previous_response_id":
-        return "the provider does not take this previous_response_id"
+    if error.code == "previous_response_not_found" or error.param == "previous_response_id":
+        return "the provider does not accept this previous_response_id"
     return None

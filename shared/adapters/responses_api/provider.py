@@ -1,4 +1,4 @@
-"""OpenAI's Responses API, at OpenAI, at Azure OpenAI, or wherever else it is spoken, as a `Provider`."""
+"""A `Provider` for the Responses API: at OpenAI, at Azure OpenAI, or at any other service that has it."""
 
 import json
 import logging
@@ -25,7 +25,7 @@ from shared.core.text import representable
 from shared.log import log_event
 from shared.ports.providers import ResponseRequest
 
-# Of each unknown status one word is logged, up to this many: a provider may make up a new one each time.
+# Each unknown status is logged once, up to this many: a provider may send a new one each time.
 MAX_STATUSES_REPORTED = 100
 
 _JSON = {"Content-Type": "application/json"}
@@ -34,9 +34,9 @@ _STREAM = {"Accept": "text/event-stream, application/json"}
 
 
 class ResponsesProvider:
-    """One for each process. It opens by itself in the running event loop; close it in the same one.
+    """Builds the requests of the port, sends them, and has the answers interpreted.
 
-    It builds requests, sends them, and has the answers interpreted.
+    A process has one. It opens by itself in the running event loop; close it in the same one.
     """
 
     def __init__(self, connection: Connection) -> None:
@@ -116,7 +116,7 @@ class ResponsesProvider:
 
 
 class _UntilCreated:
-    """Listens until an event says which response was created: mostly the first."""
+    """Listens until an event names the response that was created. Usually the first event does."""
 
     def __init__(self, interpreter: Interpreter) -> None:
         self._interpreter = interpreter
@@ -130,7 +130,7 @@ class _UntilCreated:
 
 
 class _UntilPause:
-    """Listens until the stream has caught up, which a pause shows, or the time for a slice is over."""
+    """Listens until the stream pauses, because all earlier events have come then, or the slice's time is over."""
 
     def __init__(self, connection: Connection) -> None:
         self.events: list[bytes] = []
@@ -148,7 +148,7 @@ class _UntilPause:
 
 
 def create_body(request: ResponseRequest) -> bytes:
-    """Return the body of a create. Input and tools are texts of JSON already, and may be megabytes.
+    """Return the body of a create. Input and tools are JSON texts already, and may be megabytes long.
 
     Raises ValueError for an option that Baton sets itself; an `Agent` cannot have one.
     """
