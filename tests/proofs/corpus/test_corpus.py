@@ -1,5 +1,6 @@
-"""Recorded replies of hostile providers: over real HTTP to the real adapter, and what it makes of them through the
-real use cases, whose time is virtual.
+"""Sends recorded replies of faulty providers over HTTP to the real adapter, and what it returns to the real use cases.
+
+The time of the use cases is virtual.
 """
 
 import asyncio
@@ -43,10 +44,10 @@ FIRST = ResponseRequest(
 
 @dataclass
 class Server:
-    """Says the same to each request, on a connection of its own."""
+    """Sends the same reply to each request, on a connection of its own."""
 
-    says: bytes = b""
-    asked: int = 0
+    reply: bytes = b""
+    requests: int = 0
     port: int = 0
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -54,49 +55,49 @@ class Server:
             head = (await reader.readuntil(b"\r\n\r\n")).lower()
             length = head.partition(b"content-length: ")[2].partition(b"\r\n")[0]
             await reader.readexactly(int(length or 0))
-            self.asked += 1
-            writer.write(self.says)
+            self.requests += 1
+            writer.write(self.reply)
             await writer.drain()
         writer.close()
 
 
 @dataclass
 class Scripted(FakeProvider):
-    """Gives the case's reply to the case's request, once. The provider behaves before, and after."""
+    """Gives the case's reply to the case's request, once. Before and after, the provider works."""
 
     request: str = ""
     reply: Any = None
     given: bool = False
 
-    def _is_the_one(self, request: str) -> bool:
+    def _is_due(self, request: str) -> bool:
         if self.given or request != self.request:
             return False
         self.given = True
         return True
 
     async def create(self, request: ResponseRequest) -> Any:
-        if self._is_the_one("chained" if request.turn > 1 else "create"):
+        if self._is_due("chained" if request.turn > 1 else "create"):
             self.creates.append(request)
             return self.reply
         return await super().create(request)
 
     async def read(self, response_id: str) -> Any:
-        if self._is_the_one("read"):
+        if self._is_due("read"):
             return self.reply
         if self.given:
             self.state.setdefault(response_id, answer(response_id, "the end"))
         return await super().read(response_id)
 
     async def cancel(self, response_id: str) -> Any:
-        return self.reply if self._is_the_one("cancel") else await super().cancel(response_id)
+        return self.reply if self._is_due("cancel") else await super().cancel(response_id)
 
     async def delete(self, response_id: str) -> Any:
-        return self.reply if self._is_the_one("delete") else await super().delete(response_id)
+        return self.reply if self._is_due("delete") else await super().delete(response_id)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def servers() -> AsyncIterator[tuple[Server, Server]]:
-    """The provider, and another host that must never be asked."""
+    """The provider, and another host that must never get a request."""
     found = Server(), Server()
     listening = [await asyncio.start_server(each.serve, "127.0.0.1", 0) for each in found]
     for each, at in zip(found, listening, strict=True):
@@ -117,7 +118,7 @@ async def adapter(servers: tuple[Server, Server]) -> AsyncIterator[ResponsesProv
 
 
 async def received(adapter: ResponsesProvider, request: str) -> Any:
-    """Return what the adapter makes of the reply to a request."""
+    """Send a request, and return what the adapter returns."""
     match request:
         case "create":
             return await adapter.create(FIRST)
@@ -131,8 +132,8 @@ async def received(adapter: ResponsesProvider, request: str) -> Any:
             return await adapter.delete("resp_1")
 
 
-async def until_asked(world: World, case: Case) -> str:
-    """Carry a run to where it has had the reply, and return its id."""
+async def until_replied(world: World, case: Case) -> str:
+    """Advance a run until it has had the case's reply, and return its id."""
     if case.request == "chained":
         world.provider.state["resp_1"] = asks("resp_1", "look_up")
     run_id = (await world.start()).id
@@ -152,7 +153,7 @@ async def until_asked(world: World, case: Case) -> str:
 
 
 async def until_over(world: World, run_id: str) -> Run:
-    """Let time pass until nothing is owed to the run any more; the provider behaves again."""
+    """Let time pass until the run is owed nothing more; the provider works again."""
     for _ in range(1000):
         run = await world.run(run_id)
         if run.step is Step.NOTHING:
@@ -161,8 +162,8 @@ async def until_over(world: World, run_id: str) -> Run:
     raise AssertionError(f"still {run.status}")
 
 
-def told(reply: Any, wanted: dict[str, Any]) -> dict[str, Any]:
-    """Return what the adapter gave, in the words and as far as the case wants to know it."""
+def facts_of(reply: Any, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Return those facts of the adapter's reply that the case names."""
     facts: dict[str, Any] = {"decision": type(reply).__name__}
     if isinstance(reply, Snapshot):
         facts |= {
@@ -184,19 +185,19 @@ def told(reply: Any, wanted: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", ALL)
-async def test_a_reply_leads_to_what_is_written_beside_it(name, servers, adapter, caplog):
+async def test_a_reply_leads_to_what_its_file_expects(name, servers, adapter, caplog):
     caplog.set_level(logging.DEBUG)
     case, (server, other) = ALL[name], servers
-    server.says, server.asked = case.wire(now(), f"http://127.0.0.1:{other.port}"), 0
+    server.reply, server.requests = case.wire(now(), f"http://127.0.0.1:{other.port}"), 0
     reply, wanted = await received(adapter, case.request), dict(case.expect)
-    assert (server.asked, other.asked) == (1, 0)
-    assert told(reply, wanted) == {
+    assert (server.requests, other.requests) == (1, 0)
+    assert facts_of(reply, wanted) == {
         n: v for n, v in wanted.items() if n not in {"run", "ends", "error", "waits_about"}
     }
     world = World()
     world.provider = Scripted(request=case.request, reply=reply)
     world.context = replace(world.context, providers={DEFAULT_PROVIDER: world.provider})
-    run_id = await until_asked(world, case)
+    run_id = await until_replied(world, case)
     run = await world.run(run_id)
     assert world.provider.given
     assert run.status == wanted["run"]
@@ -208,11 +209,11 @@ async def test_a_reply_leads_to_what_is_written_beside_it(name, servers, adapter
 
 
 def _nothing_ended_without_reason(reply: Any, run: Run, ends: Run) -> None:
-    """Only what the provider says of a response, or its refusal to create one, can end a run."""
+    """Only a finished response, or a refusal to create one, can end a run."""
     assert ends.terminal
     assert len(set(ends.responses)) == len(ends.responses)
-    says_so = isinstance(reply, Refused) or (isinstance(reply, Snapshot) and reply.status.finished)
-    if not says_so and run.status is not RunStatus.DELETED:
+    final = isinstance(reply, Refused) or (isinstance(reply, Snapshot) and reply.status.finished)
+    if not final and run.status is not RunStatus.DELETED:
         assert not run.terminal
         assert ends.status in {RunStatus.COMPLETED, RunStatus.CANCELLED}
 
@@ -233,16 +234,16 @@ def cuttable() -> list[str]:
 
 
 @pytest.mark.parametrize("name", cuttable())
-async def test_a_body_that_is_cut_anywhere_ends_nothing(name):
+async def test_a_body_that_is_cut_anywhere_ends_no_run(name):
     case = ALL[name]
     interpreter = Interpreter(to_check="", secret=KEY, on_unknown_status=lambda _status: None)
-    whole = case.content().rstrip()
-    for length in range(len(whole)):
-        reply = interpreter.read("resp_1", Answer(200, {}, whole[:length]), datetime.now(UTC))
+    complete = case.content().rstrip()
+    for length in range(len(complete)):
+        reply = interpreter.read("resp_1", Answer(200, {}, complete[:length]), datetime.now(UTC))
         assert not (isinstance(reply, Snapshot) and reply.status.finished)
 
 
-async def test_there_are_enough_cases_and_each_stands_where_it_is_found():
+async def test_there_are_300_cases_each_with_a_description_of_its_own():
     files = [path for path in FOLDER.rglob("*.toml") if path != TABLE]
     assert {f"{path.parent.name}/{path.stem}" for path in files} <= ALL.keys()
     assert len(ALL) == 300
