@@ -289,12 +289,6 @@ BUGS = (
         'return TICK_KEY, "pending}"',
     ),
     Bug(
-        "a delivery is made when its time has not come",
-        _DELIVER,
-        "    if clock.due > context.clock.now() or ",
-        "    if ",
-    ),
-    Bug(
         "an answer is compared with less than the stream brought",
         _POLLING,
         "    if event.compared != run.continuation:",

@@ -57,6 +57,7 @@ OCCASIONS: Mapping[str, Mapping[str, float]] = {
         "stream_cut": 0.15,
         "stream_gap": 0.05,
         "stream_stalled": 0.1,
+        "slice_late": 0.1,
     },
     "cancel": {"cancel_unavailable": 0.4, "cancel_refused": 0.3},
     "delete": {"delete_unavailable": 0.2, "delete_refused": 0.1},

@@ -33,6 +33,13 @@ from tests.proofs.simulation.late import LONGEST, OVERTAKEN, LateCreate
 from tests.proofs.simulation.ports import PROLONGED, Gate
 from tests.proofs.simulation.responses import Response
 
+# Less than the time-out of a poll.
+LONGEST_SLICE = 9.0
+
+
+def _never(_until: float) -> None:
+    """Let faults end as planned."""
+
 
 def _nobody(_run_id: str) -> None:
     """Cancel no run: there are no clients yet."""
@@ -51,6 +58,8 @@ class SimulatedProvider:
         self.responses: dict[str, Response] = {}
         # Has a client cancel a run.
         self.cancel_run = _nobody
+        # Keeps faults coming until a time, because something is still going on.
+        self.prolong_faults = _never
 
     async def create(self, request: ResponseRequest) -> CreateReply:
         at = self._gate.scheduler.now
@@ -75,6 +84,7 @@ class SimulatedProvider:
             return
         late = LateCreate.of(evidence.runs[run_id].run, random, lambda: self.cancel_run(run_id))
         evidence.late[run_id] = late
+        self.prolong_faults(self._gate.scheduler.now + LONGEST)
         await self._gate.hold(late.hold, OVERTAKEN, LONGEST)
 
     async def read(self, response_id: str) -> ReadReply:
@@ -117,6 +127,10 @@ class SimulatedProvider:
         self._auditor.polled(response, self._gate.caller)
         if isinstance(reply, Slice) and reply.final:
             self._auditor.told(response, reply.final, self._gate.caller)
+        if own == "slice_late":
+            # The next poller may read the finished response before this slice arrives.
+            left = response.finishes_at - self._gate.scheduler.now
+            await self._gate.wait(min(max(left, 0.0) + 6 * self._gate.random.random(), LONGEST_SLICE))
         await self._gate.leave(fate)
         return reply
 

@@ -95,6 +95,7 @@ class Simulation:
         answers = AnswerAuditor(self.auditor.evidence, self.coverage)
         self.clients = Clients(self.gate, self.triggers, answers, LONG_TEXT)
         self.gate.stuck = self._nothing_moves
+        self.provider.prolong_faults = self._prolong_faults
         self.provider.cancel_run = lambda run_id: self.scheduler.after(
             0.0, lambda: self.clients.cancel(run_id)
         )
@@ -153,7 +154,12 @@ class Simulation:
         timers = 2 if self.faults.draw("seed") == "two_timers" else 1
         for _ in range(timers):
             self.scheduler.after(self.random.uniform(0, self._period), self._tick_again)
-        self.scheduler.run(self.faults_end, self._over)
+        while self.scheduler.now < self.faults_end and not self._over():
+            self.scheduler.run(self.faults_end, self._over)
+
+    def _prolong_faults(self, until: float) -> None:
+        if self.faults.on:
+            self.faults_end = max(self.faults_end, until)
 
     def _tick_again(self) -> None:
         if self._owed():
