@@ -162,7 +162,7 @@ class Operations:
         def call(side: int, stores: Stores) -> Awaitable[object]:
             delivery = read_delivery(seen[side])
             assert delivery
-            return action(stores.outbox, StoredDelivery(delivery, seen[side].etag))
+            return action(stores.outbox, StoredDelivery(delivery, seen[side].etag, seen[side].values))
 
         return Act("runs", [ids.shard_of(run_id)], call)
 
