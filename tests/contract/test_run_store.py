@@ -8,12 +8,11 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared.core import ids
-from shared.core.delivery import CancelResponse, ClockRow, Delivery
+from shared.core.delivery import ClockRow, Delivery
 from shared.core.log import RunEnded, RunInProgress, RunQueued, ToolCompleted
 from shared.core.response import RunError, Usage
 from shared.core.run import (
     CallStatus,
-    Chaining,
     Content,
     Continuation,
     Lease,
@@ -21,7 +20,6 @@ from shared.core.run import (
     Owed,
     Run,
     RunStatus,
-    Session,
     Step,
     ToolCall,
 )
@@ -34,6 +32,7 @@ from shared.store.outbox import Outbox
 from shared.store.runs import CallOutput, RunStore, StoredRun
 from shared.store.sessions import SessionStore, StoredSession
 from shared.store.shards import ShardStore, ShardView, Tick
+from tests.support.runs import a_delivery, a_logged_run, a_session, an_id
 from tests.support.world import Seeded
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
@@ -44,44 +43,19 @@ TWO = [RunInProgress(), ToolCompleted(1, "call/1", "look_up", "completed")]
 
 
 def new_run(shard: int = 3, number: int = 0, **changes) -> Run:
-    at = NOW + timedelta(seconds=number)
-    name = bytes([number]) * ids.RANDOM_BYTES
-    run = Run(
-        id=ids.new_id("run", shard, at, name),
-        session_id=ids.new_id("ses", shard, at, name),
-        owner=OWNER,
-        agent="writer",
-        provider="default",
-        metadata={"title": "Zwei Türme \U0001f469\U0001f3fd‍\U0001f680"},
-        max_turns=8,
-        step=Step.CREATE,
-        due=at,
-        chaining=Chaining.PREVIOUS_RESPONSE_ID,
-        created_at=at,
-        updated_at=at,
-        expires_at=at + timedelta(minutes=30),
-        input=Content(inline=b"\x00packed"),
-        entries=1,
-        stream_events=2,
-    )
-    return replace(run, **changes)
-
-
-def session_of(run: Run) -> Session:
-    return Session(
-        id=run.session_id,
-        owner=run.owner,
-        agent=run.agent,
-        created_at=run.created_at,
-        updated_at=run.updated_at,
-        held_by=run.id,
-        last_run_id=run.id,
-        runs=1,
-    )
+    fields = {
+        "id": an_id("run", shard, number, NOW),
+        "session_id": an_id("ses", shard, number, NOW),
+        "created_at": NOW + timedelta(seconds=number),
+        "owner": OWNER,
+        "metadata": {"title": "Zwei Türme \U0001f469\U0001f3fd‍\U0001f680"},
+        "input": Content(inline=b"\x00packed"),
+    }
+    return a_logged_run(**fields | changes)
 
 
 async def insert(store: RunStore, run: Run) -> StoredRun:
-    return await store.insert(run, StoredSession(session_of(run)), [RunQueued()])
+    return await store.insert(run, StoredSession(a_session(run)), [RunQueued()])
 
 
 def advanced(run: Run) -> Run:
@@ -132,13 +106,8 @@ def finished(run: Run) -> Run:
 
 def cancellation(run: Run, number: int = 0, seconds: float = 0) -> Delivery:
     """A delivery that the run's next transition brings, due after so many seconds."""
-    return Delivery(
-        run_id=run.id,
-        name=f"{run.rev + 1:08d}-{number}",
-        content=CancelResponse("default", f"resp/late?{number} 宇"),
-        created_at=NOW,
-        due=NOW + timedelta(seconds=seconds),
-    )
+    name, response_id = f"{run.rev + 1:08d}-{number}", f"resp/late?{number} 宇"
+    return a_delivery(run.id, name, response_id, due=NOW + timedelta(seconds=seconds))
 
 
 @pytest.fixture
@@ -191,7 +160,7 @@ async def test_a_run_is_inserted_once_and_a_session_held_by_one(store, sessions)
     with pytest.raises(RowConflict):
         await insert(store, replace(other, session_id=run.session_id))
     assert await store.read(other.id) is None
-    assert (await sessions.read(run.session_id)).session == session_of(run)
+    assert (await sessions.read(run.session_id)).session == a_session(run)
 
 
 async def test_of_two_transitions_one_is_written(store, table):

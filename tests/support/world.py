@@ -5,7 +5,7 @@ import random
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from shared.core.caller import Caller
@@ -41,15 +41,14 @@ from shared.store.sessions import SessionStore
 from shared.store.shards import ShardStore
 from shared.usecases.start import StartRequest, start
 from tests.support.memory_table import MemoryTable
+from tests.support.runs import NOW, OWNER
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
-OWNER = "default"
 CALLER = Caller(OWNER)
 
 
 @dataclass
 class FakeClock:
-    at: datetime = START
+    at: datetime = NOW
 
     def now(self) -> datetime:
         return self.at

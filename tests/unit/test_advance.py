@@ -2,7 +2,7 @@
 
 import itertools
 from dataclasses import fields, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 import pytest
 
@@ -38,8 +38,8 @@ from shared.core.run import (
     ToolCall,
 )
 from shared.core.transcript import ItemOutline, PartOutline
+from tests.support.runs import NOW, a_run
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
 LEASE = Lease("mine", NOW + timedelta(seconds=60))
 OTHER = Lease("other", NOW + timedelta(seconds=60))
 OUTPUT = Content(inline=b"items")
@@ -48,27 +48,8 @@ PLAIN, STREAM = Continuation("resp_1"), Continuation("resp_1", 3)
 LATER = NOW + timedelta(seconds=61)
 
 
-def run(**changes) -> Run:
-    made = Run(
-        id="run_00" + "0" * 26,
-        session_id="ses_00" + "0" * 26,
-        owner="me",
-        agent="writer",
-        provider="here",
-        max_turns=3,
-        step=Step.CREATE,
-        due=NOW,
-        chaining=Chaining.PREVIOUS_RESPONSE_ID,
-        created_at=NOW,
-        updated_at=NOW,
-        expires_at=NOW + timedelta(minutes=30),
-        input=Content(inline=b"hi"),
-    )
-    return replace(made, **changes)
-
-
 def creating(**changes) -> Run:
-    return run(**({"lease": LEASE, "due": LEASE.expires_at} | changes))
+    return a_run(**({"lease": LEASE, "due": LEASE.expires_at} | changes))
 
 
 def polling(**changes) -> Run:
@@ -79,7 +60,7 @@ def polling(**changes) -> Run:
         "responses": ("resp_1",),
         "turn_started_at": NOW,
     }
-    return run(**(base | changes))
+    return a_run(**(base | changes))
 
 
 def call(name="pay", status=CallStatus.QUEUED, *, idempotent=False, turn=1) -> ToolCall:
@@ -115,7 +96,7 @@ def writes(characters: int) -> tuple[ItemOutline, ...]:
 
 def owing_tools(*calls: ToolCall, **changes) -> Run:
     base = {"status": RunStatus.IN_PROGRESS, "step": Step.TOOLS, "calls": calls, "responses": ("resp_1",)}
-    return run(**(base | changes))
+    return a_run(**(base | changes))
 
 
 def snapshot(status=ResponseStatus.COMPLETED, *names: str, **changes) -> Snapshot:
@@ -155,13 +136,13 @@ def test_a_later_turn_never_goes_back_to_queued():
     [
         creating(lease=OTHER),
         polling(continuation=Continuation("resp_0")),
-        run(status=RunStatus.EXPIRED, step=Step.NOTHING),
+        a_run(status=RunStatus.EXPIRED, step=Step.NOTHING),
     ],
 )
 def test_a_response_that_comes_too_late_is_abandoned(given):
     noted, effects = advance(given, events.Created("mine", snapshot(ResponseStatus.QUEUED)), NOW)
     assert (noted.status, noted.step, noted.responses) == (given.status, given.step, given.responses)
-    cancelled = Deliver(CancelResponse("here", "resp_1")) in effects
+    cancelled = Deliver(CancelResponse(given.provider, "resp_1")) in effects
     assert (cancelled, noted.abandoned == ("resp_1",)) == ("resp_1" not in given.responses,) * 2
     assert advance(noted, events.Created("mine", snapshot(ResponseStatus.QUEUED)), NOW) == (noted, ())
 
@@ -197,11 +178,11 @@ def test_a_broken_chain_is_replayed_under_the_same_lease():
 def test_a_lease_that_ran_out_on_a_create_is_counted():
     made = after(creating(), events.Claimed(OTHER), LATER)
     assert (made.unknown_creates, made.lease) == (1, OTHER)
-    assert after(run(), events.Claimed(OTHER)).unknown_creates == 0
+    assert after(a_run(), events.Claimed(OTHER)).unknown_creates == 0
 
 
 @pytest.mark.parametrize(
-    "given", [creating(), polling(), run(due=LATER), run(status=RunStatus.FAILED, step=Step.NOTHING)]
+    "given", [creating(), polling(), a_run(due=LATER), a_run(status=RunStatus.FAILED, step=Step.NOTHING)]
 )
 def test_what_is_not_owed_now_is_not_claimed(given):
     assert after(given, events.Claimed(OTHER)) is given
@@ -250,7 +231,7 @@ def test_only_what_left_no_call_open_belongs_to_the_conversation():
     "given",
     [
         polling(continuation=Continuation("resp_2")),
-        run(status=RunStatus.EXPIRED, step=Step.NOTHING),
+        a_run(status=RunStatus.EXPIRED, step=Step.NOTHING),
         owing_tools(call()),
     ],
 )
@@ -349,7 +330,7 @@ def test_a_checkpoint_under_a_lost_lease_is_ignored():
     [
         (polling(), RunStatus.CANCELLING, Step.CANCEL),
         (creating(), RunStatus.CANCELLING, Step.CREATE),
-        (run(due=LATER), RunStatus.CANCELLED, Step.NOTHING),
+        (a_run(due=LATER), RunStatus.CANCELLED, Step.NOTHING),
         (owing_tools(call()), RunStatus.CANCELLED, Step.NOTHING),
         (
             owing_tools(call(status=CallStatus.IN_PROGRESS), lease=OTHER, due=OTHER.expires_at),
@@ -534,8 +515,8 @@ def test_the_first_slice_that_shows_work_says_so_once():
         streaming(status=RunStatus.CANCELLING, step=Step.CANCEL, lease=LEASE),
         creating(turn=2),
         owing_tools(call()),
-        run(status=RunStatus.COMPLETED, step=Step.NOTHING),
-        run(status=RunStatus.DELETED, step=Step.PURGE, continuation=STREAM),
+        a_run(status=RunStatus.COMPLETED, step=Step.NOTHING),
+        a_run(status=RunStatus.DELETED, step=Step.PURGE, continuation=STREAM),
     ],
 )
 def test_a_slice_that_follows_something_else_is_ignored(given):
@@ -557,7 +538,7 @@ def test_a_lost_stream_is_read_as_a_whole_from_now_on():
         streaming(continuation=Continuation("resp_2", 3)),
         streaming(status=RunStatus.CANCELLING),
         owing_tools(call()),
-        run(status=RunStatus.EXPIRED, step=Step.NOTHING),
+        a_run(status=RunStatus.EXPIRED, step=Step.NOTHING),
     ):
         assert after(unmoved, events.StreamLost("resp_1")) is unmoved
 
@@ -703,7 +684,7 @@ def every_state():
     for status, lease in itertools.product(
         (RunStatus.QUEUED, RunStatus.IN_PROGRESS, RunStatus.CANCELLING), (None, LEASE, OTHER)
     ):
-        yield run(status=status, lease=lease)
+        yield a_run(status=status, lease=lease)
         yield polling(status=status, lease=lease)
         yield polling(status=status, missing_since=NOW - MISSING_GRACE)
         yield streaming(status=status, lease=lease)
@@ -718,10 +699,10 @@ def every_state():
             )
             yield owing_tools(*calls, call("b", CallStatus.IN_PROGRESS), status=status, lease=lease)
     for status in OUTCOMES:
-        yield run(status=status, step=Step.NOTHING, completed_at=NOW, responses=("resp_1",))
+        yield a_run(status=status, step=Step.NOTHING, completed_at=NOW, responses=("resp_1",))
     for lease in (None, LEASE):
-        yield run(status=RunStatus.DELETED, step=Step.PURGE, lease=lease, responses=("resp_1",))
-    yield run(status=RunStatus.DELETED, step=Step.NOTHING)
+        yield a_run(status=RunStatus.DELETED, step=Step.PURGE, lease=lease, responses=("resp_1",))
+    yield a_run(status=RunStatus.DELETED, step=Step.NOTHING)
 
 
 def test_every_event_in_every_state_is_either_a_listed_move_or_nothing():
@@ -771,4 +752,4 @@ def test_every_listed_move_happens():
 
 
 def test_a_run_is_frozen():
-    assert all(not isinstance(getattr(run(), one.name), list | set) for one in fields(Run))
+    assert all(not isinstance(getattr(a_run(), one.name), list | set) for one in fields(Run))

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from itertools import pairwise
 from typing import Any, get_args
 
@@ -20,18 +20,19 @@ from shared.core.response import (
     Snapshot,
     TextAdded,
 )
-from shared.core.run import OUTCOMES, CallStatus, Chaining, Content, Run, RunStatus, Step
+from shared.core.run import OUTCOMES, CallStatus, Content, Run, RunStatus, Step
 from shared.ports.tables import Insert, Row
 from shared.store import rows
 from shared.store.log import log_writes, read_log
 from shared.usecases.cancel import cancel
 from shared.usecases.feed import read_feed
 from tests.support.memory_table import MemoryTable
+from tests.support.runs import a_logged_run, a_run
 from tests.support.streams import brings
 from tests.support.world import CALLER, World, answer, asks
 
 NOW = datetime(2026, 1, 1, 12, 30, 15, 123456, tzinfo=UTC)
-RUN_ID = "run_00" + "0" * 26
+RUN_ID = a_run().id
 SHARD = shard_of(RUN_ID)
 
 ENTRIES: tuple[LogEntry, ...] = (
@@ -61,26 +62,9 @@ ENTRIES: tuple[LogEntry, ...] = (
 )
 
 
-def a_run(entries: Sequence[LogEntry], **changes: Any) -> Run:
-    """Return a run whose log is these entries."""
-    made = Run(
-        id=RUN_ID,
-        session_id="ses_00" + "0" * 26,
-        owner="me",
-        agent="writer",
-        provider="here",
-        max_turns=3,
-        step=Step.CREATE,
-        due=NOW,
-        entries=len(entries),
-        stream_events=sum(entry.stream_events for entry in entries),
-        chaining=Chaining.REPLAY,
-        created_at=NOW,
-        updated_at=NOW,
-        expires_at=NOW + timedelta(minutes=30),
-        input=Content(),
-    )
-    return replace(made, **changes)
+def logged(entries: Sequence[LogEntry], **changes: Any) -> Run:
+    """Return a run whose log is these entries, the last of them added now."""
+    return a_logged_run(entries, created_at=NOW, **changes)
 
 
 async def written(*transitions: Sequence[LogEntry]) -> MemoryTable:
@@ -88,7 +72,7 @@ async def written(*transitions: Sequence[LogEntry]) -> MemoryTable:
     table, so_far = MemoryTable(), []
     for entries in transitions:
         so_far += entries
-        await table.write(SHARD, log_writes(a_run(so_far), entries))
+        await table.write(SHARD, log_writes(logged(so_far), entries))
     return table
 
 
@@ -108,7 +92,7 @@ async def stored(*entries: dict[str, Any]) -> MemoryTable:
 
 def fields_of(entry: LogEntry) -> dict[str, Any]:
     """Return an entry as it is stored."""
-    [write] = log_writes(a_run([entry]), [entry])
+    [write] = log_writes(logged([entry]), [entry])
     [fields] = rows.unpack(write.row.values["entries"])
     return fields
 
@@ -145,8 +129,8 @@ def test_what_says_nothing_is_not_stored():
 
 
 def test_nothing_is_written_for_no_entries_and_for_a_deleted_run():
-    assert log_writes(a_run(ENTRIES), []) == []
-    deleted = a_run(ENTRIES, status=RunStatus.DELETED, step=Step.PURGE)
+    assert log_writes(logged(ENTRIES), []) == []
+    deleted = logged(ENTRIES, status=RunStatus.DELETED, step=Step.PURGE)
     assert log_writes(deleted, [log.RunQueued()]) == []
 
 
@@ -200,8 +184,8 @@ async def test_a_log_is_read_from_any_entry_up_to_any_limit():
 
 async def test_a_log_is_that_of_its_run_alone():
     table, whole = await some_log()
-    for other in ("run_00" + "0" * 25 + "1", "run_00" + "0" * 25):
-        run = a_run([log.RunQueued()], id=other)
+    for other in (f"{RUN_ID[:-1]}1", RUN_ID[:-1]):
+        run = logged([log.RunQueued()], id=other)
         await table.write(SHARD, log_writes(run, [log.RunQueued()]))
     assert await read_log(table, RUN_ID) == whole
 

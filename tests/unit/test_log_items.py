@@ -7,7 +7,6 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
 
 import pytest
 
@@ -33,15 +32,15 @@ from shared.core.response import (
     StreamChange,
     TextAdded,
 )
-from shared.core.run import Chaining, Content, OpenItem, Run, RunStatus, Step
+from shared.core.run import Content, OpenItem, Run, RunStatus, Step
 from shared.core.slices import StreamEvent, gather
 from shared.core.transcript import ItemOutline, PartOutline
 from shared.usecases.cancel import cancel
 from shared.usecases.feed import read_feed
+from tests.support.runs import a_run
 from tests.support.streams import ItemsSeen, Reader, brings, call, follow, message, refusal
 from tests.support.world import CALLER, World
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
 SLICE = Content(name="slice-1", chunks=1)
 MANY = 10_000
 
@@ -53,23 +52,7 @@ class Turn:
     seen: ItemsSeen = field(default_factory=lambda: ItemsSeen(turn=1))
     entries: list[LogEntry] = field(default_factory=list)
     text: str = ""
-    run: Run = field(
-        default_factory=lambda: Run(
-            id="run_00" + "0" * 26,
-            session_id="ses_00" + "0" * 26,
-            owner="me",
-            agent="writer",
-            provider="here",
-            max_turns=3,
-            step=Step.POLL,
-            due=NOW,
-            chaining=Chaining.REPLAY,
-            created_at=NOW,
-            updated_at=NOW,
-            expires_at=NOW + timedelta(minutes=30),
-            input=Content(),
-        )
-    )
+    run: Run = field(default_factory=lambda: a_run(step=Step.POLL))
 
     def brings(self, *changes: StreamChange) -> list[LogEntry]:
         """Let a slice come, and return what it adds to the log."""

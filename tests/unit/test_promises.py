@@ -23,7 +23,8 @@ from shared.store.run_rows import owed_row
 from shared.usecases.cancel import cancel
 from shared.usecases.delete import delete_run, delete_session
 from shared.usecases.read import output_of, owned_run, owned_session
-from tests.support.world import CALLER, START, FakeClock, World, answer, asks
+from tests.support.runs import NOW
+from tests.support.world import CALLER, FakeClock, World, answer, asks
 
 CALL = "call_resp_1_0"
 
@@ -322,9 +323,9 @@ async def test_9_a_host_whose_clock_is_behind_does_not_have_points_polled_again(
     run = await world.start()
     shard = run.id[4:6]
     # The row of an expired run that is gone: every tick has something to do, whatever its time.
-    lost = replace((await world.owed())[0], run_id=run.id[:-1] + "z", expires_at=START - timedelta(hours=1))
+    lost = replace((await world.owed())[0], run_id=run.id[:-1] + "z", expires_at=NOW - timedelta(hours=1))
     await world.table.write(shard, [Put(owed_row(lost))])
-    ahead, behind = world.context, replace(world.context, clock=FakeClock(START - timedelta(minutes=5)))
+    ahead, behind = world.context, replace(world.context, clock=FakeClock(NOW - timedelta(minutes=5)))
     for _ in range(40):
         world.clock.pass_(5)
         behind.clock.pass_(5)

@@ -31,6 +31,7 @@ from shared.steps.slices import keep, streamed_text
 from shared.usecases.cancel import cancel
 from shared.usecases.delete import delete_run
 from shared.usecases.read import output_of
+from tests.support.runs import NOW
 from tests.support.streams import (
     INTERPRETER,
     REFERENCES,
@@ -41,7 +42,7 @@ from tests.support.streams import (
     received,
     some_stream,
 )
-from tests.support.world import CALLER, START, FakeProvider, Seeded, World, answer, asks, stores
+from tests.support.world import CALLER, FakeProvider, Seeded, World, answer, asks, stores
 
 AT_WORK = ResponseStatus.IN_PROGRESS
 
@@ -570,7 +571,7 @@ class Torn(FakeProvider):
             return NotNow("HTTP 502")
         written = received(self.tear, self.told, after)
         await pause(self.tear)
-        return INTERPRETER.slice(response_id, after, heard(written), START)
+        return INTERPRETER.slice(response_id, after, heard(written), NOW)
 
     async def read(self, response_id: str):
         await pause(self.tear)
@@ -587,7 +588,7 @@ async def pause(seed: random.Random) -> None:
 
 
 def final(told: Stream) -> Snapshot:
-    found = INTERPRETER.slice("resp_1", 0, heard(told.write(told.events)), START)
+    found = INTERPRETER.slice("resp_1", 0, heard(told.write(told.events)), NOW)
     assert found.final
     return found.final
 
@@ -670,11 +671,11 @@ async def test_each_reference_stream_comes_whole_through_the_storage(name):
     told = REFERENCES[name]
     run = await world.start(stream=True)
     for after in range(len(told.events) - 1):
-        found = INTERPRETER.slice("resp_1", after, heard(told.written[after + 1]), START)
+        found = INTERPRETER.slice("resp_1", after, heard(told.written[after + 1]), NOW)
         assert isinstance(found, Slice)
         if at(await world.run(run.id)) != after:
             # Half a character was left before this event.
-            found = INTERPRETER.slice("resp_1", after, heard(told.write(told.after(after))), START)
+            found = INTERPRETER.slice("resp_1", after, heard(told.write(told.after(after))), NOW)
         stored = await world.context.runs.read(run.id)
         if found.final:
             await settle(world.context, stored, found.final)

@@ -7,7 +7,7 @@ import random
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from itertools import combinations_with_replacement
 
 import pytest
@@ -31,8 +31,9 @@ from shared.core.response import (
     Snapshot,
     TextAdded,
 )
-from shared.core.run import Chaining, Content, Continuation, Lease, Run, Step
+from shared.core.run import Content, Continuation, Lease, Run, Step
 from shared.core.slices import StreamEvent, gather
+from tests.support.runs import NOW, a_run
 from tests.support.streams import (
     INTERPRETER,
     REFERENCES,
@@ -52,7 +53,6 @@ from tests.support.streams import (
     stream,
 )
 
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
 OUTPUT = Content(inline=b"items")
 
 
@@ -494,23 +494,7 @@ def _at(run: Run) -> int | None:
 
 def watched() -> Watched:
     lease = Lease("mine", NOW + timedelta(seconds=60))
-    made = Run(
-        id="run_00" + "0" * 26,
-        session_id="ses_00" + "0" * 26,
-        owner="me",
-        agent="writer",
-        provider="here",
-        max_turns=3,
-        step=Step.CREATE,
-        lease=lease,
-        due=NOW,
-        chaining=Chaining.REPLAY,
-        created_at=NOW,
-        updated_at=NOW,
-        expires_at=NOW + timedelta(minutes=30),
-        input=Content(),
-    )
-    found = Watched(made)
+    found = Watched(a_run(lease=lease))
     created = Snapshot(response_id="resp_1", status=ResponseStatus.QUEUED, sequence=0)
     found.happens(events.Created("mine", created))
     return found

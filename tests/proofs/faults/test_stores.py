@@ -14,16 +14,14 @@ from shared.adapters.azure_tables.account import TableAccount, create_missing_ta
 from shared.adapters.azure_tables.table import TableStorage
 from shared.adapters.system import SystemRandomness
 from shared.core import ids
-from shared.core.delivery import CancelResponse, Delivery
+from shared.core.delivery import Delivery
 from shared.core.log import RunEnded, RunQueued
 from shared.core.run import (
     CallStatus,
-    Chaining,
     Content,
     Continuation,
     Run,
     RunStatus,
-    Session,
     Step,
     ToolCall,
 )
@@ -34,9 +32,10 @@ from shared.store.runs import CallOutput, StoredRun
 from shared.store.sessions import StoredSession
 from shared.store.shards import ShardView, Tick
 from tests.proofs.faults.network import Fault, Network, Trouble
-from tests.support.world import OWNER, START, stores
+from tests.support.runs import NOW, OWNER, a_delivery, a_logged_run, a_session
+from tests.support.world import stores
 
-LATER = START + timedelta(seconds=5)
+LATER = NOW + timedelta(seconds=5)
 # Noise, so that it stays long when it is compressed.
 LONG = secrets.token_hex(20_000)
 # aiohttp and azure.core repeat a request: all of that fails, and what comes after it comes through.
@@ -57,31 +56,13 @@ class Lane:
     delivery: StoredDelivery = field(init=False)
 
     def new_run(self, session_id: str = "") -> Run:
-        run_id, own = (
-            ids.new_id(kind, self.shard, START, secrets.token_bytes(10)) for kind in ("run", "ses")
-        )
-        return Run(
-            id=run_id,
-            session_id=session_id or own,
-            owner=OWNER,
-            agent="writer",
-            provider="default",
-            max_turns=3,
-            step=Step.CREATE,
-            due=START,
-            entries=1,
-            stream_events=2,
-            chaining=Chaining.REPLAY,
-            created_at=START,
-            updated_at=START,
-            expires_at=START + timedelta(hours=1),
-            input=Content(inline=b"x"),
-        )
+        run_id, own = (ids.new_id(kind, self.shard, NOW, secrets.token_bytes(10)) for kind in ("run", "ses"))
+        return a_logged_run(id=run_id, session_id=session_id or own)
 
     async def begin(self) -> None:
         """Store a run at work that holds its session and owes a delivery, and a tick."""
         run = self.new_run()
-        stored = await self.plain.runs.insert(run, StoredSession(session_of(run)), [RunQueued()])
+        stored = await self.plain.runs.insert(run, StoredSession(a_session(run)), [RunQueued()])
         working = replace(
             run,
             rev=2,
@@ -93,7 +74,7 @@ class Lane:
         owed = delivery_of(working)
         self.run = await self.plain.runs.commit(stored, working, deliveries=[owed])
         self.delivery = await self.plain.outbox.read(owed.clock)
-        await self.plain.shards.claim(self.name, await self.tick(), START)
+        await self.plain.shards.claim(self.name, await self.tick(), NOW)
         self.session = await self.held()
 
     @property
@@ -110,26 +91,12 @@ class Lane:
 
     async def owed(self) -> ShardView:
         """Return all that is owed in the lane's shard, whenever it is due."""
-        return await self.plain.shards.owed(self.name, START + timedelta(days=1))
+        return await self.plain.shards.owed(self.name, NOW + timedelta(days=1))
 
 
 def delivery_of(run: Run) -> Delivery:
     """Return what the transition to `run` owes to the provider."""
-    content = CancelResponse(run.provider, f"resp_late_{run.rev}")
-    return Delivery(run_id=run.id, name=f"{run.rev:08d}-0", content=content, created_at=START, due=START)
-
-
-def session_of(run: Run) -> Session:
-    return Session(
-        id=run.session_id,
-        owner=OWNER,
-        agent="writer",
-        created_at=START,
-        updated_at=START,
-        held_by=run.id,
-        last_run_id=run.id,
-        runs=1,
-    )
+    return a_delivery(run.id, f"{run.rev:08d}-0", f"resp_late_{run.rev}")
 
 
 class Insert:
@@ -140,7 +107,7 @@ class Insert:
         self.run = lane.new_run()
 
     async def act(self) -> object:
-        held = StoredSession(session_of(self.run))
+        held = StoredSession(a_session(self.run))
         return await self.lane.lying.runs.insert(self.run, held, [RunQueued()])
 
     async def done(self) -> bool:
@@ -154,7 +121,7 @@ class Insert:
 
     async def interfere(self) -> None:
         rival = replace(self.run, metadata={"by": "a rival"})
-        await self.lane.plain.runs.insert(rival, StoredSession(session_of(rival)), [])
+        await self.lane.plain.runs.insert(rival, StoredSession(a_session(rival)), [])
 
     async def lost(self) -> bool:
         stored = await self.lane.plain.runs.read(self.run.id)
@@ -272,7 +239,7 @@ class ClaimKey:
         self.meant = StoredKey("run_ours", "ses_ours", "same")
 
     async def act(self) -> object:
-        return await self.lane.lying.keys.claim(self.lane.name, self.hashed, self.meant, START)
+        return await self.lane.lying.keys.claim(self.lane.name, self.hashed, self.meant, NOW)
 
     async def stored(self) -> StoredKey | None:
         return await self.lane.plain.keys.read(self.lane.name, self.hashed)
@@ -285,7 +252,7 @@ class ClaimKey:
 
     async def interfere(self) -> None:
         rival = StoredKey("run_rival", "ses_rival", "same")
-        await self.lane.plain.keys.claim(self.lane.name, self.hashed, rival, START)
+        await self.lane.plain.keys.claim(self.lane.name, self.hashed, rival, NOW)
 
     async def lost(self) -> bool:
         return (await self.stored()) == StoredKey("run_rival", "ses_rival", "same")
@@ -333,7 +300,7 @@ class MoveDelivery:
         return await self.lane.plain.outbox.read(clock) if there == clock else None
 
     async def done(self) -> bool:
-        was, found = await self.moved(START), await self.moved(LATER)
+        was, found = await self.moved(NOW), await self.moved(LATER)
         assert bool(was) is not bool(found), "half of it was written"
         return found is not None
 
@@ -355,9 +322,9 @@ WRITES = {
 # By the stores of one side.
 READS: Mapping[str, Callable[[Any, Lane], Awaitable[Any]]] = {
     "read": lambda side, lane: side.runs.read(lane.run.run.id),
-    "read of none": lambda side, lane: side.runs.read(ids.new_id("run", lane.shard, START, bytes(10))),
+    "read of none": lambda side, lane: side.runs.read(ids.new_id("run", lane.shard, NOW, bytes(10))),
     "log": lambda side, lane: side.runs.log(lane.run.run.id),
-    "owed": lambda side, lane: side.shards.owed(lane.name, START),
+    "owed": lambda side, lane: side.shards.owed(lane.name, NOW),
     "outputs": lambda side, lane: side.runs.outputs(lane.run.run.id, 1),
     "session": lambda side, lane: side.sessions.read(lane.run.run.session_id),
     "key": lambda side, lane: side.keys.read(lane.name, "none"),

@@ -2,19 +2,17 @@
 
 import random
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from operator import itemgetter
 from typing import Any
 
 from hypothesis import strategies as st
 
 from shared.core import ids, log
-from shared.core.delivery import CancelResponse, Delivery
+from shared.core.delivery import Delivery
 from shared.core.response import RunError, Usage
 from shared.core.run import (
     CallStatus,
-    Chaining,
     Content,
     Continuation,
     Lease,
@@ -27,19 +25,15 @@ from shared.core.run import (
 )
 from shared.store.keys import StoredKey
 from shared.store.runs import CallOutput
+from tests.support.runs import NOW, a_delivery, a_logged_run, an_id
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
 OWNERS = ("ann", "o'hara & 宇")
 AGENTS = ("writer", "analyst")
 
 
-def _name(kind: str, shard: int, number: int) -> str:
-    return ids.new_id(kind, shard, START + timedelta(seconds=number), bytes([number]) * ids.RANDOM_BYTES)
-
-
 # Two sessions in one shard and one in another, with two runs each: few enough to meet often.
-SESSIONS = (_name("ses", 3, 0), _name("ses", 3, 1), _name("ses", 15, 2))
-RUNS = tuple(_name("run", int(ids.shard_of(SESSIONS[n // 2]), 16), n) for n in range(6))
+SESSIONS = (an_id("ses", 3, 0), an_id("ses", 3, 1), an_id("ses", 15, 2))
+RUNS = tuple(an_id("run", int(ids.shard_of(SESSIONS[n // 2]), 16), n) for n in range(6))
 SHARDS = ("03", "0f")
 KEYS = ("0" * 64, "f" * 64)
 # Of texts that lie inline, in one row of chunks, and in two.
@@ -48,7 +42,7 @@ LENGTHS = (0, 300, 40_000, 40_000, 1_500_000, 1_500_000)
 runs = st.integers(0, len(RUNS) - 1)
 sessions = st.integers(0, len(SESSIONS) - 1)
 shards = st.sampled_from(SHARDS)
-TIMES = [START + timedelta(microseconds=n) for n in (0, 1, 10**6, 123_456_789)]
+TIMES = [NOW + timedelta(microseconds=n) for n in (0, 1, 10**6, 123_456_789)]
 times = st.sampled_from(TIMES)
 later_times = st.sampled_from([at + timedelta(hours=1) for at in TIMES])
 # 0 is the newest version that was seen, 1 the one before and so on.
@@ -252,33 +246,21 @@ def one_or_two(draw: st.DrawFn, names: Sequence[str]) -> list[Operation]:
 
 
 def new_run(number: int, changes: Mapping[str, object]) -> Run:
-    at = START + timedelta(seconds=number)
-    run = Run(
-        id=RUNS[number],
-        session_id=SESSIONS[number // 2],
-        owner=OWNERS[number % 2],
-        agent=AGENTS[number // 3],
-        provider="default",
-        max_turns=8,
-        step=Step.CREATE,
-        due=at,
-        chaining=Chaining.PREVIOUS_RESPONSE_ID,
-        created_at=at,
-        updated_at=at,
-        expires_at=at + timedelta(minutes=30),
-        input=Content(inline=b"packed"),
-        entries=1,
-        stream_events=2,
-    )
-    return replace(run, **changes)
+    fields = {
+        "id": RUNS[number],
+        "session_id": SESSIONS[number // 2],
+        "owner": OWNERS[number % 2],
+        "agent": AGENTS[number // 3],
+        "created_at": NOW + timedelta(seconds=number),
+    }
+    return a_logged_run(**fields | changes)
 
 
 def new_delivery(run_id: str, name: str, due: datetime) -> Delivery:
-    content = CancelResponse("default", f"resp of {name} 宇 \x00")
-    return Delivery(run_id=run_id, name=name, content=content, created_at=START, due=due)
+    return a_delivery(run_id, name, f"resp of {name} 宇 \x00", due)
 
 
 def new_session(number: int) -> Session:
     return Session(
-        id=SESSIONS[number], owner=OWNERS[0], agent=AGENTS[0], created_at=START, updated_at=START, runs=1
+        id=SESSIONS[number], owner=OWNERS[0], agent=AGENTS[0], created_at=NOW, updated_at=NOW, runs=1
     )
