@@ -136,7 +136,9 @@ class SimulatedProvider:
 
     def _slice(self, response: Response, said: Snapshot, after: int, fault: str | None) -> Slice:
         """Return what has been streamed by now: that it waits, and then a letter with each event."""
-        text = STRAY if response.stray else output_text(response.final.output)
+        text = output_text(response.final.output)
+        if response.stray is not None:
+            text = text[: response.stray] + STRAY
         here = Slice(response_id=response.id, after=after, sequence=after, status=ResponseStatus.IN_PROGRESS)
         if fault == "stream_stalled":
             return here
@@ -228,7 +230,7 @@ class SimulatedProvider:
         response_id = f"resp_{len(self.responses)}"
         final = self._outcome(response_id, request, number)
         duration = random.choice((0, 0.5, 2, 6, 15, 40))
-        later, stray = None, False
+        later, stray = None, None
         match self._gate.faults.draw("response"):
             case "late":
                 duration = random.uniform(60, 200)
@@ -240,7 +242,7 @@ class SimulatedProvider:
                 if bad is ResponseStatus.FAILED:
                     final = replace(final, calls=())
             case "stream_strays":
-                stray = True
+                stray = random.randrange(8)
             case "ends_by_itself":
                 final = replace(final, status=ResponseStatus.CANCELLED, calls=())
         response = Response(

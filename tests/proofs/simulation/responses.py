@@ -34,7 +34,7 @@ class Response:
     told: list[Snapshot] = field(default_factory=list)
 
     # What its stream has told by now differs from what it says in the end.
-    stray: bool = False
+    stray: int | None = None
     # Who has read a slice of it, and may still read the whole in the same poll. Two pollers can be at it at once.
     sliced_by: set[Invocation] = field(default_factory=set)
 

@@ -57,6 +57,8 @@ _TEXTS_APART, _LAG = 0.3, 5.0
 _GIVEN_UP = {"start": 0.03, "work: tools": 0.25, "session page": 0.7}
 # How often somebody minds that nothing moves.
 _IMPATIENT = 0.6
+# When nothing fails any more, every delivery is made within this time: the pauses between two tries grow to a minute.
+_DELIVERED_WITHIN = 900.0
 # In how many seeds clients read more in the end than each run.
 _LOOKED_AROUND = 0.25
 # Deleted runs are purged a second time after ten minutes, and the provider is asked to forget for an hour.
@@ -194,8 +196,11 @@ class Simulation:
         self._meddling = 0.0
         # Nothing happens between ticks any more, so fewer of them show the same.
         self._period *= 4
+        given_up = self.scheduler.now + _DELIVERED_WITHIN
         while not self._over() and (
-            self._pending() or self.auditor.evidence.deliveries or self.scheduler.busy
+            self._pending()
+            or self.scheduler.busy
+            or (self.auditor.evidence.deliveries and self.scheduler.now < given_up)
         ):
             if self._owed():
                 self.triggers.tick()
