@@ -33,7 +33,7 @@ class Response:
     # Every finished state that it was ever told in.
     told: list[Snapshot] = field(default_factory=list)
 
-    # What its stream has told by now differs from what it says in the end.
+    # After so many characters its stream brings text that is not in the finished response.
     stray: int | None = None
     # Who has read a slice of it, and may still read the whole in the same poll. Two pollers can be at it at once.
     sliced_by: set[Invocation] = field(default_factory=set)
