@@ -1,4 +1,4 @@
-"""Schemathesis, driven until enough cases were checked."""
+"""Runs Schemathesis until enough cases are checked."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -12,16 +12,16 @@ from schemathesis.engine.recorder import ScenarioRecorder
 
 from tests.proofs.fuzz import checks
 
-# Fuzzing and sequences of linked calls take turns for as long as this; a campaign ends after its cases.
+# The time limit of Schemathesis. A campaign normally ends earlier, after its number of cases.
 LONGEST = timedelta(hours=2)
-# Of one operation, and of sequences, before it is the other's turn.
+# How many examples of an operation, or sequences of linked calls, run before the other kind has its turn.
 EXAMPLES_A_TURN = 30
 _EMPTY_WITHOUT_PARAMETERS = 5
 
 
 @dataclass
 class Campaign:
-    """What came out: cases by operation and status, checks, and failures with how to repeat them."""
+    """The results: cases by operation and status, checks, and failures with the requests that repeat them."""
 
     cases: Counter[tuple[str, int]] = field(default_factory=Counter)
     checks: Counter[str] = field(default_factory=Counter)
@@ -50,10 +50,10 @@ class Campaign:
                 self.checks[check.name] += 1
                 if info := check.failure_info:
                     name = f"{case.operation.label}: {info.failure.title}"
-                    self.failures.setdefault(name, _told(info, interaction.response))
+                    self.failures.setdefault(name, _described(info, interaction.response))
 
 
-def _told(info: Any, response: Any) -> str:
+def _described(info: Any, response: Any) -> str:
     body = response.content[:2000].decode(errors="replace")
     return (
         f"{info.failure.message}\n\nanswer: {response.status_code} {body}\n\nrepeat with:\n{info.code_sample}"
@@ -61,7 +61,7 @@ def _told(info: Any, response: Any) -> str:
 
 
 def run(document: Mapping[str, Any], base: str, key: str, *, cases: int, seed: int) -> Iterator[Campaign]:
-    """Check at least `cases` cases against the API at `base`, and give the campaign after each of its scenarios."""
+    """Check at least `cases` cases against the API at `base`, and yield the campaign after each scenario."""
     schema = schemathesis.openapi.from_dict(dict(document), config=_config(base, key, seed))
     stream = from_schema(schema).execute()
     campaign = Campaign()
@@ -79,13 +79,14 @@ def _config(base: str, key: str, seed: int) -> schemathesis.Config:
             "headers": {"x-functions-key": key},
             "seed": seed,
             "max-time": int(LONGEST.total_seconds()),
-            # What is found is printed so that it can be repeated as it stands; the key opens only this server.
+            # A failure is printed with its key, so that its request can be repeated unchanged. Only this server
+            # accepts the key.
             "output": {"sanitization": {"enabled": False}, "truncation": {"enabled": False}},
-            # The seed alone decides: nothing is remembered from one campaign to the next.
+            # The seed alone decides which requests are made: no campaign uses results of an earlier one.
             "cache": {"enabled": False},
             "generation": {"database": "none", "max-examples": EXAMPLES_A_TURN},
             "checks": {name: {"enabled": False} for name in sorted(checks.OFF)}
-            # What is wrong in several ways may be told that it is too large.
+            # A request with several errors may be refused as too large.
             | {"negative_data_rejection": {"expected-statuses": ["400", "401", "404", "409", "413", "422"]}},
             "operations": [
                 # Without parameters there is little to vary.

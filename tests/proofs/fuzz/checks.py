@@ -1,4 +1,4 @@
-"""What every answer has to be beyond the document, and what is the Functions host's own answer.
+"""Checks of every answer that the document cannot express, and a filter for answers of the Functions host itself.
 
 Importing this module registers its checks and its hook.
 """
@@ -20,20 +20,20 @@ from tests.support.client import DOCUMENT, conform, problem_codes, resolve
 
 PROBLEM = "application/problem+json"
 
-# Refusals of requests that are valid for all that a schema can say: they depend on what was asked before.
+# Refusals of requests that are valid by the schema: they depend on earlier requests.
 _STATE = {"idempotency_key_reused", "run_deleted", "run_ended", "session_busy", "session_of_another_agent"}
 _STATE |= {"run_not_found", "session_not_found"}
-# A cursor is any string to the document, because clients are not to look into it.
+# In the document a cursor is any string, because clients must not rely on its format.
 _STATE |= {"invalid_cursor"}
 
 OFF = {
     # A Functions host answers 404 to a wrong method, as to every address without a function: see
     # `a_wrong_method_is_not_found`.
     "unsupported_method",
-    # It goes by the status alone, and a reused Idempotency-Key is a 422 like an invalid field: see
+    # It looks at the status alone, and a reused Idempotency-Key is a 422 like an invalid field: see
     # `a_valid_request_is_accepted`.
     "positive_data_acceptance",
-    # The keys of an app open all of its runs, so there is no second identity to try objects with. Owners are tested
+    # A key of an app gives access to all of its runs, so there is no second identity to test with. Owners are tested
     # in tests/unit/test_api.py.
     "object_level_authorization",
 }
@@ -62,7 +62,7 @@ def a_problem_has_the_status_of_its_code(_ctx: CheckContext, response: Response,
 
 
 @schemathesis.check
-def nothing_of_the_inside_shows(_ctx: CheckContext, response: Response, _case: Case[Any]) -> None:
+def no_internal_detail_is_shown(_ctx: CheckContext, response: Response, _case: Case[Any]) -> None:
     if response.status_code >= 400:
         assert b"Traceback" not in response.content
         assert b".py" not in response.content
@@ -70,14 +70,17 @@ def nothing_of_the_inside_shows(_ctx: CheckContext, response: Response, _case: C
 
 @schemathesis.hook
 def filter_failure(_context: HookContext, failure: Failure, case: Case[Any], response: Response) -> bool:
-    """Say whether a failure is the app's; the others are what a Functions host does before the app is asked."""
+    """Return whether a failure is the app's own. The others are answers of a Functions host that does not call the app."""
     if isinstance(failure, AcceptedNegativeData):
         return not _only_lacks_a_value(response, case)
     return not (response.status_code == 400 and not response.content and _is_unreadable(response))
 
 
 def _body_is_valid(response: Response, case: Case[Any]) -> bool:
-    """A body that takes a value from an earlier answer counts as positive even where it lacks what is required."""
+    """Return whether the body fits its schema.
+
+    Schemathesis counts a body with a value from an earlier answer as positive, even if required fields are missing.
+    """
     if case.operation.label != "POST /runs":
         return True
     body = response.request.body
@@ -86,7 +89,7 @@ def _body_is_valid(response: Response, case: Case[Any]) -> bool:
 
 
 def _only_lacks_a_value(response: Response, case: Case[Any]) -> bool:
-    """Say whether the query is valid but for parameters without a value, which the host leaves out."""
+    """Return whether the query is valid except for parameters without a value, which the host removes."""
     item = DOCUMENT["paths"][case.path]
     declared = {
         one["name"]: one["schema"]
@@ -113,7 +116,7 @@ def _fits(schema: dict[str, Any], value: object) -> bool:
 
 
 def _is_unreadable(response: Response) -> bool:
-    """Kestrel refuses header values that are not UTF-8 and NUL in the path, with an empty 400."""
+    """Return whether Kestrel refuses the request with an empty 400: a header is not UTF-8, or the path has a NUL."""
     return "%00" in urlsplit(response.request.url).path or not all(
         _is_utf8(value) for value in response.request.headers.values()
     )

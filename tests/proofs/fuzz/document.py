@@ -1,4 +1,4 @@
-"""The app's own openapi.json, narrowed to requests that lead somewhere."""
+"""The app's own openapi.json, narrowed to requests that the app accepts more often."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -6,7 +6,7 @@ from typing import Any
 
 from tests.e2e.site import script, tool_call
 
-# What the emulated model can do to a run; a text that was made up at random only ever gets it to write prose.
+# Scripts for the emulated model. An input that is generated at random makes it only write prose.
 _SCRIPTS = (
     script(turns=[{"text": "done"}]),
     script(turns=[{"text": "\ufeff\u202e\u0000 <b>line\r\nend</b> " * 50}]),
@@ -24,7 +24,7 @@ _SCRIPTS = (
 def narrowed(document: dict[str, Any], agents: Sequence[str]) -> dict[str, Any]:
     """Return the document with the agents that exist, and scripts among the inputs.
 
-    The name of an agent is any name to the document, so nearly all starts would end as `unknown_agent`.
+    The document allows any name for an agent, so nearly all starts would be refused as `unknown_agent`.
     """
     narrow = copy.deepcopy(document)
     fields = narrow["components"]["schemas"]["NewRun"]["properties"]

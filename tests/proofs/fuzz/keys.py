@@ -1,4 +1,4 @@
-"""Each operation, asked without the right key."""
+"""Requests each operation without a valid key."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -7,7 +7,7 @@ from dev import stack
 from tests.e2e.site import Site, call
 from tests.proofs.fuzz.document import operations
 
-# Queries, and the headers that go with them. A key in a header goes before one in the address.
+# Queries with their headers. A key in a header has priority over one in the address.
 _WRONG: Mapping[str, Mapping[str, str]] = {
     "": {},
     "?code=wrong": {},
@@ -17,11 +17,11 @@ _WRONG: Mapping[str, Mapping[str, str]] = {
 
 
 def opened(site: Site, document: Mapping[str, Any]) -> list[str]:
-    """Return what was answered otherwise than by an empty 401."""
+    """Return the answers that are not an empty 401."""
     found = []
     for method, template in operations(document):
         if document["paths"][template][method.lower()].get("security") == []:
-            # It is open to all, and says so.
+            # The document declares that this operation needs no key.
             continue
         for query, headers in _WRONG.items():
             answer = call(method, f"{site.bases[0]}/api{template}{query}", headers=headers)

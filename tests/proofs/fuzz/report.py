@@ -1,4 +1,4 @@
-"""What a campaign tried and found, as text."""
+"""The results of a campaign, as text."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from tests.proofs.fuzz.campaign import Campaign
 
 
 def tried(found: Campaign) -> str:
-    """Return the cases by operation and class of status, and how often what was reached."""
+    """Return the cases by operation and class of status, and counts of statuses, phases and checks."""
     classes = sorted({status // 100 for _, status in found.cases})
     lines = [_row("cases", [*(f"{one}xx" for one in classes), "all"])]
     for operation in sorted({operation for operation, _ in found.cases}):
@@ -29,7 +29,7 @@ def tried(found: Campaign) -> str:
 
 
 def failed(found: Campaign) -> str:
-    return "\n\n".join(f"FAILED {name}\n{told}" for name, told in found.failures.items())
+    return "\n\n".join(f"FAILED {name}\n{failure}" for name, failure in found.failures.items())
 
 
 def _row(name: str, cells: list[object]) -> str:

@@ -1,4 +1,4 @@
-"""`python -m tests.proofs.soak`: many runs with tools over hosts that are killed all the time; nothing may be lost."""
+"""`python -m tests.proofs.soak`: many runs with tools, on hosts that are killed again and again. Nothing may be lost."""
 
 import argparse
 import sys
@@ -20,7 +20,7 @@ from tests.proofs.soak.logs import QUIET
 
 TICK = timedelta(seconds=2)
 SCHEDULE = Schedule(shortest=timedelta(seconds=5), longest=timedelta(seconds=30))
-# What two cores that also carry Azurite, the emulator and the clients do without being at their limit.
+# Two cores can carry this load without reaching their limit, with Azurite, the emulator and the clients beside it.
 RUNS_A_SECOND = 5.0
 AGENTS = Path(__file__).parent / "agents"
 
@@ -28,9 +28,9 @@ AGENTS = Path(__file__).parent / "agents"
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.proofs.soak", description=__doc__)
     parser.add_argument(
-        "--minutes", type=float, default=10, help="under load; what is left then takes its time"
+        "--minutes", type=float, default=10, help="time under load; the runs that are open then may end later"
     )
-    parser.add_argument("--runs", type=int, default=1_000, help="pending all the while")
+    parser.add_argument("--runs", type=int, default=1_000, help="how many runs are kept pending")
     options = parser.parse_args(argv)
     interrupt_on_sigterm()
     try:
@@ -44,7 +44,7 @@ def main(argv: list[str]) -> int:
 
 
 def soak(servers: ExitStack, pending: int, under_load: timedelta) -> int:
-    """Set everything up, carry the soak through and print what it showed; return the exit status."""
+    """Start everything, run the soak and print its figures and violations; return the exit status."""
     storage_process, storage = azurite.start()
     servers.enter_context(storage_process)
     provider_process, provider = stack.start_provider("--pace", "0")
@@ -63,7 +63,7 @@ def soak(servers: ExitStack, pending: int, under_load: timedelta) -> int:
     print(*report.figures(course, verdict, SCHEDULE, TICK), sep="\n")
     fleet.stop()
     wrong = report.violations(course, verdict)
-    print(*wrong or ["nothing lost, nothing doubled, every text whole"], sep="\n")
+    print(*wrong or ["no run lost, no effect doubled, every text complete"], sep="\n")
     return 1 if wrong else 0
 
 
@@ -73,7 +73,7 @@ def _deployed(folder: Path, storage: str, provider: str) -> Site:
         "POLL_SCHEDULE": f"*/{TICK.seconds} * * * * *",
         "POLL_MIN_SECONDS": str(SCHEDULE.shortest.seconds),
         "POLL_MAX_SECONDS": str(SCHEDULE.longest.seconds),
-        # Longer than the tests' own, which are for providers that stall: a busy machine is slow.
+        # Longer than in the tests, where these limits end requests that stall: a busy machine is slow.
         "PROVIDER_CREATE_TIMEOUT_SECONDS": "20",
         "PROVIDER_POLL_TIMEOUT_SECONDS": "10",
         "EFFECTS": str(folder / "effects"),

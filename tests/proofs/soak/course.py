@@ -1,4 +1,7 @@
-"""The course of a soak: clients in a thread of their own; the main one, which the hosts are tied to, kills and measures."""
+"""The course of a soak: a thread runs the clients; the main thread kills hosts and measures.
+
+The hosts are children of the main thread: they end when it ends.
+"""
 
 import asyncio
 import threading
@@ -16,15 +19,15 @@ from tests.proofs.soak.memory import resident_mib
 from tests.proofs.soak.processor import Shares
 
 KILL_EVERY, AWAY = timedelta(seconds=30), timedelta(seconds=4)
-# The emulator remembers its last 100,000 requests, and stands still while it lists them.
+# The emulator keeps its last 100,000 requests, and answers nothing else while it lists them.
 _LOG_EVERY = timedelta(seconds=120)
-_SAMPLE_EVERY, _TELL_EVERY = timedelta(seconds=5), timedelta(seconds=30)
-# What a run may need beyond the provider's time: leases that run out and tools that are called again, turn by turn.
-_PATIENCE = timedelta(minutes=4)
+_SAMPLE_EVERY, _PRINT_EVERY = timedelta(seconds=5), timedelta(seconds=30)
+# A run may need this longer than the provider: in each turn a lease may have to expire, and a tool to be repeated.
+_GRACE = timedelta(minutes=4)
 
 
 class _Clients:
-    """Runs a coroutine in a thread. An error in it is raised by `join`."""
+    """Runs a coroutine in a thread. `join` raises its error."""
 
     def __init__(self, work: Coroutine[Any, Any, None]) -> None:
         self._work = work
@@ -44,13 +47,13 @@ class _Clients:
     def _run(self) -> None:
         try:
             asyncio.run(self._work)
-        except BaseException as error:  # noqa: BLE001  (for `join` to raise)
+        except BaseException as error:  # noqa: BLE001  (`join` raises it)
             self._error = error
 
 
 @dataclass
 class _Chore:
-    """Something to do every so often, first after one period."""
+    """Something to do once in each period; the first time is after one period."""
 
     every: timedelta
     do: Callable[[], None]
@@ -64,8 +67,8 @@ class _Chore:
             self.do()
 
 
-def _keep_up(chores: Sequence[_Chore], longest: timedelta, clients: _Clients) -> None:
-    """Do what there is to do until the clients are through, or the time is over."""
+def _do_chores(chores: Sequence[_Chore], longest: timedelta, clients: _Clients) -> None:
+    """Do the chores that are due, until the clients have finished or the time is over."""
     end = time.monotonic() + longest.total_seconds()
     while clients.busy and time.monotonic() < end:
         for chore in chores:
@@ -75,7 +78,7 @@ def _keep_up(chores: Sequence[_Chore], longest: timedelta, clients: _Clients) ->
 
 @dataclass
 class Course:
-    """`others` are processes whose memory is shown beside that of the hosts."""
+    """A soak from its first run to its last. `others` are processes whose memory is printed beside that of the hosts."""
 
     fleet: Fleet
     load: Load
@@ -87,26 +90,26 @@ class Course:
         self._shares = Shares()
 
     def run(self, under_load: timedelta) -> None:
-        """Load, kill and restart for so long, then let what is open end."""
+        """Start runs, kill and restart hosts for this long, then wait for the open runs to end."""
         asyncio.run(self.load.idle())
-        self._tell_headings()
+        self._print_headings()
         clients = _Clients(self.load.go())
         chores = [
             _Chore(timedelta(seconds=1), self._restart),
             _Chore(_SAMPLE_EVERY, self.fleet.sample),
             _Chore(_LOG_EVERY, self._read_log),
-            _Chore(_TELL_EVERY, self._tell),
+            _Chore(_PRINT_EVERY, self._print),
         ]
-        patience = timedelta(seconds=2 * self.load.run_seconds) + _PATIENCE
+        longest = timedelta(seconds=2 * self.load.run_seconds) + _GRACE
         try:
-            _keep_up([*chores, _Chore(KILL_EVERY, self._kill_next)], under_load, clients)
+            _do_chores([*chores, _Chore(KILL_EVERY, self._kill_next)], under_load, clients)
             self.load.drain()
-            _keep_up(chores, patience, clients)
+            _do_chores(chores, longest, clients)
         finally:
             self.load.give_up()
             clients.join()
         self._read_log()
-        self._tell()
+        self._print()
 
     def _kill_next(self) -> None:
         self.fleet.kill(self.fleet.kills % HOSTS)
@@ -118,13 +121,13 @@ class Course:
     def _read_log(self) -> None:
         self.log.take(self.fleet.site.provider_log())
 
-    def _tell_headings(self) -> None:
-        """Start the table: seconds, runs, and what each process uses of one core and of memory."""
+    def _print_headings(self) -> None:
+        """Begin the table: seconds, runs, and how much of one core and of memory each process uses."""
         self._began = time.monotonic()
         names = [*(f"host {number}" for number in range(HOSTS)), *self.others]
         print(f"{'second':>6}{'open':>7}{'ended':>7}{'kills':>6}" + "".join(f"{name:>20}" for name in names))
 
-    def _tell(self) -> None:
+    def _print(self) -> None:
         lives, hosts = self.fleet.alive(), self.fleet.site.hosts
         cells = [
             f"{lives[number].age:.0f} s, {self._use(hosts[number].pid)}" if number in lives else "away"

@@ -1,11 +1,11 @@
-"""Figures as a person reads them."""
+"""Measurements as text."""
 
 import math
 from collections.abc import Sequence
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """Return the least of `values` that this share of them does not exceed, NaN of none."""
+    """Return the smallest of `values` that this share of them does not exceed; NaN if there are no values."""
     if not values:
         return float("nan")
     return sorted(values)[math.ceil(len(values) * share) - 1]

@@ -1,4 +1,4 @@
-"""Hosts over one storage, killed and started again, and how much memory each of their lives took."""
+"""Hosts that share one storage, are killed and started again, and how much memory each of their lives used."""
 
 import statistics
 import time
@@ -7,11 +7,11 @@ from datetime import timedelta
 
 from dev import stack
 from tests.e2e.site import Site
-from tests.proofs.soak.logs import troubles
+from tests.proofs.soak.logs import error_records
 from tests.proofs.soak.memory import resident_mib
 
 HOSTS = 2
-# Imports and first connections are no leak.
+# Memory for imports and first connections is not a leak.
 _WARM_SECONDS = 10
 
 
@@ -33,7 +33,7 @@ class Life:
 class Fleet:
     site: Site
     lives: list[Life] = field(default_factory=list)
-    troubles: list[str] = field(default_factory=list)
+    errors: list[str] = field(default_factory=list)
     kills: int = 0
 
     def start(self, host: int) -> None:
@@ -50,19 +50,19 @@ class Fleet:
         self.site.hosts[host].kill()
         life.ended = time.monotonic()
         self.kills += 1
-        self.troubles += troubles(self.site.hosts[host].output)
+        self.errors += error_records(self.site.hosts[host].output)
 
     def stop(self) -> None:
-        """End all hosts, as politely as a platform does."""
+        """Stop all hosts by a signal that they can handle, as a platform does."""
         for host in self.alive():
-            self.troubles += troubles(self.site.hosts[host].output)
+            self.errors += error_records(self.site.hosts[host].output)
         self.site.close()
 
     def alive(self) -> dict[int, Life]:
         return {life.host: life for life in self.lives if life.ended is None}
 
     def away_for(self, time_away: timedelta) -> list[int]:
-        """Return the hosts that were killed so long ago."""
+        """Return the hosts that were killed at least this long ago."""
         alive, now = self.alive(), time.monotonic()
         latest = {life.host: life for life in self.lives}
         return [
@@ -77,7 +77,7 @@ class Fleet:
             life.samples.append((life.age, resident_mib(self.site.hosts[host].pid)))
 
     def growth(self, host: int) -> float:
-        """Return by how many MiB a minute the host's memory grew once it was warm, over all of its lives."""
+        """Return by how many MiB a minute the host's memory grew after its start-up, over all of its lives."""
         points: list[tuple[float, float]] = []
         for life in self.lives:
             warm = [sample for sample in life.samples if sample[0] >= _WARM_SECONDS]

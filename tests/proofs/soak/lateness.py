@@ -1,4 +1,4 @@
-"""How late it was noticed that a response had finished at the provider, and how late the schedule alone would be."""
+"""How late the app noticed that a response had finished, and how late it would be by the schedule alone."""
 
 import math
 from bisect import bisect_right
@@ -13,9 +13,10 @@ from shared.core.pace import Schedule
 
 @dataclass(frozen=True)
 class Lateness:
-    """Of one response, in seconds after it had finished."""
+    """When one response was noticed, in seconds after it had finished."""
 
     noticed: float
+    # When the schedule and the timer alone would have noticed it.
     scheduled: float
 
     @property
@@ -25,10 +26,10 @@ class Lateness:
 
 @dataclass
 class ProviderLog:
-    """The emulator's log, gathered piece by piece, since it remembers only so much."""
+    """The emulator's log, collected in several reads because the emulator keeps only its last requests."""
 
+    # When the create of each response was received, and when it was answered.
     created: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """When each response was asked for, and when the answer went out."""
     last_read: dict[str, float] = field(default_factory=dict)
     counters: Mapping[str, int] = field(default_factory=dict)
     _seen: set[str] = field(default_factory=set)
@@ -49,25 +50,25 @@ class ProviderLog:
 
     @property
     def missed(self) -> int:
-        """How many requests the log had forgotten before it was read, or had not answered."""
-        asked = sum(self.counters.get(name, 0) for name in ("create", "retrieve", "cancel", "delete"))
-        return asked - len(self._seen)
+        """How many requests were dropped from the log before it was read, or are not answered."""
+        received = sum(self.counters.get(name, 0) for name in ("create", "retrieve", "cancel", "delete"))
+        return received - len(self._seen)
 
     def lateness(self, response: str, seconds: float, schedule: Schedule, tick: timedelta) -> Lateness | None:
-        """Return how late a response of so many seconds was noticed; None if it was never read."""
+        """Return how late a response that takes this many seconds was noticed; None if it was never read."""
         if response not in self.last_read or response not in self.created:
             return None
-        asked, answered = self.created[response]
-        finished = asked + QUEUED_SECONDS + seconds
+        received, answered = self.created[response]
+        finished = received + QUEUED_SECONDS + seconds
         noticed = self.last_read[response]
         if noticed < finished:
-            # Nobody waited for it: its host died before it saved the response's id.
+            # No run waited for it: its host died before it saved the response's id.
             return None
         return Lateness(noticed - finished, _first_tick(answered, finished, schedule, tick) - finished)
 
 
 def _first_tick(started: float, finished: float, schedule: Schedule, tick: timedelta) -> float:
-    """Return when the timer first comes after the first poll point at which the response is finished."""
+    """Return when the timer first fires after the first poll point at which the response is finished."""
     points: Sequence[float] = schedule.points
     point = started + points[max(1, bisect_right(points, finished - started))]
     every = tick.total_seconds()

@@ -1,4 +1,4 @@
-"""The clients of a soak: they keep runs pending, read them, and remember what they were told."""
+"""The clients of a soak: they keep runs pending, read them, and keep the answers."""
 
 import asyncio
 import heapq
@@ -15,7 +15,7 @@ from dev import stack
 from tests.proofs.soak.audit import TERMINAL
 from tests.proofs.soak.orders import Order
 
-# More at once would measure how requests queue up, not how long one takes.
+# With more clients at once, the latencies would show the queue of requests and not the time for one.
 _STARTERS, _READERS = 16, 4
 _STARTS_A_SECOND = 25
 _READ_AGAIN_SECONDS = 3.0
@@ -25,7 +25,7 @@ _IDLE_READS = 200
 
 @dataclass
 class Load:
-    """`bases` are the addresses of the hosts, which change as hosts come and go."""
+    """All clients. `bases` are the addresses of the hosts, which change when hosts are started again."""
 
     bases: Sequence[str]
     pending: int
@@ -47,19 +47,19 @@ class Load:
 
     @property
     def open(self) -> int:
-        """How many runs are accepted and not known to have ended."""
+        """How many runs were accepted and have not been read as ended."""
         return len(self.orders) - len(self.runs)
 
     def drain(self) -> None:
-        """Start no more runs; what is open is carried to its end."""
+        """Start no more runs; those that are open go on to their ends."""
         self._enough = True
 
     def give_up(self) -> None:
-        """End though runs are open."""
+        """Stop although runs are open."""
         self._enough = self._given_up = True
 
     async def idle(self) -> None:
-        """Measure how long it takes to read a run while nothing else happens."""
+        """Measure how long a read of a run takes when there is no load."""
         async with self._session() as session:
             await self._start(session, Order(next(self._numbers), 1.0))
             [run_id] = self.orders
@@ -71,7 +71,7 @@ class Load:
                 await asyncio.sleep(0.02)
 
     async def go(self) -> None:
-        """Keep runs pending until `drain`, then read on until all have ended, or `give_up`."""
+        """Keep runs pending until `drain`, then go on reading until all have ended, or until `give_up`."""
         async with self._session() as session, asyncio.TaskGroup() as tasks:
             for number in range(_STARTERS):
                 tasks.create_task(self._keep_starting(session, number / _STARTS_A_SECOND))
@@ -104,11 +104,11 @@ class Load:
                 heapq.heappush(self._due, (time.monotonic() + _READ_AGAIN_SECONDS, run_id))
 
     async def _start(self, session: aiohttp.ClientSession, order: Order) -> None:
-        """Start a run, at whichever host is there; a start that got no answer is repeated under its key."""
+        """Start a run, on any host that answers. A start without an answer is repeated with the same key."""
         body = {"agent": "clerk", "input": order.input, "metadata": {"mark": order.mark}}
         headers = {"Idempotency-Key": order.mark}
         while not self._given_up:
-            answer = await self._ask(session, "POST", "runs", json=body, headers=headers)
+            answer = await self._send(session, "POST", "runs", json=body, headers=headers)
             if answer is None:
                 continue
             status, run, _ = answer
@@ -120,7 +120,7 @@ class Load:
             return
 
     async def _read(self, session: aiohttp.ClientSession, run_id: str, latencies: list[float]) -> None:
-        answer = await self._ask(session, "GET", f"runs/{run_id}")
+        answer = await self._send(session, "GET", f"runs/{run_id}")
         if answer is None:
             return
         status, run, seconds = answer
@@ -130,10 +130,10 @@ class Load:
         elif run["status"] in TERMINAL:
             self.runs[run_id] = run
 
-    async def _ask(
+    async def _send(
         self, session: aiohttp.ClientSession, method: str, path: str, **request: Any
     ) -> tuple[int, Any, float] | None:
-        """Return status, body and seconds, or None when the host is away or asks to be asked again."""
+        """Return status, body and seconds; None when the host does not answer or answers 503."""
         base = self.bases[next(self._turns) % len(self.bases)]
         began = time.perf_counter()
         try:

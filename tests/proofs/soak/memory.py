@@ -1,4 +1,4 @@
-"""How much memory another process has."""
+"""How much memory another process uses."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What the runs are asked for, and what has to come of each: decided by its number alone."""
+"""The input and the expected outcome of each run of a soak. Both follow from the run's number."""
 
 import random
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from functools import cached_property
 from tests.e2e.site import script
 
 TOOL_SECONDS = 1.0
-# A text of several rows of content, and one that lies in the run's own row.
+# A text that fills several rows of content, and one that is stored in the run's own row.
 _LONG, _SHORT = 4_000, 3
 _LONG_EVERY = 20
 _SECOND_TOOL_TURN_EVERY = 4
@@ -15,7 +15,7 @@ _SECOND_TOOL_TURN_EVERY = 4
 
 @dataclass(frozen=True)
 class Order:
-    """One run. The provider takes about `seconds` for all of its turns together."""
+    """One run that a client starts. The provider takes about `seconds` for all of its turns together."""
 
     number: int
     seconds: float
@@ -34,12 +34,12 @@ class Order:
 
     @cached_property
     def turn_seconds(self) -> float:
-        """How long the provider takes for each turn; half to one and a half times as long as for the average run."""
+        """How long the provider takes for each turn: between 0.5 and 1.5 times the average."""
         return self.seconds / self.turns * random.Random(self.number).uniform(0.5, 1.5)
 
     @property
     def effects(self) -> set[str]:
-        """The marks of what its tools are to do, by the tool's name and the turn."""
+        """The effects that its tools must have, each as the tool's name and a mark for the turn."""
         return {
             f"{tool} {self.mark}.{turn}" for tool in ("charge", "look_up") for turn in range(self.tool_turns)
         }
@@ -60,7 +60,7 @@ class Order:
 
     @property
     def text(self) -> str:
-        """What the emulated model writes, and so what has to be in the outcome."""
+        """The text that the emulated model writes, which must be the text of the outcome."""
         return self._phrase * self._repeat
 
     @property

@@ -11,7 +11,7 @@ _TICKS_A_SECOND = os.sysconf("SC_CLK_TCK")
 def cpu_seconds(pid: int) -> tuple[float, float]:
     """Return the user and system time of a process, and its age; NaN where there is no /proc or no such process."""
     try:
-        # The name before these fields, in brackets, may hold anything. Source: proc_pid_stat(5).
+        # The process's name stands in brackets before these fields, and may have any character. Source: proc_pid_stat(5).
         fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
         return float("nan"), float("nan")
@@ -21,12 +21,12 @@ def cpu_seconds(pid: int) -> tuple[float, float]:
 
 @dataclass
 class Shares:
-    """Remembers what processes had used when they were last asked about."""
+    """Keeps how much processor time each process had used at the last call of `take`."""
 
     _before: dict[int, tuple[float, float]] = field(default_factory=dict)
 
     def take(self, pid: int) -> float:
-        """Return which share of one core the process used since the last call for it, or since it was started."""
+        """Return the share of one core that the process used since the last call for it, or since its start."""
         used, age = cpu_seconds(pid)
         used_before, age_before = self._before.get(pid, (0.0, 0.0))
         self._before[pid] = (used, age)

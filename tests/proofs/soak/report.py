@@ -1,4 +1,4 @@
-"""What a soak showed."""
+"""The figures and violations of a soak, as text."""
 
 import random
 from datetime import timedelta
@@ -10,12 +10,12 @@ from tests.proofs.soak.figures import spread
 from tests.proofs.soak.fleet import HOSTS
 from tests.proofs.soak.lateness import Lateness
 
-# To learn whose a response was, the emulator is asked for each.
+# So many responses are looked at: for each, a request to the emulator finds its run.
 _SAMPLE = 1_500
 
 
 def figures(course: Course, verdict: Verdict, schedule: Schedule, tick: timedelta) -> list[str]:
-    """Return the measurements, a line each."""
+    """Return the measurements, one on each line."""
     load, fleet, log = course.load, course.fleet, course.log
     late = _lateness(course, schedule, tick)
     created = log.counters["created"]
@@ -25,19 +25,21 @@ def figures(course: Course, verdict: Verdict, schedule: Schedule, tick: timedelt
         f"tool calls: {verdict.unknown_calls} of unknown outcome, {verdict.repeated_look_ups} idempotent ones repeated",
         f"responses: {created} created, {created - adopted} of them extra; {log.counters['retrieve']} polls",
         f"noticed after the response had finished: {spread([one.noticed for one in late], 's')}",
-        f"  by the schedule alone it would be: {spread([one.scheduled for one in late], 's')}",
-        f"  so later than the schedule: {spread([one.excess for one in late], 's')}",
+        f"  by the schedule alone: {spread([one.scheduled for one in late], 's')}",
+        f"  later than the schedule: {spread([one.excess for one in late], 's')}",
         f"status read, idle: {spread(load.idle_latencies, 'ms', 1000)}",
         f"status read, under load: {spread(load.latencies, 'ms', 1000)}",
     ]
     for host in range(HOSTS):
         most, growth = fleet.most_memory(host), fleet.growth(host)
-        lines.append(f"memory of host {host}: at most {most:.0f} MiB, {growth:+.1f} MiB a minute once warm")
+        lines.append(
+            f"memory of host {host}: at most {most:.0f} MiB, {growth:+.1f} MiB a minute after its start-up"
+        )
     if load.unanswered:
-        told = ", ".join(f"{name} {count}" for name, count in sorted(load.unanswered.items()))
-        lines.append(f"requests to be repeated: {told}")
+        counts = ", ".join(f"{name} {count}" for name, count in sorted(load.unanswered.items()))
+        lines.append(f"requests without an answer or with a 503: {counts}")
     if log.missed:
-        lines.append(f"the emulator's log was incomplete: {log.missed} requests are not in it")
+        lines.append(f"the emulator's log was incomplete: {log.missed} requests are missing")
     return lines
 
 
@@ -55,8 +57,8 @@ def _lateness(course: Course, schedule: Schedule, tick: timedelta) -> list[Laten
 
 
 def violations(course: Course, verdict: Verdict) -> list[str]:
-    """Return everything that must not be, or nothing."""
+    """Return a line for each broken promise."""
     lines = verdict.lines()
     lines += [f"VIOLATION request refused: {one}" for one in course.load.refused]
-    lines += [f"VIOLATION trouble in a host's log:\n{record}" for record in course.fleet.troubles]
+    lines += [f"VIOLATION error in a host's log:\n{record}" for record in course.fleet.errors]
     return lines

@@ -1,4 +1,4 @@
-"""The auditor of the soak finds what it is there to find."""
+"""The auditor of the soak finds each kind of violation."""
 
 from typing import Any
 
@@ -13,14 +13,14 @@ EFFECTS = ("charge n1.0 key-a 77 0.1", "look_up n1.0 key-b 77 0.1")
 
 def run(**changes: Any) -> dict[str, Any]:
     calls = [{"name": name, "turn": 1, "status": "completed"} for name in ("charge", "look_up")]
-    whole = {
+    complete = {
         "id": "run_1",
         "status": "completed",
         "error": None,
         "output_text": ORDER.text,
         "tool_calls": calls,
     }
-    return whole | changes
+    return complete | changes
 
 
 def calls(charge: str, look_up: str) -> list[dict[str, Any]]:
@@ -35,7 +35,7 @@ def kinds(found: dict[str, Any] | None, effects: tuple[str, ...] = EFFECTS) -> l
     return list(audit({"run_1": ORDER}, runs, Effects.parse(effects)).violations)
 
 
-def test_what_was_kept_is_no_violation() -> None:
+def test_a_run_that_keeps_every_promise_has_no_violation() -> None:
     verdict = audit({"run_1": ORDER}, {"run_1": run()}, Effects.parse(EFFECTS))
     assert (verdict.completed, verdict.unknown_calls, verdict.violations) == (1, 0, {})
 

@@ -30,28 +30,28 @@ def test_lateness_is_counted_from_the_end_of_the_response() -> None:
     seen = log(request("create", 100.0), request("retrieve", 106.0), request("retrieve", 113.0))
     late = seen.lateness("resp_1", 7.0, SCHEDULE, TICK)
     assert late is not None
-    # It finished at 107; the poll point after that is at 110, and so is the timer.
+    # It finished at 107. The next poll point is at 110, and the timer fires then too.
     assert late.noticed == pytest.approx(6.0 - QUEUED_SECONDS)
     assert late.scheduled == pytest.approx(3.0 - QUEUED_SECONDS)
     assert late.excess == pytest.approx(3.0)
 
 
-def test_the_timer_comes_after_the_poll_point() -> None:
+def test_the_timer_fires_after_the_poll_point() -> None:
     seen = log(request("create", 101.0), request("retrieve", 112.0))
     late = seen.lateness("resp_1", 8.0, SCHEDULE, TICK)
     assert late is not None
-    # It finished at 109; the poll point after that is at 111, the timer comes at 112.
+    # It finished at 109. The next poll point is at 111, and the timer fires at 112.
     assert late.scheduled == pytest.approx(3.0 - QUEUED_SECONDS)
     assert late.excess == pytest.approx(0.0)
 
 
-def test_a_response_that_nobody_waited_for_has_no_lateness() -> None:
+def test_a_response_that_no_run_waited_for_has_no_lateness() -> None:
     assert log(request("create", 100.0)).lateness("resp_1", 7.0, SCHEDULE, TICK) is None
     abandoned = log(request("create", 100.0), request("retrieve", 105.0))
     assert abandoned.lateness("resp_1", 7.0, SCHEDULE, TICK) is None
 
 
-def test_a_log_that_is_read_in_pieces_counts_each_request_once() -> None:
+def test_a_log_that_is_read_several_times_counts_each_request_once() -> None:
     first, second = request("create", 100.0), request("retrieve", 105.0)
     running = request("retrieve", 110.0, seconds=None, status=None)
     made = log(first, running, create=1, retrieve=1)

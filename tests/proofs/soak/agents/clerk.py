@@ -1,4 +1,4 @@
-"""An agent whose tools note what they did in a file that outlives the process."""
+"""An agent whose tools write their effects to a file, which stays when the process dies."""
 
 import asyncio
 import os
@@ -13,7 +13,7 @@ _EFFECTS = Path(os.environ["EFFECTS"])
 
 def _take_effect(tool_name: str, mark: str, key: str) -> None:
     line = f"{tool_name} {mark} {key} {os.getpid()} {time.time():.3f}\n"
-    # One write, so that lines of several processes do not mix, and on the disk before the tool goes on.
+    # One write, so that lines of several processes do not mix. The line is on the disk before the tool continues.
     file = os.open(_EFFECTS, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
     try:
         os.write(file, line.encode())
@@ -24,7 +24,7 @@ def _take_effect(tool_name: str, mark: str, key: str) -> None:
 
 @tool(timeout=timedelta(seconds=10))
 async def charge(mark: str, seconds: float, key: IdempotencyKey) -> str:
-    """Do what must not be done twice."""
+    """Have an effect that must not be repeated."""
     await asyncio.sleep(seconds / 2)
     _take_effect("charge", mark, key)
     await asyncio.sleep(seconds / 2)
@@ -33,7 +33,7 @@ async def charge(mark: str, seconds: float, key: IdempotencyKey) -> str:
 
 @tool(timeout=timedelta(seconds=10), idempotent=True)
 async def look_up(mark: str, seconds: float, key: IdempotencyKey) -> str:
-    """Do what may be done again under the same key."""
+    """Have an effect that may be repeated with the same key."""
     _take_effect("look_up", mark, key)
     await asyncio.sleep(seconds)
     return f"found {mark}"
