@@ -1,8 +1,8 @@
-"""Crash points: the app is ended before and after every call of a port in turn, and started again.
+"""Crash points: the process of the app ends before or after each call of a port in turn, and is started again.
 
-`python -m tests.proofs.crash` carries scenarios through over Azurite and the provider emulator, first undisturbed,
-which shows every point there is, then once for each point, ended there with `os._exit`. The Functions host is
-left out, and its loop stands in `host.py`: the host itself calls no port, and losing its queue with the process
-is harsher than anything the real queue does. Clock and Randomness are ports too, as are the names and specs of
-agents, but nothing outside the process could tell one side of such a call from the other.
+`python -m tests.proofs.crash` runs scenarios over Azurite and the provider emulator. The first run of each has no
+crash, and lists every point. Then the scenario runs once for each point, and the process ends there by `os._exit`.
+There is no Functions host, because the host itself calls no port; `host.py` has its loop. The queue of that loop is
+lost with the process, which is worse than anything the real queue does. The clock, the randomness, and the names and
+specs of agents are ports too. They have no points, because a call of them changes nothing outside the process.
 """

@@ -1,4 +1,4 @@
-"""Prove that the app may end anywhere: `python -m tests.proofs.crash`, or `--point NAME` for one point of it."""
+"""Prove that the app may crash anywhere: `python -m tests.proofs.crash`, or `--point NAME` for one point."""
 
 import argparse
 import contextlib
@@ -13,7 +13,7 @@ from dev.processes import ChildFailed, ChildProcess, interrupt_on_sigterm
 from dev.provider.launch import provider
 from tests.proofs.crash.report import Report
 
-# The lives wait for storage and provider half of their time.
+# Each worker waits for storage and provider half of its time.
 _WORKERS = 4
 _LONGEST = timedelta(minutes=30)
 _SHOWN = 4_000
@@ -22,7 +22,7 @@ _SHOWN = 4_000
 def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.proofs.crash", description=__doc__)
     parser.add_argument("--point", metavar="NAME", help="such as conversation/runs.write/7/after")
-    parser.add_argument("--workers", type=int, default=_WORKERS, help="trials carried out side by side")
+    parser.add_argument("--workers", type=int, default=_WORKERS, help="how many trials run at the same time")
     options = parser.parse_args(argv)
     interrupt_on_sigterm()
     began, report = time.monotonic(), Report()
@@ -54,7 +54,7 @@ def _start(stack: contextlib.ExitStack, report: Report, arguments: Sequence[str]
 
 
 def _finish(worker: ChildProcess) -> None:
-    """Wait for a worker. Raises ChildFailed with its last output when it has not come to its end."""
+    """Wait for a worker. Raises ChildFailed with its last output when it does not end, or fails."""
     try:
         status = worker.wait(timeout=_LONGEST)
     except subprocess.TimeoutExpired:

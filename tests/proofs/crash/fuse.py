@@ -1,4 +1,4 @@
-"""Ports that count their calls and end the process at the one they are told to."""
+"""Ports that count their calls, and end the process before or after a chosen one."""
 
 import os
 from collections import Counter
@@ -17,7 +17,7 @@ StandStill = Callable[[int, str], Awaitable[None]]
 
 
 class Fuse:
-    """Notes every point that this life of the app passes, and ends the process at `armed`."""
+    """Writes each crash point that this process reaches to the journal, and ends the process at the point `armed`."""
 
     def __init__(self, journal: Ledger, life: int, armed: Point | None) -> None:
         self._journal = journal
@@ -36,7 +36,7 @@ class Fuse:
             os._exit(CRASHED)
 
     async def call(self, method: str, about: str, inner: Awaitable[_T]) -> _T:
-        """Carry out one call of a port between its two points."""
+        """Make one call of a port, between its two points."""
         ordinal = self.count(method)
         self.reach(method, ordinal, BEFORE, about)
         try:
@@ -49,7 +49,7 @@ class Fuse:
 
 
 class FusedTable:
-    """A `Table` with points at every call."""
+    """A `Table` with a crash point before and after each call."""
 
     def __init__(self, fuse: Fuse, name: str, inner: Table) -> None:
         self._fuse = fuse
@@ -83,7 +83,7 @@ class FusedTable:
 
 
 class FusedProvider:
-    """A `Provider` with points at every call. `created` are the responses that this process knows it made.
+    """A `Provider` with a crash point before and after each call. `created` are the responses that this process created.
 
     `stand_still` is awaited between the reply to a create and its use, with the number of the response and the run.
     """
@@ -118,7 +118,7 @@ class FusedProvider:
 
 
 class FusedAgents:
-    """`Agents` with points around the running of tools and around each result."""
+    """`Agents` with crash points before and after the running of tools, and before and after each result."""
 
     def __init__(self, fuse: Fuse, inner: Agents) -> None:
         self._fuse = fuse

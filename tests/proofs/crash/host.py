@@ -1,4 +1,4 @@
-"""One process of the app: Baton wired as in production, its ports fused, and what a Functions host does for it."""
+"""One process of the app: Baton wired as in production, with crash points at its ports, and a host's loop."""
 
 import asyncio
 from collections import deque
@@ -24,34 +24,34 @@ from tests.proofs.crash.payer import NAME, payer
 from tests.proofs.crash.points import Point
 from tests.support.world import stores
 
-# How far the clock is moved between two ticks: past the next point of any schedule.
+# How far the clock is moved between two ticks: past the next poll point of any schedule.
 TICK = timedelta(seconds=60)
-# How long a process stands still with a reply in its hands: past the end of the lease.
+# How long a process stands still before it uses a reply: past the end of the lease.
 STANDSTILL = timedelta(minutes=5)
 # How much later the app is started again: past the end of any lease, and far from any deadline.
 RESTART = timedelta(hours=2)
-# How often a provider that answers at once is asked whether it has, and how long it is waited for in between: a
-# minute at least, which a busy machine does not need.
-_LOOKS, _PAUSE_SECONDS = 6000, 0.01
+# How often a response is read until the provider has finished it, and the pause between two reads: one minute in
+# all, which is enough also on a busy machine.
+_MOST_READS, _PAUSE_SECONDS = 6000, 0.01
 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where one life of the app takes place."""
+    """The settings and files of one process of the app. `life` is 1 before the crash, 2 after it."""
 
     environment: Mapping[str, str]
     folder: Path
     began: datetime
     life: int
     armed: Point | None
-    # Ordinals of the responses that the provider works on for ever.
+    # Ordinals of the responses that never finish.
     endless: frozenset[int]
-    # Ordinals of the responses whose reply comes when another worker has taken over.
+    # Ordinals of the responses whose create is answered after another worker has taken over.
     late: frozenset[int]
 
 
 class AheadClock:
-    """A clock that is moved on instead of waited for."""
+    """A clock that the test moves forward, so that nothing waits."""
 
     def __init__(self, now: datetime) -> None:
         self._now = now
@@ -64,7 +64,7 @@ class AheadClock:
 
 
 class _FusedBaton(Baton):
-    """Baton as the composition root wires it, each port that reaches outside replaced by its fused one."""
+    """Baton as the composition root wires it. Each port that reaches outside the process has crash points."""
 
     def __init__(self, place: Place, fuse: Fuse, effects: Ledger, stand_still: StandStill) -> None:
         super().__init__(load(place.environment), InstalledAgents({NAME: payer(fuse, effects)}, {}))
@@ -94,7 +94,7 @@ class _FusedBaton(Baton):
 
 
 class Host:
-    """Calls the app as its triggers would. Messages are kept in memory, so a crash loses them all."""
+    """Calls the app as its triggers do. Messages are kept in memory, so a crash loses them all."""
 
     def __init__(self, place: Place) -> None:
         self._place = place
@@ -107,15 +107,15 @@ class Host:
     def unfused(self) -> Context:
         return self._baton.unfused
 
-    async def ask(self, handler: Callable[..., Awaitable[Reply]], request: Request, *path: str) -> Reply:
+    async def handle(self, handler: Callable[..., Awaitable[Reply]], request: Request, *path: str) -> Reply:
         reply = await answer(handler, self._baton.api, request, *path)
         self._messages.extend(reply.messages)
         return reply
 
     async def round(self, shard: str, by: timedelta = TICK) -> None:
-        """Let time pass, fire the timer, and work the queue off.
+        """Let time pass, fire the timer, and work until the queue is empty.
 
-        The timer of a fanned out app puts a message for each shard on the queue; nothing lies in the others.
+        With fan-out the timer sends a message for each shard. Only this shard has runs, so only its message is used.
         """
         await self._provider_settles()
         self._baton.clock.forward(by)
@@ -133,14 +133,14 @@ class Host:
         await self._baton.close()
 
     async def _provider_settles(self) -> None:
-        """Wait until the provider has done what it will do: then each life passes the same points in turn.
+        """Wait until the provider has finished all that it will finish, so that each run reaches the same points.
 
-        Which it need not after a restart, when some of its responses are not known here.
+        After a restart this does not hold, because some responses are not known to this process.
         """
         provider = self.unfused.provider(DEFAULT_PROVIDER)
         for ordinal, response_id in enumerate(self._baton.provider.created, 1):
             endless = self._place.life == 1 and ordinal in self._place.endless
-            for _ in range(_LOOKS):
+            for _ in range(_MOST_READS):
                 reply: Any = await provider.read(response_id)
                 if not isinstance(reply, Snapshot) or reply.status.finished:
                     break
@@ -148,4 +148,4 @@ class Host:
                     break
                 await asyncio.sleep(_PAUSE_SECONDS)
             else:
-                raise AssertionError(f"the provider is not done with response {ordinal}")
+                raise AssertionError(f"the provider has not finished response {ordinal}")

@@ -1,4 +1,4 @@
-"""Files that only ever grow, and so outlive whoever writes them."""
+"""Append-only files, which stay complete when the process that writes them dies."""
 
 import json
 import os
@@ -7,9 +7,9 @@ from typing import Any
 
 
 class Ledger:
-    """Lines of JSON, each handed to the system whole: no end of the process can take it back.
+    """A file with a JSON object on each line. Each is one write, so a crash of the process cannot cut it.
 
-    With `sync` it is on the disk when `add` returns, as an effect in the world should be.
+    With `sync` it is on the disk when `add` returns.
     """
 
     def __init__(self, path: Path, *, sync: bool = False) -> None:

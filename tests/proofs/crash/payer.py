@@ -1,4 +1,4 @@
-"""The agent of the crash tests: what its tools do is noted outside the process, between two points."""
+"""The agent of the crash tests: its tools write their effects to a file, between two crash points."""
 
 from datetime import timedelta
 
@@ -21,13 +21,13 @@ def payer(fuse: Fuse, effects: Ledger) -> Agent:
 
     @tool(timeout=timedelta(seconds=20))
     async def pay(mark: str, key: IdempotencyKey) -> str:
-        """Do what must not be done twice."""
+        """Have an effect that must not be repeated."""
         carry_out("pay", mark, key)
         return f"paid {mark}"
 
     @tool(timeout=timedelta(seconds=20), idempotent=True)
     async def look_up(mark: str, key: IdempotencyKey) -> str:
-        """Do what may be done again."""
+        """Have an effect that may be repeated."""
         carry_out("look_up", mark, key)
         return f"found {mark}"
 

@@ -1,4 +1,4 @@
-"""The names of crash points, and which ports have to have some."""
+"""The names of crash points, and the methods that must have points."""
 
 from dataclasses import dataclass
 from typing import Self
@@ -7,17 +7,17 @@ from shared.ports.providers import Provider
 from shared.ports.tables import Table
 
 BEFORE, AFTER = "before", "after"
-# In what is noted of a call that raised an error.
+# In the journal, this stands before the error that a call raised.
 FAILED = " -> "
 # The status of a process that ended at its point.
 CRASHED = 77
-# The content store never asks for these. A point at one of them means that this list is out of date.
+# The content store never calls these. A point at one of them means that this list is out of date.
 UNUSED = frozenset({"content.get", "content.query_each"})
 
 
 @dataclass(frozen=True, slots=True)
 class Point:
-    """One side of the `ordinal`th call of a method, counted from 1 within one life of the app."""
+    """The point before or after the `ordinal`th call of a method, counted from 1 within one process of the app."""
 
     method: str
     ordinal: int
@@ -35,8 +35,8 @@ class Point:
 def required_methods() -> list[str]:
     """Return every method of the ports that reach outside the process, and each stage of running tools.
 
-    `tools.result` lies between a tool's effect and its yield (before) and follows the checkpoint of what was
-    yielded (after); `tool.*` are the two sides of an effect itself.
+    `tools.result` before is between a tool's effect and the yield of its result; `tools.result` after follows the
+    checkpoint of that result. `tool.*` are before and after the effect itself.
     """
     tables = [f"{table}.{method}" for table in ("runs", "content") for method in _methods(Table)]
     provider = [f"provider.{method}" for method in _methods(Provider)]

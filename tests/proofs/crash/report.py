@@ -1,4 +1,4 @@
-"""What the workers found, as a table and a list of faults."""
+"""The results of the workers, as a table and a list of faults."""
 
 import json
 import threading
@@ -11,7 +11,7 @@ _COLUMNS = ("method", "calls", "points", "restarts", "extra responses", "effects
 
 
 class Report:
-    """Collects the lines of all workers, which arrive from a thread of each."""
+    """Collects the results of all workers. Each worker's lines arrive in a thread of its own."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -22,43 +22,43 @@ class Report:
     def take(self, line: str) -> None:
         if not line.startswith("{"):
             return
-        told = json.loads(line)
+        trial = json.loads(line)
         with self._lock:
-            if told["point"] is None:
-                self._take_baseline(told)
+            if trial["point"] is None:
+                self._take_baseline(trial)
             else:
-                self._trials.append(told)
-                if told["faults"]:
-                    self._faults.append(_told(told))
+                self._trials.append(trial)
+                if trial["faults"]:
+                    self._faults.append(_described(trial))
 
-    def _take_baseline(self, told: Any) -> None:
-        name = told["scenario"]
-        first = self._baselines.setdefault(name, told["points"])
-        if first != told["points"]:
-            self._faults.append(f"{name}: undisturbed, it does not pass the same points each time")
-        self._faults += [f"{name}, undisturbed: {fault}" for fault in told["faults"]]
+    def _take_baseline(self, trial: Any) -> None:
+        name = trial["scenario"]
+        first = self._baselines.setdefault(name, trial["points"])
+        if first != trial["points"]:
+            self._faults.append(f"{name}: without a crash, it does not reach the same points each time")
+        self._faults += [f"{name}, without a crash: {fault}" for fault in trial["faults"]]
 
     def failed(self, *, everything: bool) -> bool:
         return bool(self._faults or not self._trials or (everything and self._gaps()))
 
     def _gaps(self) -> list[str]:
-        """Return what was not tried: points, and methods without a point."""
+        """Return a line for each point that was not tried, and for each method without a point."""
         points = {f"{name}/{point}" for name, listed in self._baselines.items() for point in listed}
-        tried = {f"{told['scenario']}/{told['point']}" for told in self._trials}
-        methods = {Point.parse(told["point"]).method for told in self._trials}
+        tried = {f"{trial['scenario']}/{trial['point']}" for trial in self._trials}
+        methods = {Point.parse(trial["point"]).method for trial in self._trials}
         required = required_methods()
         return [
             *(f"{point} was not tried" for point in sorted(points - tried)),
-            *(f"{method} was never a point" for method in required if method not in methods),
+            *(f"{method} has no point" for method in required if method not in methods),
             *(
-                f"{method} is a point, and not in the list of methods"
+                f"{method} has a point, but is not in the list of methods"
                 for method in sorted(methods - {*required})
             ),
         ]
 
     def of_one(self) -> str:
-        [told] = self._trials
-        return _told(told)
+        [trial] = self._trials
+        return _described(trial)
 
     def of_all(self, seconds: float) -> str:
         rows: list[tuple[str, ...]] = [_COLUMNS]
@@ -73,14 +73,14 @@ class Report:
         return "\n".join([_table(rows), *wrong, end])
 
     def _counted(self, method: str) -> Counter[str]:
-        told = [one for one in self._trials if Point.parse(one["point"]).method == method]
+        trials = [one for one in self._trials if Point.parse(one["point"]).method == method]
         return Counter(
             {
-                "calls": len({(one["scenario"], Point.parse(one["point"]).ordinal) for one in told}),
-                "points": len(told),
-                "restarts": sum(one["restarts"] for one in told),
-                "extra responses": sum(one["extra"] for one in told),
-                "effects repeated": sum(one["repeated"] for one in told),
+                "calls": len({(one["scenario"], Point.parse(one["point"]).ordinal) for one in trials}),
+                "points": len(trials),
+                "restarts": sum(one["restarts"] for one in trials),
+                "extra responses": sum(one["extra"] for one in trials),
+                "effects repeated": sum(one["repeated"] for one in trials),
             }
         )
 
@@ -95,13 +95,13 @@ def _aligned(row: tuple[str, ...], widths: list[int]) -> list[str]:
     return [row[0].ljust(len(first)), *others]
 
 
-def _told(told: Any) -> str:
-    name = f"{told['scenario']}/{told['point']}"
+def _described(trial: Any) -> str:
+    name = f"{trial['scenario']}/{trial['point']}"
     return "\n".join(
         [
-            f"{name}: {'; '.join(told['faults']) or 'nothing is wrong'}",
-            *(f"    {line}" for line in told["tail"]),
-            *(f"    log: {line}" for line in told["log"]),
+            f"{name}: {'; '.join(trial['faults']) or 'no fault'}",
+            *(f"    {line}" for line in trial["tail"]),
+            *(f"    log: {line}" for line in trial["log"]),
             f"    python -m tests.proofs.crash --point {name}",
         ]
     )

@@ -1,4 +1,4 @@
-"""What is carried through, and what has to be right in the end."""
+"""The scenarios, and the outcome that each must have."""
 
 import json
 import random
@@ -22,28 +22,28 @@ class Expected:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """`creates` is how many responses it takes undisturbed; `endless` are those that never finish.
-
-    `late` are those whose create is answered when another worker has taken over: no run adopts them.
-    """
+    """What a client does, and how its runs must end. Responses are numbered from 1."""
 
     name: str
     carry_out: Callable[[Client], Awaitable[None]]
     runs: Mapping[str, Expected]
+    # How many responses are created when nothing crashes.
     creates: int
+    # The responses that never finish.
     endless: frozenset[int] = frozenset()
+    # The responses whose create is answered after another worker has taken over: no run adopts them.
     late: frozenset[int] = frozenset()
-    # What the provider is to do wrong.
+    # The faults of the provider, for the emulator.
     faults: tuple[Mapping[str, Any], ...] = ()
     session_deleted: bool = False
 
 
 def _random_text(length: int) -> str:
-    """Return a text that hardly compresses, so that it needs chunk rows; always the same."""
+    """Return a text that compression makes little shorter, so that it needs chunk rows; always the same."""
     return "".join(random.Random(length).choices(string.ascii_letters + string.digits + "-_", k=length))
 
 
-# More than stays in a run's row, and more than one chunk row holds.
+# Longer than a run's row stores, and longer than one chunk row stores.
 _LONG, _LONGER = _random_text(40_000), _random_text(980_000)
 
 
@@ -91,7 +91,7 @@ async def _watch(client: Client) -> None:
 async def _cancel(client: Client) -> None:
     await client.start("first", _script({"text": "never", "seconds": 3600}))
     await client.until("first", "in_progress")
-    # Nothing is new at the second poll.
+    # The second poll finds no change.
     await client.round("first")
     await client.cancel("first")
     await client.until("first")
@@ -107,7 +107,7 @@ async def _late(client: Client) -> None:
 
 async def _late_and_deleted(client: Client) -> None:
     await client.start("first", _script({"text": "never", "seconds": 3600}))
-    # If nothing crashes, the cancellation of the late response still lies in the queue then.
+    # If nothing crashes, the message to cancel the late response is still in the queue at this point.
     await client.until_adopted("first")
     await client.delete("first")
     await client.until_nothing_is_owed("first")

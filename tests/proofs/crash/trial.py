@@ -1,4 +1,4 @@
-"""One point tried: the app ended there and started again, over tables of its own."""
+"""One trial: the app crashes at one point and is started again, with tables of its own."""
 
 import json
 import secrets
@@ -19,7 +19,7 @@ from tests.proofs.crash.scenarios import Scenario
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Trial:
-    """All that was seen from outside: by the client, by the tools, by the provider, in the tables."""
+    """All that is visible outside the process: to the client, to the tools, to the provider, in the tables."""
 
     scenario: Scenario
     point: Point | None
@@ -34,7 +34,7 @@ class Trial:
 
 
 class Bench:
-    """Storage and a provider that is ours alone, on which trials are carried out one after another."""
+    """Runs trials one after another, over a storage and a provider that no other worker uses."""
 
     def __init__(self, connection: str, provider: str) -> None:
         self._connection = connection
@@ -47,7 +47,7 @@ class Bench:
             warm_up(scenario, place)
 
     def carry_out(self, scenario: Scenario, point: Point | None) -> Trial:
-        """Carry a scenario through, with the app ended at `point`, or undisturbed."""
+        """Run a scenario with a crash at `point`, or without one."""
         self._control("POST", "reset")
         for fault in scenario.faults:
             self._control("POST", "faults", fault)

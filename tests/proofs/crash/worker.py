@@ -1,6 +1,6 @@
-"""Tries one share of the points and prints a line of JSON for each: `python -m tests.proofs.crash.worker`.
+"""Tries one share of the points, and prints a JSON line for each: `python -m tests.proofs.crash.worker`.
 
-It forks the lives of the app, so it is a process of its own, without threads.
+It forks the processes of the app, so it is itself a process without threads.
 """
 
 import argparse
@@ -19,18 +19,18 @@ _TAIL = 12
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("connection", help="of the storage")
-    parser.add_argument("provider", help="address of an emulator of its own")
-    parser.add_argument("number", type=int, help="of this worker, from 0")
+    parser.add_argument("connection", help="the connection string of the storage")
+    parser.add_argument("provider", help="the address of this worker's emulator")
+    parser.add_argument("number", type=int, help="the number of this worker, from 0")
     parser.add_argument("of", type=int, help="how many workers there are")
-    parser.add_argument("--point", help="only this one: SCENARIO/METHOD/ORDINAL/SIDE")
+    parser.add_argument("--point", help="try only this point: SCENARIO/METHOD/ORDINAL/SIDE")
     options = parser.parse_args(argv)
     bench = Bench(options.connection, options.provider)
     bench.warm_up(SCENARIOS["conversation"])
     gc.freeze()
     if options.point:
         name, _, point = options.point.partition("/")
-        _report(bench.carry_out(SCENARIOS[name], Point.parse(point)), whole=True)
+        _report(bench.carry_out(SCENARIOS[name], Point.parse(point)), verbose=True)
         return
     points = []
     for name, scenario in SCENARIOS.items():
@@ -41,9 +41,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         _report(bench.carry_out(SCENARIOS[name], point))
 
 
-def _report(trial: Trial, *, whole: bool = False) -> None:
+def _report(trial: Trial, *, verbose: bool = False) -> None:
     faults = faults_of(trial)
-    told: dict[str, Any] = {
+    result: dict[str, Any] = {
         "scenario": trial.scenario.name,
         "point": trial.point and str(trial.point),
         "faults": faults,
@@ -53,12 +53,12 @@ def _report(trial: Trial, *, whole: bool = False) -> None:
         "repeated": len(trial.effects) - len({effect["mark"] for effect in trial.effects}),
     }
     if trial.point is None:
-        told["points"] = [passed["point"] for passed in trial.journal]
-    if faults or whole:
+        result["points"] = [passed["point"] for passed in trial.journal]
+    if faults or verbose:
         first = [passed for passed in trial.journal if passed["life"] == 1]
-        told["tail"] = [f"{passed['point']}  {passed['about']}" for passed in first[-_TAIL:]]
-        told["log"] = trial.log.splitlines()[-_TAIL:]
-    print(json.dumps(told), flush=True)
+        result["tail"] = [f"{passed['point']}  {passed['about']}" for passed in first[-_TAIL:]]
+        result["log"] = trial.log.splitlines()[-_TAIL:]
+    print(json.dumps(result), flush=True)
 
 
 if __name__ == "__main__":
