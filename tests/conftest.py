@@ -10,7 +10,9 @@ from dev.azurite import azurite
 from shared.adapters.azure_tables.account import TableAccount, create_missing_tables
 from shared.adapters.azure_tables.table import TableStorage
 from shared.ports.tables import Table
+from tests.support.client import Client
 from tests.support.memory_table import MemoryTable
+from tests.support.world import World
 
 # A shared machine is sometimes slow, which is no fault of an example.
 hypothesis.settings.register_profile(
@@ -66,3 +68,15 @@ def memory_table() -> NewTable:
 def new_table(request: pytest.FixtureRequest) -> NewTable:
     """Gives empty tables of each kind in turn: what uses it has to hold for all of them."""
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture
+def world() -> World:
+    """A wired application over memory tables."""
+    return World()
+
+
+@pytest.fixture
+def client(world: World) -> Client:
+    """A client of that application."""
+    return Client(world.context)

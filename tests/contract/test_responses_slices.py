@@ -6,7 +6,7 @@ import random
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -32,7 +32,7 @@ from shared.core.response import (
     Snapshot,
 )
 from shared.core.run import RunStatus
-from shared.ports.providers import DEFAULT_PROVIDER, ResponseRequest
+from shared.ports.providers import ResponseRequest
 from shared.steps.context import Context
 from shared.steps.poll import claim_due, poll
 from shared.steps.work import work
@@ -699,14 +699,8 @@ async def test_a_run_comes_to_the_providers_text_whatever_befalls_its_streams(br
 
     The emulator writes in real time, so the run lives in real time too: its deadline is half an hour away.
     """
-    luck, world, often = random.Random(seed), World(), Schedule(SHORT, 2 * SHORT)
-    world.context = replace(
-        world.context,
-        providers={DEFAULT_PROVIDER: brief},
-        clock=SystemClock(),
-        schedule=often,
-        streaming=often,
-    )
+    luck, often = random.Random(seed), Schedule(SHORT, 2 * SHORT)
+    world = World(brief, clock=SystemClock(), schedule=often, streaming=often)
     calls = [{"text": f"Look {n}: \U0001f680.", "calls": [{"name": "pay"}]} for n in range(2)]
     text = scripted(*calls, {"text": TEXT, "deltas": 40}, seconds=1)
     run = await world.start(stream=True, input=text)

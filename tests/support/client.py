@@ -13,10 +13,10 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
+from shared.steps.context import Context
 from shared.web.http import PROBLEM, Reply, Request
 from shared.web.runs_api import handlers
 from shared.web.runs_api.handlers import Api, answer
-from tests.support.world import World
 
 ROOT = Path(__file__).parents[2]
 DOCUMENT: dict[str, Any] = json.loads((ROOT / "shared/web/openapi.json").read_text(encoding="utf-8"))
@@ -79,13 +79,15 @@ async def _nothing() -> None:
 
 
 class Client:
-    """Calls the handlers of a world's API by the routes of function_app.py.
+    """Calls the handlers of an app by the routes of function_app.py.
 
     With an `owner` the app is set to tell owners apart, and the client is that one.
     """
 
-    def __init__(self, world: World, owner: str | None = None, public_base_url: str | None = None) -> None:
-        self._api = Api(world.context, OWNER_HEADER if owner is not None else None, public_base_url, _nothing)
+    def __init__(
+        self, context: Context, owner: str | None = None, public_base_url: str | None = None
+    ) -> None:
+        self._api = Api(context, OWNER_HEADER if owner is not None else None, public_base_url, _nothing)
         self._headers = {OWNER_HEADER.lower(): owner} if owner else {}
 
     async def get(

@@ -170,7 +170,7 @@ async def _slice(world: World, *changes: Any) -> None:
 async def record(scene: Scene) -> dict[str, Any]:
     """Return the rows that a scene leaves, when that was, and what clients read then."""
     world = World()
-    client = Client(world)
+    client = Client(world.context)
     await scene(world, client)
     return {
         "at": world.clock.now().isoformat(),

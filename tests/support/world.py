@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from shared.core.caller import Caller
+from shared.core.ids import all_shards
 from shared.core.pace import Schedule
 from shared.core.response import (
     Absent,
@@ -25,7 +26,7 @@ from shared.core.response import (
 )
 from shared.core.run import CallStatus, Chaining, Owed, Run
 from shared.ports.agents import AgentSpec, ToolRequest, ToolResult
-from shared.ports.providers import DEFAULT_PROVIDER, ResponseRequest
+from shared.ports.providers import DEFAULT_PROVIDER, Provider, ResponseRequest
 from shared.ports.system import Randomness
 from shared.ports.tables import Table
 from shared.steps.context import Context
@@ -221,24 +222,40 @@ def stores(runs: Table, content: Table, randomness: Randomness) -> dict[str, Any
     }
 
 
+def a_context(runs: Table, content: Table, provider: Provider, **changes: Any) -> Context:
+    """Return a wired application over two tables and a provider; `changes` are further fields of the context."""
+    randomness = changes.get("randomness") or Seeded()
+    fields = {
+        **stores(runs, content, randomness),
+        "providers": {DEFAULT_PROVIDER: provider},
+        "agents": FakeAgents(),
+        "clock": FakeClock(),
+        "randomness": randomness,
+        "schedule": Schedule(timedelta(seconds=2), timedelta(seconds=30)),
+        "streaming": Schedule(timedelta(seconds=2), timedelta(seconds=5)),
+        "chaining": Chaining.PREVIOUS_RESPONSE_ID,
+        "provider_timeout": timedelta(seconds=30),
+    }
+    return Context(**fields | changes)
+
+
+async def carry_out(context: Context, message: str) -> tuple[str, ...]:
+    """Do what a message of the queue asks for, as the app does; return further messages."""
+    if clock := clock_of_message(message):
+        await deliver(context, clock)
+        return ()
+    return await work(context, message)
+
+
 class World:
     """A wired application without IO, and the shell's part of driving it."""
 
-    def __init__(self, chaining: Chaining = Chaining.PREVIOUS_RESPONSE_ID) -> None:
+    def __init__(self, provider: Any = None, agents: Any = None, **changes: Any) -> None:
         self.table, self.content_table = CountingTable(), CountingTable()
-        self.clock, self.provider, self.agents = FakeClock(), FakeProvider(), FakeAgents()
-        randomness = Seeded()
-        self.context = Context(
-            **stores(self.table, self.content_table, randomness),
-            providers={DEFAULT_PROVIDER: self.provider},
-            agents=self.agents,
-            clock=self.clock,
-            randomness=randomness,
-            schedule=Schedule(timedelta(seconds=2), timedelta(seconds=30)),
-            streaming=Schedule(timedelta(seconds=2), timedelta(seconds=5)),
-            chaining=chaining,
-            provider_timeout=timedelta(seconds=30),
-        )
+        self.clock = FakeClock()
+        self.provider, self.agents = provider or FakeProvider(), agents or FakeAgents()
+        fields = {"agents": self.agents, "clock": self.clock} | changes
+        self.context = a_context(self.table, self.content_table, self.provider, **fields)
 
     async def start(self, *, caller: Caller = CALLER, **changes: object) -> Run:
         request = StartRequest(agent="writer", input='[{"role": "user", "content": "hi"}]')
@@ -251,14 +268,14 @@ class World:
 
     async def owed(self) -> list[Owed]:
         """Return every run that is owed a step, as the poll loop knows it."""
-        views = [await self.context.shards.owed(f"{n:02x}", self.clock.now()) for n in range(16)]
+        views = [await self.context.shards.owed(shard, self.clock.now()) for shard in all_shards()]
         return [owed for view in views for owed in view.runs]
 
     async def tick(self, seconds: float = 5) -> list[str]:
         """Let time pass and tick every shard once; return messages for workers."""
         self.clock.pass_(seconds)
         messages: list[str] = []
-        for shard in (f"{n:02x}" for n in range(16)):
+        for shard in all_shards():
             due = await claim_due(self.context, shard)
             messages += due.messages
             for owed in due.polls:
@@ -272,11 +289,7 @@ class World:
                 await self.work(message)
 
     async def work(self, message: str) -> tuple[str, ...]:
-        """Do with a message of the queue what the app does."""
-        if clock := clock_of_message(message):
-            await deliver(self.context, clock)
-            return ()
-        return await work(self.context, message)
+        return await carry_out(self.context, message)
 
     async def until_terminal(self, run_id: str, ticks: int = 1000, seconds: float = 5) -> Run:
         for _ in range(ticks):

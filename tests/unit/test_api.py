@@ -15,16 +15,6 @@ from tests.support.client import Client
 from tests.support.world import World, answer, asks, message
 
 
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
-def client(world: World) -> Client:
-    return Client(world)
-
-
 async def finished(world: World, client: Client, text: str = "done", **fields: object) -> dict:
     """Return a run that is completed with `text`."""
     run = (await client.start(**fields)).json
@@ -535,7 +525,7 @@ async def test_health_is_late_when_the_timer_does_not_come(world, client):
 
 
 async def test_owners_see_their_own(world):
-    ann, bob = Client(world, owner="ann"), Client(world, owner="bob")
+    ann, bob = Client(world.context, owner="ann"), Client(world.context, owner="bob")
     key = {"Idempotency-Key": "a key"}
     runs = {owner: (await owner.start(headers=key)).json["id"] for owner in (ann, bob)}
     assert runs[ann] != runs[bob]

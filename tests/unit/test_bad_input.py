@@ -31,10 +31,8 @@ class Town:
     """A world with runs of two owners: `ann`, whose requests are tested, and `bob`."""
 
     def __init__(self) -> None:
-        self.world = World()
-        self.world.agents = TwoAgents()
-        self.world.context = replace(self.world.context, agents=self.world.agents)
-        self.ann, self.bob = Client(self.world, owner="ann"), Client(self.world, owner="bob")
+        self.world = World(agents=TwoAgents())
+        self.ann, self.bob = Client(self.world.context, owner="ann"), Client(self.world.context, owner="bob")
 
     async def settle(self) -> "Town":
         """Give ann a completed run, a pending one and a deleted one with a key, and bob a pending one."""
@@ -563,13 +561,13 @@ def every_request(town: Town, client: Client) -> dict[str, object]:
     ids=ascii,
 )
 async def test_a_request_that_does_not_say_whose_it_is(town, owner, code):
-    for ask in every_request(town, Client(town.world, owner=owner)).values():
+    for ask in every_request(town, Client(town.world.context, owner=owner)).values():
         await town.refused(ask(), 401, code, OWNER_HEADER)
 
 
 async def test_what_belongs_to_nobody_needs_no_owner(town):
     for template in ("/agents", "/health", "/openapi.json", "/dashboard"):
-        assert (await Client(town.world, owner="").get(template)).status == 200
+        assert (await Client(town.world.context, owner="").get(template)).status == 200
 
 
 async def gone(*_args: object, **_kwargs: object) -> None:

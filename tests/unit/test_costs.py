@@ -22,21 +22,18 @@ async def pending(world: World, run) -> object:
     return one
 
 
-async def test_a_start_is_two_transactions():
-    world = World()
+async def test_a_start_is_two_transactions(world):
     await world.start()
     assert world.table.taken() == {"write": 2}
     assert world.content_table.taken() == {}
 
 
-async def test_an_idempotent_start_stores_its_key():
-    world = World()
+async def test_an_idempotent_start_stores_its_key(world):
     await world.start(idempotency_key="k", fingerprint="a")
     assert world.table.taken() == {"write": 3}
 
 
-async def test_the_next_run_of_a_session_reads_the_session():
-    world = World()
+async def test_the_next_run_of_a_session_reads_the_session(world):
     run = await world.start()
     world.provider.state["resp_1"] = answer("resp_1")
     await world.until_terminal(run.id)
@@ -45,8 +42,7 @@ async def test_the_next_run_of_a_session_reads_the_session():
     assert world.table.taken() == {"write": 2, "get": 1}
 
 
-async def test_an_unchanged_poll_costs_nothing():
-    world = World()
+async def test_an_unchanged_poll_costs_nothing(world):
     run = await world.start()
     one = await pending(world, run)
     world.provider.state["resp_1"] = in_progress("resp_1")
@@ -59,8 +55,7 @@ async def test_an_unchanged_poll_costs_nothing():
 
 
 @pytest.mark.parametrize("news", [in_progress("resp_1"), answer("resp_1"), asks("resp_1", "pay")])
-async def test_a_poll_with_news_reads_the_run_and_writes_once(news):
-    world = World()
+async def test_a_poll_with_news_reads_the_run_and_writes_once(world, news):
     run = await world.start()
     one = await pending(world, run)
     world.provider.state["resp_1"] = news
@@ -68,8 +63,7 @@ async def test_a_poll_with_news_reads_the_run_and_writes_once(news):
     assert world.table.taken() == {"get": 1, "write": 1}
 
 
-async def test_a_turn_with_one_tool_is_three_transactions():
-    world = World()
+async def test_a_turn_with_one_tool_is_three_transactions(world):
     run = await world.start()
     world.provider.state["resp_1"] = asks("resp_1", "pay")
     await world.tick()
@@ -90,8 +84,7 @@ async def sliced(world: World, run, **fields) -> None:
     await poll(world.context, one)
 
 
-async def test_a_slice_with_text_writes_it_apart_and_then_once():
-    world = World()
+async def test_a_slice_with_text_writes_it_apart_and_then_once(world):
     run = await world.start(stream=True)
     await sliced(world, run, changes=(TextAdded(0, "Chapter 1"),))
     assert world.table.taken() == {"get": 1, "write": 1}
@@ -99,16 +92,14 @@ async def test_a_slice_with_text_writes_it_apart_and_then_once():
     assert world.provider.reads == []
 
 
-async def test_a_slice_without_text_writes_once():
-    world = World()
+async def test_a_slice_without_text_writes_once(world):
     run = await world.start(stream=True)
     await sliced(world, run, changes=(ItemStarted(0, "reasoning"),))
     assert world.table.taken() == {"get": 1, "write": 1}
     assert world.content_table.taken() == {}
 
 
-async def test_an_empty_slice_costs_nothing():
-    world = World()
+async def test_an_empty_slice_costs_nothing(world):
     run = await world.start(stream=True)
     await sliced(world, run, status=ResponseStatus.IN_PROGRESS)
     world.provider.state["resp_1"] = in_progress("resp_1")
@@ -118,8 +109,7 @@ async def test_an_empty_slice_costs_nothing():
 
 
 @pytest.mark.parametrize("text", ["", "Chapter 1"])
-async def test_the_end_of_a_stream_reads_the_text_that_was_told(text):
-    world = World()
+async def test_the_end_of_a_stream_reads_the_text_that_was_told(world, text):
     run = await world.start(stream=True)
     await sliced(world, run, changes=(TextAdded(0, text),) if text else ())
     await sliced(world, run, sequence=1, final=answer("resp_1", text))
@@ -129,8 +119,7 @@ async def test_the_end_of_a_stream_reads_the_text_that_was_told(text):
     assert (await world.run(run.id)).terminal
 
 
-async def test_a_lost_stream_is_one_write():
-    world = World()
+async def test_a_lost_stream_is_one_write(world):
     run = await world.start(stream=True)
     await sliced(world, run, status=ResponseStatus.IN_PROGRESS)
     one = await pending(world, run)
@@ -141,8 +130,7 @@ async def test_a_lost_stream_is_one_write():
 
 @pytest.mark.parametrize("text", ["", "Chapter 1"])
 @pytest.mark.parametrize("slices", [1, 40])
-async def test_the_feed_is_a_point_read_and_a_query_and_one_more_for_its_texts(text, slices):
-    world = World()
+async def test_the_feed_is_a_point_read_and_a_query_and_one_more_for_its_texts(world, text, slices):
     run = await world.start(stream=True)
     for _ in range(slices):
         await sliced(world, run, changes=(TextAdded(0, text),) if text else ())
@@ -170,8 +158,7 @@ async def test_the_run_and_its_log_do_not_grow_with_the_text():
     assert max(sizes) - min(sizes) < 20
 
 
-async def test_a_status_read_is_one_point_read():
-    world = World()
+async def test_a_status_read_is_one_point_read(world):
     run = await world.start()
     world.table.taken()
     await owned_run(world.context, CALLER, run.id)
@@ -180,8 +167,7 @@ async def test_a_status_read_is_one_point_read():
 
 
 @pytest.mark.parametrize("before", [0, 50])
-async def test_an_idle_tick_is_one_query_a_shard_whatever_lies_behind(before):
-    world = World()
+async def test_an_idle_tick_is_one_query_a_shard_whatever_lies_behind(world, before):
     for n in range(before):
         run = await world.start()
         world.provider.state[f"resp_{n + 1}"] = answer(f"resp_{n + 1}")
@@ -192,8 +178,7 @@ async def test_an_idle_tick_is_one_query_a_shard_whatever_lies_behind(before):
     assert world.table.taken() == {"query": 16}
 
 
-async def test_the_pending_list_does_not_grow_with_history():
-    world = World()
+async def test_the_pending_list_does_not_grow_with_history(world):
     run = await world.start()
     world.provider.state["resp_1"] = answer("resp_1")
     await world.until_terminal(run.id)
@@ -205,8 +190,7 @@ async def test_the_pending_list_does_not_grow_with_history():
     assert [row.key for row in rows] == ["pending|"]
 
 
-async def test_a_long_output_is_chunks_first_and_then_one_transaction():
-    world = World()
+async def test_a_long_output_is_chunks_first_and_then_one_transaction(world):
     run = await world.start()
     one = await pending(world, run)
     noise = "".join(chr(0x4E00 + (n * 7919) % 20000) for n in range(600_000))

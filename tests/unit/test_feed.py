@@ -30,16 +30,6 @@ SSE = {"Accept": "text/event-stream"}
 TEXT = "Grüße,\nAstronauten! 🚀\r\n\u2028data: x\n\nid: 99\x00"
 
 
-@pytest.fixture
-def world() -> World:
-    return World()
-
-
-@pytest.fixture
-def client(world) -> Client:
-    return Client(world)
-
-
 async def owed(world: World, run_id: str) -> Owed:
     [one] = [one for one in await world.owed() if one.run_id == run_id]
     return one
@@ -300,7 +290,7 @@ async def test_a_stream_ends_at_the_limit_and_the_rest_is_to_be_had_at_once(worl
 
 @pytest.mark.parametrize("headers", [{}, SSE], ids=["JSON", "stream"])
 async def test_a_feed_is_its_owners_alone(world, headers):
-    ann, bob = Client(world, owner="ann"), Client(world, owner="bob")
+    ann, bob = Client(world.context, owner="ann"), Client(world.context, owner="bob")
     run_id = await finished(world, ann, "secret")
     for last in ("0", "5", "99"):
         reply = await bob.get(EVENTS, run_id, headers=headers, after=last)

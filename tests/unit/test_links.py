@@ -5,7 +5,6 @@ import pytest
 from shared.web.http import Request
 from shared.web.links import link
 from tests.support.client import Client
-from tests.support.world import World
 
 URL = "http://10.0.0.7:8080/api/runs?code=s3cret"
 
@@ -81,9 +80,8 @@ def test_parameters_are_escaped():
     ],
     ids=["no proxy", "proxy", "set"],
 )
-async def test_location_and_next_links_are_such_addresses(headers, base, root):
-    world = World()
-    client = Client(world, public_base_url=base)
+async def test_location_and_next_links_are_such_addresses(world, headers, base, root):
+    client = Client(world.context, public_base_url=base)
     started = await client.start(headers=headers)
     assert started.headers["Location"] == f"{root}/api/runs/{started.json['id']}"
     await client.start()

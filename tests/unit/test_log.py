@@ -198,8 +198,7 @@ async def long_run(world: World) -> str:
     return run.id
 
 
-async def test_what_is_new_in_a_long_log_is_found_in_one_row():
-    world = World()
+async def test_what_is_new_in_a_long_log_is_found_in_one_row(world):
     run_id = await long_run(world)
     last = (await world.run(run_id)).entries
     assert last > 320
@@ -217,8 +216,7 @@ async def test_what_is_new_in_a_long_log_is_found_in_one_row():
 
 @pytest.mark.parametrize("after", [0, 1, 4, 5, 100, 200, 319, 322])
 @pytest.mark.parametrize("limit", [1, 2, 50])
-async def test_a_page_reads_no_more_rows_than_it_has_lines(after, limit):
-    world = World()
+async def test_a_page_reads_no_more_rows_than_it_has_lines(world, after, limit):
     run_id = await long_run(world)
     world.table.rows_read = 0
     feed = await read_feed(world.context, CALLER, run_id, after=after, limit=limit)
@@ -288,8 +286,7 @@ LIVES = {
 
 
 @pytest.mark.parametrize(("live", "outcome"), LIVES.values(), ids=LIVES)
-async def test_each_row_counts_the_entries_and_events_before_it(live, outcome):
-    world = World()
+async def test_each_row_counts_the_entries_and_events_before_it(world, live, outcome):
     await live(world)
     [run] = await world.context.runs.listing("default", status=None, agent=None, after="", limit=10)
     assert run.status is outcome

@@ -581,16 +581,14 @@ def check_both_turns(reader: Reader) -> None:
     assert (reader.text, reader.replaced) == ("Found: 🚀 and more.", 0)
 
 
-async def test_turns_that_are_not_streamed_have_all_their_items():
-    world = World()
+async def test_turns_that_are_not_streamed_have_all_their_items(world):
     run = await world.start()
     world.provider.state = {"resp_1": finished(1, *FIRST), "resp_2": finished(2, *LAST)}
     await world.until_terminal(run.id)
     check_both_turns(await follow(world, run.id))
 
 
-async def test_a_plain_answer_has_five_entries():
-    world = World()
+async def test_a_plain_answer_has_five_entries(world):
     run = await world.start()
     world.provider.state["resp_1"] = finished(1, message("Once"))
     await world.until_terminal(run.id)
@@ -609,8 +607,7 @@ async def lines(world: World, run_id: str) -> list[LogLine]:
 
 
 @pytest.mark.parametrize("cut", range(13))
-async def test_wherever_a_stream_is_lost_its_items_are_those_of_the_response(cut):
-    world = World()
+async def test_wherever_a_stream_is_lost_its_items_are_those_of_the_response(world, cut):
     run = await world.start(stream=True)
     told = [
         ItemStarted(0, "reasoning"),
@@ -724,8 +721,7 @@ async def test_a_stream_that_disagrees_with_its_end_has_the_items_of_the_end_wit
     assert [(part.item, part.part) for part in reader.seen.parts] == [(1, 0), (1, 1), (2, 0)]
 
 
-async def test_texts_of_one_slice_are_cut_out_of_what_it_brought():
-    world = World()
+async def test_texts_of_one_slice_are_cut_out_of_what_it_brought(world):
     run = await world.start(stream=True)
     pieces = [TextAdded(n % 3, text) for n, text in enumerate(["a🚀", "漢", "\x00", "bb", "", "é"])]
     await brings(world, *pieces)
@@ -740,8 +736,7 @@ async def test_texts_of_one_slice_are_cut_out_of_what_it_brought():
 
 
 @pytest.mark.parametrize("horde", HORDES.values(), ids=HORDES)
-async def test_a_horde_goes_through_the_storage(horde):
-    world = World()
+async def test_a_horde_goes_through_the_storage(world, horde):
     run = await world.start(stream=True)
     await brings(world, *horde(MANY))
     reader = await follow(world, run.id, Reader(seen=ItemsSeen(strict=False)))

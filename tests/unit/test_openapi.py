@@ -18,8 +18,7 @@ from shared.core.text import NAME
 from shared.web import bodies
 from shared.web.http import Reply
 from shared.web.runs_api import parse, problems
-from tests.support.client import DOCUMENT, ROOT, Client, check, conform, problem_codes, resolve, routes
-from tests.support.world import World
+from tests.support.client import DOCUMENT, ROOT, check, conform, problem_codes, resolve, routes
 
 SCHEMAS = DOCUMENT["components"]["schemas"]
 RUN_ID = "run_0" + "0" * 27
@@ -172,8 +171,7 @@ def test_example_ids_are_ids():
     ],
     ids=lambda change: next(iter(change)),
 )
-async def test_a_reply_that_is_not_as_described_is_noticed(change):
-    client = Client(World())
+async def test_a_reply_that_is_not_as_described_is_noticed(client, change):
     run = (await client.start()).json
     conform(SCHEMAS["PendingRun"], run)
     with pytest.raises(AssertionError):
@@ -182,8 +180,8 @@ async def test_a_reply_that_is_not_as_described_is_noticed(change):
         conform(SCHEMAS["PendingRun"], {name: run[name] for name in run if name not in change} | {"more": 1})
 
 
-async def test_the_document_is_served_as_it_is():
-    reply = await Client(World()).get("/openapi.json")
+async def test_the_document_is_served_as_it_is(client):
+    reply = await client.get("/openapi.json")
     assert reply.status == 200
     assert reply.json == DOCUMENT
 

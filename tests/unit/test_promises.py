@@ -24,13 +24,12 @@ from shared.usecases.cancel import cancel
 from shared.usecases.delete import delete_run, delete_session
 from shared.usecases.read import output_of, owned_run, owned_session
 from tests.support.runs import NOW
-from tests.support.world import CALLER, FakeClock, World, answer, asks
+from tests.support.world import CALLER, FakeClock, answer, asks
 
 CALL = "call_resp_1_0"
 
 
-async def test_1_a_terminal_status_is_never_left():
-    world = World()
+async def test_1_a_terminal_status_is_never_left(world):
     run = await world.start()
     await cancel(world.context, CALLER, run.id)
     cancelled = await world.run(run.id)
@@ -43,8 +42,7 @@ async def test_1_a_terminal_status_is_never_left():
     assert await world.run(run.id) == cancelled
 
 
-async def test_1_a_finished_answer_beats_a_cancellation():
-    world = World()
+async def test_1_a_finished_answer_beats_a_cancellation(world):
     run = await world.start()
     world.provider.cancel_replies["resp_1"] = answer("resp_1", "just in time")
     applied = await cancel(world.context, CALLER, run.id)
@@ -53,8 +51,7 @@ async def test_1_a_finished_answer_beats_a_cancellation():
 
 
 @pytest.mark.parametrize("death", ["before the create", "after the create"])
-async def test_2_an_accepted_start_outlives_its_process(death):
-    world = World()
+async def test_2_an_accepted_start_outlives_its_process(world, death):
     if death == "before the create":
         world.provider.create_replies = [asyncio.CancelledError()]
     else:
@@ -77,8 +74,7 @@ async def test_2_an_accepted_start_outlives_its_process(death):
 
 
 @pytest.mark.parametrize("status", [ResponseStatus.QUEUED, ResponseStatus.IN_PROGRESS])
-async def test_2_a_run_is_terminal_two_ticks_after_its_deadline(status):
-    world = World()
+async def test_2_a_run_is_terminal_two_ticks_after_its_deadline(world, status):
     run = await world.start(deadline=timedelta(minutes=5))
     world.provider.state["resp_1"] = Snapshot(response_id="resp_1", status=status)
     while world.clock.now() < run.expires_at:
@@ -88,8 +84,7 @@ async def test_2_a_run_is_terminal_two_ticks_after_its_deadline(status):
     assert world.provider.cancels == ["resp_1"]
 
 
-async def test_2_a_run_expires_though_the_provider_is_gone():
-    world = World()
+async def test_2_a_run_expires_though_the_provider_is_gone(world):
     run = await world.start(deadline=timedelta(minutes=5))
     world.provider.state["resp_1"] = NotNow("connection refused")
     world.provider.cancel_replies["resp_1"] = NotNow("connection refused")
@@ -98,8 +93,7 @@ async def test_2_a_run_expires_though_the_provider_is_gone():
     assert (await world.run(run.id)).status is RunStatus.EXPIRED
 
 
-async def test_2_a_finished_answer_beats_the_deadline():
-    world = World()
+async def test_2_a_finished_answer_beats_the_deadline(world):
     run = await world.start(deadline=timedelta(minutes=5))
     world.provider.state["resp_1"] = answer("resp_1")
     world.clock.pass_(400)
@@ -110,8 +104,7 @@ async def test_2_a_finished_answer_beats_the_deadline():
 @pytest.mark.parametrize(
     ("tool", "times", "status"), [("pay", 1, CallStatus.UNKNOWN), ("look_up", 2, CallStatus.COMPLETED)]
 )
-async def test_3_a_crash_inside_a_tool_repeats_only_what_is_idempotent(tool, times, status):
-    world = World()
+async def test_3_a_crash_inside_a_tool_repeats_only_what_is_idempotent(world, tool, times, status):
     run = await world.start()
     world.provider.state = {"resp_1": asks("resp_1", tool), "resp_2": answer("resp_2")}
 
@@ -131,8 +124,7 @@ async def test_3_a_crash_inside_a_tool_repeats_only_what_is_idempotent(tool, tim
     assert ("outcome_unknown" in told) == (status is CallStatus.UNKNOWN)
 
 
-async def test_3_two_workers_run_a_tool_once():
-    world = World()
+async def test_3_two_workers_run_a_tool_once(world):
     await world.start()
     world.provider.state = {"resp_1": asks("resp_1", "pay")}
     [run_id] = await world.tick()
@@ -140,8 +132,7 @@ async def test_3_two_workers_run_a_tool_once():
     assert world.agents.runs == {CALL: 1}
 
 
-async def test_3_a_worker_that_wakes_up_late_changes_nothing():
-    world = World()
+async def test_3_a_worker_that_wakes_up_late_changes_nothing(world):
     run = await world.start()
     world.provider.state = {"resp_1": asks("resp_1", "pay"), "resp_2": answer("resp_2")}
     [run_id] = await world.tick()
@@ -166,16 +157,14 @@ async def test_3_a_worker_that_wakes_up_late_changes_nothing():
     ["", "a" * 5_000_000, "\x00 \x1f \u2028 漢字 \U0001f680 e\u0301", "line\r\nline\n"],
     ids=["empty", "5MB", "odd", "lines"],
 )
-async def test_4_the_stored_text_is_the_providers_text(text):
-    world = World()
+async def test_4_the_stored_text_is_the_providers_text(world, text):
     run = await world.start()
     world.provider.state["resp_1"] = answer("resp_1", text)
     done = await world.until_terminal(run.id)
     assert output_text(await output_of(world.context, done)) == text
 
 
-async def test_5_a_lost_create_reply_is_counted_and_one_response_is_adopted():
-    world = World()
+async def test_5_a_lost_create_reply_is_counted_and_one_response_is_adopted(world):
     world.provider.create_replies = [NotNow("cut", unknown=True)]
     run = await world.start()
     world.provider.state["resp_2"] = answer("resp_2")
@@ -185,8 +174,7 @@ async def test_5_a_lost_create_reply_is_counted_and_one_response_is_adopted():
     assert len(world.provider.creates) == 2
 
 
-async def test_5_a_response_created_under_a_lost_lease_is_abandoned():
-    world = World()
+async def test_5_a_response_created_under_a_lost_lease_is_abandoned(world):
     world.provider.create_replies = [
         lambda: world.clock.pass_(600),
     ]
@@ -212,8 +200,7 @@ async def test_5_a_response_created_under_a_lost_lease_is_abandoned():
     assert not [key for key in left if key.startswith(("delivery|", "pending~"))]
 
 
-async def test_6_the_same_key_gives_the_same_run():
-    world = World()
+async def test_6_the_same_key_gives_the_same_run(world):
     first = await world.start(idempotency_key="k", fingerprint="a")
     again = await world.start(idempotency_key="k", fingerprint="a")
     assert again.id == first.id
@@ -224,8 +211,7 @@ async def test_6_the_same_key_gives_the_same_run():
     assert other.id != first.id
 
 
-async def test_6_a_repeated_start_finishes_what_a_crash_left_after_the_key():
-    world = World()
+async def test_6_a_repeated_start_finishes_what_a_crash_left_after_the_key(world):
     insert = world.context.runs.insert
 
     async def dies(*_args):
@@ -239,8 +225,7 @@ async def test_6_a_repeated_start_finishes_what_a_crash_left_after_the_key():
     assert (await world.start(idempotency_key="k", fingerprint="a")).id == first.id
 
 
-async def test_7_usage_is_counted_once_per_response():
-    world = World()
+async def test_7_usage_is_counted_once_per_response(world):
     run = await world.start()
     world.provider.state = {"resp_1": asks("resp_1", "look_up"), "resp_2": answer("resp_2", tokens=10)}
     stored = await world.context.runs.read(run.id)
@@ -250,8 +235,7 @@ async def test_7_usage_is_counted_once_per_response():
     assert done.usage == Usage(11, 11, 22)
 
 
-async def test_8_deleted_stays_deleted_and_leaves_nothing():
-    world = World()
+async def test_8_deleted_stays_deleted_and_leaves_nothing(world):
     run = await world.start()
     world.provider.state["resp_1"] = answer("resp_1", "secret" * 100_000)
     stored = await world.context.runs.read(run.id)
@@ -269,8 +253,7 @@ async def test_8_deleted_stays_deleted_and_leaves_nothing():
     assert world.provider.deletes == ["resp_1"]
 
 
-async def test_8_a_provider_that_does_not_answer_is_asked_again_to_forget():
-    world = World()
+async def test_8_a_provider_that_does_not_answer_is_asked_again_to_forget(world):
     run = await world.start()
     world.provider.delete_replies = [NotNow("500"), NotNow("500")]
     await delete_run(world.context, CALLER, run.id)
@@ -280,8 +263,7 @@ async def test_8_a_provider_that_does_not_answer_is_asked_again_to_forget():
     assert (await world.run(run.id)).step is Step.NOTHING
 
 
-async def test_8_foreign_runs_and_sessions_are_not_found():
-    world = World()
+async def test_8_foreign_runs_and_sessions_are_not_found(world):
     run = await world.start()
     for look in (owned_run, cancel, delete_run):
         with pytest.raises(NotFound):
@@ -293,8 +275,7 @@ async def test_8_foreign_runs_and_sessions_are_not_found():
         await world.start(caller=Caller("somebody else"), session_id=run.session_id)
 
 
-async def test_9_polls_follow_the_schedule_however_often_the_timer_wakes():
-    world = World()
+async def test_9_polls_follow_the_schedule_however_often_the_timer_wakes(world):
     run = await world.start()
     for _ in range(3000):
         await world.tick(0.2)
@@ -303,8 +284,7 @@ async def test_9_polls_follow_the_schedule_however_often_the_timer_wakes():
     assert len(world.provider.reads) == len(allowed)
 
 
-async def test_9_two_pollers_share_the_schedule():
-    world = World()
+async def test_9_two_pollers_share_the_schedule(world):
     await world.start()
     for _ in range(100):
         world.clock.pass_(2)
@@ -318,8 +298,7 @@ async def test_9_two_pollers_share_the_schedule():
     assert len(world.provider.reads) <= len(allowed)
 
 
-async def test_9_a_host_whose_clock_is_behind_does_not_have_points_polled_again():
-    world = World()
+async def test_9_a_host_whose_clock_is_behind_does_not_have_points_polled_again(world):
     run = await world.start()
     shard = run.id[4:6]
     # The row of an expired run that is gone: every tick has something to do, whatever its time.
@@ -336,16 +315,14 @@ async def test_9_a_host_whose_clock_is_behind_does_not_have_points_polled_again(
     assert len(world.provider.reads) <= len(allowed)
 
 
-async def test_9_a_create_that_keeps_failing_is_tried_ever_more_rarely():
-    world = World()
+async def test_9_a_create_that_keeps_failing_is_tried_ever_more_rarely(world):
     world.provider.create_replies = [NotNow("429")] * 10_000
     run = await world.start(deadline=timedelta(hours=1))
     await world.until_terminal(run.id, ticks=2000, seconds=2)
     assert len(world.provider.creates) < 160
 
 
-async def test_10_one_bad_row_stops_nobody():
-    world = World()
+async def test_10_one_bad_row_stops_nobody(world):
     runs = [await world.start() for _ in range(20)]
     for n in range(20):
         world.provider.state[f"resp_{n + 1}"] = answer(f"resp_{n + 1}")
@@ -358,8 +335,7 @@ async def test_10_one_bad_row_stops_nobody():
     assert {(await world.run(run.id)).status for run in runs if run is not bad} == {RunStatus.COMPLETED}
 
 
-async def test_10_one_bad_pending_row_stops_nobody():
-    world = World()
+async def test_10_one_bad_pending_row_stops_nobody(world):
     runs = [await world.start() for _ in range(40)]
     for n in range(40):
         world.provider.state[f"resp_{n + 1}"] = answer(f"resp_{n + 1}")
@@ -373,8 +349,7 @@ async def test_10_one_bad_pending_row_stops_nobody():
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-async def test_10_a_run_that_is_deleted_around_the_look_at_its_calls_ends_its_worker_quietly(when):
-    world = World()
+async def test_10_a_run_that_is_deleted_around_the_look_at_its_calls_ends_its_worker_quietly(world, when):
     run = await world.start()
     asked = asks("resp_1", "pay")
     # Long enough to lie in rows of its own.

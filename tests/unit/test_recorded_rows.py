@@ -29,7 +29,7 @@ def test_there_are_recordings():
 async def test_clients_read_what_they_read_then(file):
     recorded = read(file)
     world = await restored(recorded)
-    assert_covers(await answers(Client(world)), recorded["answers"])
+    assert_covers(await answers(Client(world.context)), recorded["answers"])
 
 
 def assert_covers(now: Any, then: Any) -> None:
@@ -69,7 +69,7 @@ async def carried_to_the_end(world: World) -> None:
 async def test_fields_of_a_later_version_are_ignored_and_kept(file):
     recorded = read(file)
     world = await restored(recorded, {"from_a_later_version": "kept"})
-    assert_covers(await answers(Client(world)), recorded["answers"])
+    assert_covers(await answers(Client(world.context)), recorded["answers"])
     await carried_to_the_end(world)
     await goes_on(world, recorded)
     for kind in ("run|", "session|"):

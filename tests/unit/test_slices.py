@@ -24,7 +24,6 @@ from shared.core.response import (
 from shared.core.run import CallStatus, Owed, Run, RunStatus, Step
 from shared.core.transcript import output_text
 from shared.errors import NotFound, StorageUnavailable
-from shared.ports.providers import DEFAULT_PROVIDER
 from shared.steps.poll import poll
 from shared.steps.settle import settle
 from shared.steps.slices import keep, streamed_text
@@ -87,8 +86,7 @@ async def sliced(world: World, run, *replies: SliceReply) -> None:
         assert world.provider.slice_replies == []
 
 
-async def test_a_run_is_read_slice_by_slice_to_its_end():
-    world = World()
+async def test_a_run_is_read_slice_by_slice_to_its_end(world):
     run = await world.start(stream=True)
     assert [request.stream for request in world.provider.creates] == [True]
     reader = Reader()
@@ -118,8 +116,7 @@ async def test_a_run_is_read_slice_by_slice_to_its_end():
     assert world.provider.reads == []
 
 
-async def test_a_run_that_is_not_streamed_is_never_sliced():
-    world = World()
+async def test_a_run_that_is_not_streamed_is_never_sliced(world):
     run = await world.start()
     world.provider.state["resp_1"] = answer("resp_1", "Once upon a time.")
     await world.until_terminal(run.id)
@@ -131,16 +128,14 @@ async def test_a_run_that_is_not_streamed_is_never_sliced():
 @pytest.mark.parametrize(
     ("agent", "asked", "streams"), [(True, None, True), (True, False, False), (False, True, True)]
 )
-async def test_the_agent_says_whether_to_stream_unless_the_client_does(agent, asked, streams):
-    world = World()
+async def test_the_agent_says_whether_to_stream_unless_the_client_does(world, agent, asked, streams):
     spec = world.agents.spec
     world.agents.spec = lambda name: replace(spec(name), stream=agent)
     run = await world.start(stream=asked)
     assert (run.stream, world.provider.creates[0].stream) == (streams, streams)
 
 
-async def test_streams_are_polled_as_often_as_people_who_watch_expect():
-    world = World()
+async def test_streams_are_polled_as_often_as_people_who_watch_expect(world):
     for streams in (True, False):
         await world.start(stream=streams)
     for _ in range(60):
@@ -155,8 +150,7 @@ async def test_streams_are_polled_as_often_as_people_who_watch_expect():
 
 
 @pytest.mark.parametrize("first", ["short", "long", "same"])
-async def test_of_two_slices_from_the_same_place_one_is_kept(first):
-    world = World()
+async def test_of_two_slices_from_the_same_place_one_is_kept(world, first):
     run = await world.start(stream=True)
     one = await owed(world)
     short, long = piece("Once ", 0), piece("Once upon", 0, sequence=2)
@@ -172,8 +166,7 @@ async def test_of_two_slices_from_the_same_place_one_is_kept(first):
     assert reader.types.count("text.delta") == 1
 
 
-async def test_a_slice_that_lost_the_race_at_the_last_moment_leaves_no_trace():
-    world = World()
+async def test_a_slice_that_lost_the_race_at_the_last_moment_leaves_no_trace(world):
     run = await world.start(stream=True)
     stored = await world.context.runs.read(run.id)
     assert (await keep(world.context, stored, piece("Once ", 0))).changed
@@ -190,8 +183,7 @@ async def test_a_slice_that_lost_the_race_at_the_last_moment_leaves_no_trace():
     assert (await follow(world, run.id)).replaced == 0
 
 
-async def test_an_answer_that_a_slice_overtakes_is_held_against_its_text_too():
-    world = World()
+async def test_an_answer_that_a_slice_overtakes_is_held_against_its_text_too(world):
     run = await world.start(stream=True)
     stored = await world.context.runs.read(run.id)
     final = answer("resp_1", "The end.")
@@ -211,8 +203,7 @@ async def test_an_answer_that_a_slice_overtakes_is_held_against_its_text_too():
 @pytest.mark.parametrize(
     "gap", [piece("", 1, sequence=1, complete=False), NoStream()], ids=["gap", "refused"]
 )
-async def test_a_lost_stream_leaves_the_run_to_plain_polls(gap):
-    world = World()
+async def test_a_lost_stream_leaves_the_run_to_plain_polls(world, gap):
     run = await world.start(stream=True)
     await sliced(world, run, piece("Once ", 0), gap)
     stored = await world.run(run.id)
@@ -226,8 +217,7 @@ async def test_a_lost_stream_leaves_the_run_to_plain_polls(gap):
     assert (reader.text, reader.replaced, reader.types.count("text.delta")) == ("Once upon a time", 0, 2)
 
 
-async def test_a_slice_before_a_gap_is_kept_and_the_next_one_loses_the_stream():
-    world = World()
+async def test_a_slice_before_a_gap_is_kept_and_the_next_one_loses_the_stream(world):
     run = await world.start(stream=True)
     await sliced(world, run, piece("Once ", 0, complete=False))
     assert at(await world.run(run.id)) == 1
@@ -237,8 +227,7 @@ async def test_a_slice_before_a_gap_is_kept_and_the_next_one_loses_the_stream():
     assert (stored.continuation.response_id, at(stored)) == ("resp_1", None)
 
 
-async def test_a_lost_stream_whose_response_is_finished_ends_at_once():
-    world = World()
+async def test_a_lost_stream_whose_response_is_finished_ends_at_once(world):
     run = await world.start(stream=True)
     world.provider.state["resp_1"] = answer("resp_1", "Once upon a time")
     await sliced(world, run, NoStream())
@@ -247,8 +236,7 @@ async def test_a_lost_stream_whose_response_is_finished_ends_at_once():
 
 
 @pytest.mark.parametrize("reply", [Absent(), NotNow("HTTP 503")])
-async def test_a_stream_is_not_lost_while_nothing_is_known_of_the_response(reply):
-    world = World()
+async def test_a_stream_is_not_lost_while_nothing_is_known_of_the_response(world, reply):
     run = await world.start(stream=True)
     world.provider.state["resp_1"] = reply
     await sliced(world, run, NoStream())
@@ -259,8 +247,7 @@ async def test_a_stream_is_not_lost_while_nothing_is_known_of_the_response(reply
     assert (at(stored), stored.missing_since) == (1, None)
 
 
-async def test_a_stream_that_says_nothing_is_read_as_a_whole_each_time():
-    world = World()
+async def test_a_stream_that_says_nothing_is_read_as_a_whole_each_time(world):
     run = await world.start(stream=True)
     await world.drive(3)
     assert len(world.provider.slices) == len(world.provider.reads) == 3
@@ -271,8 +258,7 @@ async def test_a_stream_that_says_nothing_is_read_as_a_whole_each_time():
     assert (await world.run(run.id)).status is RunStatus.COMPLETED
 
 
-async def test_a_stream_that_never_ends_is_ended_by_the_deadline():
-    world = World()
+async def test_a_stream_that_never_ends_is_ended_by_the_deadline(world):
     run = await world.start(stream=True, deadline=timedelta(minutes=5))
     while not (stored := await world.run(run.id)).terminal:
         world.provider.slice_replies = [piece("more ", at(stored))]
@@ -284,8 +270,7 @@ async def test_a_stream_that_never_ends_is_ended_by_the_deadline():
     assert (reader.text, reader.types[-4:]) == ("", [*ENDED, "text.replaced", "run.expired"])
 
 
-async def test_a_stream_that_only_ever_fails_leaves_the_run_to_plain_polls():
-    world = World()
+async def test_a_stream_that_only_ever_fails_leaves_the_run_to_plain_polls(world):
     run = await world.start(stream=True)
     await sliced(world, run, NotNow("HTTP 502"))
     assert world.provider.reads == ["resp_1"]
@@ -296,16 +281,14 @@ async def test_a_stream_that_only_ever_fails_leaves_the_run_to_plain_polls():
     assert (await world.run(run.id)).status is RunStatus.COMPLETED
 
 
-async def test_a_provider_that_asks_for_patience_is_given_it():
-    world = World()
+async def test_a_provider_that_asks_for_patience_is_given_it(world):
     run = await world.start(stream=True)
     await sliced(world, run, NotNow("HTTP 429", timedelta(seconds=60)))
     assert world.provider.reads == []
     assert (await world.run(run.id)).due == world.clock.now() + timedelta(seconds=60)
 
 
-async def test_a_provider_that_does_not_stream_answers_with_the_response():
-    world = World()
+async def test_a_provider_that_does_not_stream_answers_with_the_response(world):
     run = await world.start(stream=True)
     await sliced(world, run, Snapshot(response_id="resp_1", status=AT_WORK))
     assert (await world.run(run.id)).status is RunStatus.IN_PROGRESS
@@ -314,8 +297,7 @@ async def test_a_provider_that_does_not_stream_answers_with_the_response():
     assert world.provider.reads == []
 
 
-async def test_a_response_created_without_a_stream_is_read_as_a_whole():
-    world = World()
+async def test_a_response_created_without_a_stream_is_read_as_a_whole(world):
     world.provider.create_replies = [lambda: Snapshot(response_id="resp_1", status=AT_WORK)]
     run = await world.start(stream=True)
     await world.drive(2)
@@ -331,8 +313,7 @@ async def test_a_response_created_without_a_stream_is_read_as_a_whole():
     ("last", "replaced"),
     [("Once upon a time", 0), ("Once ", 0), ("Once", 1), ("", 1), ("once upon a time", 1)],
 )
-async def test_the_finished_response_has_the_last_word(last, replaced, caplog):
-    world = World()
+async def test_the_finished_response_has_the_last_word(world, last, replaced, caplog):
     run = await world.start(stream=True)
     await sliced(world, run, piece("On", 0), piece("ce ", 1))
     with caplog.at_level(logging.WARNING):
@@ -347,8 +328,7 @@ async def test_the_finished_response_has_the_last_word(last, replaced, caplog):
 @pytest.mark.parametrize(
     "status", [ResponseStatus.FAILED, ResponseStatus.CANCELLED, ResponseStatus.INCOMPLETE]
 )
-async def test_text_of_a_response_that_ends_without_any_is_taken_back(status):
-    world = World()
+async def test_text_of_a_response_that_ends_without_any_is_taken_back(world, status):
     run = await world.start(stream=True)
     ended = Snapshot(response_id="resp_1", status=status, error=RunError("a", "b"))
     await sliced(world, run, piece("Once ", 0), piece("", 1, sequence=1, final=ended))
@@ -357,8 +337,7 @@ async def test_text_of_a_response_that_ends_without_any_is_taken_back(status):
     assert (await world.run(run.id)).status == status.value
 
 
-async def test_a_run_that_expires_keeps_no_half_text():
-    world = World()
+async def test_a_run_that_expires_keeps_no_half_text(world):
     run = await world.start(stream=True, deadline=timedelta(minutes=5))
     await sliced(world, run, piece("Once ", 0))
     slices = len(world.provider.slices)
@@ -371,8 +350,7 @@ async def test_a_run_that_expires_keeps_no_half_text():
     assert reader.types[-4:] == [*ENDED, "text.replaced", "run.expired"]
 
 
-async def test_a_finished_answer_at_the_deadline_still_counts():
-    world = World()
+async def test_a_finished_answer_at_the_deadline_still_counts(world):
     run = await world.start(stream=True, deadline=timedelta(minutes=5))
     await sliced(world, run, piece("Once ", 0))
     world.provider.state["resp_1"] = answer("resp_1", "Once upon a time")
@@ -386,8 +364,7 @@ async def test_a_finished_answer_at_the_deadline_still_counts():
 
 
 @pytest.mark.parametrize("output_at_cancel", ["", "Once upon"])
-async def test_a_run_cancelled_while_it_writes(output_at_cancel):
-    world = World()
+async def test_a_run_cancelled_while_it_writes(world, output_at_cancel):
     run = await world.start(stream=True)
     await sliced(world, run, piece("Once ", 0))
     cancelled = replace(answer("resp_1", output_at_cancel), status=ResponseStatus.CANCELLED)
@@ -398,8 +375,7 @@ async def test_a_run_cancelled_while_it_writes(output_at_cancel):
     assert reader.text == output_at_cancel == await output(world, run.id)
 
 
-async def test_a_run_that_is_being_cancelled_is_read_as_a_whole():
-    world = World()
+async def test_a_run_that_is_being_cancelled_is_read_as_a_whole(world):
     run = await world.start(stream=True)
     await sliced(world, run, piece("Once ", 0))
     world.provider.cancel_replies["resp_1"] = Snapshot(response_id="resp_1", status=AT_WORK)
@@ -413,8 +389,7 @@ async def test_a_run_that_is_being_cancelled_is_read_as_a_whole():
     assert (await follow(world, run.id)).text == "Once upon a time"
 
 
-async def test_a_slice_that_a_cancellation_overtakes_is_dropped():
-    world = World()
+async def test_a_slice_that_a_cancellation_overtakes_is_dropped(world):
     run = await world.start(stream=True)
     one = await owed(world)
     world.provider.cancel_replies["resp_1"] = Snapshot(response_id="resp_1", status=AT_WORK)
@@ -430,8 +405,7 @@ async def test_a_slice_that_a_cancellation_overtakes_is_dropped():
     assert (await follow(world, run.id)).types[-1] == "run.cancelling"
 
 
-async def test_a_slice_that_a_deletion_overtakes_is_dropped_and_purged():
-    world = World()
+async def test_a_slice_that_a_deletion_overtakes_is_dropped_and_purged(world):
     run = await world.start(stream=True)
     await sliced(world, run, piece("Once ", 0))
     stored = await world.context.runs.read(run.id)
@@ -449,8 +423,7 @@ async def test_a_slice_that_a_deletion_overtakes_is_dropped_and_purged():
 # Tools over several turns.
 
 
-async def test_tools_and_text_over_several_turns():
-    world = World()
+async def test_tools_and_text_over_several_turns(world):
     run = await world.start(stream=True)
     reader = Reader()
     calls = {n: asks(f"resp_{n}", "pay", "look_up") for n in (1, 2)}
@@ -485,8 +458,7 @@ async def test_tools_and_text_over_several_turns():
     ]
 
 
-async def test_a_stream_lost_in_one_turn_is_taken_up_in_the_next():
-    world = World()
+async def test_a_stream_lost_in_one_turn_is_taken_up_in_the_next(world):
     run = await world.start(stream=True)
     await sliced(world, run, NoStream())
     world.provider.state["resp_1"] = asks("resp_1", "pay")
@@ -495,8 +467,7 @@ async def test_a_stream_lost_in_one_turn_is_taken_up_in_the_next():
     assert (stored.turn, at(stored)) == (2, 0)
 
 
-async def test_an_earlier_turns_text_comes_back_when_a_later_turn_ends_without_an_answer():
-    world = World()
+async def test_an_earlier_turns_text_comes_back_when_a_later_turn_ends_without_an_answer(world):
     run = await world.start(stream=True, deadline=timedelta(minutes=5))
     calls = asks("resp_1", "pay")
     text = answer("resp_1", "Let me pay.").output[1:-1]
@@ -517,8 +488,7 @@ async def test_an_earlier_turns_text_comes_back_when_a_later_turn_ends_without_a
 
 @pytest.mark.parametrize("takes_effect", [False, True])
 @pytest.mark.parametrize("which", ["content_table", "table"])
-async def test_a_slice_that_could_not_be_saved_is_read_again(which, takes_effect):
-    world = World()
+async def test_a_slice_that_could_not_be_saved_is_read_again(world, which, takes_effect):
     run = await world.start(stream=True)
     one = await owed(world)
     write, get = getattr(world, which).write, world.table.get
@@ -612,16 +582,12 @@ class Pausing:
 
 
 def torn_world(number: int) -> World:
-    seed, world = random.Random(number), World()
+    seed = random.Random(number)
     # Whether tools are called is no matter here.
     told = some_stream(seed)
-    world.provider = Torn(told=told, tear=seed, reads_left=seed.randrange(12))
-    world.context = replace(
-        world.context,
-        providers={DEFAULT_PROVIDER: world.provider},
-        **stores(Pausing(world.table, seed), Pausing(world.content_table, seed), Seeded(number)),
-        randomness=Seeded(number),
-    )
+    world = World(Torn(told=told, tear=seed, reads_left=seed.randrange(12)), randomness=Seeded(number))
+    tables = stores(Pausing(world.table, seed), Pausing(world.content_table, seed), Seeded(number))
+    world.context = replace(world.context, **tables)
     return world
 
 
@@ -666,8 +632,7 @@ async def race(world: World) -> Counter[str]:
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-async def test_each_reference_stream_comes_whole_through_the_storage(name):
-    world = World()
+async def test_each_reference_stream_comes_whole_through_the_storage(world, name):
     told = REFERENCES[name]
     run = await world.start(stream=True)
     for after in range(len(told.events) - 1):

@@ -31,8 +31,7 @@ async def finished(world: World, text: str = "done", **changes):
     return await world.until_terminal(run.id)
 
 
-async def test_a_response_that_stays_gone_fails_the_run_after_its_grace():
-    world = World()
+async def test_a_response_that_stays_gone_fails_the_run_after_its_grace(world):
     run = await world.start()
     world.provider.state["resp_1"] = Absent()
     await world.drive(1, 5)
@@ -44,8 +43,7 @@ async def test_a_response_that_stays_gone_fails_the_run_after_its_grace():
     assert done.completed_at - done.created_at < timedelta(minutes=3)
 
 
-async def test_a_response_that_turns_up_again_goes_on():
-    world = World()
+async def test_a_response_that_turns_up_again_goes_on(world):
     run = await world.start()
     world.provider.state["resp_1"] = Absent()
     await world.drive(3, 5)
@@ -57,8 +55,7 @@ async def test_a_response_that_turns_up_again_goes_on():
     assert not (await world.run(run.id)).terminal
 
 
-async def test_the_provider_is_left_alone_for_as_long_as_it_asks():
-    world = World()
+async def test_the_provider_is_left_alone_for_as_long_as_it_asks(world):
     await world.start()
     world.provider.state["resp_1"] = NotNow("429", timedelta(seconds=100))
     await world.drive(1, 5)
@@ -69,8 +66,7 @@ async def test_the_provider_is_left_alone_for_as_long_as_it_asks():
     assert len(world.provider.reads) > 1
 
 
-async def test_a_broken_clock_elsewhere_does_not_stop_the_polling():
-    world = World()
+async def test_a_broken_clock_elsewhere_does_not_stop_the_polling(world):
     run = await world.start()
     row = Row(rows.TICK_KEY, {"at": rows.time_text(datetime(2100, 1, 1, tzinfo=UTC)), "tx": ""})
     await world.table.write(run.id[4:6], [Put(row)])
@@ -79,8 +75,7 @@ async def test_a_broken_clock_elsewhere_does_not_stop_the_polling():
 
 
 @pytest.mark.parametrize("agent_gone", [False, True])
-async def test_a_refused_create_fails_at_once_and_frees_the_session(agent_gone):
-    world = World()
+async def test_a_refused_create_fails_at_once_and_frees_the_session(world, agent_gone):
     if agent_gone:
         spec = world.agents.spec
         world.agents.spec = lambda name: spec(name) if not world.table.counts["write"] else None
@@ -94,8 +89,7 @@ async def test_a_refused_create_fails_at_once_and_frees_the_session(agent_gone):
     assert (await owned_session(world.context, CALLER, run.session_id)).session.held_by is None
 
 
-async def test_a_key_refused_in_a_later_turn_is_waited_for():
-    world = World()
+async def test_a_key_refused_in_a_later_turn_is_waited_for(world):
     run = await world.start()
     world.provider.state["resp_1"] = asks("resp_1", "pay")
     world.provider.create_replies = [Refused(RunError("provider_denied", "no"))]
@@ -106,8 +100,7 @@ async def test_a_key_refused_in_a_later_turn_is_waited_for():
     assert world.agents.runs == {"call_resp_1_0": 1}
 
 
-async def test_a_busy_session_takes_no_second_run():
-    world = World()
+async def test_a_busy_session_takes_no_second_run(world):
     run = await world.start()
     with pytest.raises(Conflict, match="not ended"):
         await world.start(session_id=run.session_id)
@@ -118,8 +111,7 @@ async def test_a_busy_session_takes_no_second_run():
     assert world.provider.creates[-1].previous_response_id == "resp_1"
 
 
-async def test_what_failed_is_not_part_of_the_conversation():
-    world = World()
+async def test_what_failed_is_not_part_of_the_conversation(world):
     first = await finished(world)
     world.provider.create_replies = [Refused(RunError("provider_rejected", "no"))]
     await world.start(session_id=first.session_id, input='[{"role": "user", "content": "forget this"}]')
@@ -147,8 +139,7 @@ async def test_replay_sends_everything_in_order_and_nothing_that_failed():
     assert sent[2]["output"] == "result of call_resp_1_0"
 
 
-async def test_a_broken_chain_falls_back_to_replay_once():
-    world = World()
+async def test_a_broken_chain_falls_back_to_replay_once(world):
     run = await world.start()
     world.provider.state["resp_1"] = asks("resp_1", "pay")
     world.provider.create_replies = [ChainBroken("No tool call found"), ChainBroken("No tool call found")]
@@ -158,8 +149,7 @@ async def test_a_broken_chain_falls_back_to_replay_once():
     assert world.agents.runs == {"call_resp_1_0": 1}
 
 
-async def test_a_cancellation_that_the_provider_takes_its_time_over_is_confirmed_by_polls():
-    world = World()
+async def test_a_cancellation_that_the_provider_takes_its_time_over_is_confirmed_by_polls(world):
     run = await world.start()
     world.provider.cancel_replies["resp_1"] = Snapshot(
         response_id="resp_1", status=ResponseStatus.IN_PROGRESS
@@ -170,8 +160,7 @@ async def test_a_cancellation_that_the_provider_takes_its_time_over_is_confirmed
     assert (await world.until_terminal(run.id)).status is RunStatus.CANCELLED
 
 
-async def test_a_cancellation_is_tried_again_when_the_provider_is_away():
-    world = World()
+async def test_a_cancellation_is_tried_again_when_the_provider_is_away(world):
     run = await world.start()
     world.provider.cancel_replies["resp_1"] = NotNow("503")
     await cancel(world.context, CALLER, run.id)
@@ -180,8 +169,7 @@ async def test_a_cancellation_is_tried_again_when_the_provider_is_away():
     assert world.provider.cancels == ["resp_1", "resp_1"]
 
 
-async def test_a_tool_at_work_ends_before_its_run_is_cancelled():
-    world = World()
+async def test_a_tool_at_work_ends_before_its_run_is_cancelled(world):
     run = await world.start()
     world.provider.state["resp_1"] = asks("resp_1", "pay", "look_up")
     seen = []
@@ -208,8 +196,7 @@ def run_sync(coroutine):
         return end_of_it.value
 
 
-async def test_a_checkpoint_that_the_storage_refuses_is_saved_after_the_others():
-    world = World()
+async def test_a_checkpoint_that_the_storage_refuses_is_saved_after_the_others(world):
     run = await world.start()
     world.provider.state = {"resp_1": asks("resp_1", "pay", "look_up"), "resp_2": answer("resp_2")}
     [run_id] = await world.tick()
@@ -227,8 +214,7 @@ async def test_a_checkpoint_that_the_storage_refuses_is_saved_after_the_others()
     assert set(world.agents.runs.values()) == {1}
 
 
-async def test_a_run_that_keeps_changing_is_given_up_for_now():
-    world = World()
+async def test_a_run_that_keeps_changing_is_given_up_for_now(world):
     run = await world.start()
 
     async def always_conflicts(*_args, **_kwargs):
@@ -239,8 +225,7 @@ async def test_a_run_that_keeps_changing_is_given_up_for_now():
         await cancel(world.context, CALLER, run.id)
 
 
-async def test_a_session_is_deleted_with_all_its_runs():
-    world = World()
+async def test_a_session_is_deleted_with_all_its_runs(world):
     first = await finished(world)
     second = await world.start(session_id=first.session_id)
     purges = await delete_session(world.context, CALLER, first.session_id)
@@ -256,8 +241,7 @@ async def test_a_session_is_deleted_with_all_its_runs():
     assert set(world.provider.deletes) == {second.continuation.response_id, first.responses[0]}
 
 
-async def test_a_deleted_run_leaves_its_place_in_the_session():
-    world = World()
+async def test_a_deleted_run_leaves_its_place_in_the_session(world):
     first = await finished(world, "one")
     second = await finished(world, "two", session_id=first.session_id)
     third = await finished(world, "three", session_id=first.session_id)
@@ -267,8 +251,7 @@ async def test_a_deleted_run_leaves_its_place_in_the_session():
     assert "two" not in json.dumps(page.transcript)
 
 
-async def test_a_refusal_to_forget_is_final_unless_the_response_was_at_work():
-    world = World()
+async def test_a_refusal_to_forget_is_final_unless_the_response_was_at_work(world):
     done = await finished(world)
     world.provider.delete_replies = [Refused(RunError("provider_rejected", "no"))]
     await delete_run(world.context, CALLER, done.id)
@@ -281,8 +264,7 @@ async def test_a_refusal_to_forget_is_final_unless_the_response_was_at_work():
     assert len(world.provider.deletes) == 3
 
 
-async def test_a_provider_that_never_answers_is_not_asked_to_forget_for_ever():
-    world = World()
+async def test_a_provider_that_never_answers_is_not_asked_to_forget_for_ever(world):
     run = await world.start()
     world.provider.delete_replies = [NotNow("503")] * 10_000
     await delete_run(world.context, CALLER, run.id)
@@ -291,23 +273,20 @@ async def test_a_provider_that_never_answers_is_not_asked_to_forget_for_ever():
     assert len(world.provider.deletes) < 150
 
 
-async def test_a_key_whose_run_was_deleted_starts_nothing():
-    world = World()
+async def test_a_key_whose_run_was_deleted_starts_nothing(world):
     run = await world.start(idempotency_key="k", fingerprint="a")
     await delete_run(world.context, CALLER, run.id)
     with pytest.raises(Conflict, match="deleted"):
         await world.start(idempotency_key="k", fingerprint="a")
 
 
-async def test_an_unknown_agent_is_refused_with_the_names_there_are():
-    world = World()
+async def test_an_unknown_agent_is_refused_with_the_names_there_are(world):
     with pytest.raises(InvalidInput, match="writer"):
         await world.start(agent="nobody")
     assert world.table.taken() == {}
 
 
-async def test_messages_about_what_is_not_owed_do_nothing():
-    world = World()
+async def test_messages_about_what_is_not_owed_do_nothing(world):
     run = await world.start()
     before = await world.context.runs.read(run.id)
     for run_id in (run.id, run.id[:-1] + "0", "run_00" + "0" * 26):
@@ -315,8 +294,7 @@ async def test_messages_about_what_is_not_owed_do_nothing():
     assert await world.context.runs.read(run.id) == before
 
 
-async def test_a_pending_row_without_a_run_is_said_and_survived():
-    world = World()
+async def test_a_pending_row_without_a_run_is_said_and_survived(world):
     run = await world.start()
     one = (await world.owed())[0]
     orphan = replace(one, run_id=run.id[:-1] + ("1" if run.id[-1] == "0" else "0"))
@@ -325,8 +303,7 @@ async def test_a_pending_row_without_a_run_is_said_and_survived():
     assert (await world.until_terminal(run.id)).status is RunStatus.COMPLETED
 
 
-async def test_a_run_that_is_deleted_while_it_is_read_is_not_found():
-    world = World()
+async def test_a_run_that_is_deleted_while_it_is_read_is_not_found(world):
     noise = "".join(chr(0x4E00 + (n * 7919) % 20000) for n in range(100_000))
     run = await finished(world, noise)
     await delete_run(world.context, CALLER, run.id)
@@ -334,8 +311,7 @@ async def test_a_run_that_is_deleted_while_it_is_read_is_not_found():
         await output_of(world.context, run)
 
 
-async def test_rows_that_somebody_else_removes_meanwhile_are_no_fault():
-    world = World()
+async def test_rows_that_somebody_else_removes_meanwhile_are_no_fault(world):
     run = await world.start()
     query = world.content_table.query
     for n in range(3):
@@ -353,8 +329,7 @@ async def test_rows_that_somebody_else_removes_meanwhile_are_no_fault():
 
 
 @pytest.mark.parametrize("what", ["start", "cancel", "delete"])
-async def test_what_was_accepted_is_answered_so_though_the_storage_fails_then(what):
-    world = World()
+async def test_what_was_accepted_is_answered_so_though_the_storage_fails_then(world, what):
     run = None if what == "start" else await world.start()
     commit, allowed = world.context.runs.commit, [] if what == "start" else [True]
 
@@ -405,8 +380,7 @@ class LosesReplies:
         return stored
 
 
-async def test_content_that_a_lost_reply_stored_is_kept():
-    world = World()
+async def test_content_that_a_lost_reply_stored_is_kept(world):
     run = await world.start()
     world.provider.state["resp_1"] = answer("resp_1", long_text())
 
@@ -418,8 +392,7 @@ async def test_content_that_a_lost_reply_stored_is_kept():
     assert long_text() in await output_of(world.context, done)
 
 
-async def test_a_result_that_a_lost_reply_stored_is_kept():
-    world = World()
+async def test_a_result_that_a_lost_reply_stored_is_kept(world):
     run = await world.start()
     world.provider.state = {"resp_1": asks("resp_1", "pay"), "resp_2": answer("resp_2")}
     run_tools = world.agents.run_tools
@@ -440,16 +413,14 @@ async def test_a_result_that_a_lost_reply_stored_is_kept():
     assert long_text() in json.loads(world.provider.creates[-1].input)[0]["output"]
 
 
-async def test_an_unreadable_tick_is_replaced():
-    world = World()
+async def test_an_unreadable_tick_is_replaced(world):
     run = await world.start()
     await world.table.write(run.id[4:6], [Put(Row(rows.TICK_KEY, {"at": "gibberish", "tx": ""}))])
     world.provider.state["resp_1"] = answer("resp_1")
     assert (await world.until_terminal(run.id, ticks=3)).status is RunStatus.COMPLETED
 
 
-async def test_a_start_that_stood_still_leaves_the_create_to_others():
-    world = World()
+async def test_a_start_that_stood_still_leaves_the_create_to_others(world):
     insert = world.context.runs.insert
 
     async def slow(*args):
@@ -464,8 +435,7 @@ async def test_a_start_that_stood_still_leaves_the_create_to_others():
     assert (await world.until_terminal(run.id)).responses == ("resp_1",)
 
 
-async def test_a_replayed_create_has_a_lease_of_its_own():
-    world = World()
+async def test_a_replayed_create_has_a_lease_of_its_own(world):
     first = await finished(world)
 
     def late_refusal():
@@ -480,8 +450,7 @@ async def test_a_replayed_create_has_a_lease_of_its_own():
     assert creates == 3
 
 
-async def test_the_id_of_a_new_response_is_saved_again_when_the_storage_fails_once():
-    world = World()
+async def test_the_id_of_a_new_response_is_saved_again_when_the_storage_fails_once(world):
     commit, faults = world.context.runs.commit, [StorageUnavailable("busy")]
 
     async def fails_once(*args, **kwargs):
@@ -495,8 +464,7 @@ async def test_the_id_of_a_new_response_is_saved_again_when_the_storage_fails_on
 
 
 @pytest.mark.parametrize("how", ["cancel", "deadline"])
-async def test_a_create_of_which_nobody_heard_is_counted_however_the_run_ends(how):
-    world = World()
+async def test_a_create_of_which_nobody_heard_is_counted_however_the_run_ends(world, how):
 
     def dies():
         raise asyncio.CancelledError
@@ -514,8 +482,7 @@ async def test_a_create_of_which_nobody_heard_is_counted_however_the_run_ends(ho
     assert (done.terminal, done.unknown_creates) == (True, 1)
 
 
-async def test_an_old_run_is_deleted_as_patiently_as_a_new_one():
-    world = World()
+async def test_an_old_run_is_deleted_as_patiently_as_a_new_one(world):
     run = await finished(world)
     world.clock.pass_(2 * 3600)
     world.provider.delete_replies = [NotNow("503"), NotNow("503")]
@@ -524,8 +491,7 @@ async def test_an_old_run_is_deleted_as_patiently_as_a_new_one():
     assert len(world.provider.deletes) == 3
 
 
-async def test_what_a_late_writer_left_of_a_deleted_run_is_swept_up():
-    world = World()
+async def test_what_a_late_writer_left_of_a_deleted_run_is_swept_up(world):
     run = await world.start()
     await delete_run(world.context, CALLER, run.id)
     await world.content_table.write(run.id, [Put(Row("turn-01-late|0000", {"c00": b"secret"}))])
@@ -535,8 +501,7 @@ async def test_what_a_late_writer_left_of_a_deleted_run_is_swept_up():
 
 
 @pytest.mark.parametrize("deleted", [0, 1])
-async def test_a_deleted_run_leaves_the_conversation(deleted):
-    world = World()
+async def test_a_deleted_run_leaves_the_conversation(world, deleted):
     first = await finished(world, "the first answer")
     second = await finished(world, "the second answer", session_id=first.session_id)
     await delete_run(world.context, CALLER, (first, second)[deleted].id)
@@ -549,8 +514,7 @@ async def test_a_deleted_run_leaves_the_conversation(deleted):
     )
 
 
-async def test_what_is_said_of_an_earlier_response_is_not_charged_to_the_next():
-    world = World()
+async def test_what_is_said_of_an_earlier_response_is_not_charged_to_the_next(world):
     run = await world.start()
     pending = (await world.owed())[0]
     world.provider.state["resp_1"] = asks("resp_1", "pay")
@@ -563,8 +527,7 @@ async def test_what_is_said_of_an_earlier_response_is_not_charged_to_the_next():
         assert await world.run(run.id) == before
 
 
-async def test_an_expired_run_whose_row_is_broken_costs_the_provider_nothing():
-    world = World()
+async def test_an_expired_run_whose_row_is_broken_costs_the_provider_nothing(world):
     run = await world.start(deadline=timedelta(minutes=1))
     row = await world.table.get(run.id[4:6], f"run|{run.id}")
     world.table._partitions[run.id[4:6]][row.key] = replace(row, values={**row.values, "status": "gibberish"})
@@ -575,8 +538,7 @@ async def test_an_expired_run_whose_row_is_broken_costs_the_provider_nothing():
     assert world.provider.reads == []
 
 
-async def test_one_broken_run_does_not_hide_the_others_from_a_list():
-    world = World()
+async def test_one_broken_run_does_not_hide_the_others_from_a_list(world):
     runs = [await world.start() for _ in range(3)]
     row = await world.table.get(runs[1].id[4:6], f"run|{runs[1].id}")
     broken = replace(row, values={**row.values, "due": "gibberish"})
@@ -585,8 +547,7 @@ async def test_one_broken_run_does_not_hide_the_others_from_a_list():
     assert {run.id for run in found} == {runs[0].id, runs[2].id}
 
 
-async def test_every_unsaved_result_is_tried_again():
-    world = World()
+async def test_every_unsaved_result_is_tried_again(world):
     run = await world.start()
     world.provider.state = {"resp_1": asks("resp_1", "pay", "pay", "pay"), "resp_2": answer("resp_2")}
     [run_id] = await world.tick()
@@ -604,8 +565,7 @@ async def test_every_unsaved_result_is_tried_again():
     assert statuses.count(CallStatus.COMPLETED) == 2
 
 
-async def test_a_call_is_not_started_before_its_arguments_can_be_read():
-    world = World()
+async def test_a_call_is_not_started_before_its_arguments_can_be_read(world):
     run = await world.start()
     world.provider.state = {"resp_1": asks("resp_1", "pay"), "resp_2": answer("resp_2")}
     [run_id] = await world.tick()
@@ -622,8 +582,7 @@ async def test_a_call_is_not_started_before_its_arguments_can_be_read():
     assert [call.status for call in done.calls] == [CallStatus.COMPLETED]
 
 
-async def test_a_create_that_answers_with_an_earlier_response_counts_nothing_twice():
-    world = World()
+async def test_a_create_that_answers_with_an_earlier_response_counts_nothing_twice(world):
     run = await world.start()
     world.provider.state = {"resp_1": asks("resp_1", "pay"), "resp_3": answer("resp_3")}
     world.provider.create_replies = [Snapshot(response_id="resp_1", status=ResponseStatus.QUEUED)]
@@ -632,16 +591,14 @@ async def test_a_create_that_answers_with_an_earlier_response_counts_nothing_twi
     assert set(world.agents.runs.values()) == {1}
 
 
-async def test_an_agent_that_is_gone_does_not_hide_the_run_of_a_repeated_start():
-    world = World()
+async def test_an_agent_that_is_gone_does_not_hide_the_run_of_a_repeated_start(world):
     run = await world.start(idempotency_key="k", fingerprint="a")
     world.agents.spec = lambda _name: None
     assert (await world.start(idempotency_key="k", fingerprint="a")).id == run.id
 
 
 @pytest.mark.parametrize("late", [False, True])
-async def test_an_abandoned_response_is_forgotten_with_its_run(late):
-    world = World()
+async def test_an_abandoned_response_is_forgotten_with_its_run(world, late):
     create = world.provider.create
 
     async def slow(request):

@@ -21,7 +21,7 @@ from shared.adapters.responses_api.provider import ResponsesProvider
 from shared.core import transcript
 from shared.core.response import Refused, Snapshot
 from shared.core.run import Run, RunStatus, Step
-from shared.ports.providers import DEFAULT_PROVIDER, ResponseRequest
+from shared.ports.providers import ResponseRequest
 from shared.usecases.cancel import cancel
 from shared.usecases.delete import delete_run
 from tests.proofs.corpus.reply import FOLDER, KEY, REQUESTS, TABLE, Case, cases, now
@@ -194,9 +194,7 @@ async def test_a_reply_leads_to_what_its_file_expects(name, servers, adapter, ca
     assert facts_of(reply, wanted) == {
         n: v for n, v in wanted.items() if n not in {"run", "ends", "error", "waits_about"}
     }
-    world = World()
-    world.provider = Scripted(request=case.request, reply=reply)
-    world.context = replace(world.context, providers={DEFAULT_PROVIDER: world.provider})
+    world = World(Scripted(request=case.request, reply=reply))
     run_id = await until_replied(world, case)
     run = await world.run(run_id)
     assert world.provider.given

@@ -23,19 +23,16 @@ from shared.core.caller import Caller
 from shared.core.delivery import ClockRow
 from shared.core.pace import Schedule
 from shared.core.response import Snapshot
-from shared.core.run import CallStatus, Chaining, Content, Run
+from shared.core.run import CallStatus, Content, Run
 from shared.errors import StorageUnavailable
 from shared.ports.agents import ToolRequest, ToolResult
 from shared.ports.providers import DEFAULT_PROVIDER, Provider
 from shared.steps.context import Context
-from shared.steps.deliver import deliver
-from shared.steps.messages import clock_of_message
 from shared.steps.tick import tick
 from shared.steps.transition import Applied
-from shared.steps.work import work
 from shared.usecases.start import StartRequest, start
 from tests.proofs.faults.network import Network, Request
-from tests.support.world import CALLER, FakeAgents, FakeClock, stores
+from tests.support.world import CALLER, FakeAgents, FakeClock, a_context, carry_out
 
 # Laid out once: it is the same for all.
 _SCHEDULE = Schedule(timedelta(seconds=2), timedelta(seconds=30))
@@ -140,14 +137,7 @@ class Rig:
         self._messages += await tick(self.context, 1, [ids.shard_of(self.run_id)])
         while self._messages:
             message = self._messages.pop(0)
-            self._messages += await self.insist(lambda: self._do(message))  # noqa: B023  (called at once)
-
-    async def _do(self, message: str) -> tuple[str, ...]:
-        """Do with a message of the queue what the app does."""
-        if clock := clock_of_message(message):
-            await deliver(self.context, clock)
-            return ()
-        return await work(self.context, message)
+            self._messages += await self.insist(lambda: carry_out(self.context, message))  # noqa: B023  (called at once)
 
     async def until(self, true: Callable[[Run], bool], seconds: float = 7) -> Run:
         for _ in range(TICKS):
@@ -218,7 +208,11 @@ class Bench:
             reply = await self.honest[0].send("POST", "/Tables", _CREATE, json.dumps({"TableName": name}))
             assert reply.status_code < 300
         clock, agents = FakeClock(), Agents()
-        context, plain = (_context(*way, names, clock, agents) for way in (self.lying, self.honest))
+        ports = {"clock": clock, "agents": agents, "randomness": SystemRandomness(), "streaming": _SCHEDULE}
+        context, plain = (
+            a_context(*map(storage.table, names), provider, schedule=_SCHEDULE, **ports)
+            for storage, provider in (self.lying, self.honest)
+        )
         tables = (self.honest[0].table(names[0]), self.honest[0].table(names[1]))
         return Rig(self.network, context, plain, tables, clock, agents)
 
@@ -246,25 +240,4 @@ def _provider(base_url: str, seconds: float) -> ResponsesProvider:
     within = timedelta(seconds=seconds)
     return ResponsesProvider(
         Connection(base_url=base_url, api_key="a.test.key", create_timeout=within, read_timeout=within)
-    )
-
-
-def _context(
-    storage: TableStorage,
-    provider: ResponsesProvider,
-    names: Sequence[str],
-    clock: FakeClock,
-    agents: Agents,
-) -> Context:
-    randomness = SystemRandomness()
-    return Context(
-        **stores(storage.table(names[0]), storage.table(names[1]), randomness),
-        providers={DEFAULT_PROVIDER: provider},
-        agents=agents,
-        clock=clock,
-        randomness=randomness,
-        schedule=_SCHEDULE,
-        streaming=_SCHEDULE,
-        chaining=Chaining.PREVIOUS_RESPONSE_ID,
-        provider_timeout=timedelta(seconds=30),
     )
