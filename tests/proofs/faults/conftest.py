@@ -1,4 +1,4 @@
-"""The fixtures of these tests, and the figures that they end with."""
+"""The fixtures of these tests, and the number of cases that they print at the end."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ from shared.adapters.azure_tables import table
 from tests.proofs.faults.network import Fault
 
 FIGURES = "faults"
-# Longer than a busy machine lets a request wait, and short enough to be waited for.
+# Longer than a request takes on a busy machine, and short enough for a test.
 STALL_SECONDS = 1.0
 
 Hasten = Callable[[Fault], None]
@@ -25,7 +25,7 @@ def emulator() -> Iterator[str]:
 
 @pytest.fixture
 def hasten(monkeypatch: pytest.MonkeyPatch) -> Hasten:
-    """Lets the storage adapter pause less between its attempts, and wait less for what never comes."""
+    """Makes the pauses between attempts of the storage adapter shorter, and its wait for a reply that never comes."""
 
     def hasten(fault: Fault) -> None:
         monkeypatch.setattr(table, "BACKOFF_SECONDS", 0.01)
@@ -37,7 +37,7 @@ def hasten(monkeypatch: pytest.MonkeyPatch) -> Hasten:
 
 @pytest.fixture
 def counted(record_property: Callable[[str, object], None]) -> Callable[[str, int], None]:
-    """Notes how many cases of a kind ended in the right state."""
+    """Counts the cases of a kind that ended in the right state."""
     return lambda kind, cases: record_property(FIGURES, f"{kind}: {cases}")
 
 

@@ -1,4 +1,4 @@
-"""A network that lies: proxies on loopback that pass requests on, but for those that trouble is kept for."""
+"""A network with faults: proxies on loopback that pass requests on, except those that get a fault."""
 
 import asyncio
 import socket
@@ -13,52 +13,52 @@ from urllib.parse import urlsplit
 
 # Longer than any line or head that is sent here.
 _LINE_BYTES = 1024 * 1024
-# A server closes a connection that was idle for some seconds, which must not become a fault of ours.
+# A server closes a connection that was idle for some seconds. It is closed here before, so that this is no fault.
 _IDLE_SECONDS = 1.0
 _RESET = struct.pack("ii", 1, 0)
 
 
 class Fault(StrEnum):
-    """What can become of a request and its reply."""
+    """What happens to a request and its reply."""
 
     HUNG_UP = "hung_up"
     RESET = "reset"
     BUSY = "busy_503"
-    UNHEARD = "stalled_before"
-    # The connection is closed, and the request arrives all the same: after the next one.
+    STALLED_BEFORE = "stalled_before"
+    # The connection is closed, but the request still arrives later: after the next request.
     LATE = "late"
     LOST = "reply_lost"
     BROKEN = "broken_500"
-    SILENT = "stalled_after"
+    STALLED_AFTER = "stalled_after"
     CUT_HEAD = "head_cut"
-    # The headers promise more than comes.
+    # The body is shorter than its Content-Length.
     CUT_BODY = "body_cut"
-    # The headers promise nothing, and the end of the connection is taken for the end of the body.
+    # There is no Content-Length, so the end of the connection looks like the end of the body.
     CUT_UNSEEN = "body_cut_unseen"
 
     @property
     def arrives(self) -> bool:
-        """Whether the request is carried out before its sender learns that something went wrong."""
+        """Whether the request is carried out before its sender sees the fault."""
         return self in _ARRIVING
 
     @property
     def keeps_open(self) -> bool:
-        """Whether the connection can be used again, as after any whole reply."""
+        """Whether the connection can be used again, as after any complete reply."""
         return self in {Fault.BUSY, Fault.BROKEN}
 
     @property
     def stalls(self) -> bool:
-        return self in {Fault.UNHEARD, Fault.SILENT}
+        return self in {Fault.STALLED_BEFORE, Fault.STALLED_AFTER}
 
 
 _ARRIVING = frozenset(
-    {Fault.LOST, Fault.BROKEN, Fault.SILENT, Fault.CUT_HEAD, Fault.CUT_BODY, Fault.CUT_UNSEEN}
+    {Fault.LOST, Fault.BROKEN, Fault.STALLED_AFTER, Fault.CUT_HEAD, Fault.CUT_BODY, Fault.CUT_UNSEEN}
 )
 
 
 @dataclass
 class Request:
-    """A request as it was seen on the way; `answered` and `reply` are what it got upstream, if it came there."""
+    """A request that the network has seen. `answered` and `reply` are the server's, if the request arrived there."""
 
     link: str
     method: str
@@ -72,23 +72,21 @@ class Request:
         return f"{self.link} {self.method} {self.path}"
 
 
-Like = Callable[[Request], bool]
-
-
 @dataclass
-class Trouble:
-    """A fault for the requests that are `like`, from the `nth` on and so many `times`; None is for good."""
+class FaultRule:
+    """A fault for the requests that `matches` selects: for the `nth`, and in all for `times` of them."""
 
     fault: Fault
     nth: int = 1
+    # None is for all that follow.
     times: int | None = 1
-    like: Like = lambda _: True
-    delivered: int = 0
-    """How often its victim has felt it."""
+    matches: Callable[[Request], bool] = lambda _: True
+    # How many senders have seen the fault.
+    applied: int = 0
     _seen: int = 0
 
-    def strikes(self, request: Request) -> bool:
-        if not self.like(request):
+    def applies_to(self, request: Request) -> bool:
+        if not self.matches(request):
             return False
         self._seen += 1
         return self._seen >= self.nth and (self.times is None or self._seen < self.nth + self.times)
@@ -96,7 +94,7 @@ class Trouble:
 
 @dataclass(frozen=True)
 class Reply:
-    """A whole HTTP reply, its body out of its frame."""
+    """A complete HTTP reply. The headers have no framing: `body` is decoded, and its length is not declared."""
 
     status: int
     headers: tuple[bytes, ...]
@@ -109,11 +107,11 @@ class Reply:
     def head(self, *framing: bytes) -> bytes:
         return b"\r\n".join([*self.headers, *framing, b"", b""])
 
-    def whole(self) -> bytes:
+    def complete(self) -> bytes:
         return self.head() if self.bodiless else self.head(b"Content-Length: %d" % len(self.body)) + self.body
 
     def cut(self, fault: Fault) -> bytes:
-        """Return what comes of the reply before the connection ends."""
+        """Return the bytes of the reply that are sent before the connection ends."""
         half = self.body[: len(self.body) // 2]
         match fault:
             case Fault.CUT_HEAD:
@@ -127,12 +125,12 @@ class Reply:
 
 
 class Network:
-    """The links between an app and what it calls, and the trouble on them."""
+    """The links between an app and the servers that it calls, and the faults on them."""
 
     def __init__(self) -> None:
+        # All requests since the last `inject`.
         self.seen: list[Request] = []
-        """Every request since the last `expect`."""
-        self.trouble: Trouble | None = None
+        self.rule: FaultRule | None = None
         self._late: list[tuple[Link, Request]] = []
         self._links: list[Link] = []
 
@@ -148,21 +146,21 @@ class Network:
         self._links.append(link)
         return await link.open()
 
-    def expect(self, trouble: Trouble | None) -> None:
-        """Begin to count anew, and keep `trouble` for what is counted."""
-        self.seen, self.trouble = [], trouble
+    def inject(self, rule: FaultRule | None) -> None:
+        """Count requests from here, and apply `rule` to them."""
+        self.seen, self.rule = [], rule
 
     async def settle(self) -> None:
-        """Let what is late arrive."""
+        """Deliver the requests that are late."""
         late, self._late = self._late, []
         for link, request in late:
             await link.deliver(request)
 
-    def meet(self, link: "Link", request: Request) -> None:
-        """Decide what becomes of a request."""
+    def admit(self, link: "Link", request: Request) -> None:
+        """Note a request, and decide whether it gets the fault."""
         self.seen.append(request)
-        if self.trouble and self.trouble.strikes(request):
-            request.fault = self.trouble.fault
+        if self.rule and self.rule.applies_to(request):
+            request.fault = self.rule.fault
             if request.fault is Fault.LATE:
                 self._late.append((link, request))
 
@@ -172,7 +170,7 @@ class Network:
 
 
 class Link:
-    """One proxy. For each connection to it there is one to the server that it stands for."""
+    """One proxy. For each connection to it, it opens one to its server."""
 
     def __init__(self, network: Network, name: str, upstream: str) -> None:
         url = urlsplit(upstream)
@@ -189,13 +187,13 @@ class Link:
         for task in self._open:
             task.cancel()
         await asyncio.gather(*self._open, return_exceptions=True)
-        # A transport that was closed or aborted is gone after the loop's next round.
+        # A closed or aborted transport is removed in the next iteration of the event loop.
         await asyncio.sleep(0.01)
 
     async def deliver(self, request: Request) -> None:
-        """Bring a request to the server, and let nobody know what it says."""
+        """Send a request to the server, and drop the reply."""
         with Upstream(self._address) as upstream:
-            await upstream.ask(request)
+            await upstream.send(request)
 
     async def _connected(self, reader: StreamReader, writer: StreamWriter) -> None:
         task = asyncio.current_task()
@@ -204,14 +202,14 @@ class Link:
         try:
             with Upstream(self._address) as upstream, suppress(OSError, asyncio.IncompleteReadError):
                 while request := await _read_request(self._name, reader):
-                    self._network.meet(self, request)
+                    self._network.admit(self, request)
                     if request.fault:
-                        await self._harm(request, upstream, reader, writer)
+                        await self._apply_fault(request, upstream, reader, writer)
                         if not request.fault.keeps_open:
                             break
                         continue
                     reply = await self._pass(request, upstream)
-                    writer.write(reply.whole())
+                    writer.write(reply.complete())
                     await writer.drain()
         except asyncio.CancelledError:
             writer.transport.abort()
@@ -220,34 +218,33 @@ class Link:
             writer.close()
 
     async def _pass(self, request: Request, upstream: "Upstream") -> Reply:
-        reply = await upstream.ask(request)
+        reply = await upstream.send(request)
         await self._network.settle()
         return reply
 
-    async def _harm(
+    async def _apply_fault(
         self, request: Request, upstream: "Upstream", reader: StreamReader, writer: StreamWriter
     ) -> None:
-        """Do what the request's fault says."""
-        fault, trouble = request.fault, self._network.trouble
+        fault, rule = request.fault, self._network.rule
         reply = await self._pass(request, upstream) if fault and fault.arrives else None
-        if trouble:
-            trouble.delivered += 1
+        if rule:
+            rule.applied += 1
         match fault:
             case Fault.RESET:
                 writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
                 writer.transport.abort()
             case Fault.BUSY:
-                writer.write(Reply(503, (b"HTTP/1.1 503 Service Unavailable",), b"Busy.").whole())
+                writer.write(Reply(503, (b"HTTP/1.1 503 Service Unavailable",), b"Busy.").complete())
             case Fault.BROKEN:
-                writer.write(Reply(500, (b"HTTP/1.1 500 Internal Server Error",), b"Broken.").whole())
-            case Fault.UNHEARD | Fault.SILENT:
+                writer.write(Reply(500, (b"HTTP/1.1 500 Internal Server Error",), b"Broken.").complete())
+            case Fault.STALLED_BEFORE | Fault.STALLED_AFTER:
                 await reader.read()
             case Fault.CUT_HEAD | Fault.CUT_BODY | Fault.CUT_UNSEEN if reply:
                 writer.write(reply.cut(fault))
 
 
 class Upstream:
-    """A connection to a server, opened when it is needed."""
+    """A connection to a server, which opens when a request needs it."""
 
     def __init__(self, address: tuple[str | None, int | None]) -> None:
         self._address = address
@@ -260,13 +257,13 @@ class Upstream:
     def __exit__(self, *_: object) -> None:
         self._close()
 
-    async def ask(self, request: Request) -> Reply:
-        """Carry a request to the server."""
-        reply = await self._ask(request)
+    async def send(self, request: Request) -> Reply:
+        """Send a request to the server, and note and return its reply."""
+        reply = await self._send(request)
         request.answered, request.reply = reply.status, reply.body
         return reply
 
-    async def _ask(self, request: Request) -> Reply:
+    async def _send(self, request: Request) -> Reply:
         now = asyncio.get_running_loop().time()
         if self._streams and now - self._used > _IDLE_SECONDS:
             self._close()
@@ -295,7 +292,7 @@ async def _read_request(link: str, reader: StreamReader) -> Request | None:
     first, _, rest = head.partition(b"\r\n")
     method, path, _ = first.decode("ascii").split(" ")
     headers = _named(rest.split(b"\r\n"))
-    assert b"transfer-encoding" not in headers, "requests in chunks are not understood here"
+    assert b"transfer-encoding" not in headers, "chunked requests are not supported"
     body = await reader.readexactly(int(headers.get(b"content-length", 0)))
     return Request(link, method, path, head + body)
 
@@ -317,12 +314,12 @@ async def _read_reply(reader: StreamReader) -> tuple[Reply, bool]:
 
 
 async def _read_chunks(reader: StreamReader) -> bytes:
-    pieces = []
+    chunks = []
     while size := int(await reader.readline(), 16):
-        pieces.append(await reader.readexactly(size))
+        chunks.append(await reader.readexactly(size))
         await reader.readline()
     await reader.readline()
-    return b"".join(pieces)
+    return b"".join(chunks)
 
 
 _HOP_BY_HOP = frozenset({b"connection", b"keep-alive", b"transfer-encoding", b"content-length"})

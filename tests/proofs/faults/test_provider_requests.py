@@ -1,4 +1,4 @@
-"""Each request to a provider under each fault: what the adapter answers, and what the provider then holds."""
+"""Each request to a provider under each fault: what the adapter returns, and what the provider has then."""
 
 import asyncio
 import json
@@ -15,7 +15,7 @@ from shared.adapters.responses_api.provider import ResponsesProvider
 from shared.core.response import Absent, NotNow, ResponseStatus, Snapshot
 from shared.ports.providers import ResponseRequest
 from tests.proofs.faults.conftest import STALL_SECONDS
-from tests.proofs.faults.network import Fault, Network, Trouble
+from tests.proofs.faults.network import Fault, FaultRule, Network
 
 KEY = "a.test.key"
 PATIENCE_SECONDS = 30.0
@@ -28,9 +28,9 @@ def adapter(base_url: str, seconds: float = PATIENCE_SECONDS) -> ResponsesProvid
     )
 
 
-def asked(seconds: float, previous: str | None = None) -> ResponseRequest:
-    """Return a request for a response that takes so long."""
-    script = {"turns": [{"text": "The whole text.", "seconds": seconds, "queued_seconds": 0}]}
+def request(seconds: float, previous: str | None = None) -> ResponseRequest:
+    """Return a request for a response that takes this long."""
+    script = {"turns": [{"text": "The complete text.", "seconds": seconds, "queued_seconds": 0}]}
     message = {"role": "user", "content": f"[[script {json.dumps(script)}]]"}
     return ResponseRequest(
         run_id="run_1",
@@ -43,9 +43,9 @@ def asked(seconds: float, previous: str | None = None) -> ResponseRequest:
     )
 
 
-async def held(direct: ResponsesProvider, seconds: float) -> str:
-    """Have the provider hold a response, finished if it takes no time; return its id."""
-    reply = await direct.create(asked(seconds))
+async def created(direct: ResponsesProvider, seconds: float) -> str:
+    """Create a response at the provider and wait until it is finished, or at work if it takes time; return its id."""
+    reply = await direct.create(request(seconds))
     assert isinstance(reply, Snapshot)
     wanted = ResponseStatus.IN_PROGRESS if seconds else ResponseStatus.COMPLETED
     async with asyncio.timeout(20):
@@ -62,10 +62,10 @@ async def status(direct: ResponsesProvider, response_id: str) -> ResponseStatus 
 
 Act = Callable[[ResponsesProvider, str], Awaitable[Any]]
 
-# The seconds that the response takes which is there beforehand, and what is done with it.
+# Each has a response that exists before: how many seconds it takes, and what is done with it.
 ACTS: Mapping[str, tuple[float, Act]] = {
-    "create": (0, lambda provider, _: provider.create(asked(1000))),
-    "create in a chain": (0, lambda provider, previous: provider.create(asked(1000, previous))),
+    "create": (0, lambda provider, _: provider.create(request(1000))),
+    "create in a chain": (0, lambda provider, previous: provider.create(request(1000, previous))),
     "read of one at work": (1000, lambda provider, response_id: provider.read(response_id)),
     "read of one that is finished": (0, lambda provider, response_id: provider.read(response_id)),
     "read of none": (0, lambda provider, _: provider.read("resp_none")),
@@ -78,67 +78,67 @@ ACTS: Mapping[str, tuple[float, Act]] = {
 
 @dataclass
 class Lane:
-    """One adapter on a network of its own, and one that goes by no network."""
+    """One adapter on a network with faults, and one (`direct`) without."""
 
     network: Network
     provider: ResponsesProvider
     direct: ResponsesProvider
 
     async def check(self, name: str, fault: Fault, times: int | None) -> None:
-        """Do one thing under one fault, and do it again when the fault is over."""
+        """Send one request under one fault, and send it again when the fault is over."""
         takes, act = ACTS[name]
-        response_id = await held(self.direct, takes)
+        response_id = await created(self.direct, takes)
         before = await status(self.direct, response_id)
-        self.network.expect(trouble := Trouble(fault, times=times))
+        self.network.inject(rule := FaultRule(fault, times=times))
         reply = await act(self.provider, response_id)
-        assert trouble.delivered, "the fault never struck"
-        # aiohttp by itself repeats what may be repeated when a connection turns out to be closed.
-        healed = len(self.network.seen) > trouble.delivered
-        assert not (healed and name.startswith(("create", "cancel"))), "it was asked twice"
+        assert rule.applied, "the fault was not applied"
+        # aiohttp itself repeats an idempotent request when it finds its connection closed.
+        healed = len(self.network.seen) > rule.applied
+        assert not (healed and name.startswith(("create", "cancel"))), "the request was sent twice"
         if healed or (fault is Fault.CUT_UNSEEN and isinstance(reply, Absent)):
-            # A 404, or a delete, says all that there is to say in its first line.
-            right(name, reply, await status(self.direct, response_id))
+            # For a 404, and for a delete, the status line is enough.
+            check_reply(name, reply, await status(self.direct, response_id))
         else:
             assert isinstance(reply, NotNow), reply
             assert reply.unknown is name.startswith(("create", "cancel"))
         if not healed and not fault.arrives:
-            assert not self.came_through()
+            assert not self.arrived()
             assert await status(self.direct, response_id) == before
-        self.network.trouble = None
+        self.network.rule = None
         again = await act(self.provider, response_id)
         await self.network.settle()
-        right(name, again, await status(self.direct, response_id))
+        check_reply(name, again, await status(self.direct, response_id))
         if name.startswith("create"):
-            assert self.came_through() == (2 if fault.arrives or fault is Fault.LATE else 1)
+            assert self.arrived() == (2 if fault.arrives or fault is Fault.LATE else 1)
 
-    def came_through(self) -> int:
+    def arrived(self) -> int:
         return sum(request.answered == 200 for request in self.network.seen)
 
 
-def right(name: str, reply: object, upstream: ResponseStatus | None) -> None:
-    """Check what is said, and what is so, once the fault is over."""
+def check_reply(name: str, reply: object, upstream: ResponseStatus | None) -> None:
+    """Compare a reply with the status of the response at the provider."""
     match name.partition(" ")[0], reply:
         case "create", Snapshot(status=ResponseStatus.QUEUED | ResponseStatus.IN_PROGRESS):
             return
         case "read", Absent():
             assert name == "read of none"
-        case "read", Snapshot(status=said, output=output):
-            assert said is upstream
-            assert said is ResponseStatus.IN_PROGRESS or "The whole text." in output
-        case "cancel", Snapshot(status=said):
-            assert said is upstream
-            assert said is (
+        case "read", Snapshot(status=reported, output=output):
+            assert reported is upstream
+            assert reported is ResponseStatus.IN_PROGRESS or "The complete text." in output
+        case "cancel", Snapshot(status=reported):
+            assert reported is upstream
+            assert reported is (
                 ResponseStatus.CANCELLED if name.endswith("at work") else ResponseStatus.COMPLETED
             )
         case "delete", Absent():
             assert upstream is None
         case _:
-            pytest.fail(f"{name}: {reply}, and upstream it is {upstream}")
+            pytest.fail(f"{name}: {reply}, at the provider it is {upstream}")
 
 
 @pytest.mark.parametrize("times", [1, None], ids=["once", "lasting"])
 @pytest.mark.parametrize("fault", Fault)
-async def test_what_did_not_come_through_is_never_taken_for_an_answer(fault, times, emulator, counted):
+async def test_a_lost_or_cut_reply_is_never_read_as_an_answer(fault, times, emulator, counted):
     seconds = STALL_SECONDS if fault.stalls else PATIENCE_SECONDS
 
     direct = adapter(f"{emulator}/v1")
@@ -147,7 +147,7 @@ async def test_what_did_not_come_through_is_never_taken_for_an_answer(fault, tim
         async with Network() as network:
             provider = adapter(await network.link("provider", f"{emulator}/v1"), seconds)
             try:
-                # Opening the SDK takes long, and is not to be taken for a slow reply, of this lane or another.
+                # The first request of an adapter is slow. It must not count as a stall, in this lane or another.
                 await provider.delete("resp_none")
                 await all_open.wait()
                 for name in names:
@@ -159,7 +159,7 @@ async def test_what_did_not_come_through_is_never_taken_for_an_answer(fault, tim
             finally:
                 await provider.close()
 
-    # What is waited for is waited for at the same time.
+    # When replies stall, all lanes wait at the same time.
     lanes = [[name] for name in ACTS] if fault.stalls else [ACTS]
     all_open = asyncio.Barrier(len(lanes))
     try:
@@ -170,7 +170,7 @@ async def test_what_did_not_come_through_is_never_taken_for_an_answer(fault, tim
 
 
 @pytest.mark.parametrize("name", ACTS)
-async def test_what_cannot_have_been_sent_is_not_unknown(name):
+async def test_the_outcome_of_a_request_that_was_not_sent_is_known(name):
     with socket.socket() as bound:
         bound.bind(("127.0.0.1", 0))
         provider = adapter(f"http://127.0.0.1:{bound.getsockname()[1]}/v1")

@@ -1,4 +1,4 @@
-"""A whole run with each fault at each of its requests in turn: it ends as it would have without."""
+"""A complete run with each fault at each of its requests in turn: it ends as it does without faults."""
 
 import asyncio
 import json
@@ -14,16 +14,16 @@ from shared.usecases.cancel import cancel
 from shared.usecases.delete import delete_run
 from shared.usecases.read import output_of, owned_run
 from tests.proofs.faults.conftest import STALL_SECONDS
-from tests.proofs.faults.network import Fault, Trouble
+from tests.proofs.faults.network import Fault, FaultRule
 from tests.proofs.faults.rig import ENDLESS, NOVEL, PATIENCE_SECONDS, WITH_TOOLS, Bench, Rig, bench
 from tests.support.world import CALLER
 
-# So many runs wait at the same time for what never comes.
+# So many runs go on at the same time when they mostly wait for a reply that never comes.
 WAITING = 8
 
 
 async def complete(rig: Rig) -> None:
-    """A run with tools and long texts, and a client who reads it in the end."""
+    """A run with tools and long texts, and a client that reads it in the end."""
     await rig.start(WITH_TOOLS)
     await rig.until(lambda run: run.terminal)
     text = await rig.insist(lambda: read_text(rig))
@@ -45,7 +45,7 @@ async def read_text(rig: Rig) -> str:
 
 
 async def cancelled(rig: Rig) -> None:
-    """A run that is cancelled while the provider is at work."""
+    """A run that is cancelled while the provider works on its response."""
     rig.endless = True
     await rig.start(ENDLESS)
     await rig.until(lambda run: run.status is RunStatus.IN_PROGRESS)
@@ -60,14 +60,14 @@ async def cancelled(rig: Rig) -> None:
 
 
 async def deleted(rig: Rig) -> None:
-    """A run with long texts that is deleted when it has ended."""
+    """A run with long texts that is deleted after it has ended."""
     await rig.start(WITH_TOOLS)
     before = await rig.until(lambda run: run.terminal)
     await forget(rig, before.responses)
 
 
 async def deleted_at_work(rig: Rig) -> None:
-    """A run that is deleted while the provider is at work."""
+    """A run that is deleted while the provider works on its response."""
     rig.endless = True
     await rig.start(ENDLESS)
     before = await rig.until(lambda run: run.status is RunStatus.IN_PROGRESS)
@@ -79,7 +79,7 @@ async def forget(rig: Rig, responses: tuple[str, ...]) -> None:
     try:
         await rig.ask(delete_run)
     except NotFound:
-        assert rig.failures, "nobody deleted it before"
+        assert rig.failures, "no earlier request deleted it"
     with pytest.raises(NotFound):
         await rig.insist(lambda: owned_run(rig.context, CALLER, rig.run_id))
     run = await rig.until(lambda run: run.step is Step.NOTHING, seconds=60)
@@ -94,13 +94,13 @@ async def forget(rig: Rig, responses: tuple[str, ...]) -> None:
 SCENARIOS: Mapping[str, Callable[[Rig], Awaitable[None]]] = {
     each.__name__: each for each in (complete, cancelled, deleted, deleted_at_work)
 }
-# Its texts make it slow: of the faults that look alike to an app, one each.
-FAULTS = {"deleted": (Fault.BUSY, Fault.LATE, Fault.LOST, Fault.BROKEN, Fault.SILENT)}
+# Its long texts make this scenario slow, so it has only one of those faults that look alike to an app.
+FAULTS = {"deleted": (Fault.BUSY, Fault.LATE, Fault.LOST, Fault.BROKEN, Fault.STALLED_AFTER)}
 CASES = [(name, fault) for name in SCENARIOS for fault in FAULTS.get(name, Fault)]
 
 
 async def nothing_is_left_over(rig: Rig) -> None:
-    """What holds at the end of every run, and still does when the last request has arrived."""
+    """What must be true at the end of every run, also after the last late request has arrived."""
     await rig.network.settle()
     run = await rig.run()
     assert await rig.rows("run") == [f"run|{run.id}"], "there is a second run"
@@ -116,7 +116,7 @@ async def nothing_is_left_over(rig: Rig) -> None:
     lines = await rig.plain.runs.log(run.id)
     assert [line.number for line in lines] == list(range(1, run.entries + 1))
     assert lines[-1].entry.type == f"run.{run.status}"
-    assert len({what_it_says(line.entry) for line in lines}) == len(lines)
+    assert len({identity(line.entry) for line in lines}) == len(lines)
     assert sum(line.entry.stream_events for line in lines) == run.stream_events
     left = await rig.texts() - await rig.texts_meant()
     # A start that was not accepted leaves its input; all other texts are pointed to.
@@ -127,20 +127,20 @@ async def nothing_is_left_over(rig: Rig) -> None:
         assert run.usage.total_tokens == sum(reply.usage.total_tokens for reply in replies)  # type: ignore[union-attr]
 
 
-def what_it_says(entry: LogEntry) -> tuple[object, ...]:
-    """Return what no two entries have in common."""
+def identity(entry: LogEntry) -> tuple[object, ...]:
+    """Return a value that is different for each entry of a log."""
     names = ("type", "turn", "call_id", "item", "part")
     return tuple(getattr(entry, name, None) for name in names)
 
 
 async def creates_are_accounted_for(rig: Rig) -> None:
-    """A response is created twice only where the reply to a create was lost, and that is counted."""
+    """A response is created twice only if the reply to a create was lost, and the run counts such creates."""
     run = await rig.run()
     creates = rig.creates()
     faulty = [one for one in creates if one.fault]
     extra = [one for one in faulty if one.answered == 200]
     assert all(one.answered in {200, None} for one in creates)
-    # Who is stopped before its create leaves a lease behind that looks as if it had been stopped after it.
+    # A worker that fails before its create leaves the same lease as one that fails after it.
     stopped = any(one.fault and one not in creates for one in rig.network.seen)
     assert len(faulty) <= run.unknown_creates <= len(faulty) + stopped
     created = sum(one.answered == 200 for one in creates)
@@ -151,17 +151,17 @@ async def creates_are_accounted_for(rig: Rig) -> None:
 @pytest.mark.parametrize(("name", "fault"), CASES)
 async def test_a_run_ends_as_it_would_have_without_the_fault(name, fault, account, emulator, hasten, counted):
     play = SCENARIOS[name]
-    # Several run side by side, and none may be so slow that it is taken for silent.
+    # Several runs go on at the same time. A slow reply must not count as a stall.
     seconds = 3 * STALL_SECONDS if fault.stalls else PATIENCE_SECONDS
 
     async def case(bench: Bench, nth: int | None) -> range:
-        """Play with the fault at the `nth` request, or without; return the requests that matter."""
+        """Play with the fault at the `nth` request, or without a fault; return the requests of the scenario itself."""
         app = await bench.rig()
-        trouble = Trouble(fault, nth=nth or 0)
-        app.network.expect(trouble if nth else None)
+        rule = FaultRule(fault, nth=nth or 0)
+        app.network.inject(rule if nth else None)
         try:
             await play(app)
-            assert not nth or trouble.delivered, "the fault never struck"
+            assert not nth or rule.applied, "the fault was not applied"
             assert nth or not app.failures
             await nothing_is_left_over(app)
         except AssertionError as failure:

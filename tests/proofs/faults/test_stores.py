@@ -1,4 +1,4 @@
-"""The stores under each fault: no write that took effect is called a conflict, and none that did not a success."""
+"""The stores under each fault: a write that took effect raises no conflict, and one that did not never succeeds."""
 
 import asyncio
 import secrets
@@ -31,24 +31,24 @@ from shared.store.outbox import StoredDelivery
 from shared.store.runs import CallOutput, StoredRun
 from shared.store.sessions import StoredSession
 from shared.store.shards import ShardView, Tick
-from tests.proofs.faults.network import Fault, Network, Trouble
+from tests.proofs.faults.network import Fault, FaultRule, Network
 from tests.support.runs import NOW, OWNER, a_delivery, a_logged_run, a_session
 from tests.support.world import stores
 
 LATER = NOW + timedelta(seconds=5)
 # Noise, so that it stays long when it is compressed.
 LONG = secrets.token_hex(20_000)
-# aiohttp and azure.core repeat a request: all of that fails, and what comes after it comes through.
+# The adapter repeats a request. With REPEATED all repetitions of a write fail, but a read after them succeeds.
 REPEATED = "repeated"
 LASTING = "lasting"
 
 
 @dataclass
 class Lane:
-    """The same stores twice: over a network that lies, and without; and a run of its own."""
+    """One set of stores, reached over a network with faults (`faulty`) and without one (`plain`), and a run of its own."""
 
     network: Network
-    lying: Any
+    faulty: Any
     plain: Any
     shard: int
     run: StoredRun = field(init=False)
@@ -60,7 +60,7 @@ class Lane:
         return a_logged_run(id=run_id, session_id=session_id or own)
 
     async def begin(self) -> None:
-        """Store a run at work that holds its session and owes a delivery, and a tick."""
+        """Store a tick, and a run in progress that holds its session and owes a delivery."""
         run = self.new_run()
         stored = await self.plain.runs.insert(run, StoredSession(a_session(run)), [RunQueued()])
         working = replace(
@@ -100,7 +100,7 @@ def delivery_of(run: Run) -> Delivery:
 
 
 class Insert:
-    """A new run, and the session that it then holds."""
+    """Inserts a new run with its session."""
 
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
@@ -108,16 +108,16 @@ class Insert:
 
     async def act(self) -> object:
         held = StoredSession(a_session(self.run))
-        return await self.lane.lying.runs.insert(self.run, held, [RunQueued()])
+        return await self.lane.faulty.runs.insert(self.run, held, [RunQueued()])
 
     async def done(self) -> bool:
         stored = await self.lane.plain.runs.read(self.run.id)
         held = await self.lane.plain.sessions.read(self.run.session_id)
-        assert bool(stored) is bool(held), "half of it was written"
+        assert bool(stored) is bool(held), "only a part was written"
         return stored is not None
 
-    async def right(self, said: Any) -> bool:
-        return said == await self.lane.plain.runs.read(self.run.id)
+    async def right(self, returned: Any) -> bool:
+        return returned == await self.lane.plain.runs.read(self.run.id)
 
     async def interfere(self) -> None:
         rival = replace(self.run, metadata={"by": "a rival"})
@@ -129,7 +129,7 @@ class Insert:
 
 
 class InsertIntoSession(Insert):
-    """A further run of a session, on condition that this has not changed."""
+    """Inserts one more run of a session, on condition that the session has not changed."""
 
     def __init__(self, lane: Lane) -> None:
         super().__init__(lane)
@@ -137,11 +137,11 @@ class InsertIntoSession(Insert):
 
     async def act(self) -> object:
         held = replace(self.lane.session.session, held_by=self.run.id, last_run_id=self.run.id, runs=2)
-        return await self.lane.lying.runs.insert(self.run, StoredSession(held, self.lane.session.etag), [])
+        return await self.lane.faulty.runs.insert(self.run, StoredSession(held, self.lane.session.etag), [])
 
     async def done(self) -> bool:
         stored = await self.lane.plain.runs.read(self.run.id)
-        assert (stored is not None) is ((await self.lane.held()).session.runs == 2), "half of it was written"
+        assert (stored is not None) is ((await self.lane.held()).session.runs == 2), "only a part was written"
         return stored is not None
 
     async def interfere(self) -> None:
@@ -152,7 +152,7 @@ class InsertIntoSession(Insert):
 
 
 class Commit:
-    """The transition that ends a run: its row, its pending row, its session, a result, its log, a delivery."""
+    """Commits the transition that ends a run: its row, its pending row, its session, an output, its log, a delivery."""
 
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
@@ -172,7 +172,7 @@ class Commit:
         self.delivery = delivery_of(self.after)
 
     async def act(self) -> object:
-        return await self.lane.lying.runs.commit(
+        return await self.lane.faulty.runs.commit(
             self.lane.run,
             self.after,
             [RunEnded("completed")],
@@ -185,15 +185,15 @@ class Commit:
         done = stored is not None and stored.run == self.after
         owed = await self.lane.owed()
         contents = await self.lane.plain.outbox.read(self.delivery.clock)
-        assert (self.after.id in {one.run_id for one in owed.runs}) is not done, "half of it was written"
-        assert (self.delivery.clock in owed.clocks) is done, "half of it was written"
-        assert bool(contents) is done, "half of it was written"
-        assert ((await self.lane.held()).session.held_by is None) is done, "half of it was written"
-        assert bool(await self.lane.plain.runs.outputs(self.after.id, 1)) is done, "half of it was written"
+        assert (self.after.id in {one.run_id for one in owed.runs}) is not done, "only a part was written"
+        assert (self.delivery.clock in owed.clocks) is done, "only a part was written"
+        assert bool(contents) is done, "only a part was written"
+        assert ((await self.lane.held()).session.held_by is None) is done, "only a part was written"
+        assert bool(await self.lane.plain.runs.outputs(self.after.id, 1)) is done, "only a part was written"
         return done
 
-    async def right(self, said: Any) -> bool:
-        return said == await self.lane.plain.runs.read(self.after.id)
+    async def right(self, returned: Any) -> bool:
+        return returned == await self.lane.plain.runs.read(self.after.id)
 
     async def interfere(self) -> None:
         rival = replace(self.lane.run.run, rev=3, metadata={"by": "a rival"})
@@ -205,13 +205,13 @@ class Commit:
 
 
 class ClaimTick:
-    """The time since the last tick, for one poller only."""
+    """Claims a tick of a shard, which only one poller can have."""
 
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
 
     async def act(self) -> object:
-        return await self.lane.lying.shards.claim(self.lane.name, self.tick, LATER)
+        return await self.lane.faulty.shards.claim(self.lane.name, self.tick, LATER)
 
     async def prepare(self) -> None:
         self.tick = await self.lane.tick()
@@ -219,8 +219,8 @@ class ClaimTick:
     async def done(self) -> bool:
         return (await self.lane.tick()).at == LATER
 
-    async def right(self, said: Any) -> bool:
-        return said is await self.done()
+    async def right(self, returned: Any) -> bool:
+        return returned is await self.done()
 
     async def interfere(self) -> None:
         tick = await self.lane.tick()
@@ -231,7 +231,7 @@ class ClaimTick:
 
 
 class ClaimKey:
-    """What an Idempotency-Key stands for, once and for all."""
+    """Claims an Idempotency-Key for a run."""
 
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
@@ -239,7 +239,7 @@ class ClaimKey:
         self.meant = StoredKey("run_ours", "ses_ours", "same")
 
     async def act(self) -> object:
-        return await self.lane.lying.keys.claim(self.lane.name, self.hashed, self.meant, NOW)
+        return await self.lane.faulty.keys.claim(self.lane.name, self.hashed, self.meant, NOW)
 
     async def stored(self) -> StoredKey | None:
         return await self.lane.plain.keys.read(self.lane.name, self.hashed)
@@ -247,8 +247,8 @@ class ClaimKey:
     async def done(self) -> bool:
         return await self.stored() == self.meant
 
-    async def right(self, said: Any) -> bool:
-        return said == await self.stored()
+    async def right(self, returned: Any) -> bool:
+        return returned == await self.stored()
 
     async def interfere(self) -> None:
         rival = StoredKey("run_rival", "ses_rival", "same")
@@ -259,19 +259,19 @@ class ClaimKey:
 
 
 class WriteSession:
-    """A session, on condition that it has not changed."""
+    """Writes a session, on condition that it has not changed."""
 
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
 
     async def act(self) -> object:
         deleted = replace(self.lane.session.session, deleted=True)
-        return await self.lane.lying.sessions.write(StoredSession(deleted, self.lane.session.etag))
+        return await self.lane.faulty.sessions.write(StoredSession(deleted, self.lane.session.etag))
 
     async def done(self) -> bool:
         return (await self.lane.held()).session.deleted
 
-    async def right(self, said: Any) -> bool:
+    async def right(self, returned: Any) -> bool:
         return await self.done()
 
     async def interfere(self) -> None:
@@ -285,27 +285,27 @@ class WriteSession:
 
 
 class MoveDelivery:
-    """A delivery to another time: its contents and its clock row."""
+    """Moves a delivery to another time: its row and its clock row."""
 
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
 
     async def act(self) -> object:
-        return await self.lane.lying.outbox.move(self.lane.delivery, LATER)
+        return await self.lane.faulty.outbox.move(self.lane.delivery, LATER)
 
     async def moved(self, due: datetime) -> StoredDelivery | None:
-        """Return the delivery if that is when it is due."""
+        """Return the delivery if it is due at that time."""
         clock = replace(self.lane.delivery.delivery, due=due).clock
         [there] = (await self.lane.owed()).clocks
         return await self.lane.plain.outbox.read(clock) if there == clock else None
 
     async def done(self) -> bool:
         was, found = await self.moved(NOW), await self.moved(LATER)
-        assert bool(was) is not bool(found), "half of it was written"
+        assert bool(was) is not bool(found), "only a part was written"
         return found is not None
 
-    async def right(self, said: Any) -> bool:
-        return said == await self.moved(LATER)
+    async def right(self, returned: Any) -> bool:
+        return returned == await self.moved(LATER)
 
     async def interfere(self) -> None:
         await self.lane.plain.outbox.move(self.lane.delivery, LATER + timedelta(seconds=1))
@@ -319,7 +319,7 @@ WRITES = {
     for kind in (Insert, InsertIntoSession, Commit, ClaimTick, ClaimKey, WriteSession, MoveDelivery)
 }
 
-# By the stores of one side.
+# Each takes the stores of one side.
 READS: Mapping[str, Callable[[Any, Lane], Awaitable[Any]]] = {
     "read": lambda side, lane: side.runs.read(lane.run.run.id),
     "read of none": lambda side, lane: side.runs.read(ids.new_id("run", lane.shard, NOW, bytes(10))),
@@ -335,7 +335,7 @@ READS: Mapping[str, Callable[[Any, Lane], Awaitable[Any]]] = {
 
 @dataclass
 class Lab:
-    """Gives lanes: each has a shard, and no more of them share tables than there are shards."""
+    """Runs checks on lanes. Each lane has a shard of its own, so as many lanes as shards can share the tables."""
 
     account: TableAccount
 
@@ -353,12 +353,12 @@ class Lab:
         async with Network() as network:
             plain = TableStorage(self.account)
             endpoint = await network.link("table", self.account.endpoint)
-            lying = TableStorage(replace(self.account, endpoint=endpoint))
+            faulty = TableStorage(replace(self.account, endpoint=endpoint))
             sides = [
                 SimpleNamespace(
                     **stores(storage.table(names[0]), storage.table(names[1]), SystemRandomness())
                 )
-                for storage in (lying, plain)
+                for storage in (faulty, plain)
             ]
             try:
                 for n, case in enumerate(cases):
@@ -370,7 +370,7 @@ class Lab:
                         failure.add_note(case)
                         raise
             finally:
-                await lying.close()
+                await faulty.close()
                 await plain.close()
 
 
@@ -379,15 +379,15 @@ def lab(account: TableAccount) -> Lab:
     return Lab(account)
 
 
-def trouble(network: Network, fault: Fault, lasts: str) -> Trouble:
-    """Keep trouble for the next request, for all of its repetitions, or for whatever follows."""
+def inject(network: Network, fault: Fault, lasts: str) -> FaultRule:
+    """Inject a fault into the next request, into all of its repetitions, or into all requests from here."""
     if lasts == REPEATED:
-        # What finds out whether a write took effect is a GET.
-        made = Trouble(fault, times=None, like=lambda request: request.method != "GET")
+        # A GET finds out whether a write took effect.
+        rule = FaultRule(fault, times=None, matches=lambda request: request.method != "GET")
     else:
-        made = Trouble(fault, times=1 if lasts == "once" else None)
-    network.expect(made)
-    return made
+        rule = FaultRule(fault, times=1 if lasts == "once" else None)
+    network.inject(rule)
+    return rule
 
 
 LASTS = pytest.mark.parametrize("lasts", ["once", REPEATED, LASTING])
@@ -395,7 +395,7 @@ LASTS = pytest.mark.parametrize("lasts", ["once", REPEATED, LASTING])
 
 @LASTS
 @pytest.mark.parametrize("fault", Fault)
-async def test_what_took_effect_is_no_conflict_and_what_did_not_is_no_success(
+async def test_a_write_that_took_effect_is_no_conflict_and_one_that_did_not_is_no_success(
     fault, lasts, lab, hasten, counted
 ):
     hasten(fault)
@@ -404,23 +404,23 @@ async def test_what_took_effect_is_no_conflict_and_what_did_not_is_no_success(
         case = WRITES[name](lane)
         if isinstance(case, ClaimTick):
             await case.prepare()
-        struck = trouble(lane.network, fault, lasts)
-        said, unknown = None, False
+        rule = inject(lane.network, fault, lasts)
+        returned, unknown = None, False
         try:
-            said = await case.act()
+            returned = await case.act()
         except StorageUnavailable:
             unknown = True
         except RowConflict:
-            pytest.fail("nobody else wrote")
-        assert struck.delivered, "the fault never struck"
-        lane.network.trouble = None
+            pytest.fail("no other client wrote")
+        assert rule.applied, "the fault was not applied"
+        lane.network.rule = None
         done = await case.done()
         if unknown:
-            assert lasts != "once", "one failure is made up for"
-            assert lasts == LASTING or not fault.arrives, "what was written can be found"
+            assert lasts != "once", "the adapter repeats after one failure"
+            assert lasts == LASTING or not fault.arrives, "a read can find the write"
         else:
             assert done
-            assert await case.right(said)
+            assert await case.right(returned)
         if fault is not Fault.LATE:
             assert done is (not unknown or fault.arrives)
         await lane.network.settle()
@@ -432,7 +432,7 @@ async def test_what_took_effect_is_no_conflict_and_what_did_not_is_no_success(
 
 @LASTS
 @pytest.mark.parametrize("fault", Fault)
-async def test_a_rival_who_was_faster_is_found_out(fault, lasts, lab, hasten, counted):
+async def test_a_write_that_lost_a_race_never_succeeds(fault, lasts, lab, hasten, counted):
     hasten(fault)
 
     async def check(lane: Lane, name: str) -> None:
@@ -440,19 +440,19 @@ async def test_a_rival_who_was_faster_is_found_out(fault, lasts, lab, hasten, co
         if isinstance(case, ClaimTick):
             await case.prepare()
         await case.interfere()
-        struck = trouble(lane.network, fault, lasts)
-        said: object = None
+        rule = inject(lane.network, fault, lasts)
+        returned: object = None
         try:
-            said = await case.act()
+            returned = await case.act()
         except (StorageUnavailable, RowConflict) as refusal:
-            said = refusal
-        assert struck.delivered, "the fault never struck"
-        if not isinstance(said, Exception):
-            assert isinstance(case, ClaimTick | ClaimKey), "it was not written"
-            assert await case.right(said)
+            returned = refusal
+        assert rule.applied, "the fault was not applied"
+        if not isinstance(returned, Exception):
+            assert isinstance(case, ClaimTick | ClaimKey), "the write succeeded"
+            assert await case.right(returned)
         elif lasts == LASTING:
-            assert isinstance(said, StorageUnavailable)
-        lane.network.trouble = None
+            assert isinstance(returned, StorageUnavailable)
+        lane.network.rule = None
         await lane.network.settle()
         assert await case.lost()
 
@@ -461,17 +461,17 @@ async def test_a_rival_who_was_faster_is_found_out(fault, lasts, lab, hasten, co
 
 
 @pytest.mark.parametrize("fault", Fault)
-async def test_what_is_read_is_what_is_stored(fault, lab, hasten, counted):
+async def test_a_read_returns_what_is_stored(fault, lab, hasten, counted):
     hasten(fault)
 
     async def check(lane: Lane, name: str) -> None:
         expected = await READS[name](lane.plain, lane)
-        lane.network.expect(struck := Trouble(fault))
+        lane.network.inject(rule := FaultRule(fault))
         try:
-            assert await READS[name](lane.lying, lane) == expected
+            assert await READS[name](lane.faulty, lane) == expected
         except StorageUnavailable:
             assert fault is Fault.CUT_UNSEEN
-        assert struck.delivered, "the fault never struck"
+        assert rule.applied, "the fault was not applied"
 
     await lab.each(fault, list(READS), check)
     counted("reads of the run store x faults", len(READS))
@@ -479,39 +479,39 @@ async def test_what_is_read_is_what_is_stored(fault, lab, hasten, counted):
 
 @pytest.mark.parametrize("lasts", ["once", LASTING])
 @pytest.mark.parametrize("fault", Fault)
-async def test_long_texts_stay_whole_and_go_as_a_whole(fault, lasts, lab, hasten, counted):
+async def test_long_texts_are_stored_and_removed_completely(fault, lasts, lab, hasten, counted):
     hasten(fault)
 
     async def attempt(lane: Lane, doing: Callable[[], Awaitable[Any]]) -> Any:
-        """Do it under the fault; what fails is done again without."""
-        struck = trouble(lane.network, fault, lasts)
+        """Carry out an operation under the fault; if it fails, repeat it without."""
+        rule = inject(lane.network, fault, lasts)
         try:
             found = await doing()
         except StorageUnavailable:
-            lane.network.trouble = None
+            lane.network.rule = None
             found = await doing()
-        assert struck.delivered, "the fault never struck"
-        lane.network.trouble = None
+        assert rule.applied, "the fault was not applied"
+        lane.network.rule = None
         await lane.network.settle()
         return found
 
     async def check(lane: Lane, case: str) -> None:
         run_id = lane.run.run.id
-        store, plain = (lane.lying if case == "save" else lane.plain).content, lane.plain.content
+        store, plain = (lane.faulty if case == "save" else lane.plain).content, lane.plain.content
         saved = (
             await attempt(lane, lambda: store.save(run_id, "text", LONG))
             if case == "save"
             else (await plain.save(run_id, "text", LONG))
         )
         if case == "load":
-            assert await attempt(lane, lambda: lane.lying.content.load(run_id, saved)) == LONG
+            assert await attempt(lane, lambda: lane.faulty.content.load(run_id, saved)) == LONG
         if case in {"drop", "purge"}:
             await attempt(
                 lane,
                 lambda: (
-                    lane.lying.content.purge(run_id)
+                    lane.faulty.content.purge(run_id)
                     if case == "purge"
-                    else lane.lying.content.drop(run_id, saved)
+                    else lane.faulty.content.drop(run_id, saved)
                 ),
             )
             with pytest.raises(LookupError):

@@ -1,4 +1,4 @@
-"""Each operation of a table under each fault: what the adapter answers, and what the table then holds."""
+"""Each operation of a table under each fault: what the adapter returns, and what the table has then."""
 
 import asyncio
 import secrets
@@ -13,13 +13,13 @@ from shared.adapters.azure_tables.account import TableAccount, create_missing_ta
 from shared.adapters.azure_tables.table import AzureTable, TableStorage
 from shared.errors import RowConflict, StorageUnavailable
 from shared.ports.tables import Delete, Insert, Merge, Put, Row, Value, Write
-from tests.proofs.faults.network import Fault, Network, Trouble
+from tests.proofs.faults.network import Fault, FaultRule, Network
 
 TIMES = pytest.mark.parametrize("times", [1, None], ids=["once", "lasting"])
 PAGE = 2
 OLD: Mapping[str, Value] = {"kept": "old", "n": 1}
 NEW: Mapping[str, Value] = {"kept": "new", "n": 2, "bytes": b"\x00\xff"}
-# What is there before each operation.
+# The rows that exist before each operation.
 KEYS = ("a", "b", "c", "d", "e")
 
 Rows = dict[str, Row]
@@ -27,10 +27,10 @@ Rows = dict[str, Row]
 
 @dataclass
 class Lane:
-    """The same partition twice: over a network, and without."""
+    """One partition, reached over a network with faults (`faulty`) and without one (`plain`)."""
 
     network: Network
-    lying: AzureTable
+    faulty: AzureTable
     plain: AzureTable
     partition: str
 
@@ -49,7 +49,7 @@ READS: Mapping[str, Callable[[AzureTable, str], Awaitable[Any]]] = {
     ),
 }
 
-# With the rows as they were read, and so with their etags.
+# Each takes the rows as they were read, with their etags.
 WRITES: Mapping[str, Callable[[Rows], Sequence[Write]]] = {
     "insert": lambda _: [Insert(Row("new", NEW))],
     "put of a new row": lambda _: [Put(Row("new", NEW))],
@@ -82,7 +82,7 @@ REFUSED: Mapping[str, Callable[[Rows], Sequence[Write]]] = {
 
 
 def after(rows: Rows, writes: Sequence[Write]) -> dict[str, dict[str, Value]]:
-    """Return what the rows are once all the writes are carried out."""
+    """Return the values of the rows after all the writes."""
     values = {key: dict(row.values) for key, row in rows.items()}
     for write in writes:
         match write:
@@ -101,7 +101,7 @@ def values_of(rows: Rows) -> dict[str, dict[str, Value]]:
 
 @dataclass
 class Lab:
-    """Gives lanes, several side by side where replies are waited for."""
+    """Runs checks on lanes. When replies stall, each check has a lane of its own, and all wait at the same time."""
 
     account: TableAccount
     table: str
@@ -115,13 +115,13 @@ class Lab:
     async def _lane(self, names: Sequence[str], check: Callable[[Lane, str], Awaitable[None]]) -> None:
         async with Network() as network:
             direct = TableStorage(self.account)
-            lying = TableStorage(
+            faulty = TableStorage(
                 replace(self.account, endpoint=await network.link("table", self.account.endpoint))
             )
             try:
                 for name in names:
                     partition = secrets.token_hex(8)
-                    lane = Lane(network, lying.table(self.table), direct.table(self.table), partition)
+                    lane = Lane(network, faulty.table(self.table), direct.table(self.table), partition)
                     await lane.plain.write(partition, [Insert(Row(key, OLD)) for key in KEYS])
                     try:
                         await check(lane, name)
@@ -129,7 +129,7 @@ class Lab:
                         failure.add_note(name)
                         raise
             finally:
-                await lying.close()
+                await faulty.close()
                 await direct.close()
 
 
@@ -142,22 +142,22 @@ async def lab(account: TableAccount) -> Lab:
 
 @TIMES
 @pytest.mark.parametrize("fault", Fault)
-async def test_a_read_is_right_or_it_is_none(fault, times, lab, hasten, counted):
+async def test_a_read_is_right_or_fails(fault, times, lab, hasten, counted):
     hasten(fault)
 
     async def check(lane: Lane, name: str) -> None:
         expected = await READS[name](lane.plain, lane.partition)
-        lane.network.expect(trouble := Trouble(fault, times=times))
+        lane.network.inject(rule := FaultRule(fault, times=times))
         try:
-            found = await READS[name](lane.lying, lane.partition)
+            found = await READS[name](lane.faulty, lane.partition)
         except StorageUnavailable:
-            assert times is None or fault is Fault.CUT_UNSEEN, "one failure is made up for"
+            assert times is None or fault is Fault.CUT_UNSEEN, "the adapter repeats after one failure"
         else:
             assert found == expected
-            assert times, "nothing can have come through"
-        assert trouble.delivered, "the fault never struck"
-        lane.network.trouble = None
-        assert await READS[name](lane.lying, lane.partition) == expected
+            assert times, "no request can have arrived"
+        assert rule.applied, "the fault was not applied"
+        lane.network.rule = None
+        assert await READS[name](lane.faulty, lane.partition) == expected
 
     await lab.each(fault, list(READS), check)
     counted("reads of a table x faults", len(READS))
@@ -170,14 +170,14 @@ async def test_no_page_is_lost_or_read_twice(fault, lab, hasten, counted, monkey
     pages = ["1", "2", "3"]
 
     async def check(lane: Lane, page: str) -> None:
-        lane.network.expect(trouble := Trouble(fault, nth=int(page)))
+        lane.network.inject(rule := FaultRule(fault, nth=int(page)))
         try:
-            found = await lane.lying.query(lane.partition, "a", "z", limit=len(KEYS))
+            found = await lane.faulty.query(lane.partition, "a", "z", limit=len(KEYS))
         except StorageUnavailable:
             assert fault is Fault.CUT_UNSEEN
         else:
             assert [row.key for row in found] == list(KEYS)
-        assert trouble.delivered, "the fault never struck"
+        assert rule.applied, "the fault was not applied"
 
     await lab.each(fault, pages, check)
     counted("pages of a query x faults", len(pages))
@@ -185,27 +185,27 @@ async def test_no_page_is_lost_or_read_twice(fault, lab, hasten, counted, monkey
 
 @TIMES
 @pytest.mark.parametrize("fault", Fault)
-async def test_a_write_is_carried_out_or_it_is_not(fault, times, lab, hasten, counted):
-    """A conflict may only be said of a write that came through twice: who writes has to find that out."""
+async def test_a_write_is_carried_out_or_fails(fault, times, lab, hasten, counted):
+    """A write may meet a conflict with itself if it arrived twice. The store finds this out, not the table."""
     hasten(fault)
 
     async def check(lane: Lane, name: str) -> None:
         before = await lane.rows()
         writes = WRITES[name](before)
-        lane.network.expect(trouble := Trouble(fault, times=times))
+        lane.network.inject(rule := FaultRule(fault, times=times))
         came = fault.arrives
         try:
-            etag = await lane.lying.write(lane.partition, writes)
+            etag = await lane.faulty.write(lane.partition, writes)
         except StorageUnavailable:
-            assert times is None or fault is Fault.CUT_UNSEEN, "one failure is made up for"
+            assert times is None or fault is Fault.CUT_UNSEEN, "the adapter repeats after one failure"
         except RowConflict:
-            assert times, "nobody said so"
-            assert fault.arrives, "nobody else wrote"
+            assert times, "the table reported no conflict"
+            assert fault.arrives, "no other client wrote"
         else:
             came = True
             check_etag(etag, await lane.rows(), writes, fault)
-        assert trouble.delivered, "the fault never struck"
-        lane.network.trouble = None
+        assert rule.applied, "the fault was not applied"
+        lane.network.rule = None
         assert values_of(await lane.rows()) == (after(before, writes) if came else values_of(before))
         await lane.network.settle()
         late = fault is Fault.LATE
@@ -220,7 +220,7 @@ def check_etag(etag: str, rows: Rows, writes: Sequence[Write], fault: Fault) -> 
     if isinstance(first, Delete):
         assert etag == ""
     elif fault is Fault.LATE and (isinstance(first, Merge) or (isinstance(first, Put) and not first.etag)):
-        # What asks for nothing is written again by the request that was late: the same, under a new etag.
+        # A write without a condition is made again by the late request: the values are the same, the etag is new.
         assert etag
     else:
         assert etag == rows[first.row.key].etag
@@ -228,15 +228,15 @@ def check_etag(etag: str, rows: Rows, writes: Sequence[Write], fault: Fault) -> 
 
 @TIMES
 @pytest.mark.parametrize("fault", Fault)
-async def test_what_has_to_be_refused_is_never_called_done(fault, times, lab, hasten, counted):
+async def test_a_write_that_the_table_refuses_never_succeeds(fault, times, lab, hasten, counted):
     hasten(fault)
 
     async def check(lane: Lane, name: str) -> None:
         before = await lane.rows()
-        lane.network.expect(trouble := Trouble(fault, times=times))
+        lane.network.inject(rule := FaultRule(fault, times=times))
         with pytest.raises((RowConflict, StorageUnavailable)) as refusal:
-            await lane.lying.write(lane.partition, REFUSED[name](before))
-        assert trouble.delivered, "the fault never struck"
+            await lane.faulty.write(lane.partition, REFUSED[name](before))
+        assert rule.applied, "the fault was not applied"
         if times and fault is not Fault.CUT_UNSEEN:
             assert refusal.type is RowConflict
         if times is None:
