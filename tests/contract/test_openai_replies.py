@@ -18,7 +18,8 @@ from tests.proofs.corpus.reply import Case, cases
 from tests.support.loopback import loopback, reply, says
 from tests.support.openai_client import at, both
 from tests.support.requests import CREATE
-from tests.support.streams import REFERENCES, Stream
+from tests.support.stream_samples import REFERENCES
+from tests.support.streams import Stream
 
 Json = dict[str, Any]
 

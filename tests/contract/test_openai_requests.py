@@ -16,7 +16,7 @@ from shared.core import transcript
 from shared.ports.providers import ResponseRequest
 from tests.support.loopback import Arrived, loopback, reply, says
 from tests.support.openai_client import at, both
-from tests.support.streams import REFERENCES
+from tests.support.stream_samples import REFERENCES
 
 Json = dict[str, Any]
 # Lists are validated while they are read, so this has to outlive them.

@@ -36,7 +36,9 @@ from shared.ports.providers import ResponseRequest
 from shared.steps.context import Context
 from shared.steps.poll import claim_due, poll
 from shared.steps.work import work
-from tests.support.streams import REFERENCES, Reader, delta, event, follow, message, stream
+from tests.support.feeds import Reader, follow
+from tests.support.stream_samples import REFERENCES
+from tests.support.streams import delta, event, message, stream
 from tests.support.world import World
 
 Json = dict[str, Any]

@@ -32,8 +32,8 @@ from shared.store.outbox import Outbox
 from shared.store.runs import CallOutput, RunStore, StoredRun
 from shared.store.sessions import SessionStore, StoredSession
 from shared.store.shards import ShardStore, ShardView, Tick
+from tests.support.fakes import Seeded
 from tests.support.runs import a_delivery, a_logged_run, a_session, an_id
-from tests.support.world import Seeded
 
 NOW = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
 OWNER = "ann o'hara & 宇"

@@ -15,7 +15,7 @@ from shared.adapters.responses_api import interpret
 from shared.core.response import Absent, NoStream, NotNow, Refused, ResponseStatus, Snapshot
 from tests.support.loopback import Arrived, loopback, reply, says
 from tests.support.requests import ALL, Counting, Sending, get, provided
-from tests.support.streams import REFERENCES
+from tests.support.stream_samples import REFERENCES
 
 PLAIN = REFERENCES["plain"]
 EVENTS = b"".join(PLAIN.written[:3])

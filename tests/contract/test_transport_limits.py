@@ -14,7 +14,8 @@ from shared.adapters.http.answer import NoAnswer
 from shared.core.response import Absent, NoStream, NotNow, Refused, Snapshot
 from tests.support.loopback import Arrived, loopback, reply, says
 from tests.support.requests import ALL, Counting, Sending, get, provided
-from tests.support.streams import REFERENCES, delta, stream
+from tests.support.stream_samples import REFERENCES
+from tests.support.streams import delta, stream
 
 LIMIT = 8 * 2**20
 PIECE = 64 * 1024

@@ -11,7 +11,7 @@ import pytest
 
 from dev import stack
 from tests.e2e.site import PATIENCE_SECONDS, TERMINAL, Site, script, tool_call, wait_until
-from tests.support.feed_text import text_after
+from tests.support.feeds import Reader
 
 READERS = 10
 # Characters of one, two, three and four bytes, and what JSON and server-sent events have to escape.
@@ -19,50 +19,41 @@ PROSE = 'Über den Wolken \u2028 "宇宙" \\n\r\n🚀 \x00 data: id: 7\n\n'
 
 
 @dataclass
-class Reader:
-    """A client that reads a feed in pieces, loses its connection at random, and comes back."""
+class Client:
+    """A client that reads a feed in pages, loses its connection at random, and comes back."""
 
     site: Site
     run_id: str
     random: random.Random
-    text: str = ""
-    last_id: int = 0
-    ids: list[int] = field(default_factory=list)
+    reader: Reader = field(default_factory=Reader)
     dropped: int = 0
-    done: bool = False
 
     def follow(self) -> None:
         end = time.monotonic() + 2 * PATIENCE_SECONDS
-        while not self.done and time.monotonic() < end:
+        while not self.reader.done and time.monotonic() < end:
             try:
-                feed = self._ask()
+                page = self._ask()
             except (OSError, urllib.error.URLError, ValueError):
-                feed = None
-            if feed is None or self.random.random() < 0.3:
-                # What was on its way is lost, and asked for again.
+                page = None
+            if page is None or self.random.random() < 0.3:
+                # The page is lost. The client asks for it again.
                 self.dropped += 1
             else:
-                self._take(feed)
+                self.reader.read_page(page)
             time.sleep(self.random.uniform(0.05, 0.5))
 
     def _ask(self) -> dict:
-        query = f"after={self.last_id}&limit={self.random.choice((1, 2, 5, 100))}"
+        query = f"after={self.reader.last_id}&limit={self.random.choice((1, 2, 5, 100))}"
         reply = self.site.api("GET", f"runs/{self.run_id}/events?{query}", accept="application/json")
         if reply.status != 200:
             raise ValueError(reply.status)
         return reply.body
 
-    def _take(self, feed: dict) -> None:
-        for event in feed["data"]:
-            self.ids.append(event["id"])
-            self.text = text_after(self.text, event)
-        self.last_id, self.done = feed["last_id"], feed["done"]
-
 
 def follow(site: Site, run_id: str, seed: int = 1) -> Reader:
-    reader = Reader(site, run_id, random.Random(seed))
-    reader.follow()
-    return reader
+    client = Client(site, run_id, random.Random(seed))
+    client.follow()
+    return client.reader
 
 
 def test_ten_readers_that_drop_come_to_the_same_text_across_a_killed_host(new_site) -> None:
@@ -71,8 +62,8 @@ def test_ten_readers_that_drop_come_to_the_same_text_across_a_killed_host(new_si
     run_id = site.start(
         script(turns=[{"text": PROSE, "repeat": 300, "seconds": 10, "deltas": 400}]), stream=True
     )
-    readers = [Reader(site, run_id, random.Random(seed)) for seed in range(READERS)]
-    threads = [threading.Thread(target=reader.follow) for reader in readers]
+    clients = [Client(site, run_id, random.Random(seed)) for seed in range(READERS)]
+    threads = [threading.Thread(target=client.follow) for client in clients]
     for thread in threads:
         thread.start()
     wait_until(lambda: site.get(run_id)["progress"]["characters"] > 0, "some of it is written")
@@ -84,13 +75,12 @@ def test_ten_readers_that_drop_come_to_the_same_text_across_a_killed_host(new_si
     run = site.outcome(run_id)
     assert run["status"] == "completed"
     assert run["output_text"] == PROSE * 300
-    for reader in readers:
-        assert reader.done
-        assert reader.text == run["output_text"]
-        assert reader.ids == list(range(1, reader.last_id + 1))
-    assert sum(reader.dropped for reader in readers) > READERS
-    # It came in pieces: whoever watched saw it grow.
-    assert len(readers[0].ids) > 5
+    for client in clients:
+        assert client.reader.done
+        assert client.reader.text == run["output_text"]
+    assert sum(client.dropped for client in clients) > READERS
+    # The text came in several deltas: a client saw it grow.
+    assert clients[0].reader.last_id > 5
 
 
 def test_two_hosts_tools_and_streaming_together(new_site) -> None:

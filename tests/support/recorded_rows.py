@@ -26,8 +26,9 @@ from shared.core.response import (
 )
 from shared.ports.tables import Put, Row, Value
 from tests.support.client import Client
+from tests.support.fakes import answer, asks
 from tests.support.memory_table import MemoryTable
-from tests.support.world import World, answer, asks
+from tests.support.world import World
 
 FOLDER = Path(__file__).parents[1] / "data" / "rows"
 

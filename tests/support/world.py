@@ -1,32 +1,19 @@
-"""A world to run the use cases in: memory tables, a clock that is set by hand, a provider that is told what to say."""
+"""A wired application for tests, and the part of the Functions host that drives it."""
 
-import json
-import random
-from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field, replace
-from datetime import datetime, timedelta
+from dataclasses import replace
+from datetime import timedelta
 from typing import Any
 
 from shared.core.caller import Caller
 from shared.core.ids import all_shards
 from shared.core.pace import Schedule
 from shared.core.response import (
-    Absent,
-    CancelReply,
-    CreateReply,
-    DeleteReply,
-    FunctionCall,
-    ReadReply,
-    ResponseStatus,
     Slice,
-    SliceReply,
     Snapshot,
-    Usage,
+    StreamChange,
 )
-from shared.core.run import CallStatus, Chaining, Owed, Run
-from shared.ports.agents import AgentSpec, ToolRequest, ToolResult
-from shared.ports.providers import DEFAULT_PROVIDER, Provider, ResponseRequest
+from shared.core.run import Chaining, Owed, Run
+from shared.ports.providers import DEFAULT_PROVIDER, Provider
 from shared.ports.system import Randomness
 from shared.ports.tables import Table
 from shared.steps.context import Context
@@ -41,173 +28,10 @@ from shared.store.runs import RunStore
 from shared.store.sessions import SessionStore
 from shared.store.shards import ShardStore
 from shared.usecases.start import StartRequest, start
-from tests.support.memory_table import MemoryTable
-from tests.support.runs import NOW, OWNER
+from tests.support.fakes import CountingTable, FakeAgents, FakeClock, FakeProvider, Seeded
+from tests.support.runs import OWNER
 
 CALLER = Caller(OWNER)
-
-
-@dataclass
-class FakeClock:
-    at: datetime = NOW
-
-    def now(self) -> datetime:
-        return self.at
-
-    def pass_(self, seconds: float) -> None:
-        self.at += timedelta(seconds=seconds)
-
-
-class Seeded:
-    def __init__(self, seed: int = 7) -> None:
-        self._random = random.Random(seed)
-
-    def bytes(self, count: int) -> bytes:
-        return self._random.randbytes(count)
-
-    def fraction(self) -> float:
-        return self._random.random()
-
-
-def message(text: str) -> list[dict[str, object]]:
-    return [{"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]}]
-
-
-def answer(response_id: str, text: str = "done", tokens: int = 10) -> Snapshot:
-    """A response that is completed with a text."""
-    usage = Usage(tokens, tokens, 2 * tokens)
-    output = json.dumps(message(text), ensure_ascii=False)
-    return Snapshot(response_id=response_id, status=ResponseStatus.COMPLETED, output=output, usage=usage)
-
-
-def asks(response_id: str, *names: str, call_ids: Sequence[str] = ()) -> Snapshot:
-    """A response that is completed with function calls."""
-    ids = call_ids or [f"call_{response_id}_{n}" for n, _ in enumerate(names)]
-    calls = tuple(FunctionCall(call_id, name, "{}") for call_id, name in zip(ids, names, strict=True))
-    output = json.dumps(
-        [
-            {"type": "function_call", "call_id": c.call_id, "name": c.name, "arguments": c.arguments}
-            for c in calls
-        ]
-    )
-    done = Snapshot(
-        response_id=response_id, status=ResponseStatus.COMPLETED, output=output, usage=Usage(1, 1, 2)
-    )
-    return replace(done, calls=calls)
-
-
-@dataclass
-class FakeProvider:
-    """Says what it was told to say next, and otherwise that it is still at work."""
-
-    creates: list[ResponseRequest] = field(default_factory=list)
-    reads: list[str] = field(default_factory=list)
-    cancels: list[str] = field(default_factory=list)
-    deletes: list[str] = field(default_factory=list)
-    create_replies: list[CreateReply | BaseException | Callable[[], CreateReply | None]] = field(
-        default_factory=list
-    )
-    state: dict[str, ReadReply] = field(default_factory=dict)
-    cancel_replies: dict[str, CancelReply] = field(default_factory=dict)
-    delete_replies: list[DeleteReply] = field(default_factory=list)
-    slices: list[tuple[str, int]] = field(default_factory=list)
-    slice_replies: list[SliceReply] = field(default_factory=list)
-
-    async def create(self, request: ResponseRequest) -> CreateReply:
-        self.creates.append(request)
-        reply = self.create_replies.pop(0) if self.create_replies else None
-        if isinstance(reply, BaseException):
-            raise reply
-        if callable(reply):
-            reply = reply()
-        sequence = 0 if request.stream else None
-        return reply or Snapshot(
-            response_id=f"resp_{len(self.creates)}", status=ResponseStatus.QUEUED, sequence=sequence
-        )
-
-    async def read(self, response_id: str) -> ReadReply:
-        self.reads.append(response_id)
-        return self.state.get(response_id) or Snapshot(
-            response_id=response_id, status=ResponseStatus.IN_PROGRESS
-        )
-
-    async def slice(self, response_id: str, after: int) -> SliceReply:
-        self.slices.append((response_id, after))
-        if self.slice_replies:
-            return self.slice_replies.pop(0)
-        return Slice(response_id=response_id, after=after, sequence=after)
-
-    async def cancel(self, response_id: str) -> CancelReply:
-        self.cancels.append(response_id)
-        default = Snapshot(response_id=response_id, status=ResponseStatus.CANCELLED)
-        return self.cancel_replies.get(response_id, default)
-
-    async def delete(self, response_id: str) -> DeleteReply:
-        self.deletes.append(response_id)
-        return self.delete_replies.pop(0) if self.delete_replies else Absent()
-
-
-@dataclass
-class FakeAgents:
-    """One agent with two tools, of which `look_up` is declared idempotent and `pay` is not."""
-
-    runs: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    during: Callable[[ToolRequest], None] | None = None
-
-    def names(self) -> tuple[str, ...]:
-        return ("writer",)
-
-    def spec(self, name: str) -> AgentSpec | None:
-        if name != "writer":
-            return None
-        return AgentSpec(
-            name="writer",
-            description="",
-            model="m",
-            instructions="Write.",
-            tools="[]",
-            tool_names=("look_up", "pay"),
-            repeatable=frozenset({"look_up"}),
-            longest_tool=timedelta(seconds=60),
-            max_turns=3,
-            deadline=timedelta(minutes=30),
-            options={},
-        )
-
-    async def run_tools(self, _agent: str, requests: Sequence[ToolRequest]) -> AsyncIterator[ToolResult]:
-        for request in requests:
-            self.runs[request.call_id] += 1
-            if self.during:
-                self.during(request)
-            yield ToolResult(request.call_id, CallStatus.COMPLETED, f"result of {request.call_id}")
-
-
-class CountingTable(MemoryTable):
-    """A memory table that counts what is asked of it, and the rows that its queries return."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.counts: dict[str, int] = defaultdict(int)
-        self.rows_read = 0
-
-    async def get(self, *args, **kwargs):
-        self.counts["get"] += 1
-        return await super().get(*args, **kwargs)
-
-    async def query(self, *args, **kwargs):
-        self.counts["query"] += 1
-        found = await super().query(*args, **kwargs)
-        self.rows_read += len(found)
-        return found
-
-    async def write(self, *args, **kwargs):
-        self.counts["write"] += 1
-        return await super().write(*args, **kwargs)
-
-    def taken(self) -> dict[str, int]:
-        """Return the counts since the last time, and begin anew."""
-        counts, self.counts = dict(self.counts), defaultdict(int)
-        return counts
 
 
 def stores(runs: Table, content: Table, randomness: Randomness) -> dict[str, Any]:
@@ -297,3 +121,15 @@ class World:
                 return run
             await self.drive(1, seconds)
         raise AssertionError(f"still {run.status} after {ticks} ticks")
+
+
+async def brings(world: World, *changes: StreamChange, final: Snapshot | None = None) -> None:
+    """Let the stream of the one run that is owed a poll bring something."""
+    [owed] = await world.owed()
+    response_id, after = owed.continuation.response_id, owed.continuation.sequence
+    sequence = after + bool(changes)
+    world.provider.slice_replies = [
+        Slice(response_id=response_id, after=after, sequence=sequence, changes=changes, final=final)
+    ]
+    for one in await poll(world.context, owed):
+        await world.work(one)

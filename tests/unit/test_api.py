@@ -12,7 +12,8 @@ from shared.core.run import RunStatus
 from shared.steps.work import work
 from shared.usecases.health import LATE
 from tests.support.client import Client
-from tests.support.world import World, answer, asks, message
+from tests.support.fakes import answer, asks, message
+from tests.support.world import World
 
 
 async def finished(world: World, client: Client, text: str = "done", **fields: object) -> dict:

@@ -9,7 +9,8 @@ import pytest
 from shared.core.response import ResponseStatus, Snapshot
 from shared.errors import StorageUnavailable
 from tests.support.client import DOCUMENT, OWNER_HEADER, Answer, Client, conform, routes
-from tests.support.world import FakeAgents, World, answer
+from tests.support.fakes import FakeAgents, answer
+from tests.support.world import World
 
 GOOD = {"agent": "writer", "input": "hi"}
 NOBODYS_RUN = "run_0f" + "0" * 26

@@ -9,7 +9,8 @@ from shared.steps.poll import claim_due, poll
 from shared.steps.work import work
 from shared.usecases.feed import read_feed
 from shared.usecases.read import owned_run
-from tests.support.world import CALLER, World, answer, asks
+from tests.support.fakes import answer, asks
+from tests.support.world import CALLER, World
 
 
 def in_progress(response_id: str) -> Snapshot:

@@ -22,8 +22,9 @@ from shared.steps.poll import poll
 from shared.steps.work import work
 from shared.usecases.feed import read_feed
 from tests.support.client import Answer, Client
-from tests.support.streams import Reader
-from tests.support.world import CALLER, World, answer, asks
+from tests.support.fakes import answer, asks
+from tests.support.feeds import Reader
+from tests.support.world import CALLER, World
 
 EVENTS = "/runs/{run_id}/events"
 SSE = {"Accept": "text/event-stream"}
@@ -471,7 +472,7 @@ async def test_ten_clients_that_come_and_go_hold_the_same_text(world, client, se
             else:
                 told = (await client.get(EVENTS, run_id, after=str(reader.last_id), limit=limit)).json["data"]
             for event in told[: luck.randrange(len(told) + 1)]:
-                reader.read(event["id"], event["type"], event)
+                reader.read(event)
 
     for turn in (1, 2):
         await slice_by_slice(world, run_id, f"Turn {turn}: ")

@@ -26,10 +26,10 @@ from shared.store import rows
 from shared.store.log import log_writes, read_log
 from shared.usecases.cancel import cancel
 from shared.usecases.feed import read_feed
+from tests.support.fakes import answer, asks
 from tests.support.memory_table import MemoryTable
 from tests.support.runs import a_logged_run, a_run
-from tests.support.streams import brings
-from tests.support.world import CALLER, World, answer, asks
+from tests.support.world import CALLER, World, brings
 
 NOW = datetime(2026, 1, 1, 12, 30, 15, 123456, tzinfo=UTC)
 RUN_ID = a_run().id

@@ -37,9 +37,10 @@ from shared.core.slices import StreamEvent, gather
 from shared.core.transcript import ItemOutline, PartOutline
 from shared.usecases.cancel import cancel
 from shared.usecases.feed import read_feed
+from tests.support.feeds import ItemsSeen, Reader, follow
 from tests.support.runs import a_run
-from tests.support.streams import ItemsSeen, Reader, brings, call, follow, message, refusal
-from tests.support.world import CALLER, World
+from tests.support.streams import call, message, refusal
+from tests.support.world import CALLER, World, brings
 
 SLICE = Content(name="slice-1", chunks=1)
 MANY = 10_000

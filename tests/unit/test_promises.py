@@ -23,8 +23,9 @@ from shared.store.run_rows import owed_row
 from shared.usecases.cancel import cancel
 from shared.usecases.delete import delete_run, delete_session
 from shared.usecases.read import output_of, owned_run, owned_session
+from tests.support.fakes import FakeClock, answer, asks
 from tests.support.runs import NOW
-from tests.support.world import CALLER, FakeClock, answer, asks
+from tests.support.world import CALLER
 
 CALL = "call_resp_1_0"
 

@@ -8,8 +8,9 @@ import pytest
 
 from shared.core.run import RunStatus, Step
 from tests.support.client import Client
+from tests.support.fakes import answer
 from tests.support.recorded_rows import FOLDER, answers, restored
-from tests.support.world import World, answer
+from tests.support.world import World
 
 RECORDED = sorted(FOLDER.glob("*/*.json"))
 every_recording = pytest.mark.parametrize(

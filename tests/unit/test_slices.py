@@ -30,18 +30,12 @@ from shared.steps.slices import keep, streamed_text
 from shared.usecases.cancel import cancel
 from shared.usecases.delete import delete_run
 from shared.usecases.read import output_of
+from tests.support.fakes import FakeProvider, Seeded, answer, asks
+from tests.support.feeds import Reader, follow
 from tests.support.runs import NOW
-from tests.support.streams import (
-    INTERPRETER,
-    REFERENCES,
-    Reader,
-    Stream,
-    follow,
-    heard,
-    received,
-    some_stream,
-)
-from tests.support.world import CALLER, FakeProvider, Seeded, World, answer, asks, stores
+from tests.support.stream_samples import REFERENCES, damaged, random_stream
+from tests.support.streams import INTERPRETER, Stream, as_received
+from tests.support.world import CALLER, World, stores
 
 AT_WORK = ResponseStatus.IN_PROGRESS
 
@@ -539,9 +533,9 @@ class Torn(FakeProvider):
             return NoStream()
         if luck < 0.06:
             return NotNow("HTTP 502")
-        written = received(self.tear, self.told, after)
+        written = damaged(self.tear, self.told, after)
         await pause(self.tear)
-        return INTERPRETER.slice(response_id, after, heard(written), NOW)
+        return INTERPRETER.slice(response_id, after, as_received(written), NOW)
 
     async def read(self, response_id: str):
         await pause(self.tear)
@@ -558,7 +552,7 @@ async def pause(seed: random.Random) -> None:
 
 
 def final(told: Stream) -> Snapshot:
-    found = INTERPRETER.slice("resp_1", 0, heard(told.write(told.events)), NOW)
+    found = INTERPRETER.slice("resp_1", 0, as_received(told.write(told.events)), NOW)
     assert found.final
     return found.final
 
@@ -584,7 +578,7 @@ class Pausing:
 def torn_world(number: int) -> World:
     seed = random.Random(number)
     # Whether tools are called is no matter here.
-    told = some_stream(seed)
+    told = random_stream(seed)
     world = World(Torn(told=told, tear=seed, reads_left=seed.randrange(12)), randomness=Seeded(number))
     tables = stores(Pausing(world.table, seed), Pausing(world.content_table, seed), Seeded(number))
     world.context = replace(world.context, **tables)
@@ -636,11 +630,11 @@ async def test_each_reference_stream_comes_whole_through_the_storage(world, name
     told = REFERENCES[name]
     run = await world.start(stream=True)
     for after in range(len(told.events) - 1):
-        found = INTERPRETER.slice("resp_1", after, heard(told.written[after + 1]), NOW)
+        found = INTERPRETER.slice("resp_1", after, as_received(told.written[after + 1]), NOW)
         assert isinstance(found, Slice)
         if at(await world.run(run.id)) != after:
             # Half a character was left before this event.
-            found = INTERPRETER.slice("resp_1", after, heard(told.write(told.after(after))), NOW)
+            found = INTERPRETER.slice("resp_1", after, as_received(told.write(told.after(after))), NOW)
         stored = await world.context.runs.read(run.id)
         if found.final:
             await settle(world.context, stored, found.final)

@@ -6,7 +6,7 @@ import time
 import pytest
 
 from shared.adapters.http.sse import EventReader
-from tests.support.streams import REFERENCES
+from tests.support.stream_samples import REFERENCES
 
 READ = {
     "LF": (b"event: a\ndata: 1\n\nevent: b\ndata: 2\n\n", [b"1", b"2"]),

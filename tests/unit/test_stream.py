@@ -33,23 +33,21 @@ from shared.core.response import (
 )
 from shared.core.run import Content, Continuation, Lease, Run, Step
 from shared.core.slices import StreamEvent, gather
+from tests.support.feeds import Reader
 from tests.support.runs import NOW, a_run
+from tests.support.stream_samples import REFERENCES, damaged, random_stream
 from tests.support.streams import (
     INTERPRETER,
-    REFERENCES,
-    Reader,
     Stream,
-    begun,
+    as_received,
     call,
     delta,
-    ended,
     event,
-    heard,
+    item_added,
+    item_done,
     message,
-    part_begun,
-    part_ended,
-    received,
-    some_stream,
+    part_added,
+    part_done,
     stream,
 )
 
@@ -99,7 +97,7 @@ def test_order_does_not_matter():
 
 
 def test_repeated_events_count_once_and_known_ones_not_at_all():
-    found = gathered(3, (3, delta("x")), (4, delta("a")), (0, begun("message")), (4, delta("y")))
+    found = gathered(3, (3, delta("x")), (4, delta("a")), (0, item_added("message")), (4, delta("y")))
     assert (found.sequence, found.changes, found.complete) == (4, (TextAdded(0, "a"),), True)
 
 
@@ -131,16 +129,16 @@ ENDS_THAT_SAY_NOTHING = {
 @pytest.mark.parametrize("kind", ["completed", "failed", "incomplete", "cancelled"])
 def test_an_end_that_says_nothing_of_the_response_is_none(kind, response):
     written = stream().write([event(kind, response=response, sequence_number=4)])
-    found = INTERPRETER.slice("resp_1", 3, heard(written), NOW)
+    found = INTERPRETER.slice("resp_1", 3, as_received(written), NOW)
     assert (found.final, found.sequence) == (None, 4)
 
 
 def test_the_status_of_the_response_counts_and_not_the_name_of_the_event():
     response = {"id": "resp_1", "status": "cancelled", "output": []}
     written = stream().write([event("failed", response=response, sequence_number=9)])
-    assert INTERPRETER.slice("resp_1", 3, heard(written), NOW).final.status is ResponseStatus.CANCELLED
+    assert INTERPRETER.slice("resp_1", 3, as_received(written), NOW).final.status is ResponseStatus.CANCELLED
     at_work = stream().write([event("in_progress", response=response, sequence_number=4)])
-    assert INTERPRETER.slice("resp_1", 3, heard(at_work), NOW).final is None
+    assert INTERPRETER.slice("resp_1", 3, as_received(at_work), NOW).final is None
 
 
 def test_an_error_in_a_stream_is_never_passed():
@@ -151,7 +149,7 @@ def test_an_error_in_a_stream_is_never_passed():
 
 
 def test_half_a_character_is_left_for_the_next_slice():
-    found = gathered(3, (4, delta("a")), (5, begun("message")), (6, delta("b\ud83d")), (7, event("x")))
+    found = gathered(3, (4, delta("a")), (5, item_added("message")), (6, delta("b\ud83d")), (7, event("x")))
     assert (found.sequence, found.complete) == (5, True)
     assert found.changes == (TextAdded(0, "a"), ItemStarted(None, "message"))
     assert gathered(5, (6, delta("b\ud83d")), (7, event("x")), (8, delta("\ude80"))).text == "b\U0001f680"
@@ -165,7 +163,11 @@ def test_half_a_character_without_the_other_half_is_replaced():
 
 def test_a_character_in_halves_belongs_where_its_second_half_is():
     found = gathered(
-        3, (4, delta("a\ud83d", 0)), (5, ended(0)), (6, begun("message", 1)), (7, delta("\ude80b", 1))
+        3,
+        (4, delta("a\ud83d", 0)),
+        (5, item_done(0)),
+        (6, item_added("message", 1)),
+        (7, delta("\ude80b", 1)),
     )
     assert found.changes == (
         TextAdded(0, "a"),
@@ -188,9 +190,9 @@ def test_halves_of_two_items_that_take_turns_meet_in_the_order_of_the_stream():
 @pytest.mark.parametrize(
     "between",
     [
-        [ended(0), begun("message", 1), part_begun(1)],
-        [part_ended(0), part_begun(0, 1)],
-        [begun("function_call", 1, name="pay"), delta("", 1)],
+        [item_done(0), item_added("message", 1), part_added(1)],
+        [part_done(0), part_added(0, 1)],
+        [item_added("function_call", 1, name="pay"), delta("", 1)],
         [event("x")],
     ],
     ids=["items", "parts", "a call", "what is passed over"],
@@ -205,13 +207,13 @@ def test_half_a_character_waits_for_its_other_half_whatever_comes_between(betwee
 
 
 def test_half_a_character_whose_other_half_is_in_no_item_is_replaced():
-    found = gathered(3, (4, delta("a\ud83d", 0)), (5, begun("message", 1)), (6, delta("b", 1)))
+    found = gathered(3, (4, delta("a\ud83d", 0)), (5, item_added("message", 1)), (6, delta("b", 1)))
     assert found.changes == (TextAdded(0, "a"), ItemStarted(1, "message"), TextAdded(1, "\ufffdb"))
 
 
 def test_deltas_are_joined_while_they_are_of_one_item():
     told = [delta("a"), delta("b"), event("x"), delta("c"), delta("d", 1), delta("e", None), delta("f", None)]
-    found = gathered(3, *enumerate([*told, part_ended(), delta("g", None)], 4))
+    found = gathered(3, *enumerate([*told, part_done(), delta("g", None)], 4))
     assert found.changes == (
         TextAdded(0, "abc"),
         TextAdded(1, "d"),
@@ -222,8 +224,14 @@ def test_deltas_are_joined_while_they_are_of_one_item():
 
 
 def test_items_and_parts_are_changes_where_they_say_what_they_are_about():
-    told = [begun("message", 2), part_begun(2), part_ended(2), ended(2), begun("mcp_call", name="docs")]
-    assert gathered(3, *enumerate([*told, part_begun(), part_ended(), ended()], 4)).changes == (
+    told = [
+        item_added("message", 2),
+        part_added(2),
+        part_done(2),
+        item_done(2),
+        item_added("mcp_call", name="docs"),
+    ]
+    assert gathered(3, *enumerate([*told, part_added(), part_done(), item_done()], 4)).changes == (
         ItemStarted(2, "message"),
         PartStarted(2, "output_text"),
         PartCompleted(2),
@@ -238,14 +246,19 @@ def test_items_and_parts_are_changes_where_they_say_what_they_are_about():
 @pytest.mark.parametrize("index", [-1, 10_000, True, 1.0, "1", None, [1], math.inf, 10**400])
 def test_a_place_that_no_item_has_is_none(index):
     places = {"output_index": index}
-    told = [begun("message") | places, part_begun() | places, delta("a", None) | places, ended() | places]
+    told = [
+        item_added("message") | places,
+        part_added() | places,
+        delta("a", None) | places,
+        item_done() | places,
+    ]
     found = gathered(3, *enumerate(told, 4))
     assert [change.index for change in found.changes] == [None] * 4
 
 
 def test_only_the_text_of_the_answer_is_text():
     told = [
-        begun("reasoning"),
+        item_added("reasoning"),
         event("reasoning_text.delta", delta="1"),
         event("reasoning_summary_text.delta", delta="2"),
         event("refusal.delta", delta="3"),
@@ -271,33 +284,33 @@ def test_a_response_is_at_work_once_anything_shows_it():
 
 
 ACTIVITIES = {
-    "writing": begun("message"),
-    "thinking": begun("reasoning"),
-    "calling pay": begun("function_call", name="pay"),
-    "calling search-docs": begun("mcp_call", name="search-docs"),
-    "searching the web": begun("web_search_call"),
-    "searching files": begun("file_search_call"),
-    "running code": begun("code_interpreter_call"),
-    "drawing": begun("image_generation_call"),
-    "working": begun("quantum_call"),
+    "writing": item_added("message"),
+    "thinking": item_added("reasoning"),
+    "calling pay": item_added("function_call", name="pay"),
+    "calling search-docs": item_added("mcp_call", name="search-docs"),
+    "searching the web": item_added("web_search_call"),
+    "searching files": item_added("file_search_call"),
+    "running code": item_added("code_interpreter_call"),
+    "drawing": item_added("image_generation_call"),
+    "working": item_added("quantum_call"),
 }
 
 
 @pytest.mark.parametrize(("activity", "item"), ACTIVITIES.items(), ids=ACTIVITIES)
 def test_an_item_that_is_begun_is_what_the_model_is_at(activity, item):
-    found = gathered(3, (4, begun("reasoning")), (5, item), (6, delta("")))
+    found = gathered(3, (4, item_added("reasoning")), (5, item), (6, delta("")))
     assert shown(found) == (2, activity)
 
 
 @pytest.mark.parametrize("name", [None, 7, "", "a b", "<b>", "a" * 65, "\ud800"])
 def test_a_name_that_no_tool_has_is_not_shown(name):
-    assert shown(gathered(3, (4, begun("function_call", name=name)))) == (1, "working")
+    assert shown(gathered(3, (4, item_added("function_call", name=name)))) == (1, "working")
 
 
 @pytest.mark.parametrize("item", [None, 7, "message", [], {}, {"type": None}, {"type": ["message"]}])
 def test_an_item_of_no_kind_counts_as_one_that_nobody_knows(item):
     odd = {"type": "response.output_item.added", "item": item}
-    found = gathered(3, (4, begun("reasoning")), (5, odd))
+    found = gathered(3, (4, item_added("reasoning")), (5, odd))
     assert found.changes[1:] == (ItemStarted(None, "unknown"),)
     assert shown(found) == (2, "working")
 
@@ -317,7 +330,7 @@ NUMBERS = [None, True, False, -1, 2**53, 10**400, 1.0, 4.5, math.nan, math.inf, 
 def test_an_event_without_a_number_is_none(number):
     assert read({"type": "x", "sequence_number": number}) is None
     written = b'data: {"type": "response.output_text.delta", "delta": "x", "sequence_number": %s}\n\n'
-    found = INTERPRETER.slice("resp_1", 0, heard(written % json.dumps(number).encode()), NOW)
+    found = INTERPRETER.slice("resp_1", 0, as_received(written % json.dumps(number).encode()), NOW)
     assert found == Slice(response_id="resp_1", after=0, sequence=0)
 
 
@@ -356,21 +369,21 @@ def test_what_cannot_be_read_is_passed_over(data):
     around = stream(delta("a"), delta("b"))
     before, behind = around.write(around.events[2:3]), around.write(around.events[3:4])
     between = b"data: " + data + b"\n\n"
-    found = INTERPRETER.slice("resp_1", 1, heard(before + between + behind), NOW)
+    found = INTERPRETER.slice("resp_1", 1, as_received(before + between + behind), NOW)
     assert (found.text, found.sequence) == ("ab", 3)
 
 
 @pytest.mark.parametrize("raw", [b"\xff", b"\xed\xa0\x80", b"\xc3"])
 def test_bytes_that_are_no_text_are_replaced(raw):
     written = b'data: {"type": "response.output_text.delta", "sequence_number": 1, "delta": "a%sb"}\n\n'
-    found = INTERPRETER.slice("resp_1", 0, heard(written % raw), NOW)
+    found = INTERPRETER.slice("resp_1", 0, as_received(written % raw), NOW)
     assert (found.text[0], found.text[-1], set(found.text[1:-1])) == ("a", "b", {"\ufffd"})
 
 
 def test_a_delta_of_ten_million_characters():
     text = "".join(map(chr, range(0x4E00, 0x4E00 + 1000))) * 10_000
     around = stream(delta(text))
-    found = INTERPRETER.slice("resp_1", 0, heard(around.write(around.events[1:3])), NOW)
+    found = INTERPRETER.slice("resp_1", 0, as_received(around.write(around.events[1:3])), NOW)
     assert found.text == text
 
 
@@ -411,7 +424,7 @@ EVENTS = st.lists(
 
 @given(EVENTS, st.integers(0, 10))
 def test_whatever_a_stream_holds_a_slice_of_it_is_sound(told, after):
-    found = INTERPRETER.slice("resp_1", after, heard(b"".join(map(as_event, told))), NOW)
+    found = INTERPRETER.slice("resp_1", after, as_received(b"".join(map(as_event, told))), NOW)
     found.text.encode()
     assert found.final is None
     assert found.after == after <= found.sequence <= after + len(told)
@@ -501,7 +514,7 @@ def watched() -> Watched:
 
 
 def sliced(stream: Stream, after: int, written: bytes) -> Slice:
-    found = INTERPRETER.slice("resp_1", after, heard(written), NOW)
+    found = INTERPRETER.slice("resp_1", after, as_received(written), NOW)
     assert isinstance(found, Slice)
     return found
 
@@ -575,12 +588,12 @@ def test_the_text_is_the_same_however_a_stream_is_torn():
 
 
 def tear(seed: random.Random) -> Counter[str]:
-    told, seen = some_stream(seed), watched()
+    told, seen = random_stream(seed), watched()
     reached: Counter[str] = Counter()
     for _ in range(seed.randrange(1, 16)):
         if seen.at is None:
             break
-        written = received(seed, told, seen.at)
+        written = damaged(seed, told, seen.at)
         found = sliced(told, seen.at, written)
         seen.takes(found)
         reached["slices"] += 1
@@ -615,7 +628,7 @@ def test_wherever_a_stream_is_cut_the_text_is_the_same(name):
         check(told, seen)
 
     for cut in range(len(written) + 1):
-        follow(tuple(heard(written[:cut]).events))
+        follow(tuple(as_received(written[:cut]).events))
     assert follow.cache_info().misses >= len(told.events) - 1
 
 

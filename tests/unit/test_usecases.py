@@ -20,7 +20,8 @@ from shared.usecases.cancel import cancel
 from shared.usecases.delete import delete_run, delete_session
 from shared.usecases.listing import Listing, list_runs
 from shared.usecases.read import output_of, owned_session, session_page
-from tests.support.world import CALLER, World, answer, asks
+from tests.support.fakes import answer, asks
+from tests.support.world import CALLER, World
 
 
 async def finished(world: World, text: str = "done", **changes):

@@ -25,7 +25,8 @@ from shared.ports.providers import ResponseRequest
 from shared.usecases.cancel import cancel
 from shared.usecases.delete import delete_run
 from tests.proofs.corpus.reply import FOLDER, KEY, REQUESTS, TABLE, Case, cases, now
-from tests.support.world import CALLER, FakeProvider, World, answer, asks
+from tests.support.fakes import FakeProvider, answer, asks
+from tests.support.world import CALLER, World
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 

@@ -11,7 +11,6 @@ import threading
 import traceback
 from collections.abc import Mapping
 from dataclasses import replace
-from functools import reduce
 from typing import Any
 
 from dev.tether import PR_SET_PDEATHSIG
@@ -27,7 +26,7 @@ from tests.proofs.crash.client import Client, Stuck
 from tests.proofs.crash.host import Host, Place
 from tests.proofs.crash.ledger import Ledger
 from tests.proofs.crash.scenarios import Scenario
-from tests.support.feed_text import text_after
+from tests.support.feeds import Reader
 
 # Nothing here waits; a life that takes longer hangs, and is ended by a signal.
 _LONGEST_SECONDS = 240
@@ -126,8 +125,10 @@ async def _run_findings(context: Context, run_id: str) -> dict[str, Any]:
 
 
 def _text(feed: Any) -> str:
-    """Return the text that whoever reads the feed to its end holds."""
-    return reduce(text_after, feed["data"], "")
+    """Return the text of a reader who has read the whole feed."""
+    reader = Reader()
+    reader.read_page(feed)
+    return reader.text
 
 
 async def _provider_says(context: Context, response_id: str) -> str:

@@ -32,7 +32,8 @@ from shared.steps.tick import tick
 from shared.steps.transition import Applied
 from shared.usecases.start import StartRequest, start
 from tests.proofs.faults.network import Network, Request
-from tests.support.world import CALLER, FakeAgents, FakeClock, a_context, carry_out
+from tests.support.fakes import FakeAgents, FakeClock
+from tests.support.world import CALLER, a_context, carry_out
 
 # Laid out once: it is the same for all.
 _SCHEDULE = Schedule(timedelta(seconds=2), timedelta(seconds=30))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.proofs.simulation.evidence import Evidence
-from tests.support.feed_text import text_after
+from tests.support.feeds import text_after
 
 _ENCODER = json.JSONEncoder(sort_keys=True)
 
