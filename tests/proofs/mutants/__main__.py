@@ -1,4 +1,4 @@
-"""`python -m tests.proofs.mutants`: put each bug into a copy of the source, and see the simulation find it."""
+"""`python -m tests.proofs.mutants`: plant each bug in a copy of the source, and check that the simulation finds it."""
 
 import argparse
 import shutil
@@ -11,21 +11,21 @@ from pathlib import Path
 from tests.proofs.mutants.bugs import BUGS, Bug
 
 ROOT = Path(__file__).parents[3]
-# Every bug has to be found within so many seeds.
+# Every bug must be found within this many seeds.
 SEEDS = 2_000
 
 
 def plant(bug: Bug, tree: Path) -> None:
-    """Put a bug into a tree. Raises ValueError when the source is not as the bug expects."""
+    """Plant a bug in a tree. Raises ValueError when the source is not as the bug expects."""
     file = tree / bug.file
     source = file.read_text()
     if source.count(bug.good) != 1:
-        raise ValueError(f"{bug.name}: its text stands {source.count(bug.good)} times in {bug.file}")
+        raise ValueError(f"{bug.name}: its text is {source.count(bug.good)} times in {bug.file}")
     file.write_text(source.replace(bug.good, bug.bad))
 
 
 def find(bug: Bug) -> tuple[bool, str]:
-    """Simulate with the bug; return whether it was found, and in which words."""
+    """Simulate with the bug; return whether it was found, and the first lines of the report."""
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder)
         for name in ("shared", "tests"):

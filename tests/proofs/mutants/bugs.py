@@ -1,11 +1,11 @@
-"""Bugs that somebody might put in one day, each as a replacement in the source."""
+"""Bugs that a change could introduce, each as a replacement in the source."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class Bug:
-    """In `file`, `good` is replaced by `bad`; `good` stands there once."""
+    """In `file`, `good` is replaced by `bad`; `good` must be there exactly once."""
 
     name: str
     file: str
@@ -29,13 +29,13 @@ _START = "shared/usecases/start.py"
 
 BUGS = (
     Bug(
-        "no lease: whoever comes takes the step",
+        "no lease: any worker takes the step",
         _RULE,
         "run.step.worked_on and now >= run.due",
         "run.step.worked_on",
     ),
     Bug(
-        "lease ignored on waking up",
+        "a lease that expired during a stall is used",
         "shared/steps/lease.py",
         "    late = run.lease is None or context.clock.now() + duration(context, run) > run.lease.expires_at\n",
         "    late = False\n",
@@ -47,25 +47,25 @@ BUGS = (
         "    if run.terminal:\n        return _abandon(",
     ),
     Bug(
-        "terminal guard removed: polls change what has ended",
+        "terminal guard removed: polls change a run that has ended",
         _POLLING,
         "    if run.terminal or not run.awaits(snapshot.response_id):",
         "    if not run.responses or snapshot.response_id != run.responses[-1]:",
     ),
     Bug(
-        "terminal guard removed: a deadline changes what has ended",
+        "terminal guard removed: a deadline changes a run that has ended",
         _ENDING,
         "    if run.terminal:\n        return run, ()\n    if now < run.expires_at:\n        raise",
         "    if now < run.expires_at:\n        raise",
     ),
     Bug(
-        "what is to be polled is kept after the end",
+        "the continuation is kept after the end",
         _RULE,
         "        continuation=None,\n        lease=None,\n        missing_since=None,",
         "        lease=None,\n        missing_since=None,",
     ),
     Bug(
-        "transitions are saved without condition",
+        "transitions are saved without a condition",
         _RUNS,
         "Put(run_row(after, tx, before.unknown), before.etag)",
         "Put(run_row(after, tx, before.unknown))",
@@ -77,25 +77,25 @@ BUGS = (
         "        raise",
     ),
     Bug(
-        "any tx counts as one's own",
+        "the tx of any writer counts as the writer's own",
         _TRANSACTION,
         'if row and row.values.get("tx") == tx:',
         'if row and row.values.get("tx"):',
     ),
     Bug(
-        "the key is not looked at before the run is written",
+        "the key is not read before the run is written",
         _START,
         "    key = await _claim_key(context, caller, request, fresh, now)\n",
         "    key = fresh\n",
     ),
     Bug(
-        "the key is written over",
+        "the key is overwritten",
         "shared/store/keys.py",
         '[Insert(Row(f"key|{hashed}", values))]',
         '[Put(Row(f"key|{hashed}", values))]',
     ),
     Bug(
-        "another body with the same key is taken",
+        "another body with the same key is accepted",
         _START,
         "    if stored.fingerprint != fresh.fingerprint:",
         "    if not stored.fingerprint:",
@@ -119,7 +119,7 @@ BUGS = (
         "case CallStatus.IN_PROGRESS if not call.idempotent:",
     ),
     Bug(
-        "a tool's result is saved twice over",
+        "a tool's output is saved twice",
         _CALLING,
         "if call.call_id == event.call_id and call.status is CallStatus.IN_PROGRESS:",
         "if call.call_id == event.call_id:",
@@ -131,20 +131,20 @@ BUGS = (
         "usage=run.usage + snapshot.usage + snapshot.usage, turns",
     ),
     Bug(
-        "a cancellation wins over a finished answer",
+        "a cancellation replaces a finished answer",
         _POLLING,
         "    done = replace(run, continuation=None,",
         "    if run.status is RunStatus.CANCELLING:\n        return end(run, RunStatus.CANCELLED, now), ()\n    done = replace(run, continuation=None,",
     ),
     Bug(
-        "a deadline wins over a finished answer",
+        "a deadline replaces a finished answer",
         _POLL,
         "    if isinstance(reply, Snapshot) and reply.status.finished:\n        return (await settle",
         "    if False:\n        return (await settle",
     ),
-    Bug("an expired run is not looked at", _POLL, "    if owed.expired(now):\n        return True\n", ""),
+    Bug("an expired run is not polled", _POLL, "    if owed.expired(now):\n        return True\n", ""),
     Bug(
-        "the pointer is saved, and the text is not there yet",
+        "the pointer is saved before its text is stored",
         "shared/store/content.py",
         "            await self._table.write(run_id, [Put(row)])\n",
         "            self.__dict__.setdefault('later', []).append((run_id, row))\n",
@@ -174,7 +174,7 @@ BUGS = (
         "    return True",
     ),
     Bug(
-        "two pollers do not know of each other",
+        "two pollers do not exclude each other",
         _POLL,
         "    if not (polls or messages) or not await context.shards.claim(shard, view.tick, max(now, after)):",
         "    await context.shards.claim(shard, view.tick, max(now, after))\n    if not (polls or messages):",
@@ -186,7 +186,7 @@ BUGS = (
         "    if stored is None or stored.run.terminal:",
     ),
     Bug(
-        "a response that came too late is forgotten about",
+        "a response that came too late is not noted",
         _CREATING,
         "    noted = replace(run, abandoned=(*run.abandoned, response_id))\n",
         "    noted = replace(run, unknown_creates=run.unknown_creates)\n",
@@ -210,19 +210,19 @@ BUGS = (
         "",
     ),
     Bug(
-        "a worker takes it that the calls it has claimed are still there",
+        "a worker does not expect that its calls are deleted meanwhile",
         _TOOLS,
         "    except LookupError as fault:",
         "    except KeyError as fault:",
     ),
     Bug(
-        "a run that is deleted meanwhile hides its session",
+        "the deletion of one run hides its session",
         _READ,
         "        except NotFound:\n            # Deleted since",
         "        except KeyError:\n            # Deleted since",
     ),
     Bug(
-        "a first 404 is believed",
+        "the first 404 ends the run",
         _POLLING,
         "    if now - run.missing_since < MISSING_GRACE:",
         "    if now < run.missing_since:",
@@ -234,19 +234,19 @@ BUGS = (
         "            except IndexError as fault:\n                # One broken row",
     ),
     Bug(
-        "a slice is kept wherever it begins",
+        "a slice is stored although it does not continue the stored text",
         _POLLING,
         "or run.continuation != expected:",
         "or not run.awaits(received.response_id):",
     ),
     Bug(
-        "the rest of a turn is told from its beginning",
+        "the rest of a turn is logged from its beginning",
         _POLLING,
         "items.finish(event.outline, run.written, with_text",
         "items.finish(event.outline, 0, with_text",
     ),
     Bug(
-        "a text that the answer does not begin with stays",
+        "streamed text that differs from the answer stays",
         _POLLING,
         "    if not event.agrees:",
         "    if False:",
@@ -259,7 +259,7 @@ BUGS = (
     ),
     Bug("the next turn goes on counting the text of the last", _CREATING, "        written=0,\n", ""),
     Bug(
-        "of two slices, any is found",
+        "the texts of two slices get the same name",
         "shared/steps/slices.py",
         'f"slice-{run.rev:08d}-{context.token()}"',
         'f"slice-{run.rev:08d}"',
@@ -289,7 +289,7 @@ BUGS = (
         'return TICK_KEY, "pending}"',
     ),
     Bug(
-        "an answer is compared with less than the stream brought",
+        "an answer is compared with only a part of the streamed text",
         _POLLING,
         "    if event.compared != run.continuation:",
         "    if event.compared is None and run.continuation is None:",

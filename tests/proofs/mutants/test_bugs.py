@@ -1,4 +1,4 @@
-"""Each planted bug still finds its place in the source, so that `make mutants` does not find out late."""
+"""Each planted bug has its place in the source. Without this test, only `make mutants` would find a missing one."""
 
 from pathlib import Path
 

@@ -18,17 +18,17 @@ from tests.proofs.simulation.simulation import Outcome, simulate
 
 ROOT = Path(__file__).parents[3]
 _CHUNK, _SMALL_CHUNK = 250, 25
-# So many seeds reach everything that can be reached.
+# This many seeds reach everything that can be reached.
 _ENOUGH = 20_000
 # New seeds begin between this number and twice as much.
 _NEW = 1_000_000_000
-# More failures than this say nothing new.
+# The simulation stops after this many failures: more of them show nothing new.
 _FAILURES = 5
 
 
 @dataclass
 class Batch:
-    """What a range of seeds came to."""
+    """The results of a range of seeds."""
 
     runs: int = 0
     steps: int = 0
@@ -52,7 +52,7 @@ def carry_out(seeds: range) -> Batch:
 
 
 def _quiet() -> None:
-    # What the app logs is written for nobody here, and what is loaded now stays.
+    # No reader needs the app's log here. The modules that are loaded now stay, so the collector can ignore them.
     logging.getLogger("baton").setLevel(logging.CRITICAL + 1)
     gc.freeze()
 
@@ -77,9 +77,9 @@ def _many(first: int, count: int, *, until_failure: bool) -> int:
     print(report.summary(done, time.monotonic() - began, runs, steps, len(failures)))
     for outcome in failures[1:_FAILURES]:
         print(f"Seed {outcome.seed}: {outcome.breach}")
-    missing = _says_what_is_missing(total)
+    missing = _print_missing(total)
     if missing and done < _ENOUGH:
-        print(f"From {_ENOUGH:,} seeds on, that is a failure.")
+        print(f"With {_ENOUGH:,} seeds or more, this is a failure.")
     return 1 if failures or (missing and done >= _ENOUGH) else 0
 
 
@@ -92,7 +92,7 @@ def _batches(first: int, count: int, size: int) -> Iterator[tuple[range, Batch]]
             pool.shutdown(cancel_futures=True)
 
 
-def _says_what_is_missing(coverage: Coverage) -> bool:
+def _print_missing(coverage: Coverage) -> bool:
     missing = coverage.missing()
     for kind, names in missing.items():
         print(f"Never reached, {kind}: {', '.join(names)}")
@@ -103,7 +103,7 @@ def _trace_of(outcome: Outcome) -> list[str]:
     _quiet()
     trace: list[str] = []
     again = simulate(outcome.seed, trace)
-    assert again.breach == outcome.breach, "a seed has to give the same again"
+    assert again.breach == outcome.breach, "a seed must give the same result again"
     return report.failure(again, trace)
 
 
@@ -123,11 +123,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.proofs.simulation", description=__doc__)
     parser.add_argument("--seed", type=int, help="one seed, with its trace")
     parser.add_argument("--seeds", type=int, default=20_000, help="how many seeds (20,000)")
-    parser.add_argument("--first", type=int, default=0, help="the first of them (0)")
+    parser.add_argument("--first", type=int, default=0, help="the first seed (0)")
     parser.add_argument(
         "--new",
         action="store_true",
-        help="begin at a seed that follows from the commit: seeds nobody has tried",
+        help="begin at a seed that follows from the commit, so that the seeds are new",
     )
     parser.add_argument("--until-failure", action="store_true", help="stop at the first broken promise")
     given = parser.parse_args()
@@ -140,13 +140,11 @@ def main() -> int:
 
 
 def _first_of_commit() -> int:
-    """Return a seed that each commit has for itself, beyond all that are ever tried by number."""
-    asked = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False
-    )
-    if asked.returncode:
-        sys.exit("--new needs a checkout of git: the seeds follow from the commit. Give --first instead.")
-    return _NEW + int(asked.stdout.strip()[:12], 16) % _NEW
+    """Return the first seed of this commit. It is beyond all seeds that are tried by number."""
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=False)
+    if head.returncode:
+        sys.exit("--new needs a git checkout, because the seeds follow from the commit. Use --first instead.")
+    return _NEW + int(head.stdout.strip()[:12], 16) % _NEW
 
 
 if __name__ == "__main__":

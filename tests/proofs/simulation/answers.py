@@ -1,4 +1,4 @@
-"""Holds every answer that a client got against what was so while it waited."""
+"""Compares each answer that a client receives with the states that were true while it waited."""
 
 import json
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ _ENCODER = json.JSONEncoder(sort_keys=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class ClientRequest:
     """One request of a client."""
 
     operation: str
@@ -29,12 +29,12 @@ class Asked:
     query: Mapping[str, str] = field(default_factory=dict)
     at: float = 0.0
 
-    def again(self, at: float, body: Mapping[str, Any]) -> "Asked":
+    def repeated(self, at: float, body: Mapping[str, Any]) -> "ClientRequest":
         return replace(self, at=at, body=dict(body))
 
 
 class AnswerAuditor:
-    """Sees what clients ask and are told."""
+    """Checks the requests and answers of clients."""
 
     def __init__(self, evidence: Evidence, coverage: Coverage) -> None:
         self._evidence, self._coverage = evidence, coverage
@@ -46,181 +46,185 @@ class AnswerAuditor:
     def owner_of(self, run_id: str) -> str:
         return self._evidence.runs[run_id].owner
 
-    def asked(self, asked: Asked) -> None:
-        """Note what was asked for, before anything can come of it."""
+    def requested(self, request: ClientRequest) -> None:
+        """Note a request before it can have an effect."""
         evidence = self._evidence
-        seen = evidence.runs.get(asked.run_id or "")
-        if asked.operation == "start" and asked.key:
-            evidence.bodies.setdefault((asked.owner, asked.key), set()).add(_canonical(asked.body))
-        if seen and seen.owner == asked.owner:
-            seen.cancel_asked = seen.cancel_asked or asked.operation == "cancel"
-            seen.delete_asked = seen.delete_asked or asked.operation == "delete"
-        if asked.operation == "delete session":
-            for one in evidence.of_session(asked.session_id or ""):
-                if one.owner == asked.owner:
-                    evidence.sessions_delete_asked.add(asked.session_id or "")
-                    one.delete_asked = True
+        seen = evidence.runs.get(request.run_id or "")
+        if request.operation == "start" and request.key:
+            evidence.bodies.setdefault((request.owner, request.key), set()).add(_canonical(request.body))
+        if seen and seen.owner == request.owner:
+            seen.cancel_requested = seen.cancel_requested or request.operation == "cancel"
+            seen.delete_requested = seen.delete_requested or request.operation == "delete"
+        if request.operation == "delete session":
+            for one in evidence.of_session(request.session_id or ""):
+                if one.owner == request.owner:
+                    evidence.sessions_delete_requested.add(request.session_id or "")
+                    one.delete_requested = True
 
-    def answered(self, asked: Asked, reply: Reply, body: dict[str, Any], by: Invocation) -> None:
-        """Take the answer to a request, with its body as the client has parsed it."""
-        self._coverage.answers[f"{asked.operation} {reply.status}"] += 1
-        about = asked.run_id or asked.session_id or str(body.get("id", ""))
-        self._require(not _shows_a_tombstone(body), 8, about, f"{asked.operation} shows a deleted run")
-        if reply.status == 503 and asked.operation != "health":
-            # What another has written over, nobody can tell from what never was.
+    def answered(self, request: ClientRequest, reply: Reply, body: dict[str, Any], by: Invocation) -> None:
+        """Check the answer to a request. `body` is as the client has parsed it."""
+        self._coverage.answers[f"{request.operation} {reply.status}"] += 1
+        about = request.run_id or request.session_id or str(body.get("id", ""))
+        self._require(not _shows_a_tombstone(body), 8, about, f"{request.operation} shows a deleted run")
+        if reply.status == 503 and request.operation != "health":
+            # A write that another invocation has overwritten looks as if it never happened.
             runs = [self._evidence.runs[one] for one in sorted(by.touched) if one in self._evidence.runs]
             refused = by.storage_faults > by.lost_replies or any(one.writer is not by for one in runs)
-            what = f"{asked.operation} got a 503, though everything it asked for was carried out"
+            what = f"{request.operation} got a 503, but all that it requested was carried out"
             self._require(refused, 2, about, what)
             return
-        if reply.status >= 500 and asked.operation != "health":
-            self._require(False, 10, about, f"{asked.operation} got a {reply.status}")
-        match asked.operation:
+        if reply.status >= 500 and request.operation != "health":
+            self._require(False, 10, about, f"{request.operation} got a {reply.status}")
+        match request.operation:
             case "start":
-                self._started(asked, reply, body)
+                self._started(request, reply, body)
             case "read" | "cancel" | "delete" | "events":
-                self._about_a_run(asked, reply, body)
+                self._about_a_run(request, reply, body)
             case "list":
-                self._listed(asked, body)
+                self._listed(request, body)
             case "session page" | "delete session":
-                self._about_a_session(asked, reply, body)
+                self._about_a_session(request, reply, body)
 
     def _require(self, holds: bool, promise: int, run_id: str, what: str) -> None:
         self._evidence.require(holds, promise, run_id, what)
 
-    def _started(self, asked: Asked, reply: Reply, body: dict[str, Any]) -> None:
+    def _started(self, request: ClientRequest, reply: Reply, body: dict[str, Any]) -> None:
         evidence = self._evidence
         code = body.get("code")
-        name = (asked.owner, asked.key or "")
+        name = (request.owner, request.key or "")
         if reply.status in {200, 202}:
             seen = evidence.runs.get(body["id"])
             if seen is None:
                 evidence.breach(2, body["id"], "a start was accepted, and its run is not stored")
                 return
-            self._require(seen.owner == asked.owner, 8, seen.run.id, "another owner's run was given")
-            if asked.key:
-                known = evidence.keys.setdefault(name, (body["id"], _canonical(asked.body)))
-                self._require(known[0] == body["id"], 6, body["id"], f"key {name} gave {known[0]} before")
+            self._require(seen.owner == request.owner, 8, seen.run.id, "a start returned another owner's run")
+            if request.key:
+                known = evidence.keys.setdefault(name, (body["id"], _canonical(request.body)))
+                self._require(known[0] == body["id"], 6, body["id"], f"key {name} returned {known[0]} before")
                 self._require(
-                    known[1] == _canonical(asked.body),
+                    known[1] == _canonical(request.body),
                     6,
                     body["id"],
-                    f"key {name} was taken with another body",
+                    f"key {name} was accepted with another body",
                 )
         elif code == "idempotency_key_reused":
             self._require(
-                len(evidence.bodies.get(name, ())) > 1, 6, "", f"key {name} was never used otherwise"
+                len(evidence.bodies.get(name, ())) > 1, 6, "", f"key {name} was never used with another body"
             )
         elif code in {"run_deleted", "run_not_found"}:
             self._require(
-                any(one.delete_asked for one in evidence.runs.values() if one.owner == asked.owner),
+                any(one.delete_requested for one in evidence.runs.values() if one.owner == request.owner),
                 6,
                 "",
-                "nothing was deleted",
+                "no run was deleted",
             )
         elif code == "session_busy":
             busy = any(
-                self._pending_since(one, asked.at) for one in evidence.of_session(asked.session_id or "")
+                self._pending_since(one, request.at) for one in evidence.of_session(request.session_id or "")
             )
-            self._require(busy, 2, asked.session_id or "", "the session was called busy, and was not")
+            self._require(
+                busy, 2, request.session_id or "", "the session was not busy, but was answered as busy"
+            )
         elif code == "session_not_found":
-            gone = asked.session_id in evidence.sessions_delete_asked
-            self._require(gone, 8, asked.session_id or "", "a session that nobody deleted is not found")
+            gone = request.session_id in evidence.sessions_delete_requested
+            self._require(gone, 8, request.session_id or "", "a session that no client deleted is not found")
         else:
             self._require(False, 10, "", f"a start was answered {reply.status} {code}")
 
     def _pending_since(self, seen: Seen, at: float) -> bool:
-        """Say whether a run was, at any time since `at`, not at its end."""
+        """Return whether a run was pending at any time since `at`."""
         return seen.ended_at is None or seen.ended_at >= at or seen.since >= at
 
-    def _about_a_run(self, asked: Asked, reply: Reply, body: dict[str, Any]) -> None:
-        seen = self._evidence.runs[asked.run_id or ""]
+    def _about_a_run(self, request: ClientRequest, reply: Reply, body: dict[str, Any]) -> None:
+        seen = self._evidence.runs[request.run_id or ""]
         run_id = seen.run.id
-        if seen.owner != asked.owner:
+        if seen.owner != request.owner:
             self._require(
-                reply.status == 404, 8, run_id, f"{asked.owner} got a {reply.status} for another's run"
+                reply.status == 404,
+                8,
+                run_id,
+                f"{request.owner} got a {reply.status} for another owner's run",
             )
             return
-        at_first = seen.status_at(asked.at)
+        at_first = seen.status_at(request.at)
         if at_first is RunStatus.DELETED:
-            self._require(reply.status == 404, 8, run_id, f"deleted, and answered {reply.status}")
+            self._require(reply.status == 404, 8, run_id, f"deleted, but answered {reply.status}")
         elif reply.status == 404:
-            self._require(seen.deleted, 8, run_id, "not found, and nobody deleted it")
+            self._require(seen.deleted, 8, run_id, "not found, but not deleted")
         elif reply.status == 409:
-            self._require(seen.ended_at is not None, 1, run_id, "said to have ended, and has not")
+            self._require(seen.ended_at is not None, 1, run_id, "answered as ended, but has not ended")
         elif reply.status == 204:
-            self._require(seen.deleted, 8, run_id, "said to be deleted, and is not")
-        elif asked.operation == "events":
-            self._feeds.told(run_id, int(asked.query["after"]), body)
+            self._require(seen.deleted, 8, run_id, "answered as deleted, but is not deleted")
+        elif request.operation == "events":
+            self._feeds.told(run_id, int(request.query["after"]), body)
         else:
-            self._reads_right(asked, seen, body)
+            self._reads_right(request, seen, body)
 
-    def _reads_right(self, asked: Asked, seen: Seen, body: dict[str, Any]) -> None:
+    def _reads_right(self, request: ClientRequest, seen: Seen, body: dict[str, Any]) -> None:
         run_id, status = seen.run.id, body["status"]
-        since = seen.status_at(asked.at)
-        possible = {since} | {one for at, one in seen.statuses if at >= asked.at}
+        since = seen.status_at(request.at)
+        possible = {since} | {one for at, one in seen.statuses if at >= request.at}
         self._require(status in possible, 1, run_id, f"read as {status}, was {sorted(map(str, possible))}")
         if RunStatus(status).terminal:
             self._feeds.read(run_id, body["output_text"])
-            told = {text for one in seen.responses for text in map(_text, [s.output for s in one.told])}
+            texts = {_text(snapshot.output) for one in seen.responses for snapshot in one.reported}
             self._require(
-                body["output_text"] == "" or body["output_text"] in told,
+                body["output_text"] == "" or body["output_text"] in texts,
                 4,
                 run_id,
-                "a text that nobody wrote",
+                "its text is not from the provider",
             )
 
-    def _listed(self, asked: Asked, body: dict[str, Any]) -> None:
+    def _listed(self, request: ClientRequest, body: dict[str, Any]) -> None:
         listed = [item["id"] for item in body["data"]]
         self._require(listed == sorted(listed, key=lambda one: one[6:]), 8, "", "a list is not newest first")
         for run_id in listed:
             seen = self._evidence.runs[run_id]
-            self._require(seen.owner == asked.owner, 8, run_id, f"{asked.owner} sees another's run")
+            self._require(seen.owner == request.owner, 8, run_id, f"{request.owner} sees another owner's run")
             self._require(
-                seen.status_at(asked.at) is not RunStatus.DELETED, 8, run_id, "listed after it was deleted"
+                seen.status_at(request.at) is not RunStatus.DELETED, 8, run_id, "listed after it was deleted"
             )
-        if "nextLink" not in body and not asked.query:
-            there = {
+        if "nextLink" not in body and not request.query:
+            expected = {
                 run_id
                 for run_id, seen in self._evidence.runs.items()
-                if seen.owner == asked.owner and seen.since < asked.at and not seen.deleted
+                if seen.owner == request.owner and seen.since < request.at and not seen.deleted
             }
-            missing = sorted(there - set(listed))
+            missing = sorted(expected - set(listed))
             self._require(not missing, 2, "", f"a list leaves out {missing}")
 
-    def _about_a_session(self, asked: Asked, reply: Reply, body: dict[str, Any]) -> None:
-        evidence, session_id = self._evidence, asked.session_id or ""
+    def _about_a_session(self, request: ClientRequest, reply: Reply, body: dict[str, Any]) -> None:
+        evidence, session_id = self._evidence, request.session_id or ""
         runs = evidence.of_session(session_id)
-        if any(one.owner != asked.owner for one in runs):
-            self._require(reply.status == 404, 8, session_id, f"another's session: {reply.status}")
-        elif session_id in evidence.sessions_deleted and evidence.sessions_deleted[session_id] < asked.at:
+        if any(one.owner != request.owner for one in runs):
+            self._require(reply.status == 404, 8, session_id, f"another owner's session: {reply.status}")
+        elif session_id in evidence.sessions_deleted and evidence.sessions_deleted[session_id] < request.at:
             self._require(reply.status == 404, 8, session_id, f"a deleted session: {reply.status}")
         elif reply.status == 204:
             evidence.sessions_deleted.setdefault(session_id, evidence.now())
-            left = [one.run.id for one in runs if one.since < asked.at and not one.deleted]
-            self._require(not left, 8, session_id, f"deleted, and still has {left}")
+            left = [one.run.id for one in runs if one.since < request.at and not one.deleted]
+            self._require(not left, 8, session_id, f"deleted, but still has {left}")
         elif reply.status == 404:
-            asked_for = session_id in evidence.sessions_delete_asked
-            self._require(asked_for, 8, session_id, "not found, and nobody deleted it")
+            requested = session_id in evidence.sessions_delete_requested
+            self._require(requested, 8, session_id, "not found, but no client deleted it")
         elif reply.status == 200:
-            self._transcript(asked, body)
+            self._transcript(request, body)
         else:
-            self._require(reply.status == 409, 10, session_id, f"{asked.operation}: {reply.status}")
+            self._require(reply.status == 409, 10, session_id, f"{request.operation}: {reply.status}")
 
-    def _transcript(self, asked: Asked, body: dict[str, Any]) -> None:
-        """Every answer in a transcript is one that the provider gave."""
-        told = {
+    def _transcript(self, request: ClientRequest, body: dict[str, Any]) -> None:
+        """Check that every answer in a transcript is from the provider."""
+        texts = {
             _text(snapshot.output)
-            for seen in self._evidence.of_session(asked.session_id or "")
+            for seen in self._evidence.of_session(request.session_id or "")
             for response in seen.responses
-            for snapshot in response.told
+            for snapshot in response.reported
         }
         for item in body["transcript"]:
             if item.get("type") == "message" and item.get("role") == "assistant":
                 text = "".join(part["text"] for part in item["content"])
-                self._require(
-                    text in told, 4, asked.session_id or "", "a transcript has a text that nobody wrote"
-                )
+                what = "a transcript has a text that is not from the provider"
+                self._require(text in texts, 4, request.session_id or "", what)
 
 
 def _shows_a_tombstone(body: Mapping[str, Any]) -> bool:

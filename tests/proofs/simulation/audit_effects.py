@@ -1,4 +1,4 @@
-"""Holds what was asked of the provider and of tools against what they were asked before."""
+"""Compares each request to the provider and to tools with the earlier ones."""
 
 import json
 from bisect import bisect_right
@@ -12,20 +12,20 @@ from tests.proofs.simulation.evidence import Evidence
 from tests.proofs.simulation.responses import Response
 from tests.proofs.simulation.scheduler import MAX_SKEW, Invocation
 
-# Within this, a call went as it normally does; a lease lasts longer.
+# A call that takes no longer than this was not stalled; a lease lasts longer.
 _NORMAL = 20.0
 
 
 class EffectAuditor:
-    """Sees what reaches the provider and the tools."""
+    """Checks the requests that reach the provider and the tools."""
 
     def __init__(self, evidence: Evidence, schedules: tuple[Schedule, Schedule]) -> None:
         self._evidence, self._schedules = evidence, schedules
         self._by_turn: dict[tuple[str, int], list[Response]] = defaultdict(list)
-        # By idempotency key: who ran the tool, and what it returned.
+        # By idempotency key: the invocation that ran the tool, and what the tool returned.
         self.tool_runs: dict[str, list[tuple[Invocation, str]]] = defaultdict(list)
 
-    def created(self, response: Response, asked_at: float) -> None:
+    def created(self, response: Response, requested_at: float) -> None:
         request, evidence = response.request, self._evidence
         seen = evidence.runs.get(request.run_id)
         if seen is None:
@@ -33,20 +33,20 @@ class EffectAuditor:
             return
         seen.responses.append(response)
         earlier = self._by_turn[request.run_id, request.turn]
-        # Whoever stood still in this very request could not know that another took over.
-        stood_still = evidence.now() - asked_at > _NORMAL
+        # A worker that stood still during this request could not know that another worker had taken over.
+        stood_still = evidence.now() - requested_at > _NORMAL
         unexcused = [one for one in earlier if not _may_be_lost(one)]
         evidence.require(
             stood_still or not unexcused,
             5,
             request.run_id,
-            f"turn {request.turn} got {response.id} besides {[one.id for one in unexcused]}, and nobody died",
+            f"turn {request.turn} got {response.id} besides {[one.id for one in unexcused]}, without a fault",
         )
         earlier.append(response)
-        self._sent_what_it_should(response)
+        self._input_is_right(response)
 
-    def _sent_what_it_should(self, response: Response) -> None:
-        """The turn's input is the tool outputs that the turn before asked for, with what really came of them."""
+    def _input_is_right(self, response: Response) -> None:
+        """Check that the turn's input has the true output of each tool call of the turn before."""
         request, run = response.request, self._evidence.runs[response.request.run_id].run
         if request.turn == 1 or run.status is RunStatus.DELETED:
             return
@@ -56,28 +56,28 @@ class EffectAuditor:
             if item.get("type") == "function_call_output"
         }
         before = [one for one in self._by_turn[run.id, request.turn - 1] if one.reads]
-        asked = [call for one in before for call in one.calls]
-        missing = [call.call_id for call in asked if call.call_id not in sent]
-        self._evidence.require(not missing, 3, run.id, f"the model was not told of {missing}")
+        calls = [call for one in before for call in one.calls]
+        missing = [call.call_id for call in calls if call.call_id not in sent]
+        self._evidence.require(not missing, 3, run.id, f"the model got no output of {missing}")
         if run.chaining is Chaining.PREVIOUS_RESPONSE_ID:
             chained = [one.id for one in before] == [request.previous_response_id]
             self._evidence.require(chained, 5, run.id, f"turn {request.turn} continues another response")
-        for call in asked:
-            self._told_the_truth(run.id, request.turn - 1, call.call_id, sent.get(call.call_id, ""))
+        for call in calls:
+            self._output_is_true(run.id, request.turn - 1, call.call_id, sent.get(call.call_id, ""))
 
-    def _told_the_truth(self, run_id: str, turn: int, call_id: str, output: str) -> None:
+    def _output_is_true(self, run_id: str, turn: int, call_id: str, output: str) -> None:
         ran = self.tool_runs[f"{run_id}-{turn}-{call_id}"]
         if any(output == result for _, result in ran):
             return
         evidence = self._evidence
         excused = not ran or any(by.stalled > _NORMAL or by.dead or by.storage_faults for by, _ in ran)
         unknown = '"outcome_unknown"' in output
-        evidence.require(unknown, 4, run_id, f"the model was told of {call_id}: {output[:40]!r}")
+        evidence.require(unknown, 4, run_id, f"the model got a wrong output of {call_id}: {output[:40]!r}")
         evidence.require(
             excused or evidence.runs[run_id].disturbed,
             3,
             run_id,
-            f"the result of {call_id} is lost, and nobody died",
+            f"the result of {call_id} is lost, without a fault",
         )
 
     def polled(self, response: Response) -> None:
@@ -100,17 +100,17 @@ class EffectAuditor:
             f"{response.id} was polled {response.reads} times in {age:.1f} s",
         )
 
-    def told(self, response: Response, reply: ReadReply | CancelReply, by: Invocation) -> None:
+    def replied(self, response: Response, reply: ReadReply | CancelReply, by: Invocation) -> None:
         seen = self._evidence.runs[response.request.run_id]
         if isinstance(reply, Absent):
             seen.absences.setdefault(response.id, self._evidence.now())
         if isinstance(reply, Snapshot):
-            by.last_word = reply
+            by.last_reply = reply
             if reply.status.finished:
-                response.told.append(reply)
+                response.reported.append(reply)
 
     def tool_ran(self, request: ToolRequest, by: Invocation) -> str:
-        """Note an effect; return what the tool gives back, which no other run of it does."""
+        """Note an effect; return the tool's output, which is different each time."""
         evidence, key = self._evidence, request.idempotency_key
         run_id = key.partition("-")[0]
         earlier = self.tool_runs[key]
@@ -119,27 +119,27 @@ class EffectAuditor:
         elif earlier:
             excused = any(one.dead or one.stalled > _NORMAL or one.storage_faults for one, _ in earlier)
             evidence.require(
-                excused or by.stalled > _NORMAL, 3, run_id, f"{key} was repeated, and nobody died"
+                excused or by.stalled > _NORMAL, 3, run_id, f"{key} was repeated, without a fault"
             )
-        self._was_wanted(run_id, request, by)
+        self._was_requested(run_id, request, by)
         output = f"result {len(earlier)} of {key}"
         earlier.append((by, output))
         return output
 
-    def _was_wanted(self, run_id: str, request: ToolRequest, by: Invocation) -> None:
+    def _was_requested(self, run_id: str, request: ToolRequest, by: Invocation) -> None:
         evidence, seen = self._evidence, self._evidence.runs[run_id]
-        asked = any(call.call_id == request.call_id for one in seen.responses for call in one.calls)
-        evidence.require(asked, 3, run_id, f"nobody asked for {request.call_id}")
+        requested = any(call.call_id == request.call_id for one in seen.responses for call in one.calls)
+        evidence.require(requested, 3, run_id, f"the model did not request {request.call_id}")
         status = seen.status_at(by.started_at)
         evidence.require(
             status is not RunStatus.CANCELLING and not (status and status.terminal),
             3,
             run_id,
-            f"a tool was begun by one who came when the run was {status}",
+            f"a worker began when the run was {status}, and ran a tool",
         )
 
     def reported_rightly(self) -> None:
-        """In the end, no call that took effect is said never to have begun, nor the other way round."""
+        """In the end, no call that took effect is cancelled, and no call without an effect is completed."""
         for run_id, seen in self._evidence.runs.items():
             for call in seen.run.calls:
                 ran = bool(self.tool_runs.get(f"{run_id}-{call.turn}-{call.call_id}"))
@@ -151,19 +151,21 @@ class EffectAuditor:
                 )
 
     def stopped_and_forgotten(self) -> None:
-        """In the end, the provider has forgotten what it had of deleted runs."""
+        """In the end, the responses of deleted runs are deleted at the provider."""
         for run_id, seen in self._evidence.runs.items():
             for response in seen.responses:
                 kept = not (response.forgotten or response.deletion_refused or _may_be_lost(response))
                 if seen.deleted:
-                    self._evidence.require(not kept, 8, run_id, f"{response.id} is kept by the provider")
+                    self._evidence.require(not kept, 8, run_id, f"the provider still has {response.id}")
 
     def abandoned_are_stopped(self) -> None:
-        """In the end, every response that came too late to be adopted was stopped: no crash forgets it."""
+        """In the end, every response that came too late to be adopted was cancelled: no crash loses it."""
         for run_id, seen in self._evidence.runs.items():
             known = {response.id: response for response in seen.responses}
-            working = [one for one in seen.run.abandoned if not known[one].stop_asked]
-            self._evidence.require(not working, 5, run_id, f"{working} came too late and were never stopped")
+            working = [one for one in seen.run.abandoned if not known[one].cancel_received]
+            self._evidence.require(
+                not working, 5, run_id, f"{working} came too late and were never cancelled"
+            )
 
     def extra_responses_are_counted(self) -> None:
         for run_id, seen in self._evidence.runs.items():
@@ -174,11 +176,11 @@ class EffectAuditor:
                     extra <= run.unknown_creates + len(run.abandoned),
                     5,
                     run_id,
-                    f"{extra} responses more than adopted, {run.unknown_creates} counted",
+                    f"{extra} responses were not adopted, {run.unknown_creates} creates are counted as unknown",
                 )
 
 
 def _may_be_lost(response: Response) -> bool:
-    """Say whether whoever created a response may have been kept from saving its id."""
+    """Return whether a fault may have kept the creator of a response from saving its id."""
     by = response.creator
     return response.unknown or by.dead or by.stalled > _NORMAL or by.storage_faults > 0

@@ -1,4 +1,4 @@
-"""Holds the stored logs of all runs against what a log has to be, in the end."""
+"""Checks the stored logs of all runs in the end."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -8,7 +8,7 @@ from shared.ports.tables import Row
 from shared.store.rows import unpack
 from tests.proofs.simulation.evidence import Evidence
 
-# How many events of a stream of the Responses API an entry stands for; of all others, none.
+# For how many events of a Responses API stream an entry stands; entries of other types stand for none.
 _STREAM_EVENTS = {
     "run.queued": 2, "run.in_progress": 1, "item.started": 1, "item.completed": 1, "part.started": 1,
     "part.completed": 2, "text.delta": 1, "run.completed": 1, "run.failed": 1, "run.cancelled": 1,
@@ -17,7 +17,7 @@ _STREAM_EVENTS = {
 
 
 def audit_logs(evidence: Evidence, partitions: Iterable[Mapping[str, Row]]) -> None:
-    """A log is dense, numbers its stream alike for all, and has one end for each item, part and tool call."""
+    """A log has no gap, counts its stream events, and ends each item, part and tool call once."""
     found: dict[str, list[Row]] = {}
     for rows in partitions:
         for key in sorted(key for key in rows if key.startswith("event|")):
@@ -53,7 +53,7 @@ def _tool_calls(evidence: Evidence, run: Run, entries: Iterable[dict[str, Any]])
 
 
 def _items(evidence: Evidence, run: Run, entries: Iterable[dict[str, Any]]) -> None:
-    """Items and their parts start and end once each, in order, and text is in a part that is open."""
+    """Each item and part starts and ends once, in order, and text is in an open part."""
     started = 0
     # By item, the number of its open part, or None.
     open_items: dict[int, int | None] = {}

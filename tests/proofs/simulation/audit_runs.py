@@ -1,4 +1,4 @@
-"""Holds every state of a run against the one before it and against what the provider has said."""
+"""Compares each state of a run with the state before it, and with the provider's responses."""
 
 import zlib
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ _DONE = frozenset({CallStatus.COMPLETED, CallStatus.FAILED, CallStatus.UNKNOWN, 
 
 
 class RunAuditor:
-    """Sees each state of each run the moment it can be read."""
+    """Checks each state of each run when it is written."""
 
     def __init__(self, evidence: Evidence, responses: Mapping[str, Response]) -> None:
         self._evidence, self._responses = evidence, responses
@@ -45,7 +45,7 @@ class RunAuditor:
             late.saw(run)
 
     def _grew(self, before: Run, run: Run) -> None:
-        """Each transition builds on the one before it: a lost one would show here."""
+        """Each transition follows the one before it, so a lost transition shows here."""
         require = self._evidence.require
         require(run.rev == before.rev + 1, 1, run.id, f"rev {before.rev} was followed by {run.rev}")
         require(run.turn >= before.turn, 1, run.id, "the turn went back")
@@ -54,7 +54,7 @@ class RunAuditor:
             run.status is RunStatus.DELETED or run.responses[: len(before.responses)] == before.responses,
             5,
             run.id,
-            "a response that was adopted is forgotten",
+            "an adopted response is lost",
         )
 
     def _stayed(self, before: Run, run: Run) -> None:
@@ -83,7 +83,7 @@ class RunAuditor:
                     before.incomplete_reason,
                 )
             )
-            require(same, 1, run.id, f"it had ended as {before.status} and was changed to {run.status}")
+            require(same, 1, run.id, f"it had ended as {before.status}, and was changed to {run.status}")
 
     def _calls_went_on(self, before: Run, run: Run) -> None:
         if run.status is RunStatus.DELETED or before.calls is run.calls:
@@ -96,20 +96,20 @@ class RunAuditor:
                 run.id,
                 f"tool call {was.call_id} went from {was.status} to {now.status}",
             )
-        require(len(run.calls) >= len(before.calls), 3, run.id, "a tool call is gone")
+        require(len(run.calls) >= len(before.calls), 3, run.id, "a tool call is lost")
 
     def _counted_once(self, run: Run) -> None:
-        """Each response of a run has a digit of the sum, in base four."""
+        """Each response of a run is one digit of the token sum, in base four."""
         total, number = run.usage.total_tokens, 0
         responses = self._evidence.runs[run.id].responses
         while total:
             total, digit = divmod(total, 4)
-            if digit and (digit > 1 or number >= len(responses) or not responses[number].told):
+            if digit and (digit > 1 or number >= len(responses) or not responses[number].reported):
                 self._evidence.breach(7, run.id, f"response {number} is counted {digit} times")
             number += 1
 
     def _has_its_text(self, before: Run, run: Run) -> None:
-        """What a run points to is there, and is what the provider said."""
+        """The text that a run points to is stored, and is the provider's."""
         if len(run.turns) <= len(before.turns):
             return
         require = self._evidence.require
@@ -117,8 +117,8 @@ class RunAuditor:
             digit = run.usage.total_tokens // 4 ** self._responses[response_id].number % 4
             require(digit == 1, 7, run.id, f"the tokens of {response_id} are counted {digit} times")
             text = self._load(run.id, content)
-            told = [snapshot.output for snapshot in self._responses[response_id].told]
-            require(text in told, 4, run.id, f"the text of {response_id} is not what the provider said")
+            reported = [snapshot.output for snapshot in self._responses[response_id].reported]
+            require(text in reported, 4, run.id, f"the text of {response_id} is not the provider's")
 
     def _load(self, run_id: str, content: Content) -> str | None:
         packed = content.inline
@@ -136,28 +136,30 @@ class RunAuditor:
             run.status is RunStatus.DELETED or run.continuation is None,
             1,
             run.id,
-            "ended, and is to be polled",
+            "ended, but still to be polled",
         )
         last = self._responses[run.responses[-1]] if run.responses else None
-        told = last.told if last else []
+        reported = last.reported if last else []
         match run.status:
             case RunStatus.COMPLETED:
-                right = any(is_answer(one) for one in told)
+                right = any(is_answer(one) for one in reported)
             case RunStatus.INCOMPLETE:
-                right = any(one.status is ResponseStatus.INCOMPLETE or one.calls for one in told)
+                right = any(one.status is ResponseStatus.INCOMPLETE or one.calls for one in reported)
             case RunStatus.FAILED:
                 right = (
                     seen.refused
-                    or any(one.status is ResponseStatus.FAILED for one in told)
+                    or any(one.status is ResponseStatus.FAILED for one in reported)
                     or self._was_missing(seen)
                 )
             case RunStatus.CANCELLED:
-                right = seen.cancel_asked or any(one.status is ResponseStatus.CANCELLED for one in told)
+                right = seen.cancel_requested or any(
+                    one.status is ResponseStatus.CANCELLED for one in reported
+                )
             case RunStatus.EXPIRED:
                 right = run.updated_at >= run.expires_at
             case _:
-                right = seen.delete_asked or run.session_id in self._evidence.sessions_delete_asked
-        require(right, 1, run.id, f"nothing that happened makes it {run.status}")
+                right = seen.delete_requested or run.session_id in self._evidence.sessions_delete_requested
+        require(right, 1, run.id, f"it is {run.status}, without a cause")
         if run.status in {RunStatus.CANCELLED, RunStatus.EXPIRED}:
             self._no_answer_was_known(before, run, by)
 
@@ -167,10 +169,13 @@ class RunAuditor:
         return since is not None and self._evidence.now() - since >= grace
 
     def _no_answer_was_known(self, before: Run, run: Run, by: Invocation) -> None:
-        """A finished answer beats a deadline and a cancellation, for whoever knows of it."""
-        word = by.last_word
-        if word is None or not before.awaits(word.response_id):
+        """An invocation that has read a finished answer must not expire or cancel the run."""
+        reply = by.last_reply
+        if reply is None or not before.awaits(reply.response_id):
             return
         self._evidence.require(
-            not is_answer(word), 1, run.id, f"made {run.status} by one who knew the finished answer"
+            not is_answer(reply),
+            1,
+            run.id,
+            f"made {run.status} by an invocation that had the finished answer",
         )

@@ -1,4 +1,4 @@
-"""The auditor: knows what clients, tools and the provider saw, and calls out every broken promise."""
+"""The auditor: observes clients, tools, provider and storage, and reports every broken promise."""
 
 from collections.abc import Sequence
 
@@ -17,7 +17,7 @@ from tests.support.memory_table import MemoryTable
 
 
 class Auditor:
-    """Takes notes at every port, and holds them against each other."""
+    """Receives what happens at every port, and compares it."""
 
     def __init__(
         self, scheduler: Scheduler, schedules: tuple[Schedule, Schedule], coverage: Coverage
@@ -29,7 +29,7 @@ class Auditor:
         self._runs = RunAuditor(self.evidence, self._responses)
 
     def reads_content_of(self, table: MemoryTable) -> None:
-        """Say where the texts lie that runs point to."""
+        """Set the table that stores the texts of runs."""
         self._runs.content = table
 
     def looked(self, key: str, by: Invocation) -> None:
@@ -37,7 +37,7 @@ class Auditor:
             self._touch(key[4:], by)
 
     def wrote(self, writes: Sequence[Write], by: Invocation) -> None:
-        """Take what was written to the runs' table."""
+        """Note what was written to the runs' table."""
         for write in writes:
             key = write.key if isinstance(write, Delete) else write.row.key
             if key.startswith("delivery|"):
@@ -47,16 +47,16 @@ class Auditor:
                 self._touch(run.id, by)
                 self._runs.saw(run, by)
 
-    def created(self, response: Response, asked_at: float) -> None:
+    def created(self, response: Response, requested_at: float) -> None:
         self._responses[response.id] = response
-        self.effects.created(response, asked_at)
+        self.effects.created(response, requested_at)
 
     def polled(self, response: Response, by: Invocation) -> None:
         self._touch(response.request.run_id, by)
         self.effects.polled(response)
 
-    def told(self, response: Response, reply: ReadReply | CancelReply, by: Invocation) -> None:
-        self.effects.told(response, reply, by)
+    def replied(self, response: Response, reply: ReadReply | CancelReply, by: Invocation) -> None:
+        self.effects.replied(response, reply, by)
 
     def refused(self, run_id: str) -> None:
         self.evidence.runs[run_id].refused = True
@@ -65,7 +65,7 @@ class Auditor:
         return self.effects.tool_ran(request, by)
 
     def _touch(self, run_id: str, by: Invocation) -> None:
-        """Note that `by` is at this run, beside all others that are."""
+        """Note that `by` uses this run, at the same time as all others that use it."""
         if run_id in by.touched:
             return
         by.touched.add(run_id)

@@ -1,4 +1,4 @@
-"""What a simulation reached: transitions of a run's life, operations that met, faults, answers."""
+"""What a simulation reached: transitions, operations that met at one run, faults, answers."""
 
 from collections import Counter
 from collections.abc import Mapping
@@ -8,14 +8,14 @@ from itertools import combinations_with_replacement
 from shared.core.life.advance import MOVES, State
 from tests.proofs.simulation.faults import KINDS
 
-# What can be at work on one run. A list, and a page of a session, look at many.
+# The operations that can use a run. A list, and a page of a session, use many runs.
 OPERATIONS = (
     "start", "events", "read", "cancel", "delete", "delete session", "list", "session page",
     "poll", "work: create", "work: tools", "work: cancel", "work: purge",
 )  # fmt: skip
-# What a rule guards against, and no process can do: functions are ended before a run is purged for the second time.
+# A rule guards against this, but no process can do it: a function ends before a run is purged for the second time.
 _IMPOSSIBLE = frozenset({"Created: deleted/nothing -> deleted/purge"})
-# A list shows no deleted run: it would have to stand still between two of its requests for longer than it may.
+# A list shows no deleted run. To meet a purge, it would have to stand still between two requests longer than it may.
 _NEVER = frozenset({"list + work: purge"})
 
 
@@ -40,7 +40,7 @@ def pairs() -> list[str]:
 
 @dataclass
 class Coverage:
-    """Counts of what was reached; they add up over seeds."""
+    """Counts of what was reached, summed over seeds."""
 
     transitions: Counter[str] = field(default_factory=Counter)
     pairs: Counter[str] = field(default_factory=Counter)

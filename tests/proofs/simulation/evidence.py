@@ -1,4 +1,4 @@
-"""What clients, tools and the provider saw, and what of it breaks a promise."""
+"""What the auditors know of a seed, and the promises that were broken."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Breach:
-    """A promise that did not hold. `promise` is its number in docs/guarantees.md."""
+    """A broken promise. `promise` is its number in docs/guarantees.md."""
 
     promise: int
     run_id: str
@@ -28,27 +28,27 @@ class Broken(Exception):
 
 @dataclass(eq=False, slots=True)
 class Seen:
-    """A run as a client would have read it at each moment, and what was asked of it."""
+    """A run as a client could read it at each time, and the requests about it."""
 
     run: Run
     since: float
     # A tombstone names no owner any more.
     owner: str = ""
-    # Who wrote it last.
+    # The invocation that wrote it last.
     writer: Invocation | None = None
-    # Its statuses, each with when it took it.
+    # Its statuses, each with the time of the change.
     statuses: list[tuple[float, RunStatus]] = field(default_factory=list)
     ended_at: float | None = None
-    cancel_asked: bool = False
-    delete_asked: bool = False
-    # The provider said that it would never take a request of it.
+    cancel_requested: bool = False
+    delete_requested: bool = False
+    # The provider refused one of its requests for good.
     refused: bool = False
-    # When the provider first denied knowing each of its responses.
+    # When the provider first answered, for each of its responses, that it does not exist.
     absences: dict[str, float] = field(default_factory=dict)
-    # Every kind of trouble that befell whoever worked on it.
+    # An invocation that worked on it had a fault.
     disturbed: bool = False
     responses: list["Response"] = field(default_factory=list)
-    # How often a poller looked at it after its deadline.
+    # How often it was polled after its deadline.
     late_polls: int = 0
 
     @property
@@ -56,25 +56,25 @@ class Seen:
         return self.run.status is RunStatus.DELETED
 
     def status_at(self, time: float) -> RunStatus | None:
-        """Return its status just before `time`, None if it was not there yet."""
+        """Return its status just before `time`, or None if it did not exist yet."""
         return next((status for at, status in reversed(self.statuses) if at <= time), None)
 
 
 @dataclass(eq=False, slots=True)
 class Evidence:
-    """All that was seen in one seed so far."""
+    """All that happened in one seed so far."""
 
     now: Callable[[], float]
     runs: dict[str, Seen] = field(default_factory=dict)
-    # Runs by the owner and key that asked for them, and the body of that request.
+    # By owner and key: the run that was started, and the body of the request.
     keys: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
     # Bodies that were ever sent with a key.
     bodies: dict[tuple[str, str], set[str]] = field(default_factory=dict)
-    sessions_delete_asked: set[str] = field(default_factory=set)
+    sessions_delete_requested: set[str] = field(default_factory=set)
     sessions_deleted: dict[str, float] = field(default_factory=dict)
     effects: Counter[str] = field(default_factory=Counter)
     breaches: list[Breach] = field(default_factory=list)
-    # By run, the create that came back late, or will.
+    # By run, the create whose reply is late.
     late: dict[str, "LateCreate"] = field(default_factory=dict)
     # The deliveries that are stored.
     deliveries: set[str] = field(default_factory=set)

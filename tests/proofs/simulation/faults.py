@@ -1,17 +1,17 @@
-"""What can go wrong, how often in this seed, and how often it did."""
+"""The kinds of faults, how often each happens in a seed, and how often it happened."""
 
 from collections import Counter
 from collections.abc import Mapping
 from random import Random
 
-# By the occasion at which a fault is drawn: its kinds, each with how often it strikes where it is let loose.
+# By the occasion at which a fault is drawn: the kinds, each with its probability in the seeds that have it.
 OCCASIONS: Mapping[str, Mapping[str, float]] = {
     # Around every request to a table.
     "storage": {
         "storage_refused": 0.02,
         "storage_slow": 0.01,
     },
-    # The same, for writes: they took effect, and nobody was told so.
+    # The same, for writes. With "reply_lost" the write takes effect and its caller gets an error.
     "storage_write": {
         "storage_refused": 0.02,
         "reply_lost": 0.04,
@@ -19,7 +19,7 @@ OCCASIONS: Mapping[str, Mapping[str, float]] = {
         "conflict_with_itself": 0.04,
         "storage_slow": 0.04,
     },
-    # The same, for the write that saves what a tool did.
+    # The same, for the write that saves a tool's output.
     "checkpoint": {
         "storage_refused": 0.02,
         "reply_lost": 0.04,
@@ -77,12 +77,12 @@ OCCASIONS: Mapping[str, Mapping[str, float]] = {
 }
 KINDS = tuple(dict.fromkeys(kind for kinds in OCCASIONS.values() for kind in kinds))
 
-# A seed without any fault shows what must hold when nothing goes wrong.
+# The share of seeds without faults: they show what must be true when nothing fails.
 _QUIET_SEEDS = 0.08
 
 
 class Faults:
-    """Draws faults. Each seed lets loose some kinds only, so that none hides what another would show."""
+    """Draws faults. Each seed has only some kinds, so that no kind hides the effect of another."""
 
     def __init__(self, random: Random) -> None:
         self._random = random
@@ -90,14 +90,14 @@ class Faults:
         self.on = True
         quiet = random.random() < _QUIET_SEEDS
         share, strength = random.choice((0.2, 0.5, 0.8)), random.choice((0.5, 1.0, 2.0, 4.0))
-        loose = {} if quiet else {kind: strength for kind in KINDS if random.random() < share}
+        factors = {} if quiet else {kind: strength for kind in KINDS if random.random() < share}
         self._rates = {
-            occasion: tuple((kind, rate * loose[kind]) for kind, rate in kinds.items() if kind in loose)
+            occasion: tuple((kind, rate * factors[kind]) for kind, rate in kinds.items() if kind in factors)
             for occasion, kinds in OCCASIONS.items()
         }
 
     def draw(self, occasion: str) -> str | None:
-        """Return the fault that strikes now, if any."""
+        """Return the fault that happens now, or None."""
         rates = self._rates[occasion]
         if not rates or not self.on:
             return None

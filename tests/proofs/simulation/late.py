@@ -1,6 +1,6 @@
-"""Creates whose process stands still, and comes back at a chosen moment of its run's life.
+"""Creates whose process stands still until the run is in a chosen state.
 
-Left to chance, the rarest of these moments would need millions of seeds.
+By chance alone, the rarest of these states would need millions of seeds.
 """
 
 from collections.abc import Callable
@@ -12,13 +12,13 @@ from shared.core.life.advance import MOVES, State
 from shared.core.run import Run, RunStatus, Step
 from tests.proofs.simulation.scheduler import Hold
 
-# A lease lasts so long at least; before, nobody else can have taken the step.
+# A lease lasts at least this long. Before its end no other worker can have taken the step.
 OVERTAKEN = 40.0
 # The run has reached its deadline by then.
 LONGEST = 200.0
 
 _TARGETS = tuple(sorted(before for before, afters in MOVES[events.Created].items() if before in afters))
-# Where a run comes from that is being cancelled, by the step that it is owed then.
+# By the step that a cancelling run is owed: the steps that it could be owed before the cancellation.
 _BEFORE_CANCEL = {
     Step.CREATE: {Step.CREATE},
     Step.TOOLS: {Step.TOOLS},
@@ -29,7 +29,7 @@ _BEFORE_CANCEL = {
 
 @dataclass(eq=False, slots=True)
 class LateCreate:
-    """Waits until the run is in the state `target`, and under a lease of somebody else, and helps it to get there."""
+    """Waits until the run is in the state `target`, under the lease of another worker, and cancels it if needed."""
 
     target: State
     lease_id: str
@@ -43,7 +43,7 @@ class LateCreate:
         return cls(random.choice(_TARGETS), lease_id, Hold(), cancel)
 
     def saw(self, run: Run) -> None:
-        """Look at a new state of the run."""
+        """Note a new state of the run."""
         status, step = self.target
         if run.lease is not None and run.lease.id == self.lease_id:
             return
@@ -56,5 +56,5 @@ class LateCreate:
                 self.cancel()
 
     def prolongs(self, step: Step) -> bool:
-        """Say whether what is done for this step takes longer than usual, so that the moment is there to be met."""
+        """Return whether calls for this step take longer than usual, so that the create can end during them."""
         return not self.hold.over and self.target[1] is step

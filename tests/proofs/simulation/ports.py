@@ -1,4 +1,4 @@
-"""The ports as the simulation has them: real in what they do, and everything can happen around each call."""
+"""The ports of the simulation: each call has its real effect, with faults and delays before and after it."""
 
 import random as randoms
 import types
@@ -16,11 +16,11 @@ from tests.proofs.simulation.scheduler import DEATH, Hold, Invocation, Scheduler
 from tests.support.memory_table import MemoryTable
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
-# The most that a request or a tool takes, so that a lease covers it.
+# The longest time of a request and of a tool, so that a lease covers it.
 PROVIDER_TIMEOUT = timedelta(seconds=10)
 LONGEST_TOOL = timedelta(seconds=20)
 
-# How long a call takes that somebody who is late is to meet; less than any time-out.
+# How long a call takes so that a late create ends during it; less than any time-out.
 PROLONGED = 8.0
 
 Trace = Callable[..., None]
@@ -38,7 +38,7 @@ class SimulatedClock:
 
 
 class SimulatedRandomness:
-    """Random ids of one seed. Few shards, so that few have to be polled."""
+    """The random ids of one seed. There are few shards, so that few have to be polled."""
 
     def __init__(self, random: randoms.Random, shards: int) -> None:
         self._random = random
@@ -52,11 +52,11 @@ class SimulatedRandomness:
 
 
 class Gate:
-    """What every call of a port passes: on its way in, and on its way out."""
+    """Every call of a port passes it, before and after its effect. Faults and delays happen here."""
 
     def __init__(self, random: randoms.Random, scheduler: Scheduler, faults: Faults, trace: Trace) -> None:
         self.random, self.scheduler, self.faults, self.trace = random, scheduler, faults, trace
-        # What others do when one who is at a run dies or stands still.
+        # Called when an invocation dies or stands still.
         self.stuck: Callable[[Invocation], None] | None = None
 
     @property
@@ -66,15 +66,15 @@ class Gate:
         return caller
 
     def latency(self) -> float:
-        # Mostly short, so that calls of several invocations often fall between each other.
+        # Mostly short, so that the calls of several invocations interleave often.
         drawn = self.random.random()
         return 0.3 * drawn * drawn
 
     @types.coroutine
     def enter(self, call: str, occasion: str) -> Generator[float, None, tuple[str | None, str | None]]:
-        """Let time pass before a call takes effect; return its own fault, and what its process is to meet after it.
+        """Let time pass before a call takes effect; return the fault of the call, and the fault of its process.
 
-        A process that dies here never comes back. What is yielded is how long the caller waits.
+        A process that dies here never goes on. The coroutine yields how long the caller waits.
         """
         own, fate = self.faults.draw(occasion), self.faults.draw("process")
         self.trace(call, own, fate)
@@ -89,7 +89,7 @@ class Gate:
 
     @types.coroutine
     def leave(self, fate: str | None) -> Generator[float, None, None]:
-        """Let time pass after a call took effect, before the process learns of it."""
+        """Let time pass after a call took effect, before its process gets the reply."""
         if fate == "killed_after":
             yield self._die(whole_host=False)
         yield self.latency()
@@ -97,7 +97,7 @@ class Gate:
             yield from self.freeze()
 
     def _die(self, *, whole_host: bool) -> float:
-        self._tell()
+        self._report_stuck()
         if whole_host:
             self.scheduler.kill_host(self.caller.host, but=self.caller)
         return DEATH
@@ -107,7 +107,7 @@ class Gate:
         """Let the caller stand still, mostly for longer than its lease lasts."""
         seconds = self.random.choice((15, 45, 70, 120))
         self.caller.stalled += seconds
-        self._tell()
+        self._report_stuck()
         yield seconds
 
     @types.coroutine
@@ -116,24 +116,24 @@ class Gate:
 
     @types.coroutine
     def hold(self, hold: Hold, at_least: float, at_most: float) -> Generator[float | Hold, None, None]:
-        """Let the caller stand still until `hold` is over, at most for so long."""
+        """Let the caller stand still until `hold` is over, but at most for `at_most` seconds."""
         self.caller.stalled += at_least
-        self._tell()
+        self._report_stuck()
         self.scheduler.after(at_most, hold.end)
         yield hold
 
-    def _tell(self) -> None:
+    def _report_stuck(self) -> None:
         if self.stuck:
             self.stuck(self.caller)
 
 
 class SimulatedTable(MemoryTable):
-    """A table whose every request can fail, before or after it took effect."""
+    """A table. Each request can fail, before or after it takes effect."""
 
     def __init__(self, name: str, gate: Gate, auditor: Auditor) -> None:
         super().__init__()
         self._name, self._gate, self._auditor = name, gate, auditor
-        # How many seconds a query takes at most on top of what every call takes.
+        # The longest additional time of a query, in seconds.
         self.lag = 0.0
 
     async def get(self, partition: str, key: str) -> Row | None:
@@ -198,7 +198,7 @@ class SimulatedTable(MemoryTable):
         if lost:
             self._fail("its reply is lost")
         if met_itself:
-            # The client library sent it again because the reply was lost.
+            # The client library repeated the write because the reply was lost.
             self._gate.caller.storage_faults += 1
             raise RowConflict("itself")
         return etag
@@ -217,19 +217,19 @@ def _key(write: Write) -> str:
 
 
 def _meets_itself(write: Write) -> bool:
-    """Say whether a write that took effect fails when it is sent again."""
+    """Return whether a write that took effect fails when it is repeated."""
     return isinstance(write, Insert | Delete) or (isinstance(write, Put) and bool(write.etag))
 
 
 class RowsOnly(ContentStore):
-    """Keeps every text in rows of its own, as otherwise only long ones are: there it can be gone."""
+    """Stores every text in rows of its own, as otherwise only long ones are. Such rows can be deleted meanwhile."""
 
     async def save(self, run_id: str, name: str, text: str, *, apart: bool = True) -> Content:
         return await super().save(run_id, name, text, apart=apart)
 
 
 class SimulatedAgents:
-    """One agent with two tools, of which `look_up` is declared idempotent and `pay` is not."""
+    """One agent with two tools: `look_up` is declared idempotent, `pay` is not."""
 
     def __init__(self, gate: Gate, auditor: Auditor) -> None:
         self._gate, self._auditor = gate, auditor
@@ -254,7 +254,7 @@ class SimulatedAgents:
         return self._spec if name == "writer" else None
 
     async def run_tools(self, _agent: str, requests: Sequence[ToolRequest]) -> AsyncIterator[ToolResult]:
-        """Run tools side by side: some have had their effect long before their result is in."""
+        """Run tools concurrently: some have their effect long before their result is yielded."""
         waiting = list(requests)
         self._gate.random.shuffle(waiting)
         early = self._gate.random.randrange(len(waiting) + 1)

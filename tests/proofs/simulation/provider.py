@@ -1,4 +1,4 @@
-"""A provider that is slow, errs, forgets, repeats and contradicts itself, as its seed has it."""
+"""A provider that is slow, fails, loses responses, repeats them and contradicts itself, as the seed decides."""
 
 import json
 from dataclasses import replace
@@ -41,24 +41,24 @@ def _never(_until: float) -> None:
     """Let faults end as planned."""
 
 
-def _nobody(_run_id: str) -> None:
+def _cancel_no_run(_run_id: str) -> None:
     """Cancel no run: there are no clients yet."""
 
 
-# What a stream tells that has little to do with how it ends.
+# Text of a stream that is not in the finished response.
 STRAY = "text of nothing that will be"
 
 
 class SimulatedProvider:
-    """Responses in the background, over the same gate as every port."""
+    """Background responses. Its calls pass the same gate as every port."""
 
     def __init__(self, gate: Gate, auditor: Auditor, long_text: str) -> None:
         self._gate, self._auditor = gate, auditor
         self._long_text = long_text
         self.responses: dict[str, Response] = {}
-        # Has a client cancel a run.
-        self.cancel_run = _nobody
-        # Keeps faults coming until a time, because something is still going on.
+        # Lets a client cancel a run.
+        self.cancel_run = _cancel_no_run
+        # Lets faults go on until a time, because a late create needs them.
         self.prolong_faults = _never
 
     async def create(self, request: ResponseRequest) -> CreateReply:
@@ -66,7 +66,7 @@ class SimulatedProvider:
         own, fate = await self._gate.enter(f"create {request.run_id} turn {request.turn}", "create")
         reply = self._refusal(own, request)
         if reply is None:
-            response = self._begin(request, asked_at=at)
+            response = self._begin(request, requested_at=at)
             response.unknown = own == "create_reply_lost"
             reply = NotNow("the reply is lost", unknown=True) if response.unknown else self._created(response)
         if own == "create_stalls":
@@ -77,7 +77,7 @@ class SimulatedProvider:
         return reply
 
     async def _stall(self, run_id: str) -> None:
-        """Let the caller stand still for some time, or until its run is in a state that it would hardly ever meet."""
+        """Let the caller stand still for some time, or until its run is in a rare state."""
         evidence, random = self._auditor.evidence, self._gate.random
         if run_id in evidence.late or random.random() < 0.5:
             await self._gate.freeze()
@@ -90,7 +90,7 @@ class SimulatedProvider:
     async def read(self, response_id: str) -> ReadReply:
         own, fate = await self._gate.enter(f"read {response_id}", "read")
         response = self.responses[response_id]
-        # To read the whole once after a slice that said nothing is the same poll.
+        # A read of the response after a slice without an end belongs to the same poll.
         if self._gate.caller in response.sliced_by:
             response.sliced_by.remove(self._gate.caller)
         else:
@@ -106,8 +106,8 @@ class SimulatedProvider:
                 reply = Absent()
             case _:
                 response.forgotten = response.forgotten or own == "forgotten"
-                reply = self._said(response)
-        self._auditor.told(response, reply, self._gate.caller)
+                reply = self._state(response)
+        self._auditor.replied(response, reply, self._gate.caller)
         await self._gate.leave(fate)
         return reply
 
@@ -115,18 +115,18 @@ class SimulatedProvider:
         own, fate = await self._gate.enter(f"slice {response_id} after {after}", "slice")
         response = self.responses[response_id]
         reply: SliceReply
-        said = self._said(response)
+        state = self._state(response)
         if own == "slice_unavailable":
             reply = NotNow("503")
-        elif own == "stream_refused" or isinstance(said, Absent):
+        elif own == "stream_refused" or isinstance(state, Absent):
             reply = NoStream()
         else:
-            reply = self._slice(response, said, after, own)
+            reply = self._slice(response, state, after, own)
         response.reads += 1
         response.sliced_by.add(self._gate.caller)
         self._auditor.polled(response, self._gate.caller)
         if isinstance(reply, Slice) and reply.final:
-            self._auditor.told(response, reply.final, self._gate.caller)
+            self._auditor.replied(response, reply.final, self._gate.caller)
         if own == "slice_late":
             # The next poller may read the finished response before this slice arrives.
             left = response.finishes_at - self._gate.scheduler.now
@@ -134,47 +134,47 @@ class SimulatedProvider:
         await self._gate.leave(fate)
         return reply
 
-    def _slice(self, response: Response, said: Snapshot, after: int, fault: str | None) -> Slice:
-        """Return what has been streamed by now: that it waits, and then a letter with each event."""
+    def _slice(self, response: Response, state: Snapshot, after: int, fault: str | None) -> Slice:
+        """Return what has been streamed by now: first that the response is queued, then one letter in each event."""
         text = output_text(response.final.output)
         if response.stray is not None:
             text = text[: response.stray] + STRAY
         here = Slice(response_id=response.id, after=after, sequence=after, status=ResponseStatus.IN_PROGRESS)
         if fault == "stream_stalled":
             return here
-        if said.status.finished and fault is None:
-            return replace(here, final=said)
-        if said.status is ResponseStatus.QUEUED:
+        if state.status.finished and fault is None:
+            return replace(here, final=state)
+        if state.status is ResponseStatus.QUEUED:
             return replace(here, status=ResponseStatus.QUEUED, sequence=max(after, 1))
         took = max(response.finishes_at - response.working_at, 0.1)
         done = min(1.0, (self._gate.scheduler.now - response.working_at) / took)
         upto = max(after, 1 + int(done * len(text)))
         if fault == "stream_cut":
             upto = self._gate.random.randint(after, upto)
-        piece = text[max(after - 1, 0) : max(upto - 1, 0)]
+        new = text[max(after - 1, 0) : max(upto - 1, 0)]
         started = (ItemStarted(0, "message"), PartStarted(0, "output_text")) if after < 2 <= upto else ()
-        added = (TextAdded(0, piece),) if piece else ()
+        added = (TextAdded(0, new),) if new else ()
         return replace(here, sequence=upto, changes=(*started, *added), complete=fault != "stream_gap")
 
     async def cancel(self, response_id: str) -> CancelReply:
         own, fate = await self._gate.enter(f"cancel {response_id}", "cancel")
         response = self.responses[response_id]
         reply: CancelReply
-        response.stop_asked = response.stop_asked or own != "cancel_unavailable"
+        response.cancel_received = response.cancel_received or own != "cancel_unavailable"
         if own == "cancel_unavailable":
             reply = NotNow("500")
         elif own == "cancel_refused":
             reply = Refused(RunError("bad_request", "Cannot be cancelled now."))
         else:
-            before = self._said(response)
+            before = self._state(response)
             working = isinstance(before, Snapshot) and not before.status.finished
             late = self._auditor.evidence.late.get(response.request.run_id)
             if late and late.prolongs(Step.CANCEL):
                 await self._gate.wait(PROLONGED)
             response.cancelled = response.cancelled or working
             at_once = not working or self._gate.random.random() < 0.5
-            reply = self._said(response) if at_once else before
-        self._auditor.told(response, reply, self._gate.caller)
+            reply = self._state(response) if at_once else before
+        self._auditor.replied(response, reply, self._gate.caller)
         await self._gate.leave(fate)
         return reply
 
@@ -194,10 +194,10 @@ class SimulatedProvider:
         return reply
 
     def _created(self, response: Response) -> Snapshot | Absent:
-        said = self._said(response)
-        if isinstance(said, Snapshot) and response.request.stream:
-            return Snapshot(response_id=said.response_id, status=ResponseStatus.QUEUED, sequence=0)
-        return said
+        state = self._state(response)
+        if isinstance(state, Snapshot) and response.request.stream:
+            return Snapshot(response_id=state.response_id, status=ResponseStatus.QUEUED, sequence=0)
+        return state
 
     def _refusal(self, fault: str | None, request: ResponseRequest) -> CreateReply | None:
         """Return the reply to a request that creates nothing."""
@@ -221,10 +221,10 @@ class SimulatedProvider:
                         and response.reads
                         and not response.forgotten
                     ):
-                        return self._said(response)
+                        return self._state(response)
         return None
 
-    def _begin(self, request: ResponseRequest, asked_at: float) -> Response:
+    def _begin(self, request: ResponseRequest, requested_at: float) -> Response:
         random, now = self._gate.random, self._gate.scheduler.now
         number = sum(one.request.run_id == request.run_id for one in self.responses.values())
         response_id = f"resp_{len(self.responses)}"
@@ -258,7 +258,7 @@ class SimulatedProvider:
             stray=stray,
         )
         self.responses[response_id] = response
-        self._auditor.created(response, asked_at)
+        self._auditor.created(response, requested_at)
         return response
 
     def _outcome(self, response_id: str, request: ResponseRequest, number: int) -> Snapshot:
@@ -277,7 +277,7 @@ class SimulatedProvider:
         output.append(
             {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": text}]}
         )
-        # A digit of the sum for each response: it shows how often each was counted.
+        # Each response is one digit of the sum, which shows how often it was counted.
         tokens = 4**number
         return Snapshot(
             response_id=response_id,
@@ -288,7 +288,7 @@ class SimulatedProvider:
         )
 
     def _contradiction(self, final: Snapshot) -> Snapshot:
-        """Return what a response says after it has said that it is finished."""
+        """Return another state of a response, for reads after its finished state was read."""
         other = json.dumps(
             [
                 {
@@ -303,12 +303,12 @@ class SimulatedProvider:
         )
         return replace(final, status=status, output=other, calls=())
 
-    def _said(self, response: Response) -> Snapshot | Absent:
-        """Return what a response says of itself now."""
+    def _state(self, response: Response) -> Snapshot | Absent:
+        """Return the state of a response now."""
         now = self._gate.scheduler.now
         if response.forgotten:
             return Absent()
-        if response.told and response.later:
+        if response.reported and response.later:
             return response.later
         if response.cancelled:
             return replace(response.final, status=ResponseStatus.CANCELLED, calls=())

@@ -1,4 +1,4 @@
-"""What a simulation prints."""
+"""The printed results of a simulation."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from tests.proofs.simulation.coverage import Coverage
 from tests.proofs.simulation.simulation import Outcome
 
-# As much of a trace as a reader takes in.
+# The longest part of a trace that is printed.
 TRACE_LINES = 60
 _WIDTH = 200
 
@@ -37,7 +37,7 @@ def coverage(found: Coverage) -> list[str]:
 
 
 def failure(outcome: Outcome, trace: Sequence[str]) -> list[str]:
-    """Return what a reader needs of a seed that broke a promise: what happened to that run, and the command."""
+    """Return a report of a seed that broke a promise: what happened to the run, and the command to repeat it."""
     breach = outcome.breach
     assert breach is not None
     about = [line for line in trace if breach.run_id and breach.run_id in line] or list(trace)
@@ -47,5 +47,5 @@ def failure(outcome: Outcome, trace: Sequence[str]) -> list[str]:
         f"  {breach.what}",
         f"The last {len(shown)} of {len(about)} things that happened to it (time, invocation, call, [fault]):",
         *(line[:_WIDTH].replace(breach.run_id, "RUN") if breach.run_id else line[:_WIDTH] for line in shown),
-        f"Again: make simulate SEED={outcome.seed}",
+        f"Repeat: make simulate SEED={outcome.seed}",
     ]

@@ -1,4 +1,4 @@
-"""What the provider knows of each response it was asked for."""
+"""The responses of the simulated provider."""
 
 from dataclasses import dataclass, field
 
@@ -9,7 +9,7 @@ from tests.proofs.simulation.scheduler import Invocation
 
 @dataclass(eq=False, slots=True)
 class Response:
-    """One response, as the provider knows it."""
+    """One response at the provider."""
 
     id: str
     request: ResponseRequest
@@ -20,22 +20,23 @@ class Response:
     working_at: float
     finishes_at: float
     final: Snapshot
-    # What it says of itself later, once it has said that it is finished.
+    # The state that it shows after its finished state was read once.
     later: Snapshot | None = None
     cancelled: bool = False
-    # It was asked to stop, and the provider heard it.
-    stop_asked: bool = False
+    # The provider received a request to cancel it.
+    cancel_received: bool = False
     forgotten: bool = False
     # Whether the reply to its creation was lost.
     unknown: bool = False
     reads: int = 0
     deletion_refused: bool = False
-    # Every finished state that it was ever told in.
-    told: list[Snapshot] = field(default_factory=list)
+    # Every finished state that was sent to a client.
+    reported: list[Snapshot] = field(default_factory=list)
 
-    # After so many characters its stream brings text that is not in the finished response.
+    # After this many characters its stream brings text that is not in the finished response.
     stray: int | None = None
-    # Who has read a slice of it, and may still read the whole in the same poll. Two pollers can be at it at once.
+    # The invocations that have read a slice of it, and may still read the response in the same poll. Two pollers can
+    # do so at the same time.
     sliced_by: set[Invocation] = field(default_factory=set)
 
     @property
@@ -44,5 +45,5 @@ class Response:
 
 
 def is_answer(snapshot: Snapshot) -> bool:
-    """Say whether this ends a run as completed."""
+    """Return whether this ends a run as completed."""
     return snapshot.status is ResponseStatus.COMPLETED and not snapshot.calls

@@ -1,4 +1,4 @@
-"""Virtual time and everything that happens in it: one thread, one queue of what happens next."""
+"""Virtual time: one thread, and one queue of the actions to come."""
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
@@ -10,16 +10,16 @@ from shared.core.response import Snapshot
 # How far the clocks of hosts differ, in seconds.
 MAX_SKEW = 2.0
 
-# A coroutine yields the seconds that it waits. This is what it yields when its process is never to go on.
+# A coroutine yields the seconds that it waits. It yields this when its process dies.
 DEATH = -1.0
 
 
 @dataclass(eq=False, slots=True)
 class Invocation:
-    """One call of a function of the app by a trigger, on one host. It dies as a whole."""
+    """One call of a function of the app by a trigger, on one host. All of its coroutines die together."""
 
     name: str
-    # What it is at, for the pairs of operations that met: "read", "work:tools", ...
+    # What it does, for the pairs of operations that met: "read", "work: tools", ...
     operation: str
     host: int
     started_at: float
@@ -30,16 +30,16 @@ class Invocation:
     stalled: float = 0.0
     # Requests to the storage that failed, or whose reply was lost.
     storage_faults: int = 0
-    # Until when it does not reach the storage.
+    # It does not reach the storage before this time.
     cut_off_until: float = 0.0
-    # Those of its faults that took effect in the table of runs all the same.
+    # How many of its failed writes to the table of runs took effect: only their replies were lost.
     lost_replies: int = 0
-    # What the provider told it last.
-    last_word: Snapshot | None = None
-    # The runs that it has looked at or worked on.
+    # The last response that the provider returned to it.
+    last_reply: Snapshot | None = None
+    # The runs that it has read or worked on.
     touched: set[str] = field(default_factory=set)
     strands: list["Strand"] = field(default_factory=list)
-    # What happens elsewhere when it dies: a client sees its connection end, a message comes back.
+    # The effect of its death on others: a client sees its connection end, a message comes back.
     when_dead: Callable[[], None] | None = None
 
     @property
@@ -48,7 +48,7 @@ class Invocation:
 
 
 class Hold:
-    """A wait without a time: it is over when somebody ends it. A coroutine yields it instead of seconds."""
+    """A wait without a fixed time, which lasts until `end` is called. A coroutine yields it instead of seconds."""
 
     def __init__(self) -> None:
         self.over = False
@@ -77,7 +77,7 @@ class Strand:
     failed: Callable[[Exception], None]
 
     def step(self) -> None:
-        """Let the coroutine go on until it waits again, ends, or meets its death."""
+        """Run the coroutine until it waits again, ends, or dies."""
         invocation = self.invocation
         if invocation.dead:
             return
@@ -86,7 +86,7 @@ class Strand:
             delay = self.coroutine.send(None)
         except StopIteration as end:
             self.then(end.value)
-        except Exception as fault:  # noqa: BLE001  (whatever escapes is for the auditor)
+        except Exception as fault:  # noqa: BLE001  (the auditor gets every exception)
             self.failed(fault)
         else:
             if isinstance(delay, Hold):
@@ -98,7 +98,7 @@ class Strand:
 
 
 class Scheduler:
-    """Carries out what was asked for, in the order of time; what falls together, in the order of asking."""
+    """Carries out actions in the order of their times; actions of one time in the order of their requests."""
 
     def __init__(self) -> None:
         self.now = 0.0
@@ -110,7 +110,7 @@ class Scheduler:
 
     @property
     def busy(self) -> bool:
-        """Whether anything is still to happen."""
+        """Whether there is an action to come."""
         return bool(self._queue)
 
     def after(self, seconds: float, action: Callable[[], None]) -> None:
@@ -118,7 +118,7 @@ class Scheduler:
         heappush(self._queue, (self.now + seconds, self._count, action))
 
     def run(self, until: float, on_step: Callable[[], bool]) -> None:
-        """Go on until `until`, as long as `on_step` does not say to stop."""
+        """Carry out actions until the time `until`, or until `on_step` returns True."""
         while self._queue and self._queue[0][0] <= until:
             self.now, _, action = heappop(self._queue)
             self.steps += 1
@@ -144,7 +144,7 @@ class Scheduler:
         self.alive.pop(invocation, None)
 
     def kill(self, invocation: Invocation) -> None:
-        """End an invocation where it stands; nothing of it runs ever again."""
+        """End an invocation at its present point; none of its coroutines runs again."""
         invocation.dead = True
         self.end(invocation)
         for strand in invocation.strands:
@@ -153,6 +153,6 @@ class Scheduler:
             invocation.when_dead()
 
     def kill_host(self, host: int, but: Invocation) -> None:
-        """End everything on a host except the one that is running now."""
+        """End all invocations on a host except the one that is running now."""
         for invocation in [one for one in self.alive if one.host == host and one is not but]:
             self.kill(invocation)

@@ -1,4 +1,4 @@
-"""One seed: a world, its troubles, the calm after them, and what has to be true then."""
+"""One seed: first a time with faults, then one without, and the checks at the end."""
 
 import random as randoms
 import traceback
@@ -11,7 +11,7 @@ from shared.core.run import Chaining, Run, Step
 from shared.ports.providers import DEFAULT_PROVIDER
 from shared.ports.tables import Put, Row
 from shared.steps.context import Context
-from tests.proofs.simulation.answers import AnswerAuditor, Asked
+from tests.proofs.simulation.answers import AnswerAuditor, ClientRequest
 from tests.proofs.simulation.audit_logs import audit_logs
 from tests.proofs.simulation.auditor import Auditor
 from tests.proofs.simulation.clients import OWNERS, Clients
@@ -34,15 +34,15 @@ from tests.support.world import stores
 
 SCHEDULE = Schedule(timedelta(seconds=2), timedelta(seconds=30))
 STREAMING = Schedule(timedelta(seconds=2), timedelta(seconds=5))
-# Text that does not compress to what a run's row holds: it is kept in rows of its own.
+# Text that is too long for a run's row even when compressed: it is stored in rows of its own.
 LONG_TEXT = "".join(
     randoms.Random(0).choices("abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", k=23_000)
 )
-# What a poll takes at most, when nothing fails.
+# The longest time of a poll, when nothing fails.
 _LONGEST_POLL = 10.0
 # No seed takes more steps than this.
 _MOST_STEPS = 40_000
-# Operations that few are at: others come to the run then by so much the more often.
+# Rare operations. By this factor, other operations meet them more often.
 _RARE = {
     "work: create": 2.0,
     "work: tools": 2.0,
@@ -51,23 +51,23 @@ _RARE = {
     "read": 0.5,
     "poll": 0.5,
 }
-# In how many seeds every text lies in rows of its own, and how many seconds a look at them takes at most.
+# In what share of the seeds every text is stored in rows of its own, and the longest time to read them, in seconds.
 _TEXTS_APART, _LAG = 0.3, 5.0
-# How often somebody deletes the run meanwhile, by who looks.
-_GIVEN_UP = {"start": 0.03, "work: tools": 0.25, "session page": 0.7}
-# How often somebody minds that nothing moves.
-_IMPATIENT = 0.6
-# When nothing fails any more, every delivery is made within this time: the pauses between two tries grow to a minute.
+# How often a client deletes the run while this operation reads its texts.
+_DELETED_MEANWHILE = {"start": 0.03, "work: tools": 0.25, "session page": 0.7}
+# How often a client intervenes when a run does not move.
+_INTERVENED = 0.6
+# Without faults, every delivery is made within this time: the pauses between two tries grow to a minute.
 _DELIVERED_WITHIN = 900.0
-# In how many seeds clients read more in the end than each run.
-_LOOKED_AROUND = 0.25
-# Deleted runs are purged a second time after ten minutes, and the provider is asked to forget for an hour.
+# In what share of the seeds clients also read a list and a session in the end.
+_READ_MORE = 0.25
+# Deleted runs are purged a second time after ten minutes, and deletions at the provider are repeated for an hour.
 _AFTERMATH = (660.0, 3700.0)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of a seed."""
+    """The result of a seed."""
 
     seed: int
     runs: int
@@ -77,7 +77,7 @@ class Outcome:
 
 
 class Simulation:
-    """The whole app with its clients, provider and storage, in one thread and in virtual time."""
+    """The complete app with its clients, provider and storage, in one thread and in virtual time."""
 
     def __init__(self, seed: int, trace: list[str] | None = None) -> None:
         self.seed, self._trace = seed, trace
@@ -96,14 +96,14 @@ class Simulation:
         self.triggers = self._wire(shards)
         answers = AnswerAuditor(self.auditor.evidence, self.coverage)
         self.clients = Clients(self.gate, self.triggers, answers, LONG_TEXT)
-        self.gate.stuck = self._nothing_moves
+        self.gate.stuck = self._worker_is_stuck
         self.provider.prolong_faults = self._prolong_faults
         self.provider.cancel_run = lambda run_id: self.scheduler.after(
             0.0, lambda: self.clients.cancel(run_id)
         )
         self.faults_end = self.random.choice((20.0, 30.0, 60.0))
         self._period = self.random.choice((3.0, 5.0, 5.0, 8.0))
-        self._meddling = self.random.choice((0.0, 0.02, 0.06))
+        self._interference = self.random.choice((0.0, 0.02, 0.06))
 
     def _wire(self, shards: int) -> Triggers:
         randomness = SimulatedRandomness(self.random, shards)
@@ -130,11 +130,11 @@ class Simulation:
         )  # fmt: skip
 
     def run(self) -> Outcome:
-        self._troubles()
+        self._run_with_faults()
         if not self._over():
-            self._calm()
+            self._run_without_faults()
         if not self._over():
-            self._hold_the_end_against_all()
+            self._audit_the_end()
         breaches = self.auditor.evidence.breaches
         return Outcome(
             self.seed,
@@ -147,10 +147,10 @@ class Simulation:
     def _over(self) -> bool:
         return bool(self.auditor.evidence.breaches) or self.scheduler.steps > _MOST_STEPS
 
-    def _troubles(self) -> None:
-        """Let clients do what they like, while everything goes wrong that this seed has."""
+    def _run_with_faults(self) -> None:
+        """Let clients send requests, while the faults of this seed happen."""
         for _ in range(self.random.choice((1, 1, 2, 3))):
-            self.scheduler.after(self.random.uniform(0, self.faults_end * 0.7), self.clients.something)
+            self.scheduler.after(self.random.uniform(0, self.faults_end * 0.7), self.clients.send_any)
         if self.faults.draw("seed") == "broken_row":
             self._break_a_row()
         timers = 2 if self.faults.draw("seed") == "two_timers" else 1
@@ -170,7 +170,7 @@ class Simulation:
             self.scheduler.after(self._period, self._tick_again)
 
     def _break_a_row(self) -> None:
-        """Put a row where the poll loop finds it that says nothing it understands."""
+        """Write an invalid row where the poll loop finds it."""
         name = self.random.choice(("run_00zzz", "")) if self.random.random() < 0.7 else "run_00000"
         row = Row(f"pending|{name}", {"at": "yesterday", "step": "dance", "due": "never"})
         coroutine = super(SimulatedTable, self.runs_table).write("00", [Put(row)])
@@ -180,7 +180,7 @@ class Simulation:
             self._note(f"broken row {row.key}")
 
     def _owed(self) -> bool:
-        """Say whether a tick would find anything; without it the loop would only cost time."""
+        """Return whether a tick would find anything. A tick that finds nothing only costs time."""
         evidence = self.auditor.evidence
         return bool(evidence.deliveries) or any(
             seen.run.step is not Step.NOTHING for seen in evidence.runs.values()
@@ -189,12 +189,12 @@ class Simulation:
     def _pending(self) -> bool:
         return any(not seen.run.terminal for seen in self.auditor.evidence.runs.values())
 
-    def _calm(self) -> None:
-        """Nothing fails any more: every run ends by its deadline and two ticks, and what is deleted goes."""
+    def _run_without_faults(self) -> None:
+        """Without faults, every run ends by its deadline and two ticks, and deleted runs are purged."""
         self.faults.on = False
         self.content_table.lag = 0.0
-        self._meddling = 0.0
-        # Nothing happens between ticks any more, so fewer of them show the same.
+        self._interference = 0.0
+        # Fewer ticks show the same now, because nothing happens between them.
         self._period *= 4
         given_up = self.scheduler.now + _DELIVERED_WITHIN
         while not self._over() and (
@@ -205,7 +205,7 @@ class Simulation:
             if self._owed():
                 self.triggers.tick()
             self.scheduler.run(self.scheduler.now + self._period, self._over)
-            self._nobody_is_late()
+            self._check_lateness()
         for seconds in _AFTERMATH:
             if self._over() or not self._purges():
                 return
@@ -214,13 +214,13 @@ class Simulation:
                 self.triggers.tick()
                 self.scheduler.run(self.scheduler.now + 70.0, self._over)
 
-    def _nobody_is_late(self) -> None:
-        """Every run ends by its deadline and two ticks, once it is there and nothing fails."""
+    def _check_lateness(self) -> None:
+        """Without faults, every stored run ends by its deadline and two ticks."""
         allowed = MAX_SKEW + 2 * self._period + _LONGEST_POLL
         for seen in self.auditor.evidence.runs.values():
             due = max(seconds_of(seen.run.expires_at), seen.since, self.faults_end)
             if not seen.run.terminal and self.scheduler.now > due + allowed:
-                late = f"still {seen.run.status}, {self.scheduler.now - due:.0f} s after its end"
+                late = f"still {seen.run.status}, {self.scheduler.now - due:.0f} s after its deadline"
                 self.auditor.evidence.breach(2, seen.run.id, late)
 
     def _purges(self) -> bool:
@@ -228,9 +228,9 @@ class Simulation:
             key.startswith("pending|run") for there in self.runs_table._partitions.values() for key in there
         )
 
-    def _hold_the_end_against_all(self) -> None:
-        """In the end clients read everything once more, undisturbed."""
-        self._nothing_is_left_over()
+    def _audit_the_end(self) -> None:
+        """Check what is left in the end, and let clients read everything once more, without faults."""
+        self._check_leftovers()
         audit_logs(self.auditor.evidence, self.runs_table._partitions.values())
         self.auditor.effects.reported_rightly()
         self.auditor.effects.stopped_and_forgotten()
@@ -238,24 +238,24 @@ class Simulation:
         self.auditor.effects.extra_responses_are_counted()
         now = self.scheduler.now
         for run_id, seen in list(self.auditor.evidence.runs.items()):
-            self.clients.send(Asked("read", seen.owner, run_id=run_id, at=now))
+            self.clients.send(ClientRequest("read", seen.owner, run_id=run_id, at=now))
             everything = {"after": "0", "limit": "1000"}
-            self.clients.send(Asked("events", seen.owner, run_id=run_id, query=everything, at=now))
-        if self.random.random() < _LOOKED_AROUND:
-            self._look_around(now)
+            self.clients.send(ClientRequest("events", seen.owner, run_id=run_id, query=everything, at=now))
+        if self.random.random() < _READ_MORE:
+            self._read_more(now)
         self.scheduler.run(self.scheduler.now + 30.0, self._over)
 
-    def _look_around(self, now: float) -> None:
-        """List the runs, read a session, and go on with it: a session that nothing holds takes another run."""
+    def _read_more(self, now: float) -> None:
+        """List the runs, read a session and start one more run in it: no run holds a session in the end."""
         sessions = {seen.run.session_id: seen.owner for seen in self.auditor.evidence.runs.values()}
         if sessions:
             session_id, owner = self.random.choice(list(sessions.items()))
-            self.clients.send(Asked("session page", owner, session_id=session_id, at=now))
+            self.clients.send(ClientRequest("session page", owner, session_id=session_id, at=now))
             body = {"agent": "writer", "input": "more", "session_id": session_id}
-            self.clients.send(Asked("start", owner, session_id=session_id, body=body, at=now))
-        self.clients.send(Asked("list", self.random.choice(OWNERS), query={"limit": "100"}, at=now))
+            self.clients.send(ClientRequest("start", owner, session_id=session_id, body=body, at=now))
+        self.clients.send(ClientRequest("list", self.random.choice(OWNERS), query={"limit": "100"}, at=now))
 
-    def _nothing_is_left_over(self) -> None:
+    def _check_leftovers(self) -> None:
         evidence = self.auditor.evidence
         for there in self.runs_table._partitions.values():
             for key in there:
@@ -265,11 +265,11 @@ class Simulation:
                 gone = seen is not None and seen.deleted and kind in {"pending", "event", "tool"}
                 stale = seen is not None and seen.run.terminal and kind == "pending"
                 stale = stale or kind == "delivery" or kind.startswith("pending~")
-                evidence.require(not (gone or stale), 8, run_id, f"the row {key} is left over")
+                evidence.require(not (gone or stale), 8, run_id, f"the row {key} is left behind")
         for run_id, there in self.content_table._partitions.items():
             seen = evidence.runs.get(run_id)
             if seen and seen.deleted:
-                evidence.require(not there, 8, run_id, f"{len(there)} rows of content are left over")
+                evidence.require(not there, 8, run_id, f"{len(there)} rows of content are left behind")
 
     def stored(self, before: Run | None, event: object, after: Run, _effects: object) -> None:
         """Note a transition, as the observer of the app."""
@@ -290,39 +290,39 @@ class Simulation:
     def _note(self, call: str, own: str | None = None, fate: str | None = None) -> None:
         if self._trace is not None:
             who = self.scheduler.current.name if self.scheduler.current else "-"
-            troubles = " ".join(f"[{one}]" for one in (own, fate) if one)
-            self._trace.append(f"{self.scheduler.now:8.2f}  {who:<22} {call} {troubles}".rstrip())
-        if self._meddling and self.scheduler.current:
+            faults = " ".join(f"[{one}]" for one in (own, fate) if one)
+            self._trace.append(f"{self.scheduler.now:8.2f}  {who:<22} {call} {faults}".rstrip())
+        if self._interference and self.scheduler.current:
             urgent = _RARE.get(self.scheduler.current.operation, 1.0)
-            if self.random.random() < self._meddling * urgent:
-                self._meddle(self.scheduler.current)
+            if self.random.random() < self._interference * urgent:
+                self._interfere(self.scheduler.current)
         if self.content_table.lag and self.scheduler.current and call.startswith("content.query"):
-            self._give_up(self.scheduler.current)
+            self._delete_meanwhile(self.scheduler.current)
 
-    def _nothing_moves(self, caller: Invocation) -> None:
-        """Let a client lose its patience with a run whose worker has died or stands still."""
+    def _worker_is_stuck(self, caller: Invocation) -> None:
+        """Let a client intervene in a run whose worker has died or stands still."""
         touched = self._touched(caller)
-        if touched and self.random.random() < _IMPATIENT:
+        if touched and self.random.random() < _INTERVENED:
             run_id = self.random.choice(touched)
-            self.scheduler.after(self.random.uniform(0, 90), lambda: self.clients.lose_patience(run_id))
+            self.scheduler.after(self.random.uniform(0, 90), lambda: self.clients.intervene(run_id))
 
-    def _give_up(self, caller: Invocation) -> None:
-        """Let a client delete a run whose texts somebody waits for."""
+    def _delete_meanwhile(self, caller: Invocation) -> None:
+        """Let a client delete a run whose texts another operation is reading."""
         touched = self._touched(caller)
-        if touched and self.random.random() < _GIVEN_UP.get(caller.operation, 0.1):
-            self.scheduler.after(0.3 * self.random.random(), lambda: self.clients.give_up(touched[-1]))
+        if touched and self.random.random() < _DELETED_MEANWHILE.get(caller.operation, 0.1):
+            self.scheduler.after(0.3 * self.random.random(), lambda: self.clients.delete(touched[-1]))
 
     def _touched(self, caller: Invocation) -> list[str]:
         return sorted(run_id for run_id in caller.touched if run_id in self.auditor.evidence.runs)
 
-    def _meddle(self, caller: Invocation) -> None:
-        """Let a client or a second worker come just now to a run that somebody is at."""
+    def _interfere(self, caller: Invocation) -> None:
+        """Let a client or a second worker use a run at the same time as `caller`."""
         touched = self._touched(caller)
         if not touched:
             return
         run_id = touched[-1]
         come = self.clients.visit if self.random.random() < 0.6 else self.triggers.send
-        # Sometimes all at once.
+        # Sometimes several at once.
         for _ in range(self.random.choice((1, 1, 3))):
             self.scheduler.after(0.3 * self.random.random(), lambda: come(run_id))
 

@@ -1,4 +1,4 @@
-"""The auditor counts polls as the schedule does: each slice, with the read of the whole that may follow it."""
+"""The auditor counts polls as the schedule does: a slice, and the read that may follow it, are one poll."""
 
 from collections.abc import Coroutine
 from random import Random
@@ -16,12 +16,12 @@ from tests.proofs.simulation.scheduler import Invocation, Scheduler
 from tests.proofs.simulation.simulation import SCHEDULE, STREAMING
 from tests.support.world import World
 
-# With what clocks may differ by, the schedule has two polls of a streamed response up to this age.
+# With the largest difference of clocks, the schedule has two polls of a streamed response up to this age.
 AGE = 0.5
 
 
 class Polled:
-    """A streamed response that pollers ask for, one call after the other."""
+    """A streamed response that pollers read, one call after the other."""
 
     def __init__(self) -> None:
         self.scheduler = Scheduler()
@@ -40,7 +40,7 @@ class Polled:
         self.scheduler.now = AGE
 
     def call(self, poller: str, coroutine: Coroutine[float, None, Any]) -> None:
-        """Carry out a call; no time passes."""
+        """Make a call; no time passes."""
         self.scheduler.current = self.pollers[poller]
         try:
             while True:
@@ -66,6 +66,6 @@ async def test_two_polls_are_on_schedule_and_three_are_not(calls: str, broken: l
     polled = Polled()
     await polled.begin()
     for what, poller in (call.split() for call in calls.split(", ")):
-        ask = polled.provider.slice("resp_0", 0) if what == "slice" else polled.provider.read("resp_0")
-        polled.call(poller, ask)
+        read = polled.provider.slice("resp_0", 0) if what == "slice" else polled.provider.read("resp_0")
+        polled.call(poller, read)
     assert [breach.promise for breach in polled.auditor.evidence.breaches] == broken

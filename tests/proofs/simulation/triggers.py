@@ -1,4 +1,4 @@
-"""What calls the app: timers, the work queue, and HTTP. The little of a Functions host that matters here."""
+"""Timers and the work queue: the parts of a Functions host that the simulation needs."""
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
@@ -16,7 +16,7 @@ from tests.proofs.simulation.ports import START, Gate, SimulatedClock
 from tests.proofs.simulation.scheduler import Invocation
 
 HOSTS = 3
-# How often, and after how long, a message comes back whose function died.
+# How often a message is delivered whose function fails, and the time after which it comes back.
 _DELIVERIES = 5
 _VISIBILITY = 30.0
 
@@ -25,7 +25,7 @@ Unexpected = Callable[[Invocation, Exception], None]
 
 @dataclass(eq=False)
 class Triggers:
-    """Begins invocations, and carries messages between them."""
+    """Starts invocations, and delivers messages."""
 
     gate: Gate
     context: Context
@@ -33,12 +33,12 @@ class Triggers:
     shards: tuple[str, ...]
     skews: tuple[float, ...]
     unexpected: Unexpected
-    # Whether timers leave the polling to workers.
+    # Whether the timer sends a message for each shard instead of polling itself.
     fanout: bool = False
     invocations: int = 0
 
     def invocation(self, operation: str) -> tuple[Invocation, Context]:
-        """Return a new invocation on some host, and the app as that host sees it."""
+        """Return a new invocation on a random host, and the app with that host's clock."""
         self.invocations += 1
         scheduler = self.gate.scheduler
         host = self.gate.random.randrange(HOSTS)
@@ -125,19 +125,19 @@ class Triggers:
         self.begin(invocation, step, done, failed)
 
     def _owed(self, run_id: str) -> str:
-        """Return what a worker that comes now will be at."""
+        """Return the operation of a worker that takes the run's step now."""
         seen = self.auditor.evidence.runs.get(run_id)
         return f"work: {seen.run.step}" if seen and seen.run.step.worked_on else "work"
 
 
 @dataclass(eq=False)
 class _Tick:
-    """Does what `shared.steps.tick.tick` does: claims what is due, polls it side by side, passes on what workers owe."""
+    """Does what `shared.steps.tick.tick` does: claims what is due, polls it concurrently, sends the messages."""
 
     triggers: Triggers
     invocation: Invocation
     context: Context
-    # Claims and polls that have not come back.
+    # Claims and polls that are not finished.
     left: int
     messages: list[str] = field(default_factory=list)
 
@@ -159,7 +159,7 @@ class _Tick:
         self._one_less()
 
     def _failed(self, fault: Exception) -> None:
-        # What the shell logs and passes over; only the storage may be at fault.
+        # The app logs such an error and goes on. Only an unavailable storage may raise one.
         if not isinstance(fault, StorageUnavailable):
             self.triggers.unexpected(self.invocation, fault)
         self._one_less()
