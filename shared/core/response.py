@@ -4,6 +4,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from enum import StrEnum
 
+from shared.core.calls import ToolCall
+
 
 class ResponseStatus(StrEnum):
     """The status of one response at the provider. An unknown status is read as `IN_PROGRESS`."""
@@ -44,16 +46,6 @@ class RunError:
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class FunctionCall:
-    """The model's request to run a tool."""
-
-    call_id: str
-    name: str
-    # The text that the model wrote. It is often JSON, and never trusted.
-    arguments: str
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """One provider response as it was when it was read."""
@@ -62,7 +54,7 @@ class Snapshot:
     status: ResponseStatus
     # The JSON text of its output items: valid Unicode, and otherwise as the provider wrote it.
     output: str = "[]"
-    calls: tuple[FunctionCall, ...] = ()
+    calls: tuple[ToolCall, ...] = ()
     usage: Usage = Usage()
     error: RunError | None = None
     incomplete_reason: str | None = None

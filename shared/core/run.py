@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 
+from shared.core.calls import ToolCall
 from shared.core.response import RunError, Usage
 
 
@@ -59,23 +60,6 @@ class Step(StrEnum):
         return self in {Step.CREATE, Step.TOOLS, Step.CANCEL, Step.PURGE}
 
 
-class CallStatus(StrEnum):
-    """The status of one tool call."""
-
-    QUEUED = "queued"
-    IN_PROGRESS = "in_progress"
-    COMPLETED = "completed"
-    FAILED = "failed"
-    # Started, and it is unknown whether it finished: its process died or lost its lease.
-    UNKNOWN = "unknown"
-    # Never started, because the run ended first.
-    CANCELLED = "cancelled"
-
-    @property
-    def open(self) -> bool:
-        return self in {CallStatus.QUEUED, CallStatus.IN_PROGRESS}
-
-
 class Chaining(StrEnum):
     """How the conversation so far is sent to the provider with a turn."""
 
@@ -110,22 +94,6 @@ class Content:
     name: str = ""
     # The number of chunk rows.
     chunks: int = 0
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ToolCall:
-    """A function call of a run, with its status.
-
-    Its arguments are in the output of its turn. Its result has its own row.
-    """
-
-    call_id: str
-    name: str
-    turn: int
-    idempotent: bool
-    status: CallStatus = CallStatus.QUEUED
-    started_at: datetime | None = None
-    completed_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ ignored here.
 
 import json
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
-from shared.core.response import FunctionCall
+from shared.core.calls import ToolCall
 from shared.core.text import is_name, representable
 
 Item = dict[str, Any]
@@ -29,26 +29,26 @@ def parse(text: str) -> list[Item]:
     return [item for item in found if isinstance(item, dict)] if isinstance(found, list) else []
 
 
-def calls(output: str) -> tuple[FunctionCall, ...]:
+def calls(output: str) -> tuple[ToolCall, ...]:
     """Return the function calls in the JSON text of output items."""
     return calls_among(parse(output))
 
 
-def calls_among(items: Iterable[object]) -> tuple[FunctionCall, ...]:
+def calls_among(items: Iterable[object]) -> tuple[ToolCall, ...]:
     """Return the function calls that can be answered: those with a valid id that no earlier call has."""
-    found: dict[str, FunctionCall] = {}
+    found: dict[str, ToolCall] = {}
     for item in items:
         if isinstance(item, dict) and (call := _call(item)):
             found.setdefault(call.call_id, call)
     return tuple(found.values())
 
 
-def _call(item: Item) -> FunctionCall | None:
+def _call(item: Item) -> ToolCall | None:
     call_id, name = item.get("call_id"), item.get("name")
     if item.get("type") != "function_call" or not _is_call_id(call_id):
         return None
     # A call with an invalid name is kept, because the provider requires an output for it too.
-    return FunctionCall(str(call_id), name_of(name, NOT_A_NAME), _arguments(item.get("arguments")))
+    return ToolCall(str(call_id), name_of(name, NOT_A_NAME), _arguments(item.get("arguments")))
 
 
 def _is_call_id(value: object) -> bool:
@@ -123,6 +123,10 @@ def tool_output(call_id: str, output: str) -> Item:
     return {"type": "function_call_output", "call_id": call_id, "output": output}
 
 
+def _function_call(call: ToolCall) -> Item:
+    return {"type": "function_call", "call_id": call.call_id, "name": call.name, "arguments": call.arguments}
+
+
 def replayable(items: Iterable[Item]) -> list[Item]:
     """Return the conversation so far as input items that a provider accepts without the previous responses.
 
@@ -144,7 +148,7 @@ def replayable(items: Iterable[Item]) -> list[Item]:
                 kept.append(item)
             case "function_call" if (call := _call(item)) and call.call_id not in unanswered:
                 unanswered[call.call_id] = len(kept)
-                kept.append({"type": "function_call", **asdict(call)})
+                kept.append(_function_call(call))
             case "function_call_output" if (call_id := str(item.get("call_id"))) in unanswered:
                 del unanswered[call_id]
                 kept.append(_without_id(item))

@@ -5,27 +5,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
-from shared.core.run import CallStatus
+from shared.core.calls import ToolCall, ToolResult
 from shared.ports.providers import DEFAULT_PROVIDER
-
-
-@dataclass(frozen=True, slots=True)
-class ToolRequest:
-    """A tool call to be carried out. When a call is repeated, its `idempotency_key` is the same."""
-
-    call_id: str
-    name: str
-    arguments: str
-    idempotency_key: str
-
-
-@dataclass(frozen=True, slots=True)
-class ToolResult:
-    """The result of a tool call. `output` is the text that is sent to the model."""
-
-    call_id: str
-    status: CallStatus
-    output: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +38,7 @@ class Agents(Protocol):
 
     def spec(self, name: str) -> AgentSpec | None: ...
 
-    def run_tools(self, agent: str, requests: Sequence[ToolRequest]) -> AsyncIterator[ToolResult]:
+    def run_tools(self, agent: str, calls: Sequence[ToolCall]) -> AsyncIterator[ToolResult]:
         """Run the calls concurrently, and yield each result as soon as it exists.
 
         An error in a tool becomes a result.

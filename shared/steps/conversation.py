@@ -3,7 +3,8 @@
 import json
 
 from shared.core import transcript
-from shared.core.run import CallStatus, Chaining, Run, RunStatus, ToolCall
+from shared.core.calls import CallStatus, ToolCall
+from shared.core.run import Chaining, Run, RunStatus
 from shared.ports.agents import AgentSpec
 from shared.ports.providers import ResponseRequest
 from shared.steps.context import Context
@@ -88,7 +89,7 @@ async def _tool_outputs(context: Context, run: Run, turn: int) -> list[transcrip
     calls = [call for call in run.calls if call.turn == turn and not call.status.open]
     if not calls:
         return []
-    saved = await context.runs.outputs(run.id, turn)
+    saved = await context.runs.results(run.id, turn)
     texts = {
         call.call_id: await context.content.load(run.id, saved[call.call_id])
         for call in calls

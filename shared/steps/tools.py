@@ -2,22 +2,22 @@
 
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 
 from shared.core import transcript
+from shared.core.calls import CallStatus, ToolCall, ToolResult
 from shared.core.life import events
-from shared.core.response import FunctionCall
-from shared.core.run import CallStatus, Lease, Run
+from shared.core.run import Lease, Run
 from shared.errors import StorageUnavailable
 from shared.log import log_event
-from shared.ports.agents import ToolRequest, ToolResult
 from shared.steps.context import Context
 from shared.steps.lease import too_late
 from shared.steps.transition import Applied, apply
 from shared.store import rows
-from shared.store.runs import CallOutput, StoredRun
+from shared.store.runs import StoredResult, StoredRun
 
 
-async def requested_calls(context: Context, run: Run) -> tuple[FunctionCall, ...] | None:
+async def requested_calls(context: Context, run: Run) -> tuple[ToolCall, ...] | None:
     """Return the calls of the turn as the model wrote them; None when the content of the run was removed."""
     try:
         return transcript.calls(await context.content.load(run.id, run.turns[-1]))
@@ -28,21 +28,25 @@ async def requested_calls(context: Context, run: Run) -> tuple[FunctionCall, ...
 
 
 async def run_tools(
-    context: Context, stored: StoredRun, lease: Lease, calls: Sequence[FunctionCall]
+    context: Context, stored: StoredRun, lease: Lease, requested: Sequence[ToolCall]
 ) -> Applied:
     """Run the turn's started calls concurrently, and checkpoint each one when it ends."""
     run = stored.run
-    started = {call.call_id for call in run.calls_of_turn() if call.status is CallStatus.IN_PROGRESS}
-    requests = [
-        ToolRequest(call.call_id, call.name, call.arguments, f"{run.id}-{run.turn}-{call.call_id}")
-        for call in calls
-        if call.call_id in started
+    arguments = {call.call_id: call.arguments for call in requested}
+    calls = [
+        replace(
+            call,
+            arguments=arguments[call.call_id],
+            idempotency_key=f"{run.id}-{run.turn}-{call.call_id}",
+        )
+        for call in run.calls_of_turn()
+        if call.status is CallStatus.IN_PROGRESS and call.call_id in arguments
     ]
     applied = Applied(stored)
     if too_late(context, run):
         return applied
     unsaved: list[ToolResult] = []
-    async for result in context.agents.run_tools(run.agent, requests):
+    async for result in context.agents.run_tools(run.agent, calls):
         try:
             applied = await _checkpoint(context, applied.stored, lease, result)
         except StorageUnavailable as fault:
@@ -83,7 +87,7 @@ async def _checkpoint(context: Context, stored: StoredRun, lease: Lease, result:
     output = await context.content.save(run.id, name, result.output)
     renewed = Lease(lease.id, context.lease_end())
     done = events.ToolDone(renewed, result.call_id, result.status)
-    applied = await apply(context, stored, done, [CallOutput(run.turn, result.call_id, output)])
-    if output.name and (await context.runs.outputs(run.id, run.turn)).get(result.call_id) != output:
+    applied = await apply(context, stored, done, [StoredResult(run.turn, result.call_id, output)])
+    if output.name and (await context.runs.results(run.id, run.turn)).get(result.call_id) != output:
         await context.content.drop(run.id, output)
     return applied

@@ -12,7 +12,7 @@ from shared.errors import RowConflict, StorageUnavailable
 from shared.log import log_event
 from shared.steps.context import Context
 from shared.steps.messages import delivery_message
-from shared.store.runs import CallOutput, StoredRun
+from shared.store.runs import StoredResult, StoredRun
 
 # Concurrent writers cause fewer conflicts in a row than this. After more, the storage is at fault.
 _ATTEMPTS = 8
@@ -36,7 +36,7 @@ class Applied:
 
 
 async def apply(
-    context: Context, stored: StoredRun, event: Event, outputs: Sequence[CallOutput] = ()
+    context: Context, stored: StoredRun, event: Event, results: Sequence[StoredResult] = ()
 ) -> Applied:
     """Advance a run by `event`, and commit it in one write.
 
@@ -51,7 +51,7 @@ async def apply(
         entries, remaining = _split(context, after, effects)
         deliveries = [each for each in remaining if isinstance(each, Delivery)]
         try:
-            stored = await context.runs.commit(stored, after, entries, outputs=outputs, deliveries=deliveries)
+            stored = await context.runs.commit(stored, after, entries, results=results, deliveries=deliveries)
         except RowConflict:
             stored = await reread(context, stored)
             continue

@@ -6,9 +6,9 @@ because it can be repeated without harm.
 
 import logging
 
+from shared.core.calls import ToolCall
 from shared.core.life import events
 from shared.core.life.rule import claimable
-from shared.core.response import FunctionCall
 from shared.core.run import Lease, RunStatus, Step
 from shared.errors import StorageUnavailable
 from shared.log import log_event
@@ -47,7 +47,7 @@ async def perform(
     lease: Lease,
     *,
     input_text: str | None = None,
-    calls: tuple[FunctionCall, ...] = (),
+    calls: tuple[ToolCall, ...] = (),
 ) -> Applied:
     """Carry out owed steps while `lease` is the lease of the run.
 

@@ -4,24 +4,17 @@ import json
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
+from shared.core.calls import CallStatus, ToolCall
 from shared.core.response import RunError, Usage
-from shared.core.run import (
-    CallStatus,
-    Chaining,
-    Content,
-    Continuation,
-    Lease,
-    OpenItem,
-    Owed,
-    Run,
-    RunStatus,
-    Step,
-    ToolCall,
-)
+from shared.core.run import Chaining, Content, Continuation, Lease, OpenItem, Owed, Run, RunStatus, Step
 from shared.ports.tables import Row, Value
 from shared.store import rows
 
 _Flat = TypeVar("_Flat", Usage, RunError, OpenItem)
+
+
+# What a run keeps of its calls; their arguments are in the output of the turn.
+_CALL_FIELDS = ("call_id", "name", "turn", "idempotent", "status", "started_at", "completed_at")
 
 
 def run_row(run: Run, tx: str, unknown: Mapping[str, Value] | None = None) -> Row:
@@ -258,7 +251,7 @@ def _read_continuation(values: Mapping[str, Value]) -> Continuation | None:
 
 
 def _pack_calls(calls: Iterable[ToolCall]) -> bytes:
-    return rows.pack([rows.present(fields_of(call) | {"status": call.status.value}) for call in calls])
+    return rows.pack([rows.present({name: getattr(call, name) for name in _CALL_FIELDS}) for call in calls])
 
 
 def _unpack_calls(value: Value | None) -> tuple[ToolCall, ...]:

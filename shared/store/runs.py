@@ -34,7 +34,7 @@ class StoredRun:
 
 
 @dataclass(frozen=True, slots=True)
-class CallOutput:
+class StoredResult:
     """The stored result of a tool call. `output` is the text that is sent to the model."""
 
     turn: int
@@ -75,7 +75,7 @@ class RunStore:
         after: Run,
         entries: Sequence[LogEntry] = (),
         *,
-        outputs: Iterable[CallOutput] = (),
+        results: Iterable[StoredResult] = (),
         deliveries: Sequence[Delivery] = (),
     ) -> StoredRun:
         """Write one transition. Raises RowConflict when the stored run is no longer `before`."""
@@ -84,7 +84,7 @@ class RunStore:
             Put(run_row(after, tx, before.unknown), before.etag),
             *_owed_writes(before.run, after),
             *session_writes(before.run, after),
-            *(Put(_output_row(after.id, each)) for each in outputs),
+            *(Put(_result_row(after.id, each)) for each in results),
             *log_writes(after, entries),
             *delivery_writes(deliveries, tx),
         ]
@@ -97,7 +97,7 @@ class RunStore:
         """Return the lines of the run's log after the line `after`, at most `limit`."""
         return await read_log(self._table, run_id, after, limit)
 
-    async def outputs(self, run_id: str, turn: int) -> dict[str, Content]:
+    async def results(self, run_id: str, turn: int) -> dict[str, Content]:
         """Return the stored results of one turn's tool calls, by call id."""
         found = await self._table.query(shard_of(run_id), *rows.bounds(f"tool|{run_id}|{turn:02d}"))
         return {str(row.values["call_id"]): rows.read_content(row.values.get("output")) for row in found}
@@ -146,6 +146,6 @@ def _owed_writes(before: Run | None, after: Run) -> list[Write]:
     return [Put(owed_row(owed))] if owed else [Delete(rows.owed_key(after.id))]
 
 
-def _output_row(run_id: str, result: CallOutput) -> Row:
+def _result_row(run_id: str, result: StoredResult) -> Row:
     key = rows.result_key(run_id, result.turn, result.call_id)
     return Row(key, {"call_id": result.call_id, "output": rows.content_value(result.output)})

@@ -8,8 +8,9 @@ from dataclasses import dataclass, field, replace
 
 from shared.core import transcript
 from shared.core.caller import Caller
+from shared.core.calls import CallStatus
 from shared.core.log import LogEntry, LogLine, TextDelta, TextReplaced, ToolCompleted, ToolStarted
-from shared.core.run import CallStatus, Content, Run
+from shared.core.run import Content, Run
 from shared.steps.context import Context
 from shared.usecases.read import owned_run, unless_deleted
 
@@ -98,7 +99,7 @@ class _Reader:
     async def _result(self, turn: int, call_id: str) -> str:
         """Return the output of a call. It was saved in the same transaction as its log entry."""
         if turn not in self._results:
-            self._results[turn] = await self.context.runs.outputs(self.run.id, turn)
+            self._results[turn] = await self.context.runs.results(self.run.id, turn)
         result = self._results[turn].get(call_id)
         if result is None:
             raise LookupError(f"the result of a call of turn {turn} was removed")

@@ -8,28 +8,18 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared.core import ids
+from shared.core.calls import CallStatus, ToolCall
 from shared.core.delivery import ClockRow, Delivery
 from shared.core.log import RunEnded, RunInProgress, RunQueued, ToolCompleted
 from shared.core.response import RunError, Usage
-from shared.core.run import (
-    CallStatus,
-    Content,
-    Continuation,
-    Lease,
-    OpenItem,
-    Owed,
-    Run,
-    RunStatus,
-    Step,
-    ToolCall,
-)
+from shared.core.run import Content, Continuation, Lease, OpenItem, Owed, Run, RunStatus, Step
 from shared.errors import RowConflict, StorageUnavailable
 from shared.ports.tables import Insert, Merge, Row
 from shared.store import rows
 from shared.store.content import ContentStore
 from shared.store.keys import KeyStore, StoredKey
 from shared.store.outbox import Outbox
-from shared.store.runs import CallOutput, RunStore, StoredRun
+from shared.store.runs import RunStore, StoredResult, StoredRun
 from shared.store.sessions import SessionStore, StoredSession
 from shared.store.shards import ShardStore, ShardView, Tick
 from tests.support.fakes import Seeded
@@ -167,9 +157,9 @@ async def test_of_two_transitions_one_is_written(store, table):
     before = await insert(store, new_run())
     await store.commit(before, advanced(before.run), TWO)
     written = await table.query("03", "", "~")
-    output, delivery = CallOutput(1, "call/1", Content(inline=b"late")), cancellation(before.run)
+    output, delivery = StoredResult(1, "call/1", Content(inline=b"late")), cancellation(before.run)
     with pytest.raises(RowConflict):
-        await store.commit(before, finished(before.run), [COMPLETED], outputs=[output], deliveries=[delivery])
+        await store.commit(before, finished(before.run), [COMPLETED], results=[output], deliveries=[delivery])
     assert await table.query("03", "", "~") == written
 
 
@@ -274,20 +264,20 @@ async def test_the_first_claim_of_a_key_stands(keys):
     assert await keys.claim("03", "abc", StoredKey("late", "late", "late"), NOW) == stood_for[0]
 
 
-async def test_outputs_of_a_turn_and_what_a_purge_leaves(store, table, shards):
+async def test_results_of_a_turn_and_what_a_purge_leaves(store, table, shards):
     before, other = await insert(store, new_run()), await insert(store, new_run(number=1))
-    outputs = [
-        CallOutput(1, "call/1?#", Content(inline=b"one")),
-        CallOutput(2, "b", Content(name="n", chunks=2)),
+    results = [
+        StoredResult(1, "call/1?#", Content(inline=b"one")),
+        StoredResult(2, "b", Content(name="n", chunks=2)),
     ]
     deliveries = [cancellation(before.run), cancellation(before.run, number=1, seconds=3600)]
-    stored = await store.commit(before, advanced(before.run), TWO, outputs=outputs, deliveries=deliveries)
+    stored = await store.commit(before, advanced(before.run), TWO, results=results, deliveries=deliveries)
     kept = cancellation(other.run)
     await store.commit(other, advanced(other.run), TWO, deliveries=[kept])
-    assert await store.outputs(before.run.id, 1) == {"call/1?#": Content(inline=b"one")}
-    assert await store.outputs(before.run.id, 2) == {"b": Content(name="n", chunks=2)}
+    assert await store.results(before.run.id, 1) == {"call/1?#": Content(inline=b"one")}
+    assert await store.results(before.run.id, 2) == {"b": Content(name="n", chunks=2)}
     await store.purge(before.run.id)
-    assert await store.outputs(before.run.id, 1) == {}
+    assert await store.results(before.run.id, 1) == {}
     left = [row.key for row in await table.query("03", "", "~") if before.run.id in row.key]
     assert {key.partition("|")[0] for key in left} == {"run", "pending"}
     assert (await shards.owed("03", NOW + timedelta(days=1))).clocks == [kept.clock]

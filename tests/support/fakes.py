@@ -7,12 +7,12 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from shared.core.calls import CallStatus, ToolCall, ToolResult
 from shared.core.response import (
     Absent,
     CancelReply,
     CreateReply,
     DeleteReply,
-    FunctionCall,
     ReadReply,
     ResponseStatus,
     Slice,
@@ -20,8 +20,7 @@ from shared.core.response import (
     Snapshot,
     Usage,
 )
-from shared.core.run import CallStatus
-from shared.ports.agents import AgentSpec, ToolRequest, ToolResult
+from shared.ports.agents import AgentSpec
 from shared.ports.providers import ResponseRequest
 from tests.support.memory_table import MemoryTable
 from tests.support.runs import NOW
@@ -63,7 +62,7 @@ def answer(response_id: str, text: str = "done", tokens: int = 10) -> Snapshot:
 def asks(response_id: str, *names: str, call_ids: Sequence[str] = ()) -> Snapshot:
     """A response that is completed with function calls."""
     ids = call_ids or [f"call_{response_id}_{n}" for n, _ in enumerate(names)]
-    calls = tuple(FunctionCall(call_id, name, "{}") for call_id, name in zip(ids, names, strict=True))
+    calls = tuple(ToolCall(call_id, name, "{}") for call_id, name in zip(ids, names, strict=True))
     output = json.dumps(
         [
             {"type": "function_call", "call_id": c.call_id, "name": c.name, "arguments": c.arguments}
@@ -132,7 +131,7 @@ class FakeAgents:
     """One agent with two tools, of which `look_up` is declared idempotent and `pay` is not."""
 
     runs: dict[str, int] = field(default_factory=lambda: defaultdict(int))
-    during: Callable[[ToolRequest], None] | None = None
+    during: Callable[[ToolCall], None] | None = None
 
     def names(self) -> tuple[str, ...]:
         return ("writer",)
@@ -154,7 +153,7 @@ class FakeAgents:
             options={},
         )
 
-    async def run_tools(self, _agent: str, requests: Sequence[ToolRequest]) -> AsyncIterator[ToolResult]:
+    async def run_tools(self, _agent: str, requests: Sequence[ToolCall]) -> AsyncIterator[ToolResult]:
         for request in requests:
             self.runs[request.call_id] += 1
             if self.during:

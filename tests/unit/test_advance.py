@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from shared.core import log
+from shared.core.calls import CallStatus, ToolCall
 from shared.core.delivery import CancelResponse
 from shared.core.life import events
 from shared.core.life.advance import MOVES, advance
@@ -14,29 +15,8 @@ from shared.core.life.calling import MAX_CALLS_PER_RUN
 from shared.core.life.events import Deliver, Wake
 from shared.core.life.polling import MISSING_GRACE
 from shared.core.life.rule import IllegalTransition
-from shared.core.response import (
-    FunctionCall,
-    ItemStarted,
-    ResponseStatus,
-    RunError,
-    Slice,
-    Snapshot,
-    TextAdded,
-    Usage,
-)
-from shared.core.run import (
-    OUTCOMES,
-    CallStatus,
-    Chaining,
-    Content,
-    Continuation,
-    Lease,
-    OpenItem,
-    Run,
-    RunStatus,
-    Step,
-    ToolCall,
-)
+from shared.core.response import ItemStarted, ResponseStatus, RunError, Slice, Snapshot, TextAdded, Usage
+from shared.core.run import OUTCOMES, Chaining, Content, Continuation, Lease, OpenItem, Run, RunStatus, Step
 from shared.core.transcript import ItemOutline, PartOutline
 from tests.support.runs import NOW, a_run
 
@@ -100,7 +80,7 @@ def owing_tools(*calls: ToolCall, **changes) -> Run:
 
 
 def snapshot(status=ResponseStatus.COMPLETED, *names: str, **changes) -> Snapshot:
-    calls = tuple(FunctionCall(f"call_{name}", name, "{}") for name in names)
+    calls = tuple(ToolCall(f"call_{name}", name, "{}") for name in names)
     return Snapshot(response_id="resp_1", status=status, calls=calls, usage=Usage(1, 2, 3), **changes)
 
 

@@ -14,7 +14,8 @@ from shared.adapters.responses_api.decode import (
     read_error,
 )
 from shared.core import transcript
-from shared.core.response import FunctionCall, ResponseStatus, RunError, Snapshot, Usage
+from shared.core.calls import ToolCall
+from shared.core.response import ResponseStatus, RunError, Snapshot, Usage
 
 CALL = {"type": "function_call", "id": "fc_1", "call_id": "c", "name": "look_up", "arguments": "{}"}
 
@@ -56,7 +57,7 @@ def test_a_completed_response_is_read_whole():
         response_id="resp_1",
         status=ResponseStatus.COMPLETED,
         output=json.dumps([text_item("Once"), CALL]),
-        calls=(FunctionCall("c", "look_up", "{}"),),
+        calls=(ToolCall("c", "look_up", "{}"),),
         usage=Usage(40, 400, 441),
     )
 
@@ -194,7 +195,7 @@ def test_usage_is_whole_numbers_within_bounds(given_usage, counted):
 
 @pytest.mark.parametrize("status", ["completed", "incomplete"])
 def test_calls_count_in_a_response_that_says_something(status):
-    assert snapshot(status=status, output=[CALL, CALL]).calls == (FunctionCall("c", "look_up", "{}"),)
+    assert snapshot(status=status, output=[CALL, CALL]).calls == (ToolCall("c", "look_up", "{}"),)
 
 
 @pytest.mark.parametrize("status", ["failed", "cancelled"])

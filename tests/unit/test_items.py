@@ -4,7 +4,7 @@ import pytest
 from openai.types.responses import Response
 
 from shared.core import transcript
-from shared.core.response import FunctionCall
+from shared.core.calls import ToolCall
 
 
 def message(*texts: str, role: str = "assistant") -> transcript.Item:
@@ -23,7 +23,7 @@ def call(call_id: object, name: object = "look_up", arguments: object = "{}") ->
     }
 
 
-def kept_calls(*found: object) -> tuple[FunctionCall, ...]:
+def kept_calls(*found: object) -> tuple[ToolCall, ...]:
     return transcript.calls(json.dumps(found))
 
 
@@ -41,18 +41,18 @@ def test_items_are_the_objects_of_a_list():
 def test_calls_keep_their_order_and_the_text_of_their_arguments():
     arguments = '{"topic": "漢 \\ud83d\\ude80"}'
     found = kept_calls(message("hm"), call("c2", "b", arguments), call("c1", "a"))
-    assert found == (FunctionCall("c2", "b", arguments), FunctionCall("c1", "a", "{}"))
+    assert found == (ToolCall("c2", "b", arguments), ToolCall("c1", "a", "{}"))
 
 
 @pytest.mark.parametrize("call_id", ["", "x" * 65, None, 7, True, ["c"], {}, "a\nb", "é", "\ud800"])
 def test_a_call_without_a_usable_id_does_not_count(call_id):
-    assert kept_calls(call(call_id), call("c")) == (FunctionCall("c", "look_up", "{}"),)
+    assert kept_calls(call(call_id), call("c")) == (ToolCall("c", "look_up", "{}"),)
 
 
 def test_of_calls_with_one_id_the_first_counts():
     assert kept_calls(call("c", "a"), call("c", "b"), call("x" * 64, "c")) == (
-        FunctionCall("c", "a", "{}"),
-        FunctionCall("x" * 64, "c", "{}"),
+        ToolCall("c", "a", "{}"),
+        ToolCall("x" * 64, "c", "{}"),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any, get_args
 import pytest
 
 from shared.core import log
+from shared.core.calls import CallStatus
 from shared.core.ids import shard_of
 from shared.core.log import LogEntry, LogLine
 from shared.core.response import (
@@ -20,7 +21,7 @@ from shared.core.response import (
     Snapshot,
     TextAdded,
 )
-from shared.core.run import OUTCOMES, CallStatus, Content, Run, RunStatus, Step
+from shared.core.run import OUTCOMES, Content, Run, RunStatus, Step
 from shared.ports.tables import Insert, Row
 from shared.store import rows
 from shared.store.log import log_writes, read_log

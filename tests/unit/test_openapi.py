@@ -12,8 +12,9 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from shared import errors
 from shared.core import ids, log
+from shared.core.calls import CallStatus
 from shared.core.pace import MAX_DEADLINE, MIN_DEADLINE
-from shared.core.run import TERMINAL, CallStatus, RunStatus
+from shared.core.run import TERMINAL, RunStatus
 from shared.core.text import NAME
 from shared.web import bodies
 from shared.web.http import Reply

@@ -8,9 +8,10 @@ from datetime import timedelta
 import pytest
 
 from shared.core.caller import Caller
+from shared.core.calls import CallStatus
 from shared.core.life.events import Claimed
 from shared.core.response import NotNow, ResponseStatus, Snapshot, Usage
-from shared.core.run import CallStatus, RunStatus, Step
+from shared.core.run import RunStatus, Step
 from shared.core.transcript import output_text
 from shared.errors import InvalidInput, NotFound
 from shared.ports.tables import Put

@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import pytest
 
+from shared.core.calls import CallStatus
 from shared.core.response import (
     Absent,
     ItemStarted,
@@ -21,7 +22,7 @@ from shared.core.response import (
     Snapshot,
     TextAdded,
 )
-from shared.core.run import CallStatus, Owed, Run, RunStatus, Step
+from shared.core.run import Owed, Run, RunStatus, Step
 from shared.core.transcript import output_text
 from shared.errors import NotFound, StorageUnavailable
 from shared.steps.poll import poll

@@ -19,9 +19,9 @@ from shared.adapters.agents.discover import InvalidAgents, discover
 from shared.adapters.agents.running import MAX_ERROR_CHARACTERS, MAX_TOOL_OUTPUT_BYTES, InstalledAgents
 from shared.adapters.agents.schema import MAX_ARGUMENT_BYTES, BadArguments, ToolSchema
 from shared.agent import Agent, IdempotencyKey, Tool, tool
-from shared.core.run import CallStatus
+from shared.core.calls import CallStatus, ToolCall, ToolResult
 from shared.errors import InvalidSettings
-from shared.ports.agents import Agents, AgentSpec, ToolRequest, ToolResult
+from shared.ports.agents import Agents, AgentSpec
 
 SOON = timedelta(milliseconds=10)
 # A tool that nothing stops would hang the test: nothing here takes nearly as long.
@@ -57,12 +57,12 @@ def installed(*tools: Tool[..., Any], **settings: str) -> InstalledAgents:
     return agents
 
 
-def request(name: str, arguments: object = None, *, call_id: str = "c1") -> ToolRequest:
+def request(name: str, arguments: object = None, *, call_id: str = "c1") -> ToolCall:
     text = arguments if isinstance(arguments, str) else json.dumps(arguments or {})
-    return ToolRequest(call_id, name, text, f"key-{call_id}")
+    return ToolCall(call_id, name, text, idempotency_key=f"key-{call_id}")
 
 
-async def results(agents: Agents, *requests: ToolRequest) -> list[ToolResult]:
+async def results(agents: Agents, *requests: ToolCall) -> list[ToolResult]:
     async with asyncio.timeout(GIVE_UP_SECONDS):
         return [result async for result in agents.run_tools("tester", requests)]
 

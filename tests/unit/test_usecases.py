@@ -7,8 +7,9 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from shared.core.calls import CallStatus
 from shared.core.response import Absent, ChainBroken, NotNow, Refused, ResponseStatus, RunError, Snapshot
-from shared.core.run import CallStatus, Chaining, RunStatus, Step
+from shared.core.run import Chaining, RunStatus, Step
 from shared.errors import Conflict, InvalidInput, NotFound, RowConflict, StorageUnavailable
 from shared.ports.tables import Delete, Put, Row
 from shared.steps import work
@@ -203,10 +204,10 @@ async def test_a_checkpoint_that_the_storage_refuses_is_saved_after_the_others(w
     [run_id] = await world.tick()
     commit, faults = world.context.runs.commit, [StorageUnavailable("busy")]
 
-    async def fails_once(before, after, entries, *, outputs=(), deliveries=()):
-        if outputs and faults:
+    async def fails_once(before, after, entries, *, results=(), deliveries=()):
+        if results and faults:
             raise faults.pop()
-        return await commit(before, after, entries, outputs=outputs, deliveries=deliveries)
+        return await commit(before, after, entries, results=results, deliveries=deliveries)
 
     world.context.runs.commit = fails_once
     await work.work(world.context, run_id)
@@ -372,9 +373,9 @@ class LosesReplies:
     def __init__(self, world, meanwhile):
         self._commit, self._meanwhile, self._done = world.context.runs.commit, meanwhile, False
 
-    async def __call__(self, before, after, entries, *, outputs=(), deliveries=()):
-        stored = await self._commit(before, after, entries, outputs=outputs, deliveries=deliveries)
-        if not self._done and (after.turns or outputs):
+    async def __call__(self, before, after, entries, *, results=(), deliveries=()):
+        stored = await self._commit(before, after, entries, results=results, deliveries=deliveries)
+        if not self._done and (after.turns or results):
             self._done = True
             await self._meanwhile()
             raise RowConflict("the reply was lost, and the repeated write met a conflict")
@@ -554,10 +555,10 @@ async def test_every_unsaved_result_is_tried_again(world):
     [run_id] = await world.tick()
     commit, faults = world.context.runs.commit, [StorageUnavailable("busy")] * 4
 
-    async def fails(before, after, entries, *, outputs=(), deliveries=()):
-        if outputs and faults:
+    async def fails(before, after, entries, *, results=(), deliveries=()):
+        if results and faults:
             raise faults.pop()
-        return await commit(before, after, entries, outputs=outputs, deliveries=deliveries)
+        return await commit(before, after, entries, results=results, deliveries=deliveries)
 
     world.context.runs.commit = fails
     with pytest.raises(StorageUnavailable):

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from shared.adapters.agents.discover import SETTING, brief
 from shared.agent import Agent, Tool
-from shared.core.run import CallStatus
+from shared.core.calls import CallStatus, ToolCall, ToolResult
 from shared.core.text import representable
 from shared.errors import InvalidSettings
 from shared.log import log_event, log_fault
-from shared.ports.agents import AgentSpec, ToolRequest, ToolResult
+from shared.ports.agents import AgentSpec
 
 if TYPE_CHECKING:
     from shared.adapters.agents.schema import ToolSchema
@@ -64,23 +64,23 @@ class InstalledAgents:
             self._specs[name] = self._describe(self._agents[name])
         return self._specs.get(name)
 
-    async def run_tools(self, agent: str, requests: Sequence[ToolRequest]) -> AsyncIterator[ToolResult]:
+    async def run_tools(self, agent: str, calls: Sequence[ToolCall]) -> AsyncIterator[ToolResult]:
         """Run the calls concurrently, and yield each result as soon as it exists.
 
         Closing it cancels the rest.
         """
         known = self._agents.get(agent)
         tools = {each.name: each for each in known.function_tools} if known else {}
-        calls = {asyncio.create_task(self._result(tools.get(each.name), each)) for each in requests}
+        tasks = {asyncio.create_task(self._result(tools.get(call.name), call)) for call in calls}
         try:
-            while calls:
-                done, calls = await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
-                for call in done:
-                    yield call.result()
+            while tasks:
+                done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in done:
+                    yield task.result()
         finally:
-            for call in calls:
-                call.cancel()
-            await asyncio.gather(*calls, return_exceptions=True)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     def _unresolved(self, agent: Agent) -> list[str]:
         return [
@@ -118,42 +118,42 @@ class InstalledAgents:
             self._schemas[tool] = ToolSchema(tool)
         return self._schemas[tool]
 
-    async def _result(self, tool: Tool[..., Any] | None, request: ToolRequest) -> ToolResult:
+    async def _result(self, tool: Tool[..., Any] | None, call: ToolCall) -> ToolResult:
         if tool is None:
-            return _failed(request, _Failure("unknown_tool", f"There is no tool called {request.name}."))
+            return _failed(call, _Failure("unknown_tool", f"There is no tool called {call.name}."))
         try:
-            output = await self._within_timeout(tool, request)
+            output = await self._within_timeout(tool, call)
         except _Failure as failure:
-            return _failed(request, failure)
-        return ToolResult(request.call_id, CallStatus.COMPLETED, output)
+            return _failed(call, failure)
+        return ToolResult(call.call_id, CallStatus.COMPLETED, output)
 
-    async def _within_timeout(self, tool: Tool[..., Any], request: ToolRequest) -> str:
+    async def _within_timeout(self, tool: Tool[..., Any], call: ToolCall) -> str:
         """Run a call in its own task, so that its cancellation and its timeout do not affect this task."""
-        call = asyncio.create_task(self._run(tool, request))
+        task = asyncio.create_task(self._run(tool, call))
         try:
-            done, _ = await asyncio.wait({call}, timeout=tool.timeout.total_seconds())
+            done, _ = await asyncio.wait({task}, timeout=tool.timeout.total_seconds())
         finally:
-            if not call.done():
-                call.cancel()
-                await asyncio.wait({call}, timeout=CLEAN_UP.total_seconds())
+            if not task.done():
+                task.cancel()
+                await asyncio.wait({task}, timeout=CLEAN_UP.total_seconds())
         if not done:
             raise _Failure("timeout", _timeout_message(tool))
         try:
-            return call.result()
+            return task.result()
         except _Failure:
             raise
         except asyncio.CancelledError:
             raise _Failure("cancelled", "The tool cancelled itself.") from None
         except BaseException as error:
-            log_fault("tool.raised", error, call_id=request.call_id, tool=request.name)
+            log_fault("tool.raised", error, call_id=call.call_id, tool=call.name)
             raise _Failure("tool_error", brief(error)) from error
 
-    async def _run(self, tool: Tool[..., Any], request: ToolRequest) -> str:
+    async def _run(self, tool: Tool[..., Any], call: ToolCall) -> str:
         schema = self._schema(tool)
         from shared.adapters.agents.schema import BadArguments  # noqa: PLC0415 - imports pydantic
 
         try:
-            arguments = schema.arguments(request.arguments, request.idempotency_key)
+            arguments = schema.arguments(call.arguments, call.idempotency_key)
         except BadArguments as error:
             raise _Failure("invalid_arguments", str(error)) from None
         if not inspect.iscoroutinefunction(tool.function):
@@ -195,11 +195,11 @@ def _output(value: object) -> str:
     return text
 
 
-def _failed(request: ToolRequest, failure: _Failure) -> ToolResult:
-    fields = {"call_id": request.call_id, "tool": request.name, "code": failure.code}
+def _failed(call: ToolCall, failure: _Failure) -> ToolResult:
+    fields = {"call_id": call.call_id, "tool": call.name, "code": failure.code}
     log_event("tool.failed", level=logging.WARNING, **fields)
     error = {"code": failure.code, "message": representable(_clipped(str(failure)))}
-    return ToolResult(request.call_id, CallStatus.FAILED, json.dumps({"error": error}, ensure_ascii=False))
+    return ToolResult(call.call_id, CallStatus.FAILED, json.dumps({"error": error}, ensure_ascii=False))
 
 
 def _timeout_message(tool: Tool[..., Any]) -> str:

@@ -4,11 +4,12 @@ from dataclasses import replace
 from datetime import datetime
 
 from shared.core import log
+from shared.core.calls import CallStatus, ToolCall
 from shared.core.life import events
 from shared.core.life.events import Effect, Wake
 from shared.core.life.rule import Result, end, holds
-from shared.core.response import FunctionCall, RunError, Snapshot
-from shared.core.run import CallStatus, Run, RunStatus, Step, ToolCall
+from shared.core.response import RunError, Snapshot
+from shared.core.run import Run, RunStatus, Step
 
 # The row of a run has space for this many tool calls.
 MAX_CALLS_PER_RUN = 256
@@ -70,8 +71,8 @@ def queue_calls(run: Run, snapshot: Snapshot, repeatable: frozenset[str], now: d
     return queued, (log.TurnCompleted(run.turn, len(requested)), Wake())
 
 
-def _queue_call(run: Run, call: FunctionCall, repeatable: frozenset[str]) -> ToolCall:
-    return ToolCall(call_id=call.call_id, name=call.name, turn=run.turn, idempotent=call.name in repeatable)
+def _queue_call(run: Run, call: ToolCall, repeatable: frozenset[str]) -> ToolCall:
+    return replace(call, arguments="", turn=run.turn, idempotent=call.name in repeatable)
 
 
 def tool_done(run: Run, event: events.ToolDone, now: datetime) -> Result:

@@ -3,10 +3,11 @@
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from shared.core.calls import CallStatus
 from shared.core.delivery import Deliverable
 from shared.core.log import LogEntry
 from shared.core.response import RunError, Slice, Snapshot, Usage
-from shared.core.run import CallStatus, Content, Continuation, Lease
+from shared.core.run import Content, Continuation, Lease
 from shared.core.transcript import ItemOutline
 
 

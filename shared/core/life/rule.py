@@ -3,9 +3,10 @@
 from dataclasses import replace
 from datetime import datetime
 
+from shared.core.calls import CallStatus, ToolCall
 from shared.core.life.events import Effect, Event
 from shared.core.response import RunError
-from shared.core.run import CallStatus, Run, RunStatus, Step, ToolCall
+from shared.core.run import Run, RunStatus, Step
 
 Result = tuple[Run, tuple[Effect, ...]]
 

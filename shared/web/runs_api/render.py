@@ -8,9 +8,10 @@ from functools import lru_cache
 from typing import Any
 
 from shared.core import log, transcript
+from shared.core.calls import CallStatus, ToolCall
 from shared.core.ids import item_id
 from shared.core.log import LogEntry, LogLine
-from shared.core.run import CallStatus, Run, RunStatus, Session, Step, ToolCall
+from shared.core.run import Run, RunStatus, Session, Step
 from shared.ports.agents import AgentSpec
 from shared.usecases.feed import Feed
 from shared.usecases.health import Health

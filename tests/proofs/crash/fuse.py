@@ -5,8 +5,9 @@ from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from typing import TypeVar
 
+from shared.core.calls import ToolCall, ToolResult
 from shared.core.response import CancelReply, CreateReply, DeleteReply, ReadReply, SliceReply
-from shared.ports.agents import Agents, AgentSpec, ToolRequest, ToolResult
+from shared.ports.agents import Agents, AgentSpec
 from shared.ports.providers import Provider, ResponseRequest
 from shared.ports.tables import Row, Table, Write
 from tests.proofs.crash.ledger import Ledger
@@ -130,7 +131,7 @@ class FusedAgents:
     def spec(self, name: str) -> AgentSpec | None:
         return self._inner.spec(name)
 
-    async def run_tools(self, agent: str, requests: Sequence[ToolRequest]) -> AsyncIterator[ToolResult]:
+    async def run_tools(self, agent: str, requests: Sequence[ToolCall]) -> AsyncIterator[ToolResult]:
         about = ", ".join(request.name for request in requests)
         run = self._fuse.count("tools.run")
         self._fuse.reach("tools.run", run, BEFORE, about)

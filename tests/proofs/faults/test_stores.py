@@ -14,21 +14,14 @@ from shared.adapters.azure_tables.account import TableAccount, create_missing_ta
 from shared.adapters.azure_tables.table import TableStorage
 from shared.adapters.system import SystemRandomness
 from shared.core import ids
+from shared.core.calls import CallStatus, ToolCall
 from shared.core.delivery import Delivery
 from shared.core.log import RunEnded, RunQueued
-from shared.core.run import (
-    CallStatus,
-    Content,
-    Continuation,
-    Run,
-    RunStatus,
-    Step,
-    ToolCall,
-)
+from shared.core.run import Content, Continuation, Run, RunStatus, Step
 from shared.errors import RowConflict, StorageUnavailable
 from shared.store.keys import StoredKey
 from shared.store.outbox import StoredDelivery
-from shared.store.runs import CallOutput, StoredRun
+from shared.store.runs import StoredResult, StoredRun
 from shared.store.sessions import StoredSession
 from shared.store.shards import ShardView, Tick
 from tests.proofs.faults.network import Fault, FaultRule, Network
@@ -176,7 +169,7 @@ class Commit:
             self.lane.run,
             self.after,
             [RunEnded("completed")],
-            outputs=[CallOutput(1, "c", Content(inline=b"y"))],
+            results=[StoredResult(1, "c", Content(inline=b"y"))],
             deliveries=[self.delivery],
         )
 
@@ -189,7 +182,7 @@ class Commit:
         assert (self.delivery.clock in owed.clocks) is done, "only a part was written"
         assert bool(contents) is done, "only a part was written"
         assert ((await self.lane.held()).session.held_by is None) is done, "only a part was written"
-        assert bool(await self.lane.plain.runs.outputs(self.after.id, 1)) is done, "only a part was written"
+        assert bool(await self.lane.plain.runs.results(self.after.id, 1)) is done, "only a part was written"
         return done
 
     async def right(self, returned: Any) -> bool:
@@ -325,7 +318,7 @@ READS: Mapping[str, Callable[[Any, Lane], Awaitable[Any]]] = {
     "read of none": lambda side, lane: side.runs.read(ids.new_id("run", lane.shard, NOW, bytes(10))),
     "log": lambda side, lane: side.runs.log(lane.run.run.id),
     "owed": lambda side, lane: side.shards.owed(lane.name, NOW),
-    "outputs": lambda side, lane: side.runs.outputs(lane.run.run.id, 1),
+    "outputs": lambda side, lane: side.runs.results(lane.run.run.id, 1),
     "session": lambda side, lane: side.sessions.read(lane.run.run.session_id),
     "key": lambda side, lane: side.keys.read(lane.name, "none"),
     "delivery": lambda side, lane: side.outbox.read(lane.delivery.delivery.clock),

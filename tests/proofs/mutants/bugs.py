@@ -109,8 +109,8 @@ BUGS = (
     Bug(
         "tools run before they are marked as started",
         _TOOLS,
-        "        if call.call_id in started\n",
-        "        if call.call_id in started or run.turn\n",
+        "        if call.status is CallStatus.IN_PROGRESS and call.call_id in arguments\n",
+        "        if call.call_id in arguments\n",
     ),
     Bug(
         "tools start again in a run that is being cancelled",

@@ -4,10 +4,10 @@ import json
 from bisect import bisect_right
 from collections import defaultdict
 
+from shared.core.calls import CallStatus, ToolCall
 from shared.core.pace import Schedule
 from shared.core.response import Absent, CancelReply, ReadReply, Snapshot
-from shared.core.run import CallStatus, Chaining, RunStatus
-from shared.ports.agents import ToolRequest
+from shared.core.run import Chaining, RunStatus
 from tests.proofs.simulation.evidence import Evidence
 from tests.proofs.simulation.responses import Response
 from tests.proofs.simulation.scheduler import MAX_SKEW, Invocation
@@ -109,7 +109,7 @@ class EffectAuditor:
             if reply.status.finished:
                 response.reported.append(reply)
 
-    def tool_ran(self, request: ToolRequest, by: Invocation) -> str:
+    def tool_ran(self, request: ToolCall, by: Invocation) -> str:
         """Note an effect; return the tool's output, which is different each time."""
         evidence, key = self._evidence, request.idempotency_key
         run_id = key.partition("-")[0]
@@ -126,7 +126,7 @@ class EffectAuditor:
         earlier.append((by, output))
         return output
 
-    def _was_requested(self, run_id: str, request: ToolRequest, by: Invocation) -> None:
+    def _was_requested(self, run_id: str, request: ToolCall, by: Invocation) -> None:
         evidence, seen = self._evidence, self._evidence.runs[run_id]
         requested = any(call.call_id == request.call_id for one in seen.responses for call in one.calls)
         evidence.require(requested, 3, run_id, f"the model did not request {request.call_id}")

@@ -3,9 +3,10 @@
 import zlib
 from collections.abc import Mapping
 
+from shared.core.calls import CallStatus
 from shared.core.life.polling import MISSING_GRACE
 from shared.core.response import ResponseStatus
-from shared.core.run import CallStatus, Content, Run, RunStatus
+from shared.core.run import Content, Run, RunStatus
 from tests.proofs.simulation.evidence import Evidence, Seen
 from tests.proofs.simulation.responses import Response, is_answer
 from tests.proofs.simulation.scheduler import MAX_SKEW, Invocation

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 
+from shared.core.calls import ToolCall
 from shared.core.pace import Schedule
 from shared.core.response import CancelReply, ReadReply
-from shared.ports.agents import ToolRequest
 from shared.ports.tables import Delete, Write
 from shared.store.run_rows import read_run
 from tests.proofs.simulation.audit_effects import EffectAuditor
@@ -61,7 +61,7 @@ class Auditor:
     def refused(self, run_id: str) -> None:
         self.evidence.runs[run_id].refused = True
 
-    def tool_ran(self, request: ToolRequest, by: Invocation) -> str:
+    def tool_ran(self, request: ToolCall, by: Invocation) -> str:
         return self.effects.tool_ran(request, by)
 
     def _touch(self, run_id: str, by: Invocation) -> None:

@@ -5,9 +5,10 @@ import types
 from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
-from shared.core.run import CallStatus, Content, Step
+from shared.core.calls import CallStatus, ToolCall, ToolResult
+from shared.core.run import Content, Step
 from shared.errors import RowConflict, StorageUnavailable
-from shared.ports.agents import AgentSpec, ToolRequest, ToolResult
+from shared.ports.agents import AgentSpec
 from shared.ports.tables import Delete, Insert, Put, Row, Write
 from shared.store.content import ContentStore
 from tests.proofs.simulation.auditor import Auditor
@@ -253,7 +254,7 @@ class SimulatedAgents:
     def spec(self, name: str) -> AgentSpec | None:
         return self._spec if name == "writer" else None
 
-    async def run_tools(self, _agent: str, requests: Sequence[ToolRequest]) -> AsyncIterator[ToolResult]:
+    async def run_tools(self, _agent: str, requests: Sequence[ToolCall]) -> AsyncIterator[ToolResult]:
         """Run tools concurrently: some have their effect long before their result is yielded."""
         waiting = list(requests)
         self._gate.random.shuffle(waiting)
@@ -267,7 +268,7 @@ class SimulatedAgents:
             await self._gate.leave(fate)
             yield result
 
-    async def _run(self, request: ToolRequest) -> tuple[ToolResult, str | None]:
+    async def _run(self, request: ToolCall) -> tuple[ToolResult, str | None]:
         own, fate = await self._gate.enter(f"tool {request.name} {request.idempotency_key}", "tool")
         late = self._auditor.evidence.late.get(request.idempotency_key.partition("-")[0])
         if late and late.prolongs(Step.TOOLS):

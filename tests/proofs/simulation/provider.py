@@ -4,13 +4,13 @@ import json
 from dataclasses import replace
 from datetime import timedelta
 
+from shared.core.calls import ToolCall
 from shared.core.response import (
     Absent,
     CancelReply,
     ChainBroken,
     CreateReply,
     DeleteReply,
-    FunctionCall,
     ItemStarted,
     NoStream,
     NotNow,
@@ -269,7 +269,7 @@ class SimulatedProvider:
                 ("pay", "look_up", "no_such_tool"), weights=(6, 4, 1), k=random.randint(1, 3)
             )
         text = f"text of {response_id}" + (self._long_text if random.random() < 0.02 else "")
-        calls = tuple(FunctionCall(f"call_{response_id}_{n}", name, "{}") for n, name in enumerate(names))
+        calls = tuple(ToolCall(f"call_{response_id}_{n}", name, "{}") for n, name in enumerate(names))
         output: list[dict[str, object]] = [
             {"type": "function_call", "call_id": one.call_id, "name": one.name, "arguments": one.arguments}
             for one in calls

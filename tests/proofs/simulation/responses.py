@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from shared.core.response import FunctionCall, ResponseStatus, Snapshot
+from shared.core.calls import ToolCall
+from shared.core.response import ResponseStatus, Snapshot
 from shared.ports.providers import ResponseRequest
 from tests.proofs.simulation.scheduler import Invocation
 
@@ -40,7 +41,7 @@ class Response:
     sliced_by: set[Invocation] = field(default_factory=set)
 
     @property
-    def calls(self) -> tuple[FunctionCall, ...]:
+    def calls(self) -> tuple[ToolCall, ...]:
         return self.final.calls
 
 

@@ -9,22 +9,12 @@ from typing import Any
 from hypothesis import strategies as st
 
 from shared.core import ids, log
+from shared.core.calls import CallStatus, ToolCall
 from shared.core.delivery import Delivery
 from shared.core.response import RunError, Usage
-from shared.core.run import (
-    CallStatus,
-    Content,
-    Continuation,
-    Lease,
-    OpenItem,
-    Run,
-    RunStatus,
-    Session,
-    Step,
-    ToolCall,
-)
+from shared.core.run import Content, Continuation, Lease, OpenItem, Run, RunStatus, Session, Step
 from shared.store.keys import StoredKey
-from shared.store.runs import CallOutput
+from shared.store.runs import StoredResult
 from tests.support.runs import NOW, a_delivery, a_logged_run, an_id
 
 OWNERS = ("ann", "o'hara & 宇")
@@ -137,7 +127,7 @@ entries = st.lists(
     max_size=2,
 )
 outputs = st.lists(
-    st.builds(CallOutput, st.integers(1, 3), st.sampled_from(CALL_IDS), st.sampled_from(CONTENTS)),
+    st.builds(StoredResult, st.integers(1, 3), st.sampled_from(CALL_IDS), st.sampled_from(CONTENTS)),
     max_size=2,
     unique_by=lambda output: (output.turn, output.call_id),
 )

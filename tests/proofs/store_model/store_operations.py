@@ -100,7 +100,7 @@ class Operations:
 
         return Act("runs", [ids.shard_of(fresh.id)], call)
 
-    def commit(self, run: int, version: int, changes, entries, outputs, deliveries) -> Act | None:
+    def commit(self, run: int, version: int, changes, entries, results, deliveries) -> Act | None:
         there = [each for each in RUNS if self._seen(each, rows.run_key(each), 0)]
         run_id = there[run % len(there)]
         seen = self._seen(run_id, rows.run_key(run_id), version)
@@ -115,7 +115,7 @@ class Operations:
             }
             after = replace(before.run, **changes, **counts)
             owed = [new_delivery(run_id, *each) for each in deliveries]
-            return stores.runs.commit(before, after, entries, outputs=outputs, deliveries=owed)
+            return stores.runs.commit(before, after, entries, results=results, deliveries=owed)
 
         return Act("runs", [ids.shard_of(run_id)], call)
 
@@ -125,8 +125,8 @@ class Operations:
     def log(self, run: int, after: int, limit: int | None) -> Act:
         return Act("runs", [], lambda _, stores: stores.runs.log(RUNS[run], after, limit))
 
-    def outputs(self, run: int, turn: int) -> Act:
-        return Act("runs", [], lambda _, stores: stores.runs.outputs(RUNS[run], turn))
+    def results(self, run: int, turn: int) -> Act:
+        return Act("runs", [], lambda _, stores: stores.runs.results(RUNS[run], turn))
 
     def purge(self, run: int) -> Act:
         return Act("runs", [ids.shard_of(RUNS[run])], lambda _, stores: stores.runs.purge(RUNS[run]))
