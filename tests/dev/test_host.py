@@ -26,7 +26,7 @@ ROOT = Path(__file__).parents[2]
 SAMPLE = Path(__file__).parent / "apps" / "sample"
 HOST_KEY = {"x-functions-key": "host-key"}
 MASTER_KEY = {"x-functions-key": "master-key"}
-# Longer than a busy machine needs; what is waited for ends the wait.
+# Longer than a busy machine needs. A wait ends as soon as its event happens.
 LONG = timedelta(seconds=60)
 
 
@@ -155,7 +155,7 @@ def test_keys(host: Host, path: str, headers: dict[str, str], status: int) -> No
         ("GET", "/"),
     ],
 )
-def test_what_matches_no_route_is_not_found(host: Host, method: str, path: str) -> None:
+def test_a_request_without_a_route_is_not_found(host: Host, method: str, path: str) -> None:
     reply = host.call(method, path)
     assert (reply.status, reply.body) == (404, b"")
 
@@ -177,7 +177,7 @@ def test_a_function_is_ended_at_its_timeout(connection_string: str, tmp_path: Pa
         child.wait_for(r"held failed after \d+ ms: it ran longer than functionTimeout")
 
 
-def test_a_large_body_arrives_whole(host: Host) -> None:
+def test_a_large_body_arrives_complete(host: Host) -> None:
     body = b"x" * 20_000_000
     assert host.call("POST", "/api/echo/x", body).json["length"] == len(body)
 
@@ -237,13 +237,13 @@ def test_bad_admin_requests_are_refused(host: Host, name: str, body: bytes, stat
 
 
 def holding(folder: Path) -> dict[str, str]:
-    """Return the setting that holds functions at work for as long as the file that it names is there."""
+    """Return the setting that keeps functions running as long as the file that it names exists."""
     (folder / "held").touch()
     return {"HELD": str(folder / "held")}
 
 
 def until_it_stops(host: Host) -> None:
-    """Wait until a host that was asked to end takes no request any more."""
+    """Wait until a host that is stopping accepts no more connections."""
     name, _, port = host.address.partition(":")
     while True:
         try:
@@ -252,7 +252,7 @@ def until_it_stops(host: Host) -> None:
             return
 
 
-def test_a_stop_lets_everything_in_work_end(connection_string: str, tmp_path: Path) -> None:
+def test_a_stop_waits_for_running_functions(connection_string: str, tmp_path: Path) -> None:
     settings = {"WORK_QUEUE": "host-drain", **holding(tmp_path)}
     with start(SAMPLE, connection_string, settings) as child, ThreadPoolExecutor() as pool:
         host = ready(child)
@@ -270,7 +270,7 @@ def test_a_stop_lets_everything_in_work_end(connection_string: str, tmp_path: Pa
         assert "work has done the held message" in child.output
 
 
-def test_a_host_that_was_killed_can_come_back_on_its_port(connection_string: str) -> None:
+def test_a_killed_host_can_start_again_on_its_port(connection_string: str) -> None:
     disabled = {"AzureWebJobs.tick.Disabled": "true", "WORK_QUEUE": "host-again"}
     with start(SAMPLE, connection_string, disabled) as first:
         address = ready(first).address
@@ -334,7 +334,7 @@ def test_an_app_with_a_fault_is_refused(fault: str, tmp_path: Path) -> None:
         assert "The host cannot start." in child.output
 
 
-def test_a_host_without_storage_says_so() -> None:
+def test_a_host_without_storage_reports_it() -> None:
     nowhere = "AccountName=a;AccountKey=aw==;QueueEndpoint=http://127.0.0.1:9/a"
     with start(SAMPLE, nowhere, {"WORK_QUEUE": "work"}) as child:
         child.wait_for("no queue service: PUT http://127.0.0.1:9/a/work", timeout=LONG)

@@ -13,7 +13,7 @@ import pytest
 from dev.processes import ChildFailed, ChildProcess
 
 ROOT = Path(__file__).parents[2]
-# Longer than a busy machine needs; what is waited for ends the wait.
+# Longer than a busy machine needs. A wait ends as soon as its event happens.
 LONG = timedelta(seconds=60)
 
 
@@ -22,7 +22,7 @@ def python(source: str) -> list[str]:
 
 
 def gone(pid: int) -> bool:
-    """Wait for a process that is not our child to end."""
+    """Wait for a process to end that is not a child of this one."""
     deadline = time.monotonic() + LONG.total_seconds()
     while time.monotonic() < deadline:
         state = Path(f"/proc/{pid}/stat")
@@ -67,7 +67,7 @@ def test_a_command_that_does_not_exist_is_reported() -> None:
         child.wait_for("ready", timeout=LONG)
 
 
-def test_stop_asks_first() -> None:
+def test_stop_sends_sigterm_first() -> None:
     source = "import signal, sys, time; signal.signal(signal.SIGTERM, lambda *_: sys.exit(7)); print('up'); time.sleep(60)"
     with ChildProcess("child", python(source)) as child:
         child.wait_for("up", timeout=LONG)
@@ -75,7 +75,7 @@ def test_stop_asks_first() -> None:
         assert not child.running
 
 
-def test_stop_insists() -> None:
+def test_stop_kills_a_child_that_ignores_sigterm() -> None:
     source = "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print('up'); time.sleep(60)"
     with ChildProcess("child", python(source)) as child:
         child.wait_for("up", timeout=LONG)
@@ -131,7 +131,7 @@ def children_of(pid: int) -> list[int]:
     return [int(line) for line in listed.stdout.split()]
 
 
-def test_azurite_says_when_its_port_is_taken() -> None:
+def test_azurite_reports_that_its_port_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         command = [sys.executable, "-m", "dev", "azurite", "--port", str(taken.getsockname()[1])]
         with ChildProcess("azurite", command, cwd=ROOT) as child:
@@ -140,8 +140,8 @@ def test_azurite_says_when_its_port_is_taken() -> None:
 
 
 def test_an_unknown_command_lists_the_known_ones() -> None:
-    asked = subprocess.run(
+    ended = subprocess.run(
         [sys.executable, "-m", "dev", "x"], cwd=ROOT, capture_output=True, check=False, text=True
     )
-    assert asked.returncode == 2
-    assert "azurite" in asked.stderr
+    assert ended.returncode == 2
+    assert "azurite" in ended.stderr

@@ -1,4 +1,4 @@
-"""What becomes of a message, with the clock of leases turned up; the rest runs against Azurite in test_host."""
+"""Queue messages with short leases: they are deleted, postponed or sent to the poison queue. Azurite is in test_host."""
 
 import asyncio
 import base64
@@ -22,14 +22,14 @@ OPTIONS = QueueOptions(
     visibility_timeout=timedelta(seconds=30),
     max_polling_interval=timedelta(seconds=1),
 )
-# Longer than anything here takes; a test that waits so long has failed.
+# Longer than any test needs. A test that waits this long has failed.
 PATIENCE_SECONDS = 60
 
 Handler = Callable[[Message, bytes], Awaitable[None]]
 
 
 class FakeQueues:
-    """Hands out its messages once and notes every call; each renewal changes the pop receipt."""
+    """Returns its messages once and notes every call. Each renewal changes the pop receipt."""
 
     def __init__(self, *messages: Message) -> None:
         self.waiting = list(messages)
@@ -119,11 +119,11 @@ def test_a_failed_message_comes_back_after_the_visibility_timeout() -> None:
     ("handle", "poisonous"),
     [
         pytest.param(fail, message("m", dequeue_count=5), id="failed for the last time"),
-        pytest.param(succeed, message("m", dequeue_count=6), id="taken too often by hosts that died"),
+        pytest.param(succeed, message("m", dequeue_count=6), id="received too often by hosts that died"),
         pytest.param(succeed, message("m", text="not base64"), id="not base64"),
     ],
 )
-def test_a_message_that_cannot_be_worked_goes_to_the_poison_queue_as_it_is(
+def test_a_message_that_cannot_be_worked_goes_to_the_poison_queue_unchanged(
     handle: Handler, poisonous: Message
 ) -> None:
     queues = run(deleted, handle, poisonous)
@@ -147,7 +147,7 @@ def test_the_lease_of_a_message_is_renewed_while_its_function_runs() -> None:
     assert calls[-1] == ("delete", "m", "receipt" + "+" * (len(calls) - 1))
 
 
-def test_no_more_messages_are_taken_than_batch_and_threshold_allow() -> None:
+def test_no_more_messages_are_received_than_batch_and_threshold_allow() -> None:
     going, most = 0, 0
     free = asyncio.Event()
 
@@ -156,7 +156,7 @@ def test_no_more_messages_are_taken_than_batch_and_threshold_allow() -> None:
         going += 1
         most = max(most, going)
         if going == OPTIONS.batch_size:
-            asyncio.get_running_loop().call_later(0.05, free.set)  # room for a third, were it taken
+            asyncio.get_running_loop().call_later(0.05, free.set)  # time to receive one more
         await free.wait()
         going -= 1
 

@@ -43,7 +43,7 @@ def test_a_path_matches_its_route(template: str, path: str, parameters: dict[str
         ("pages/{n:guid}", "/api/pages/12"),
     ],
 )
-def test_another_path_does_not(template: str, path: str) -> None:
+def test_a_path_does_not_match_another_route(template: str, path: str) -> None:
     assert route(template).match(path) is None
 
 
@@ -58,7 +58,7 @@ def test_the_first_function_in_the_alphabet_wins() -> None:
     assert found[0].function == "a"
 
 
-def test_a_route_with_another_method_is_passed_over() -> None:
+def test_a_route_with_another_method_is_skipped() -> None:
     routes = in_order([route("runs", "GET", function="a"), route("runs", "POST", function="b")])
     found = find_route(routes, "post", "/api/runs")
     assert found is not None
@@ -66,7 +66,7 @@ def test_a_route_with_another_method_is_passed_over() -> None:
     assert find_route(routes, "PUT", "/api/runs") is None
 
 
-def test_a_route_without_methods_takes_them_all() -> None:
+def test_a_route_without_methods_accepts_all_methods() -> None:
     assert find_route([route("runs")], "PROPFIND", "/api/runs")
 
 

@@ -31,7 +31,7 @@ def test_host_json_is_read(tmp_path: Path) -> None:
     assert settings.queues.visibility_timeout == timedelta(seconds=30)
 
 
-def test_the_environment_beats_host_json(tmp_path: Path) -> None:
+def test_the_environment_overrides_host_json(tmp_path: Path) -> None:
     write(tmp_path, "host.json", {"extensions": {"queues": {"batchSize": 8}}})
     settings = load_host_settings(tmp_path, {"AzureFunctionsJobHost__extensions__queues__batchSize": "1"})
     assert settings.queues.batch_size == 1
@@ -50,7 +50,7 @@ def test_a_folder_without_host_json_is_refused(tmp_path: Path) -> None:
         load_host_settings(tmp_path, {})
 
 
-def test_the_environment_beats_local_settings(tmp_path: Path) -> None:
+def test_the_environment_overrides_local_settings(tmp_path: Path) -> None:
     write(tmp_path, "local.settings.json", {"Values": {"A": "file", "B": "file"}})
     environ = {"A": "environment"}
     load_app_settings(tmp_path, environ)
@@ -88,11 +88,11 @@ def test_time_spans() -> None:
         (AuthLevel.ADMIN, "host", False),
     ],
 )
-def test_what_a_key_opens(level: AuthLevel, key: str, allowed: bool) -> None:
+def test_a_key_allows_its_levels_only(level: AuthLevel, key: str, allowed: bool) -> None:
     assert KEYS.allow(level, key) is allowed
 
 
-def test_a_key_in_the_header_hides_the_one_in_the_address() -> None:
+def test_a_key_in_the_header_has_priority_over_one_in_the_address() -> None:
     assert presented_key({"x-functions-key": "wrong"}, {"code": "host"}) == "wrong"
     assert presented_key({}, {"code": "host"}) == "host"
 

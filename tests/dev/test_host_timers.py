@@ -28,7 +28,7 @@ def test_next_tick(expression: str, first: datetime) -> None:
     assert Schedule.parse(expression).next_after(NOON) == first
 
 
-def test_a_tick_comes_strictly_after_its_moment() -> None:
+def test_the_next_tick_is_strictly_later_than_the_given_time() -> None:
     schedule = Schedule.parse("*/5 * * * * *")
     assert schedule.next_after(schedule.next_after(NOON)) == NOON + seconds(10)
 
@@ -46,7 +46,7 @@ class Enough(Exception):
 
 
 class VirtualClock:
-    """Jumps ahead instead of sleeping, as far as asked less `early`."""
+    """Moves its time forward instead of sleeping, by `early` less than the requested duration."""
 
     def __init__(self, *, early: timedelta = timedelta()) -> None:
         self.moment = NOON
@@ -62,7 +62,7 @@ class VirtualClock:
 def ticks(
     *lasting: float, clock: VirtualClock | None = None, run_on_startup: bool = False
 ) -> list[tuple[float, bool]]:
-    """Run a timer of five seconds whose calls last this long; return when each began and if it was past due."""
+    """Run a timer of five seconds whose calls last this long; return when each began, and whether it was past due."""
     clock = clock or VirtualClock()
     calls: list[tuple[float, bool]] = []
 
@@ -82,7 +82,7 @@ def test_it_fires_at_every_tick() -> None:
     assert ticks(1, 1, 1) == [(5, False), (10, False), (15, False)]
 
 
-def test_it_fires_once_a_tick_though_sleeps_end_early() -> None:
+def test_it_fires_once_for_each_tick_although_sleeps_end_early() -> None:
     clock = VirtualClock(early=timedelta(milliseconds=3))
     assert ticks(0, 0, clock=clock) == [(5, False), (10, False)]
 

@@ -1,4 +1,4 @@
-"""The provider emulator as the OpenAI SDK sees it."""
+"""The provider emulator, used through the OpenAI SDK."""
 
 import asyncio
 import json
@@ -83,7 +83,7 @@ def answers(response: Response) -> list[Json]:
 
 
 async def test_a_background_response_is_queued_then_in_progress_then_completed(client: AsyncOpenAI) -> None:
-    # The first answers that the SDK decodes take it long enough to miss a short phase.
+    # The SDK decodes its first answers slowly, and could miss a short phase.
     await run(client, input=script(turns=[{"text": "first"}]))
     text = script(turns=[{"text": "done", "seconds": 0.8}], queued_seconds=0.4)
     response = await client.responses.create(model="m", input=text, background=True)
@@ -123,8 +123,8 @@ async def test_the_novelist_researches_and_then_writes_a_novel(client: AsyncOpen
 
     if chaining == "replay":
         calls = [item.to_dict() for item in first.output]
-        said = [{"role": "user", "content": question}, *calls, *answers(first)]
-        second = await run(client, input=said, tools=NOVELIST_TOOLS)
+        conversation = [{"role": "user", "content": question}, *calls, *answers(first)]
+        second = await run(client, input=conversation, tools=NOVELIST_TOOLS)
     else:
         second = await run(client, input=answers(first), tools=NOVELIST_TOOLS, previous_response_id=first.id)
     novel = second.output_text
@@ -157,7 +157,7 @@ async def test_any_other_agent_gets_a_short_analysis(client: AsyncOpenAI) -> Non
     assert 500 < len(response.output_text) < 5_000
 
 
-async def test_a_stream_is_resumed_where_it_was_left(client: AsyncOpenAI) -> None:
+async def test_a_stream_can_be_resumed_after_any_event(client: AsyncOpenAI) -> None:
     stream = await client.responses.create(
         model="m", input=script(turns=[{"text": "abc" * 100}]), background=True, stream=True
     )
@@ -187,12 +187,12 @@ async def test_cancelling_is_idempotent(client: AsyncOpenAI, turn: Json) -> None
     assert await client.responses.retrieve(pending.id) == cancelled
 
 
-async def test_cancelling_what_is_finished_changes_nothing(client: AsyncOpenAI) -> None:
+async def test_cancelling_a_finished_response_changes_nothing(client: AsyncOpenAI) -> None:
     done = await run(client, input=script(turns=[{"text": "kept"}]))
     assert await client.responses.cancel(done.id) == done
 
 
-async def test_a_pending_response_shows_nothing_of_what_was_streamed(client: AsyncOpenAI) -> None:
+async def test_a_pending_response_does_not_show_its_streamed_text(client: AsyncOpenAI) -> None:
     text = script(turns=[{"text": "abc" * 100, "seconds": 6}], queued_seconds=0)
     stream = await client.responses.create(model="m", background=True, stream=True, input=text)
     async for event in stream:
@@ -232,7 +232,7 @@ async def test_a_deleted_response_is_gone_whether_finished_or_not(
     ],
     ids=["cjk", "emoji", "nul", "surrogates", "private use", "line ends", "5 MB"],
 )
-async def test_a_scripted_text_comes_back_to_the_character(client: AsyncOpenAI, text: str) -> None:
+async def test_a_scripted_text_comes_back_unchanged(client: AsyncOpenAI, text: str) -> None:
     repeat = 1
     if len(text) > 1_000:
         text, repeat = text[:1_000], len(text) // 1_000
@@ -265,7 +265,7 @@ async def test_a_script_may_answer_with_anything(client: AsyncOpenAI) -> None:
     assert second.output_text == "end"
 
 
-async def test_a_script_has_as_many_turns_as_it_likes(client: AsyncOpenAI) -> None:
+async def test_a_script_may_have_any_number_of_turns(client: AsyncOpenAI) -> None:
     call = {"name": "look"}
     text = script(turns=[{"calls": [call, call]}, {"calls": [call], "text": "hm"}, {"text": "end"}])
     response = await run(client, input=text)
@@ -300,18 +300,18 @@ async def test_a_script_decides_how_a_response_ends(client: AsyncOpenAI) -> None
     assert refused.output[0].content[0].to_dict() == {"type": "refusal", "refusal": "No."}
 
 
-async def test_input_items_are_what_was_sent(client: AsyncOpenAI) -> None:
+async def test_input_items_are_those_of_the_request(client: AsyncOpenAI) -> None:
     response = await run(client, input=[{"role": "user", "content": "hello"}])
     page = await client.responses.input_items.list(response.id)
     assert [item.content[0].text for item in page.data] == ["hello"]
 
 
 async def test_five_hundred_runs_at_once(url: str) -> None:
-    """Over bare HTTP: five hundred SDK calls at once cost this test more than they cost the emulator."""
+    """Uses HTTP without the SDK: five hundred SDK calls at once need more time than the emulator."""
     responses = url + "/v1/responses"
     texts = [f"text {number}" for number in range(500)]
 
-    async def ask(session: aiohttp.ClientSession, text: str) -> str:
+    async def result_of(session: aiohttp.ClientSession, text: str) -> str:
         request = {"model": "m", "background": True, "input": script(turns=[{"text": text}], seconds=1)}
         async with session.post(responses, json=request) as reply:
             response = await reply.json()
@@ -323,10 +323,10 @@ async def test_five_hundred_runs_at_once(url: str) -> None:
 
     connector = aiohttp.TCPConnector(limit=500)
     async with aiohttp.ClientSession(connector=connector, headers={"authorization": "Bearer t"}) as session:
-        assert await asyncio.gather(*(ask(session, text) for text in texts)) == texts
+        assert await asyncio.gather(*(result_of(session, text) for text in texts)) == texts
 
 
-def test_it_ends_cleanly_on_sigterm_with_runs_under_way(
+def test_it_ends_cleanly_on_sigterm_while_responses_are_pending(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path))

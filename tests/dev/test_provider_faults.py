@@ -1,4 +1,4 @@
-"""Faults on request, and the log that says what was asked."""
+"""The faults that a test can request of the emulator, and the log of its requests."""
 
 import asyncio
 import json
@@ -55,7 +55,7 @@ async def log(http: aiohttp.ClientSession) -> tuple[Json, list[Json]]:
     return body["counters"], body["requests"]
 
 
-async def test_a_status_hits_the_chosen_requests_only(http: aiohttp.ClientSession) -> None:
+async def test_a_fault_applies_to_the_chosen_requests_only(http: aiohttp.ClientSession) -> None:
     response = await finish(http, await create(http))
     await push(http, kind="status", operation="retrieve", status=503, nth=2, times=2)
     statuses = []
@@ -66,7 +66,7 @@ async def test_a_status_hits_the_chosen_requests_only(http: aiohttp.ClientSessio
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 429, 500, 503])
-async def test_an_error_is_shaped_like_the_services_own(http: aiohttp.ClientSession, status: int) -> None:
+async def test_an_error_has_the_format_of_the_service(http: aiohttp.ClientSession, status: int) -> None:
     await push(http, kind="status", status=status)
     async with http.get(f"{RESPONSES}/resp_x") as reply:
         assert reply.status == status
@@ -86,7 +86,7 @@ async def test_retry_after_in_every_form(http: aiohttp.ClientSession) -> None:
     assert seen[2] == "-1e9"
 
 
-async def test_an_error_after_the_work_was_done(http: aiohttp.ClientSession) -> None:
+async def test_an_error_after_the_request_was_carried_out(http: aiohttp.ClientSession) -> None:
     await push(http, kind="status", operation="create", status=500, executed=True)
     assert (await create(http))["error"]["type"] == "server_error"
     counters, _ = await log(http)
@@ -112,7 +112,7 @@ async def test_a_connection_cut_in_the_middle_of_the_body(http: aiohttp.ClientSe
             await reply.read()
 
 
-async def test_a_stream_cut_or_lost_goes_on_behind_the_scenes(http: aiohttp.ClientSession) -> None:
+async def test_a_response_goes_on_after_its_stream_was_cut_or_lost(http: aiohttp.ClientSession) -> None:
     body = {"model": "m", "input": "hello", "background": True, "stream": True}
     await push(http, kind="cut", operation="create")
     async with http.post(RESPONSES, json=body) as reply:
@@ -141,7 +141,7 @@ async def test_slow_and_stalled(http: aiohttp.ClientSession) -> None:
             pass
 
 
-async def test_a_forgotten_response_is_not_found_any_more(http: aiohttp.ClientSession) -> None:
+async def test_a_forgotten_response_is_not_found(http: aiohttp.ClientSession) -> None:
     response = await finish(http, await create(http))
     await push(http, kind="forget", operation="retrieve", response_id=response["id"])
     for _ in range(2):
@@ -204,7 +204,7 @@ async def test_an_override_changes_single_fields(http: aiohttp.ClientSession) ->
     assert (await finish(http, response))["status"] == "completed"
 
 
-async def test_a_cancelled_response_flips_to_completed_and_stays_so(http: aiohttp.ClientSession) -> None:
+async def test_a_cancelled_response_changes_to_completed_for_good(http: aiohttp.ClientSession) -> None:
     response = await create(http, input='[[script {"seconds": 60}]]')
     await push(http, kind="flip", operation="retrieve", nth=2)
     async with http.post(f"{RESPONSES}/{response['id']}/cancel") as reply:
@@ -217,7 +217,7 @@ async def test_a_cancelled_response_flips_to_completed_and_stays_so(http: aiohtt
     assert body["output"][0]["content"][0]["text"] == "A late answer."
 
 
-async def test_the_azure_refusal_hits_chained_outputs_only(http: aiohttp.ClientSession) -> None:
+async def test_the_azure_refusal_applies_to_chained_outputs_only(http: aiohttp.ClientSession) -> None:
     await push(http, kind="azure_chaining_400", times=0)
     script = json.dumps({"turns": [{"calls": [{"name": "f", "call_id": "call_1"}]}, {"text": "end"}]})
     text = f"[[script {script}]]"
@@ -229,13 +229,13 @@ async def test_the_azure_refusal_hits_chained_outputs_only(http: aiohttp.ClientS
     assert (await finish(http, replayed))["output"][0]["content"][0]["text"] == "end"
 
 
-async def test_a_fault_for_one_run_leaves_the_others_alone(http: aiohttp.ClientSession) -> None:
+async def test_a_fault_for_one_run_does_not_change_the_others(http: aiohttp.ClientSession) -> None:
     await push(http, kind="status", contains="unlucky", times=0)
     assert (await finish(http, await create(http, "lucky one")))["status"] == "completed"
     assert (await create(http, "the unlucky one"))["error"]["type"] == "server_error"
 
 
-async def test_a_fault_that_makes_no_sense_is_refused(http: aiohttp.ClientSession) -> None:
+async def test_an_invalid_fault_is_refused(http: aiohttp.ClientSession) -> None:
     for fault in (
         {},
         {"kind": "magic"},
@@ -260,13 +260,13 @@ async def test_the_log_counts_every_request(http: aiohttp.ClientSession) -> None
         assert (await reply.json())["requests"] == []
 
 
-async def test_what_a_client_sent_can_be_read(http: aiohttp.ClientSession) -> None:
+async def test_the_request_of_a_client_can_be_read(http: aiohttp.ClientSession) -> None:
     response = await create(http, instructions="Be brief.")
     async with http.get(f"/_emulator/responses/{response['id']}") as reply:
         assert (await reply.json())["request"]["instructions"] == "Be brief."
 
 
-async def test_a_reset_forgets_everything(http: aiohttp.ClientSession) -> None:
+async def test_a_reset_removes_everything(http: aiohttp.ClientSession) -> None:
     response = await create(http, input='[[script {"seconds": 60}]]')
     await push(http, kind="status", times=0)
     async with http.post("/_emulator/reset") as reply:

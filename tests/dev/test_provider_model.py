@@ -1,4 +1,4 @@
-"""Prose by a language model behind the provider emulator; the model here is a scripted server."""
+"""The provider emulator with prose from a language model. In these tests the model is a scripted server."""
 
 import json
 import subprocess
@@ -20,15 +20,15 @@ NOVELIST_TOOLS = [
 
 
 class Completions:
-    """Streams three words for every chat completion and keeps what it was asked."""
+    """Streams a short text for every chat completion, and keeps the prompts."""
 
     def __init__(self) -> None:
         self.prompts: list[str] = []
 
     async def reply(self, request: web.Request) -> web.StreamResponse:
-        asked = await request.json()
-        assert asked["stream"] is True
-        self.prompts.append(asked["messages"][-1]["content"])
+        body = await request.json()
+        assert body["stream"] is True
+        self.prompts.append(body["messages"][-1]["content"])
         reply = web.StreamResponse(headers={"content-type": "text/event-stream"})
         await reply.prepare(request)
         deltas: list[Json] = [
@@ -67,19 +67,19 @@ async def test_the_model_writes_the_chapters(
     ]
     plan = make_plan({"tools": NOVELIST_TOOLS}, conversation)
     writer = ModelWriter(str(server.make_url("")).rstrip("/") + suffix)
-    text = "".join([piece async for piece in writer.deltas(plan)])
+    text = "".join([delta async for delta in writer.deltas(plan)])
     assert text.count("once 漢 \n\n") == text.count("## Chapter ") == len(completions.prompts) == CHAPTERS
     assert all("about dust" in prompt and "Dust is old." in prompt for prompt in completions.prompts)
 
 
 async def test_the_model_writes_an_analysis_too(server: TestServer, completions: Completions) -> None:
     plan = make_plan({}, [{"type": "message", "role": "user", "content": "Moon dust?"}])
-    pieces = [piece async for piece in ModelWriter(str(server.make_url(""))).deltas(plan)]
-    assert "".join(pieces) == "once 漢 \n\n"
+    deltas = [delta async for delta in ModelWriter(str(server.make_url(""))).deltas(plan)]
+    assert "".join(deltas) == "once 漢 \n\n"
     assert completions.prompts == ["Write a short market analysis: Moon dust?"]
 
 
-def test_without_the_optional_packages_it_says_how_to_get_them() -> None:
+def test_without_the_optional_packages_it_prints_how_to_install_them() -> None:
     start = "import sys; sys.modules['xllamacpp'] = None; from dev.provider import main"
     command = [sys.executable, "-c", f"{start}; sys.exit(main(['--model-server', 'auto']))"]
     ended = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)

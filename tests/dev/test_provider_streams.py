@@ -1,4 +1,4 @@
-"""Streams that are left and resumed, over bare HTTP: what a client may rely on, and the faults on request."""
+"""Streams that a client leaves and resumes, over HTTP without an SDK, and the faults of streams."""
 
 import asyncio
 import json
@@ -42,7 +42,7 @@ async def push(http: aiohttp.ClientSession, **fault: Any) -> None:
 
 
 async def read(reply: aiohttp.ClientResponse) -> AsyncIterator[Json]:
-    """Yield the events of a stream as they come."""
+    """Yield the events of a stream as they arrive."""
     assert (reply.status, reply.content_type) == (200, "text/event-stream")
     async for line in reply.content:
         if line.startswith(b"data: "):
@@ -50,7 +50,7 @@ async def read(reply: aiohttp.ClientResponse) -> AsyncIterator[Json]:
 
 
 async def start(http: aiohttp.ClientSession, *turns: Json, **settings: Any) -> Json:
-    """Create a response and leave its stream as soon as it has told its id."""
+    """Create a response, and leave its stream after the event with its id."""
     async with http.post(RESPONSES, json=body(*turns, **settings)) as reply:
         async for event in read(reply):
             assert (event["type"], event["sequence_number"]) == ("response.created", 0)
@@ -69,15 +69,15 @@ async def replay(http: aiohttp.ClientSession, response: Json, after: int | None 
 
 
 async def until_it_breaks(request: Any) -> tuple[bytes, Exception]:
-    """Return what came of a stream, and what ended it."""
+    """Return the bytes of a stream, and the exception that ended it."""
     received = b""
     async with request as reply:
         try:
-            async for piece in reply.content.iter_any():
-                received += piece
+            async for chunk in reply.content.iter_any():
+                received += chunk
         except (aiohttp.ClientPayloadError, TimeoutError) as failure:
             return received, failure
-    raise AssertionError("it came to its end")
+    raise AssertionError("the stream ended without a failure")
 
 
 async def retrieve(http: aiohttp.ClientSession, response: Json) -> Json:
@@ -113,7 +113,7 @@ async def first(events: AsyncIterator[Json], count: int) -> AsyncIterator[Json]:
             return
 
 
-async def test_the_past_comes_at_once_and_the_rest_with_time(http: aiohttp.ClientSession) -> None:
+async def test_past_events_come_at_once_and_later_ones_when_they_happen(http: aiohttp.ClientSession) -> None:
     loop = asyncio.get_running_loop()
     started = loop.time()
     response = await start(http, {"text": TEXT, "deltas": 20}, seconds=5)
@@ -124,22 +124,22 @@ async def test_the_past_comes_at_once_and_the_rest_with_time(http: aiohttp.Clien
     began = loop.time()
     async with resumed(http, response, 0) as reply:
         times = [loop.time() - began async for _ in read(reply)]
-    # The rest comes no sooner than it is written, and the past sooner than that took.
+    # Past events come faster than they were written, and later events not before they are written.
     assert times[6] < (began - started) / 2
     assert began + times[-1] - started > 4.5
     later = [round(moment, 1) for moment in times[8:-4]]
     assert len(set(later)) > 5
 
 
-async def test_a_stream_with_nothing_new_shows_its_head_at_once(http: aiohttp.ClientSession) -> None:
-    """Nothing comes for half an hour, so whatever comes did not wait for it."""
+async def test_a_stream_without_new_events_sends_its_headers_at_once(http: aiohttp.ClientSession) -> None:
+    """The first event comes after half an hour, so the headers did not wait for it."""
     response = await start(http, {"calls": [{"name": "f"}]}, seconds=1800)
     async with asyncio.timeout(60), resumed(http, response, 1) as reply:
         assert reply.status == 200
 
 
 @pytest.mark.parametrize("deltas", [1, 7, 1000])
-async def test_a_script_says_how_many_deltas_it_wants(http: aiohttp.ClientSession, deltas: int) -> None:
+async def test_a_script_sets_the_number_of_deltas(http: aiohttp.ClientSession, deltas: int) -> None:
     events = await replay(http, await start(http, {"text": "x" * 7000, "deltas": deltas}))
     assert sum(event["type"] == "response.output_text.delta" for event in events) == deltas
     assert text_of(events) == "x" * 7000
@@ -180,7 +180,7 @@ async def test_cancelling_ends_the_stream(http: aiohttp.ClientSession) -> None:
         async with http.post(f"{RESPONSES}/{response['id']}/cancel") as cancelled:
             assert cancelled.status == 200
         *_, last = [event async for event in events]
-    # The protocol has no event of its own for it; the status tells, unless the stream ended before it could.
+    # The protocol has no event for a cancellation. The last event has the status, unless the stream ended before it.
     if "response" in last:
         assert (last["type"], last["response"]["status"]) == ("response.failed", "cancelled")
     async with resumed(http, response, 0) as reply:
@@ -197,16 +197,16 @@ async def test_a_deleted_response_cannot_be_resumed(http: aiohttp.ClientSession)
 
 
 @pytest.mark.parametrize(
-    ("change", "query", "told"),
+    ("change", "query", "message"),
     [
         ({"stream": False}, "stream=true", "not created with stream=true"),
         ({"background": False}, "stream=true", "not created with background=true"),
         ({}, "stream=true&starting_after=x", "starting_after must be an integer"),
     ],
-    ids=["not streamed", "not in the background", "no number"],
+    ids=["not streamed", "not in the background", "not a number"],
 )
-async def test_what_cannot_be_streamed_is_refused(
-    http: aiohttp.ClientSession, change: Json, query: str, told: str
+async def test_a_stream_that_cannot_be_resumed_is_refused(
+    http: aiohttp.ClientSession, change: Json, query: str, message: str
 ) -> None:
     async with http.post(RESPONSES, json=body({"text": "x"}) | change) as reply:
         if reply.content_type == "text/event-stream":
@@ -217,7 +217,7 @@ async def test_what_cannot_be_streamed_is_refused(
         error = (await reply.json())["error"]
         assert reply.status == 400
         assert reply.headers["x-request-id"].startswith("req_")
-    assert told in error["message"]
+    assert message in error["message"]
     assert set(error) == {"message", "type", "param", "code"}
 
 
@@ -231,7 +231,7 @@ async def test_a_stream_that_is_too_old_is_refused(http: aiohttp.ClientSession) 
     assert await replay(http, response, 0)
 
 
-async def test_a_stream_that_is_ignored_is_answered_with_json(http: aiohttp.ClientSession) -> None:
+async def test_an_ignored_request_for_a_stream_is_answered_with_json(http: aiohttp.ClientSession) -> None:
     await push(http, kind="stream_ignored")
     async with http.post(RESPONSES, json=body({"text": "x"})) as reply:
         assert reply.content_type == "application/json"
@@ -244,7 +244,7 @@ async def test_a_stream_that_is_ignored_is_answered_with_json(http: aiohttp.Clie
 @pytest.mark.parametrize("inside", ["event", "character"])
 async def test_a_stream_cut_in_the_middle(http: aiohttp.ClientSession, inside: str) -> None:
     response = await start(http, {"text": TEXT, "deltas": 10})
-    whole = await replay(http, response, 0)
+    complete = await replay(http, response, 0)
     await push(http, kind="stream_cut", after=5, inside=inside)
     received, failure = await until_it_breaks(resumed(http, response, 0))
     assert isinstance(failure, aiohttp.ClientPayloadError)
@@ -254,7 +254,7 @@ async def test_a_stream_cut_in_the_middle(http: aiohttp.ClientSession, inside: s
     if inside == "character":
         with pytest.raises(UnicodeDecodeError):
             rest.decode()
-    assert await replay(http, response, 5) == whole[5:]
+    assert await replay(http, response, 5) == complete[5:]
 
 
 async def test_a_stream_that_stalls(http: aiohttp.ClientSession) -> None:
@@ -278,16 +278,16 @@ async def test_events_doubled_shuffled_or_left_out(
     http: aiohttp.ClientSession, kind: str, expected: list[int]
 ) -> None:
     response = await start(http, {"refusal": "No."})
-    whole = await replay(http, response, 0)
-    assert [event["sequence_number"] for event in whole] == [1, 2, 3, 4, 5, 6, 7, 8]
+    complete = await replay(http, response, 0)
+    assert [event["sequence_number"] for event in complete] == [1, 2, 3, 4, 5, 6, 7, 8]
     await push(http, kind=kind, after=1)
     events = await replay(http, response, 0)
     assert [event["sequence_number"] for event in events] == expected
-    by_number = {event["sequence_number"]: event for event in whole}
+    by_number = {event["sequence_number"]: event for event in complete}
     assert all(event == by_number[event["sequence_number"]] for event in events)
 
 
-async def test_a_fault_for_streams_leaves_other_requests_alone(http: aiohttp.ClientSession) -> None:
+async def test_a_fault_for_streams_does_not_change_other_requests(http: aiohttp.ClientSession) -> None:
     await push(http, kind="stream_gap", times=0)
     async with http.post(RESPONSES, json=body({"text": "x"}) | {"stream": False}) as reply:
         assert reply.status == 200

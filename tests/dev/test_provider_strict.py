@@ -1,4 +1,4 @@
-"""What the provider emulator refuses, and in which words."""
+"""The requests that the provider emulator refuses, and its errors."""
 
 import asyncio
 import json
@@ -117,13 +117,13 @@ async def test_a_bad_request_is_refused(
         {**BASE, "input": [{"role": "user", "content": [{"type": "input_text", "text": "x"}]}]},
     ],
 )
-async def test_a_good_request_is_not(http: aiohttp.ClientSession, request_body: Json) -> None:
+async def test_a_good_request_is_accepted(http: aiohttp.ClientSession, request_body: Json) -> None:
     status, body = await post(http, request_body)
     assert (status, body.get("error")) == (200, None)
 
 
 @pytest.mark.parametrize("body", ["", "{", "[]", "5", '{"a":NaN}', "[" * 100_000], ids=range(6))
-async def test_a_body_that_is_no_object_is_refused(http: aiohttp.ClientSession, body: str) -> None:
+async def test_a_body_that_is_not_an_object_is_refused(http: aiohttp.ClientSession, body: str) -> None:
     async with http.post("/v1/responses", data=body) as reply:
         assert reply.status == 400
         assert (await reply.json())["error"]["type"] == "invalid_request_error"
@@ -162,7 +162,9 @@ async def test_credentials_are_required(url: str, headers: dict[str, str], statu
         ("GET", "/v1/conversations", 404),
     ],
 )
-async def test_what_is_not_there(http: aiohttp.ClientSession, method: str, path: str, status: int) -> None:
+async def test_unknown_resources_and_methods(
+    http: aiohttp.ClientSession, method: str, path: str, status: int
+) -> None:
     async with http.request(method, path) as reply:
         assert reply.status == status
         assert (await reply.json())["error"]["type"] == "invalid_request_error"
@@ -178,14 +180,14 @@ async def test_calls_and_outputs_have_to_match(http: aiohttp.ClientSession) -> N
         {"type": "function_call_output", "call_id": call_id, "output": "1"}
         for call_id in ("call_a", "call_b", "call_c")
     )
-    message = {"role": "user", "content": "go on"}
-    for items, complaint in [
+    question = {"role": "user", "content": "go on"}
+    for items, message in [
         ([a], "No tool output found for function call call_b."),
-        ([message], "No tool output found for function call call_a."),
+        ([question], "No tool output found for function call call_a."),
         ([a, b, stray], "No tool call found for function call output with call_id call_c."),
     ]:
         status, body = await post(http, {"model": "m", "previous_response_id": called["id"], "input": items})
-        assert (status, body["error"]["message"], body["error"]["param"]) == (400, complaint, "input")
+        assert (status, body["error"]["message"], body["error"]["param"]) == (400, message, "input")
     status, body = await post(http, {"model": "m", "input": [a]})
     assert body["error"]["message"] == "No tool call found for function call output with call_id call_a."
     status, body = await post(http, {"model": "m", "previous_response_id": called["id"], "input": [a, b]})

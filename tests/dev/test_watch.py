@@ -1,4 +1,4 @@
-"""The terminal client: what it makes of a feed, what it lets onto a terminal, and how it ends."""
+"""The terminal client: how it reads a feed, what it writes to a terminal, and how it ends."""
 
 import fcntl
 import json
@@ -76,7 +76,7 @@ def reader_of(*events: Json) -> Reader:
     return reader
 
 
-def test_the_text_is_what_the_deltas_say() -> None:
+def test_the_text_is_that_of_the_deltas() -> None:
     reader = reader_of(QUEUED, turn(1), delta("Once "))
     assert reader.changes() == Changes("Once ")
     reader.read({**page([]), "data": [{"id": 4, "at": at(4), **delta("upon")}], "last_id": 4})
@@ -84,7 +84,7 @@ def test_the_text_is_what_the_deltas_say() -> None:
     assert reader.changes() == Changes()
 
 
-def test_an_event_that_comes_again_is_not_shown_again() -> None:
+def test_a_repeated_event_is_shown_once() -> None:
     events = feed(QUEUED, turn(1), delta("one"), delta("two"))
     reader = Reader()
     reader.read(page(events))
@@ -92,12 +92,12 @@ def test_an_event_that_comes_again_is_not_shown_again() -> None:
     assert reader.text == "onetwo"
 
 
-def test_what_was_taken_back_before_it_was_shown_is_not_shown() -> None:
+def test_text_that_was_replaced_before_it_was_shown_is_not_shown() -> None:
     assert reader_of(turn(1), delta("draft"), turn(2), delta("end")).changes() == Changes("end")
     assert reader_of(turn(1), delta("draft"), replaced("end")).changes() == Changes("end")
 
 
-def test_a_replaced_text_that_goes_on_from_what_was_shown_is_no_new_text() -> None:
+def test_a_replacement_that_begins_with_the_shown_text_only_adds_the_rest() -> None:
     reader = reader_of(turn(1), delta("Once "))
     reader.changes()
     reader.read(page([{"id": 3, "at": at(3), **replaced("Once upon")}]))
@@ -162,20 +162,20 @@ def test_the_status_line() -> None:
 
 
 def scripted(*answers: Json | Exception) -> tuple[Callable[[int], Json], list[int]]:
-    """Return what answers requests for pages one after another, and the ids that were asked for."""
-    left, asked = list(answers), []
+    """Return a function that answers requests for pages one after another, and a list of the requested ids."""
+    left, requested = list(answers), []
 
     def fetch(after: int) -> Json:
-        asked.append(after)
+        requested.append(after)
         answer = left.pop(0)
         if isinstance(answer, Exception):
             raise answer
         return answer
 
-    return fetch, asked
+    return fetch, requested
 
 
-def test_an_absence_of_the_host_is_waited_for_with_growing_pauses() -> None:
+def test_requests_without_an_answer_are_repeated_with_growing_pauses() -> None:
     events = feed(QUEUED, turn(1), delta("a"), delta("b"), COMPLETED)
     away = [
         ConnectionRefusedError(),
@@ -184,32 +184,32 @@ def test_an_absence_of_the_host_is_waited_for_with_growing_pauses() -> None:
         Refused(429, "x"),
         *[OSError()] * 4,
     ]
-    fetch, asked = scripted(
+    fetch, requested = scripted(
         page(events[:3]), *away, page(events[2:4]), OSError(), page(events[4:], done=True)
     )
     refreshes = list(follow(Reader(), fetch))
     assert "".join(refresh.changes.text for refresh in refreshes) == "ab"
-    assert asked == [0, *[3] * 9, 4, 4]
+    assert requested == [0, *[3] * 9, 4, 4]
     pauses = [refresh.pause for refresh in refreshes if refresh.unreachable]
     assert pauses == [0.25, 0.5, 1, 2, 4, *[LONGEST_PAUSE_SECONDS] * 3, 0.25]
 
 
-def test_nothing_is_shown_on_the_way_to_the_present() -> None:
+def test_past_pages_are_shown_together() -> None:
     events = feed(turn(1), delta("draft"), turn(2), delta("end", 2), COMPLETED)
-    fetch, asked = scripted(
+    fetch, requested = scripted(
         page(events[:2], retry_ms=0), page(events[2:4], retry_ms=0), page(events[4:], done=True)
     )
     assert list(follow(Reader(), fetch)) == [Refresh(Changes("end"), 0)]
-    assert asked == [0, 2, 4]
+    assert requested == [0, 2, 4]
 
 
-def test_a_refusal_that_will_not_pass_ends_it() -> None:
+def test_a_permanent_refusal_ends_it() -> None:
     fetch, _ = scripted(Refused(404, "gone"))
     with pytest.raises(Refused):
         next(follow(Reader(), fetch))
 
 
-def test_nothing_that_commands_a_terminal_gets_through() -> None:
+def test_control_characters_are_made_visible() -> None:
     shown = visible(HOSTILE)
     assert len(shown) == len(HOSTILE)
     assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]", shown)
@@ -237,7 +237,7 @@ def test_lines_are_broken_at_spaces(text: str, lines: list[str]) -> None:
     assert wrap(text, 10) == lines
 
 
-def test_wrapping_goes_on_where_it_stopped() -> None:
+def test_text_can_be_wrapped_in_parts() -> None:
     rng = random.Random(4)
     for _ in range(500):
         text = "".join(rng.choices("ab 漢é\u0301", weights=[8, 8, 3, 3, 1, 1], k=rng.randrange(80)))
@@ -247,8 +247,8 @@ def test_wrapping_goes_on_where_it_stopped() -> None:
         assert all(sum(map(cells, line)) <= 12 for line in wrap(text, 12))
 
 
-class Glass:
-    """As much of a terminal as the screen uses. Anything else fails."""
+class Terminal:
+    """A terminal with those control sequences that the screen uses. Any other fails."""
 
     def __init__(self, columns: int) -> None:
         self.columns = columns
@@ -275,56 +275,56 @@ class Glass:
                     row = self.rows[self.row].ljust(self.column)
                     self.rows[self.row] = row[: self.column] + token + row[self.column + 1 :]
                     self.column += 1
-                    assert self.column < self.columns, "the last column is to stay free"
+                    assert self.column < self.columns, "the last column must stay free"
 
 
-def test_the_text_stays_and_the_status_goes() -> None:
+def test_the_text_stays_and_the_status_line_is_removed() -> None:
     rng = random.Random(1)
     words = rng.choices(["space", "novel", "a", "\n", "\n\n", "tab\there", "x" * 50], k=200)
-    whole = text = " ".join(words) + "end"
-    screen, glass = Screen(), Glass(31)
+    complete = text = " ".join(words) + "end"
+    screen, terminal = Screen(), Terminal(31)
     while text:
-        piece, text = text[: (cut := rng.randrange(1, 40))], text[cut:]
-        screen.write(piece, 30)
-        glass.write(screen.paint("in_progress " + "long " * 20, 30))
-        assert glass.rows[-1].startswith("in_progress")
-    glass.write(screen.finish())
-    lines = whole.replace("\t", "    ").split("\n")
+        part, text = text[: (cut := rng.randrange(1, 40))], text[cut:]
+        screen.write(part, 30)
+        terminal.write(screen.paint("in_progress " + "long " * 20, 30))
+        assert terminal.rows[-1].startswith("in_progress")
+    terminal.write(screen.finish())
+    lines = complete.replace("\t", "    ").split("\n")
     expected = [part for line in lines for part in wrap(line, 30)]
-    assert glass.rows == [*expected, ""]
+    assert terminal.rows == [*expected, ""]
 
 
-def test_notes_stand_on_lines_of_their_own() -> None:
-    screen, glass = Screen(), Glass(31)
+def test_notes_are_on_lines_of_their_own() -> None:
+    screen, terminal = Screen(), Terminal(31)
     screen.write("Once", 30)
-    glass.write(screen.paint("status", 30))
+    terminal.write(screen.paint("status", 30))
     screen.note("look_up: \x1b[31mfailed " + "x" * 50, 30)
     screen.start_new_text()
     screen.write("Twice", 30)
-    glass.write(screen.paint("status", 30))
-    assert glass.rows == ["Once", "look_up: \u241b[31mfailed xxxxxxxxx", "Twice", "status"]
+    terminal.write(screen.paint("status", 30))
+    assert terminal.rows == ["Once", "look_up: \u241b[31mfailed xxxxxxxxx", "Twice", "status"]
 
 
 def test_a_window_shows_the_last_lines_only() -> None:
-    screen, glass = Screen(window=2), Glass(31)
+    screen, terminal = Screen(window=2), Terminal(31)
     for number in range(9):
         screen.write(f"line {number}\n", 30)
-        glass.write(screen.paint("status", 30))
+        terminal.write(screen.paint("status", 30))
     screen.note("host killed", 30)
     screen.write("half", 30)
-    glass.write(screen.paint("status", 30))
-    assert glass.rows == ["host killed", "line 7", "line 8", "half", "status"]
-    glass.write(screen.finish())
-    assert glass.rows == ["host killed", ""]
+    terminal.write(screen.paint("status", 30))
+    assert terminal.rows == ["host killed", "line 7", "line 8", "half", "status"]
+    terminal.write(screen.finish())
+    assert terminal.rows == ["host killed", ""]
 
 
 class Host(ThreadingHTTPServer):
-    """Serves the feed of one run, two events at a time; the answers in `troubles` come first."""
+    """Serves the feed of one run, two events at a time. The first requests get the `faults`."""
 
-    def __init__(self, events: list[Json], run: Json, troubles: list[int | str]) -> None:
+    def __init__(self, events: list[Json], run: Json, faults: list[int | str]) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.events, self.run, self.troubles = events, run, troubles
-        self.asked: list[str] = []
+        self.events, self.run, self.faults = events, run, faults
+        self.queries: list[str] = []
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -332,19 +332,19 @@ class _Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         path, _, query = self.path.partition("?")
-        self.server.asked.append(query)
-        trouble = self.server.troubles.pop(0) if self.server.troubles else None
+        self.server.queries.append(query)
+        fault = self.server.faults.pop(0) if self.server.faults else None
         if self.headers["x-functions-key"] != "key":
             self._answer(401, b"")
-        elif isinstance(trouble, int):
-            self._answer(trouble, b"{}")
-        elif trouble == "gone":
+        elif isinstance(fault, int):
+            self._answer(fault, b"{}")
+        elif fault == "gone":
             self.close_connection = True
         elif path == f"/api/runs/{RUN_ID}":
             self._answer(200, json.dumps(self.server.run).encode())
         elif path == f"/api/runs/{RUN_ID}/events":
             body = json.dumps(self._page(int(query.split("&")[0].removeprefix("after=")))).encode()
-            self._answer(200, body if trouble is None else body[: len(body) // 2], length=len(body))
+            self._answer(200, body if fault is None else body[: len(body) // 2], length=len(body))
         else:
             self._answer(404, b'{"detail": "No such run."}')
 
@@ -364,8 +364,8 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def host(*events: Json, run: Json | None = None, troubles: list[int | str] | None = None) -> Iterator[Host]:
-    with Host(feed(*events), run or {}, troubles or []) as server:
+def host(*events: Json, run: Json | None = None, faults: list[int | str] | None = None) -> Iterator[Host]:
+    with Host(feed(*events), run or {}, faults or []) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()
         try:
@@ -389,7 +389,7 @@ def piped(server: Host, **options: Any) -> Any:
 
 
 def on_a_terminal(server: Host) -> tuple[int, str]:
-    """Return exit status and all that reaches a terminal of 60 columns."""
+    """Return the exit status, and all that is written to a terminal of 60 columns."""
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, 60, 0, 0))
     received = b""
@@ -398,10 +398,10 @@ def on_a_terminal(server: Host) -> tuple[int, str]:
         nonlocal received
         while True:
             try:
-                piece = os.read(ours, 65536)
+                chunk = os.read(ours, 65536)
             except OSError:
                 return
-            received += piece
+            received += chunk
 
     reading = threading.Thread(target=read)
     reading.start()
@@ -414,7 +414,7 @@ def on_a_terminal(server: Host) -> tuple[int, str]:
     return status, received.decode()
 
 
-def test_into_a_pipe_goes_the_text_to_the_byte() -> None:
+def test_a_pipe_gets_the_bytes_of_the_text_unchanged() -> None:
     texts = ["Grüße\r\n", HOSTILE, "", "\U0001f680" * 3, "no line end"]
     with host(QUEUED, turn(1), *map(delta, texts), CALLED, ANSWERED, COMPLETED) as server:
         done = piped(server)
@@ -423,17 +423,17 @@ def test_into_a_pipe_goes_the_text_to_the_byte() -> None:
     assert done.returncode == 0
 
 
-def test_it_comes_through_whatever_the_host_does() -> None:
-    troubles: list[int | str] = ["gone", 503, "cut", 500, "gone"]
-    with host(turn(1), delta("one "), delta("two "), delta("three"), COMPLETED, troubles=troubles) as server:
+def test_it_shows_the_text_after_any_fault_of_the_host() -> None:
+    faults: list[int | str] = ["gone", 503, "cut", 500, "gone"]
+    with host(turn(1), delta("one "), delta("two "), delta("three"), COMPLETED, faults=faults) as server:
         done = piped(server)
-        asked = [query.split("&")[0] for query in server.asked]
+        requested = [query.split("&")[0] for query in server.queries]
     assert (done.returncode, done.stdout) == (0, b"one two three")
     assert done.stderr.decode() == "the host does not answer; trying again\n"
-    assert asked == ["after=0"] * 6 + ["after=2", "after=4"]
+    assert requested == ["after=0"] * 6 + ["after=2", "after=4"]
 
 
-def test_text_that_was_replaced_is_noted_beside_the_pipe() -> None:
+def test_replaced_text_is_noted_on_stderr() -> None:
     with host(turn(1), delta("Once"), replaced("Twice"), COMPLETED) as server:
         done = piped(server)
     assert done.stdout == b"OnceTwice"
@@ -465,7 +465,7 @@ def test_a_run_that_did_not_complete_is_explained_and_shown_in_the_exit_status(
     [({"run_id": "run_9\x1b"}, "There is no run run_9\u241b at "), ({"key": "x"}, "BATON_KEY")],
     ids=["no such run", "wrong key"],
 )
-def test_what_cannot_be_watched_is_explained(options: Json, message: str) -> None:
+def test_an_unknown_run_or_key_is_explained(options: Json, message: str) -> None:
     with host(COMPLETED) as server:
         done = piped(server, **options)
     assert (done.returncode, done.stdout) == (2, b"")
@@ -473,7 +473,7 @@ def test_what_cannot_be_watched_is_explained(options: Json, message: str) -> Non
     assert "Traceback" not in done.stderr.decode()
 
 
-def test_a_reader_that_has_enough_ends_it() -> None:
+def test_it_ends_when_its_output_is_closed() -> None:
     with host(turn(1), *[delta("line\n" * 50_000)] * 4, COMPLETED) as server:
         ours, theirs = os.pipe()
         os.close(ours)
@@ -484,26 +484,26 @@ def test_a_reader_that_has_enough_ends_it() -> None:
     assert (done.returncode, done.stderr) == (1, b"")
 
 
-def test_on_a_terminal_only_the_text_is_left() -> None:
+def test_on_a_terminal_only_the_text_stays() -> None:
     events = [QUEUED, turn(1), delta("word " * 30), delta("\x1b[2J\x9b31m\u202ehidden\n"), delta("end")]
     with host(*events, COMPLETED) as server:
         status, shown = on_a_terminal(server)
-    glass = Glass(60)
-    glass.write(shown.replace("\r\n", "\n"))
+    terminal = Terminal(60)
+    terminal.write(shown.replace("\r\n", "\n"))
     text = "word " * 30 + "\u241b[2J\ufffd31m\ufffdhidden\nend"
-    assert glass.rows == [*(line for part in text.split("\n") for line in wrap(part, 59)), ""]
+    assert terminal.rows == [*(line for part in text.split("\n") for line in wrap(part, 59)), ""]
     assert status == 0
     assert "writing" in shown
 
 
-def test_on_a_terminal_a_replaced_text_is_printed_anew() -> None:
+def test_on_a_terminal_a_replaced_text_is_printed_again() -> None:
     with host(turn(1), delta("Once"), replaced("Twice"), FAILED, run={"error": None}) as server:
         status, shown = on_a_terminal(server)
-    glass = Glass(60)
-    glass.write(shown.replace("\r\n", "\n"))
-    assert glass.rows[0] == "Once"
-    assert glass.rows[1].startswith("the provider's answer differs")
-    assert glass.rows[2:] == ["Twice", "The run is failed.", ""]
+    terminal = Terminal(60)
+    terminal.write(shown.replace("\r\n", "\n"))
+    assert terminal.rows[0] == "Once"
+    assert terminal.rows[1].startswith("the provider's answer differs")
+    assert terminal.rows[2:] == ["Twice", "The run is failed.", ""]
     assert status == 1
 
 

@@ -1,4 +1,4 @@
-"""What the tests of this folder share."""
+"""The fixture of these tests."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""What runs, sessions and texts the stores are given."""
+"""The runs, sessions, deliveries and texts that these tests store."""
 
 import random
 from collections.abc import Mapping, Sequence
@@ -26,7 +26,7 @@ SESSIONS = (an_id("ses", 3, 0), an_id("ses", 3, 1), an_id("ses", 15, 2))
 RUNS = tuple(an_id("run", int(ids.shard_of(SESSIONS[n // 2]), 16), n) for n in range(6))
 SHARDS = ("03", "0f")
 KEYS = ("0" * 64, "f" * 64)
-# Of texts that lie inline, in one row of chunks, and in two.
+# The lengths of texts that are stored inline, in one row of chunks, and in two.
 LENGTHS = (0, 300, 40_000, 40_000, 1_500_000, 1_500_000)
 
 runs = st.integers(0, len(RUNS) - 1)
@@ -37,7 +37,8 @@ times = st.sampled_from(TIMES)
 later_times = st.sampled_from([at + timedelta(hours=1) for at in TIMES])
 # 0 is the newest version that was seen, 1 the one before and so on.
 versions = st.sampled_from([0, 0, 0, 0, 1, 2])
-replies = st.sampled_from(["arrives", "arrives", "arrives", "arrives", "is lost", "never was"])
+# What is lost of a write.
+losses = st.sampled_from(["", "", "", "", "reply", "request"])
 texts = st.sampled_from(["", "\x00", "宇\U0001f469\U0001f3fd\u200d\U0001f680", "'"]) | st.text(
     st.characters(exclude_categories=["Cs"]), max_size=9
 )
@@ -104,7 +105,7 @@ def _some(fields: Mapping[str, Sequence[object]], most: int) -> st.SearchStrateg
 
 
 changes = _some(FIELDS, 8)
-# Every other time a run ends, or is there no more for the poll loop.
+# Half of the changes end the run, so that it is owed nothing.
 endings = st.sampled_from([{}, {"status": RunStatus.COMPLETED, "step": Step.NOTHING}])
 changes_of_runs = st.builds(lambda some, ending: some | ending, changes, endings)
 changes_of_sessions = _some(SESSION_FIELDS, 3)
@@ -126,12 +127,12 @@ entries = st.lists(
     ),
     max_size=2,
 )
-outputs = st.lists(
+results = st.lists(
     st.builds(StoredResult, st.integers(1, 3), st.sampled_from(CALL_IDS), st.sampled_from(CONTENTS)),
     max_size=2,
-    unique_by=lambda output: (output.turn, output.call_id),
+    unique_by=lambda result: (result.turn, result.call_id),
 )
-# Few, so that they meet; in a real run no name comes twice.
+# There are few names, so that two deliveries often have the same. In a real run every name is different.
 DELIVERIES = tuple(f"{rev:08d}-{number}" for rev in range(2, 6) for number in (0, 1))
 deliveries = st.lists(st.tuples(st.sampled_from(DELIVERIES), times), max_size=2, unique_by=itemgetter(0))
 meanings = st.builds(
@@ -140,13 +141,13 @@ meanings = st.builds(
 
 
 def _long_text(length: int, seed: int) -> str:
-    """Return text of which half is left when it is packed, with some that is hard to carry."""
+    """Return a text that compression makes half as long, with characters that need escaping."""
     return random.Random(seed).randbytes(length // 2).hex() + "宇\x00\U0001f680"
 
 
 long_texts = st.builds(_long_text, st.sampled_from(LENGTHS), st.integers(0, 2))
 
-# The arguments of every operation. Of a text that was saved before, they say which.
+# The arguments of every operation. `which` chooses one of the texts or deliveries that exist.
 ARGUMENTS: Mapping[str, Mapping[str, st.SearchStrategy]] = {
     "insert": {
         "run": runs,
@@ -159,12 +160,12 @@ ARGUMENTS: Mapping[str, Mapping[str, st.SearchStrategy]] = {
         "version": versions,
         "changes": changes_of_runs,
         "entries": entries,
-        "outputs": outputs,
+        "results": results,
         "deliveries": deliveries,
     },
     "read": {"run": runs},
     "log": {"run": runs, "after": st.integers(0, 4), "limit": st.none() | st.integers(1, 3)},
-    "outputs": {"run": runs, "turn": st.integers(1, 3)},
+    "results": {"run": runs, "turn": st.integers(1, 3)},
     "purge": {"run": runs},
     "owed": {"shard": shards, "now": times},
     "delivery": {"which": st.integers(0, 4), "due": st.none() | times},
@@ -187,18 +188,18 @@ ARGUMENTS: Mapping[str, Mapping[str, st.SearchStrategy]] = {
     "drop": {"which": st.integers(0, 4)},
     "purge_content": {"which": st.integers(0, 4)},
 }
-# What two machines do, the frequent ones several times.
+# The operations of the two machines. A frequent one is listed several times.
 OUTBOX = ("commit", "commit", "move", "move", "delivery", "remove", "owed", "purge")
 OTHERS = (
     *(name for name in ARGUMENTS if name not in {"delivery", "move", "remove"}),
     *("commit", "commit", "write_session", "save", "load", "load", "drop", "listing"),
 )
-# What the storage carries out in one piece, so that two at once come to the same as one after the other.
-IN_ONE_PIECE = (
+# The operations that the storage carries out atomically: two at once have the outcome of one after the other.
+ATOMIC = (
     *("insert", "commit", "commit", "claim_tick", "write_session", "claim_key", "move", "remove"),
-    *("read", "outputs", "owed", "read_session", "read_key"),
+    *("read", "results", "owed", "read_session", "read_key"),
 )
-# What two operations of a kind have to have in common to be after the same thing.
+# The argument that two operations of a kind must share to use the same row.
 SAME = {
     "commit": "run",
     "insert": "run",
@@ -220,15 +221,15 @@ def _operation(draw: st.DrawFn, names: Sequence[str]) -> Operation:
 
 @st.composite
 def one_or_two(draw: st.DrawFn, names: Sequence[str]) -> list[Operation]:
-    """Draw one of the operations, or two to be carried out at once.
+    """Draw one of the operations, or two that are carried out at once.
 
-    Two are of any kind, or of one kind; then they know the same and are after the same thing.
+    Two are of any kind, or of one kind. Two of one kind know the same versions and use the same row.
     """
     match draw(st.sampled_from(["one", "one", "two of a kind", "two"])):
         case "one":
             return [_operation(draw, names)]
         case "two":
-            return [_operation(draw, [name for name in IN_ONE_PIECE if name in names]) for _ in range(2)]
+            return [_operation(draw, [name for name in ATOMIC if name in names]) for _ in range(2)]
     name = draw(st.sampled_from([name for name in SAME if name in names]))
     one, other = [_operation(draw, [name])[1] for _ in range(2)]
     newest = {"version": 0} if "version" in one else {}

@@ -1,4 +1,4 @@
-"""Operations of the stores, to be carried out on either side of a twin."""
+"""The operations of the stores, which run on either side of a twin."""
 
 import hashlib
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -31,7 +31,7 @@ from tests.support.world import stores
 
 
 class Numbered:
-    """Randomness that gives the model and the system the same `tx` for the same step of the same writer."""
+    """Randomness that returns the same `tx` to the model and to the system for the same step of the same writer."""
 
     def __init__(self, *place: object) -> None:
         self._place, self._count = place, 0
@@ -45,25 +45,25 @@ class Numbered:
 
 
 class Torn:
-    """A table the reply to whose next write is lost, or whose next write never was."""
+    """A table whose next write is lost: the "request", so that it has no effect, or the "reply"."""
 
-    def __init__(self, table: Table, reply: str) -> None:
+    def __init__(self, table: Table, lost: str) -> None:
         self.get, self.query, self.query_each = table.get, table.query, table.query_each
-        self._write, self._reply = table.write, reply
+        self._write, self._lost = table.write, lost
 
     async def write(self, partition, writes):
-        reply, self._reply = self._reply, "arrives"
-        if reply == "never was":
-            raise StorageUnavailable("nobody answered")
+        lost, self._lost = self._lost, ""
+        if lost == "request":
+            raise StorageUnavailable("no answer")
         etag = await self._write(partition, writes)
-        if reply == "is lost":
-            raise StorageUnavailable("nobody answered")
+        if lost == "reply":
+            raise StorageUnavailable("no answer")
         return etag
 
 
 @dataclass(frozen=True)
 class Act:
-    """An operation of a store, on either side: `partitions` are what it may change of its table."""
+    """An operation of a store, for either side. `partitions` are those that it may change in its table."""
 
     table: str
     partitions: Sequence[str]
@@ -76,10 +76,10 @@ class Stores(SimpleNamespace):
 
 
 class Operations:
-    """Makes acts of what was drawn; None where there is no row yet to work on.
+    """Builds acts from drawn arguments; None if there is no row for it yet.
 
-    A `version` 0 of a row is the newest that was seen, 1 the one before and so on; None is that of a writer
-    who knows of no row.
+    A `version` 0 of a row is the newest that was seen, 1 the one before and so on; None is for a writer that has
+    seen no row.
     """
 
     def __init__(self, twins: Mapping[str, Twin]) -> None:
@@ -132,7 +132,7 @@ class Operations:
         return Act("runs", [ids.shard_of(RUNS[run])], lambda _, stores: stores.runs.purge(RUNS[run]))
 
     def delivery(self, which: int, due: datetime | None) -> Act | None:
-        """Read by the clock row that a delivery has, or by one of another time."""
+        """Read a delivery by its clock row, or by a clock row of another time."""
         return self._on_delivery(
             which,
             0,
@@ -178,8 +178,8 @@ class Operations:
 
         return Act("runs", [shard], call)
 
-    def listing(self, **asked) -> Act:
-        return Act("runs", [], lambda _, stores: stores.runs.listing(**asked))
+    def listing(self, **selection) -> Act:
+        return Act("runs", [], lambda _, stores: stores.runs.listing(**selection))
 
     def read_session(self, session: int) -> Act:
         return Act("runs", [], lambda _, stores: stores.sessions.read(SESSIONS[session]))

@@ -1,4 +1,4 @@
-"""What tables are asked to do: writes that fit and writes that do not, queries, and the limits of both."""
+"""Operations on tables: writes that succeed and writes that fail, queries, and the limits of both."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ PARTITIONS = ("00", "it's 50%")
 KEYS = ("", "a", "A", "a|", "a|b", "it's 50% + a&b=c; $x", "{[(|)]}", "%7C", "..", "ü宇\ufb01")
 BOUNDS = (*KEYS, "a}", "b", "~", LAST_KEY)
 FRAME = "--batch_baton\r\nHTTP/1.1 500 no\r\n\r\n"
-# For a version of a row that never was, in memory and in the storage.
+# An etag of a version that never existed, in memory and in the storage.
 NEVER = ("never", "W/\"datetime'2020-01-01T00%3A00%3A00Z'\"")
 LARGEST = limits.MAX_VALUE_BYTES
 
@@ -23,8 +23,8 @@ texts = st.sampled_from(["", "x", "\x00", "'", FRAME, "宇\U0001f469\U0001f3fd\u
 )
 edges = st.sampled_from([0, -1, 2**31 - 1, 2**31, -(2**31), -(2**31) - 1, 2**63 - 1, -(2**63)])
 any_value: st.SearchStrategy[Value] = texts | edges | st.booleans() | st.binary(max_size=9)
-# What queries select by is always text, as in Baton. Azurite finds whole numbers beyond 32 bits and bytes
-# by the text that it keeps for them; the storage itself does not.
+# Queries select by text only, as in Baton. Azurite finds integers beyond 32 bits and bytes by the text that it stores
+# for them; the storage itself does not.
 owners = st.sampled_from(["ann", "ann", "o'hara", ""])
 others = st.tuples(st.sampled_from(["x", "ETag", "宇"]), any_value)
 values = st.builds(
@@ -44,7 +44,7 @@ bounds = st.one_of(
     st.tuples(st.sampled_from(["", "A", "a"]), st.sampled_from(BOUNDS)),
     st.tuples(st.sampled_from(BOUNDS), st.sampled_from(BOUNDS)),
 )
-# No comma: in a batch, Azurite takes the key for two at one that stands in front. No key of Baton's has any.
+# No comma: in a batch, Azurite reads a key that begins with a comma as two keys. No key of Baton has a comma.
 odd_keys = st.text(
     st.characters(max_codepoint=0xFFFE, exclude_categories=["Cs", "Cc"], exclude_characters="/\\#?\ufeff,"),
     max_size=40,
@@ -53,10 +53,10 @@ odd_keys = st.text(
 
 @dataclass(frozen=True)
 class Planned:
-    """A write that is still to be fitted to what a row is now, and to the etags of its side.
+    """A write that gets the etags of its side, and is adapted to the present row, when it is carried out.
 
-    `version` 0 is the newest that was seen, 1 the one before and so on; None demands nothing. With `fits`
-    the write becomes one that succeeds unless somebody else is faster.
+    `version` 0 is the newest that was seen, 1 the one before and so on; None is no condition. With `fits`
+    the write becomes one that succeeds unless another writer is faster.
     """
 
     kind: type[Write]
@@ -82,7 +82,7 @@ class Planned:
 
 
 def planned(most: int, keys: Sequence[str] = KEYS) -> st.SearchStrategy[list[Planned]]:
-    """Draw the writes of one transaction, at most so many."""
+    """Draw the writes of one transaction, at most `most`."""
     plan = st.builds(
         Planned,
         st.sampled_from([Insert, Put, Put, Merge, Delete]),
@@ -94,7 +94,7 @@ def planned(most: int, keys: Sequence[str] = KEYS) -> st.SearchStrategy[list[Pla
     return st.lists(plan, min_size=1, max_size=most, unique_by=lambda each: each.key)
 
 
-# Among few rows, so that two writers meet.
+# With few rows, so that two writers often use the same one.
 _crowded = planned(4, KEYS[:4])
 two_writers = st.tuples(planned(1, KEYS[:2]), planned(1, KEYS[:2])) | st.tuples(_crowded, _crowded)
 
@@ -121,7 +121,7 @@ TOO_MUCH: dict[str, Sequence[Write]] = {
     "a fraction": [_row(x=0.5)],
     "a lone surrogate": [_row(x="\ud800")],
     "a reserved name": [_row(RowKey="k")],
-    "a name that is none": [_row(**{"a-b": 1})],
+    "a name that is not an identifier": [_row(**{"a-b": 1})],
     "a long name": [_row(**{"x" * 256: 1})],
 }
 BAD_KEYS = ("a/b", "a\\b", "a#", "a?", "\t", "\x00", "\x7f", "\x9f", "\ud800", "x" * 513, "\U0001f469" * 257)

@@ -1,4 +1,4 @@
-"""All stores: every operation, over memory and over Azurite, says and leaves the same."""
+"""All stores: every operation returns and stores the same over memory and over Azurite."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -19,7 +19,7 @@ from shared.store.shards import ShardView
 from tests.proofs.store_model import store_data as data
 from tests.proofs.store_model.store_operations import Act, Operations, Stores, Torn
 from tests.proofs.store_model.twin import (
-    PATIENCE_SECONDS,
+    LONGEST_SECONDS,
     Azurite,
     Outcome,
     Tally,
@@ -34,7 +34,7 @@ EXAMPLES = 30
 
 
 def split(value: object) -> tuple[object, dict[tuple[str, str], str]]:
-    """Return what an operation gave without its etags, and these by partition and key."""
+    """Return an operation's result without its etags, and the etags by partition and key."""
     match value:
         case StoredRun(run, etag):
             return run, {(ids.shard_of(run.id), rows.run_key(run.id)): etag}
@@ -56,14 +56,14 @@ _READ: Mapping[type, Callable[[Row], object]] = {
 
 
 def same(twin: Twin, model: Outcome, system: Outcome) -> None:
-    """Compare two outcomes, and what is said of a run, session or delivery with its row."""
+    """Compare two outcomes, and a returned run, session or delivery with its row."""
     same_error(model, system)
     (ours, etags), (theirs, others) = split(model.value), split(system.value)
-    assert ours == theirs, f"the model gives {ours}, the system {theirs}"
+    assert ours == theirs, f"the model returns {ours}, the system {theirs}"
     for (partition, key), etag in etags.items():
         twin.same_etag(partition, key, etag, others[partition, key])
         row = next((row for row, _ in twin.versions(partition, key) if row.etag == etag), None)
-        assert row is None or _READ[type(model.value)](row) == ours, f"{ours} is kept as {row}"
+        assert row is None or _READ[type(model.value)](row) == ours, f"{ours} is stored as {row}"
 
 
 class StoreMachine(RuleBasedStateMachine):
@@ -82,8 +82,8 @@ class StoreMachine(RuleBasedStateMachine):
     def _act(self, name: str, arguments: Mapping[str, object]) -> Act | None:
         return getattr(self._operations, name)(**arguments)
 
-    def _both(self, name: str, arguments: Mapping[str, object], reply: str = "arrives") -> Outcome | None:
-        """Carry out an operation on the model and on the system; None where there is nothing to work on."""
+    def _both(self, name: str, arguments: Mapping[str, object], lost: str = "") -> Outcome | None:
+        """Carry out an operation on the model and on the system; None if there is no row for it."""
         act = self._act(name, arguments)
         if act is None:
             return None
@@ -92,7 +92,7 @@ class StoreMachine(RuleBasedStateMachine):
         async def run() -> list[Outcome]:
             found = []
             for side in (0, 1):
-                tables = {kind: Torn(twin.tables[side], reply) for kind, twin in self._twins.items()}
+                tables = {kind: Torn(twin.tables[side], lost) for kind, twin in self._twins.items()}
                 found.append(await outcome_of(act.call(side, Stores(tables, self._steps))))
             for partition in act.partitions:
                 await self._twins[act.table].compare(partition)
@@ -100,7 +100,7 @@ class StoreMachine(RuleBasedStateMachine):
 
         model, system = self._azurite.run(run())
         same(self._twins["runs"], model, system)
-        torn = f", the reply {reply}" if reply != "arrives" and act.partitions else ""
+        torn = f", the {lost} is lost" if lost and act.partitions else ""
         self._tally[f"{name}: {model.kind}{torn}"] += 1
         return model
 
@@ -109,28 +109,28 @@ class StoreMachine(RuleBasedStateMachine):
         for run in (0, 2, 4):
             self._both("insert", {"run": run, "version": None, "changes": {}, "session": {}})
 
-    # One rule for all: of several, hypothesis leaves out most in each example.
-    @rule(operations=data.one_or_two(data.OTHERS), reply=data.replies)
-    def step(self, operations: Sequence[data.Operation], reply: str) -> None:
+    # One rule for all: with several rules, hypothesis leaves out most of them in each example.
+    @rule(operations=data.one_or_two(data.OTHERS), lost=data.losses)
+    def step(self, operations: Sequence[data.Operation], lost: str) -> None:
         if len(operations) == 1:
-            self._one(*operations[0], reply)
+            self._one(*operations[0], lost)
         else:
             self._two_at_once(operations)
 
-    def _one(self, name: str, arguments: dict[str, Any], reply: str) -> None:
+    def _one(self, name: str, arguments: dict[str, Any], lost: str) -> None:
         match name:
             case "save":
-                self._save(arguments, reply)
+                self._save(arguments, lost)
             case "load" | "drop" | "purge_content":
                 self._saved_text(name, arguments["which"])
             case _:
-                outcome = self._both(name, arguments, reply)
+                outcome = self._both(name, arguments, lost)
                 if outcome and name in {"claim_tick", "listing"}:
                     count = len(outcome.value) if isinstance(outcome.value, list) else outcome.value
                     self._tally[f"{name}: {count}"] += 1
 
-    def _save(self, arguments: dict[str, Any], reply: str) -> None:
-        outcome = self._both("save", arguments | {"name": f"text-{self._steps}"}, reply)
+    def _save(self, arguments: dict[str, Any], lost: str) -> None:
+        outcome = self._both("save", arguments | {"name": f"text-{self._steps}"}, lost)
         if outcome and isinstance(outcome.value, Content):
             self._tally[f"save: {outcome.value.chunks} rows"] += 1
             self._saved.append((arguments["run"], outcome.value, arguments["text"]))
@@ -146,7 +146,7 @@ class StoreMachine(RuleBasedStateMachine):
         assert name != "load" or outcome.error or outcome.value == text
 
     def _two_at_once(self, operations: Sequence[data.Operation]) -> None:
-        """Both know the same versions; the system may take them in either order, but one after the other."""
+        """Carry out two operations at once that know the same versions. The system may order them in either way."""
         acts = [act for name, arguments in operations if (act := self._act(name, arguments))]
         if len(acts) < len(operations):
             return
@@ -180,17 +180,17 @@ class StoreMachine(RuleBasedStateMachine):
 
 
 class OutboxMachine(StoreMachine):
-    @rule(operations=data.one_or_two(data.OUTBOX), reply=data.replies)
-    def step(self, operations: Sequence[data.Operation], reply: str) -> None:
-        super().step(operations, reply)
+    @rule(operations=data.one_or_two(data.OUTBOX), lost=data.losses)
+    def step(self, operations: Sequence[data.Operation], lost: str) -> None:
+        super().step(operations, lost)
 
 
-# Only what even few examples come to often.
+# Only outcomes that even a few examples have often.
 REACHED = {
     *(f"{name}: done" for name in data.OTHERS),
     *(f"{name}: RowConflict" for name in ("insert", "commit", "write_session")),
     "commit: done, the reply is lost",
-    "commit: StorageUnavailable, the reply never was",
+    "commit: StorageUnavailable, the request is lost",
     *(f"two at once, {name}: done and done" for name in ("claim_tick", "claim_key", "purge", "different")),
     *(f"two at once, {name}: RowConflict and done" for name in ("commit", "insert", "write_session")),
     "claim_tick: True",
@@ -205,14 +205,14 @@ REACHED_BY_OUTBOX = {
     *(f"{name}: done" for name in data.OUTBOX),
     "move: RowConflict",
     *(f"{name}: done, the reply is lost" for name in ("commit", "move")),
-    *(f"{name}: StorageUnavailable, the reply never was" for name in ("commit", "move")),
+    *(f"{name}: StorageUnavailable, the request is lost" for name in ("commit", "move")),
     *(f"two at once, move: RowConflict and {other}" for other in ("done", "RowConflict")),
     *(f"two at once, {name}: done and done" for name in ("remove", "purge", "different")),
 }
 MACHINES = {StoreMachine: REACHED, OutboxMachine: REACHED_BY_OUTBOX}
 
 
-@pytest.mark.timeout(PATIENCE_SECONDS)
+@pytest.mark.timeout(LONGEST_SECONDS)
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.__name__)
 def test_the_stores_are_the_same_over_memory_and_azurite(azurite, machine):
     tally = Tally()

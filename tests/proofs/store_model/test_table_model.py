@@ -1,4 +1,4 @@
-"""`Table`: whatever is read and written, by one writer or two at once, memory and Azurite say the same."""
+"""`Table`: for all reads and writes, of one writer or two at once, memory and Azurite have the same outcome."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -12,7 +12,7 @@ from shared.ports.tables import Delete, Insert, Merge, Put, Row, Table, Write
 from tests.proofs.store_model import table_data as data
 from tests.proofs.store_model.table_data import Planned
 from tests.proofs.store_model.twin import (
-    PATIENCE_SECONDS,
+    LONGEST_SECONDS,
     Azurite,
     Outcome,
     Tally,
@@ -38,14 +38,14 @@ class TableMachine(RuleBasedStateMachine):
     def teardown(self) -> None:
         self._azurite.drop(self._twin)
 
-    # One rule for all: of several, hypothesis leaves out most in each example.
+    # One rule for all: with several rules, hypothesis leaves out most of them in each example.
     @rule(step=data.any_step())
     def step(self, step: tuple[str, dict[str, Any]]) -> None:
         name, arguments = step
         getattr(self, f"_{name}")(**arguments)
 
     def _both(self, name: str, operation: Callable[[Table, int], Awaitable[Any]]) -> tuple[Outcome, Outcome]:
-        """Carry out an operation on the model and on the system; it is given the table and the side."""
+        """Carry out an operation on the model and on the system. It gets the table and the side (0 or 1)."""
 
         async def run() -> list[Outcome]:
             return [await outcome_of(operation(table, side)) for side, table in enumerate(self._twin.tables)]
@@ -69,7 +69,7 @@ class TableMachine(RuleBasedStateMachine):
     _transaction = _write
 
     def _two_at_once(self, partition: str, writers: tuple[Sequence[Planned], Sequence[Planned]]) -> None:
-        """Both know the same versions; the system may take them in either order, but one after the other."""
+        """Let two writers that know the same versions write at once. The system may order them in either way."""
         one, other = writers
         writes = [
             [[plan.on(side, self._twin, partition) for plan in plans] for plans in (one, other)]
@@ -96,7 +96,7 @@ class TableMachine(RuleBasedStateMachine):
         system: Sequence[Outcome],
         order: Sequence[int],
     ) -> Twin | AssertionError:
-        """Return the twin with what the model does in this order, or how that differs from the system."""
+        """Return the twin after the model's writes in this order, or the difference from the system."""
         twin = self._twin.fork()
 
         async def in_order() -> dict[int, Outcome]:
@@ -137,7 +137,7 @@ class TableMachine(RuleBasedStateMachine):
         assert [plain(row) for row in model.value] == [plain(row) for row in system.value]
 
     def _any_key(self, key: str) -> None:
-        """A row comes, changes and goes under a key of any characters, which name its partition too."""
+        """Write, change and delete a row whose key and partition have any characters."""
         self._both("any key", lambda table, _: table.write(key, [Put(Row(key, {"x": key}))]))
         self._compare(key)
         self._both("any key", lambda table, _: table.write(key, [Insert(Row(key, {}))]))
@@ -155,7 +155,7 @@ class TableMachine(RuleBasedStateMachine):
             assert model.kind == "ValueError"
             self._compare("00")
         else:
-            # In a partition of its own: the rows would slow down every later step.
+            # In a partition of its own, because the rows would slow down every later step.
             model, _ = self._both("full", lambda table, _: table.write("full", data.FULL[what]))
             assert not model.error
             self._compare("full")
@@ -172,7 +172,7 @@ class TableMachine(RuleBasedStateMachine):
         self._compare("00")
 
 
-# Only what even few examples come to often.
+# Only outcomes that even a few examples have often.
 REACHED = {
     *(f"write {kind}: done" for kind in ("Insert", "Put", "Merge", "Delete", "several")),
     *(f"write {kind}: RowConflict" for kind in ("Insert", "Put", "Merge", "Delete", "several")),
@@ -191,7 +191,7 @@ REACHED = {
 }
 
 
-@pytest.mark.timeout(PATIENCE_SECONDS)
+@pytest.mark.timeout(LONGEST_SECONDS)
 def test_memory_and_azurite_are_the_same_table(azurite, monkeypatch):
     monkeypatch.setattr(table, "ROWS_PER_PAGE", ROWS_PER_PAGE)
     tally = Tally()

@@ -1,4 +1,4 @@
-"""The same table twice, held against itself: in memory as the model, in Azurite as the system."""
+"""Compares two implementations of a table: one in memory (the model), one in Azurite (the system)."""
 
 import asyncio
 import copy
@@ -18,13 +18,13 @@ from shared.errors import RowConflict, StorageUnavailable
 from shared.ports.tables import Row, Table
 from tests.support.memory_table import MemoryTable
 
-# After every key that these tests use. Beyond U+FFFF the model orders by code point and the storage by
-# UTF-16, so keys end before it; Baton's own keys are ASCII.
+# Sorts after every key of these tests. Beyond U+FFFF the model sorts by code point and the storage by UTF-16, so no
+# key has such characters. Baton's own keys are ASCII.
 LAST_KEY = "\uffff"
 STEPS = 50
-# What a run of very many examples may take before it counts as stuck.
-PATIENCE_SECONDS = 4 * 3600
-# A number of examples, each of other random steps every time; without it a few, always the same.
+# The time limit of a test with very many examples.
+LONGEST_SECONDS = 4 * 3600
+# The environment variable with a number of examples, which are different each time. Without it, a few fixed examples run.
 EXAMPLES = "STORE_MODEL_EXAMPLES"
 
 _JSON = {"Accept": "application/json;odata=nometadata", "Content-Type": "application/json"}
@@ -32,7 +32,7 @@ _JSON = {"Accept": "application/json;odata=nometadata", "Content-Type": "applica
 
 @dataclass(frozen=True)
 class Outcome:
-    """What an operation came to: a value, or the error that it raised, as text."""
+    """The outcome of an operation: a value, or the error that it raised, as text."""
 
     value: object = None
     error: str = ""
@@ -50,17 +50,17 @@ async def outcome_of(operation: Awaitable[object]) -> Outcome:
 
 
 def plain(row: Row) -> object:
-    """Return a row without its etag, and with types that compare: True is not 1 here."""
+    """Return a row without its etag, and with the types of its values, so that True is not equal to 1."""
     return row.key, {name: (type(value).__name__, value) for name, value in row.values.items()}
 
 
 @dataclass
 class Twin:
-    """A table and its model, and which of their etags stand for the same version of a row."""
+    """A table and its model, and the pairs of their etags that belong to the same version of a row."""
 
     model: MemoryTable
     system: AzureTable
-    # Of each partition that was compared, the keys that it held then.
+    # For each partition, its keys at the last comparison.
     present: dict[str, set[str]] = field(default_factory=dict)
     _versions: dict[tuple[str, str], dict[str, tuple[Row, Row]]] = field(default_factory=dict)
 
@@ -69,16 +69,16 @@ class Twin:
         return self.model, self.system
 
     def versions(self, partition: str, key: str) -> list[tuple[Row, Row]]:
-        """Return every version of a row that was seen, oldest first, of the model and of the system."""
+        """Return every version of a row that was seen, as the model's row and the system's, oldest first."""
         return list(self._versions.get((partition, key), {}).values())
 
     def fork(self) -> "Twin":
-        """Return a twin whose model can go its own way."""
+        """Return a twin with a copy of the model, which can change without the original."""
         versions = {key: dict(known) for key, known in self._versions.items()}
         return Twin(copy.deepcopy(self.model), self.system, dict(self.present), versions)
 
     async def compare(self, partition: str) -> None:
-        """Hold all rows of a partition against each other."""
+        """Compare all rows of a partition."""
         model, system = [await table.query(partition, "", LAST_KEY) for table in self.tables]
         self.same_rows(partition, model, system)
         self.present[partition] = {row.key for row in model}
@@ -92,34 +92,36 @@ class Twin:
     def _same_version(self, partition: str, model: Row, system: Row) -> None:
         known = self._versions.setdefault((partition, model.key), {})
         if model.etag not in known:
-            assert system.etag not in {theirs.etag for _, theirs in known.values()}, "an old etag came back"
+            assert system.etag not in {theirs.etag for _, theirs in known.values()}, (
+                "a new version has an old etag"
+            )
             known[model.etag] = (model, system)
         assert known[model.etag][1].etag == system.etag, "a version has changed its etag"
 
     def same_etag(self, partition: str, key: str, model: str, system: str) -> None:
-        """Hold an etag that an operation returned against what the partition was seen to hold after it."""
-        assert bool(model) == bool(system), "only one of them gives an etag"
+        """Compare the etags that an operation returned with those of the rows that were read after it."""
+        assert bool(model) == bool(system), "only one of them returns an etag"
         known = {ours.etag: theirs.etag for ours, theirs in self.versions(partition, key)}
         assert (model in known) == (system in known.values()), (
-            "only one of them gives the etag of a stored row"
+            "only one of them returns the etag of a stored row"
         )
-        assert known.get(model, system) == system, "they give etags of different versions"
+        assert known.get(model, system) == system, "they return etags of different versions"
 
 
 def same_error(model: Outcome, system: Outcome) -> None:
-    assert model.error == system.error, f"the model comes to {model}, the system to {system}"
+    assert model.error == system.error, f"the outcome of the model is {model}, that of the system {system}"
 
 
 def agreed_by(attempts: Sequence[Twin | AssertionError]) -> Twin:
-    """Return the first attempt of the model that is what the system did."""
+    """Return the first attempt of the model that has the outcome of the system."""
     for attempt in attempts:
         if isinstance(attempt, Twin):
             return attempt
-    raise AssertionError("in no order is it what the model does:\n" + "\n".join(map(str, attempts)))
+    raise AssertionError("in no order has the model this outcome:\n" + "\n".join(map(str, attempts)))
 
 
 class Azurite:
-    """Tables in Azurite, used from code that is not asynchronous: hypothesis drives its machines that way."""
+    """Tables in Azurite, for code that is not asynchronous, because hypothesis calls its machines synchronously."""
 
     def __init__(self, connection_string: str) -> None:
         self._runner = asyncio.Runner()
@@ -142,16 +144,16 @@ class Azurite:
 
 
 class Tally(Counter[str]):
-    """How often each rule came to each kind of outcome."""
+    """How often each rule had each kind of outcome."""
 
     def show(self, wanted: set[str]) -> None:
-        """Print all counts, and raise AssertionError when anything wanted was never reached."""
+        """Print all counts, and raise AssertionError when one of `wanted` was never reached."""
         print("\n".join(f"{count:8,}  {what}" for what, count in sorted(self.items())))
         assert self.keys() >= wanted, f"never reached: {sorted(wanted - self.keys())}"
 
 
 def explore(machine: Callable[[], RuleBasedStateMachine], few: int) -> None:
-    """Drive a machine through examples of `STEPS` steps."""
+    """Run a machine through examples of `STEPS` steps."""
     wanted = os.environ.get(EXAMPLES)
     run_state_machine_as_test(
         machine,

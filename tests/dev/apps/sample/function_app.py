@@ -61,8 +61,8 @@ def is_held() -> bool:
     return Path(os.environ.get("HELD", "")).is_file()
 
 
-async def let_go() -> None:
-    """Stay at work for as long as a test holds on."""
+async def until_released() -> None:
+    """Keep the function running as long as the file of `HELD` exists."""
     while is_held():  # noqa: ASYNC110  (the test is another process)
         await asyncio.sleep(0.02)
 
@@ -70,7 +70,7 @@ async def let_go() -> None:
 @app.route(route="held", auth_level=func.AuthLevel.ANONYMOUS)
 async def held(req: func.HttpRequest) -> func.HttpResponse:
     logger.info("held has started")
-    await let_go()
+    await until_released()
     return reply("done")
 
 
@@ -92,7 +92,7 @@ async def work(message: func.QueueMessage) -> str:
     text = message.get_body().decode()
     logger.info("work takes %s, time %s", text, message.dequeue_count)
     if text == "held":
-        await let_go()
+        await until_released()
         logger.info("work has done the held message")
     if text == "bad":
         raise RuntimeError("planted fault in a message")
@@ -107,7 +107,7 @@ async def tick(timer: func.TimerRequest) -> None:
 @app.timer_trigger(arg_name="timer", schedule="0 0 0 1 1 *", run_on_startup=True)
 async def at_start(timer: func.TimerRequest) -> None:
     logger.info("at_start began")
-    await let_go()
+    await until_released()
     logger.info("at_start ended")
 
 
