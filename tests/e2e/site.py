@@ -13,10 +13,11 @@ from typing import Any
 
 from dev import stack
 from dev.processes import ChildProcess
+from tests.support.feeds import Reader
+from tests.support.oracle import TERMINAL, Effects, Expected, Finding, Seen, judge_effects, judge_run
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_SECONDS = 60
-TERMINAL = {"completed", "failed", "cancelled", "incomplete", "expired"}
 
 
 @dataclass(frozen=True)
@@ -138,6 +139,46 @@ class Site:
         """Return how often each tool call was carried out, by what it was asked to mark."""
         return Counter(line.split()[1] for line in (self.folder / "traces").read_text().splitlines())
 
+    def judge(
+        self, runs: Mapping[str, str], text: str = "{mark}", *, interrupted: tuple[()] | None = ()
+    ) -> list[Finding]:
+        """Return what is wrong with runs that have ended, by mark.
+
+        Each run calls both tools with its mark, and then writes the text. `interrupted` is None if a host was killed.
+        """
+        effects = Effects.parse((self.folder / "traces").read_text().splitlines())
+        expected = {
+            mark: Expected(text=text.format(mark=mark), calls={f"pay {mark}", f"look_up {mark}"})
+            for mark in runs
+        }
+        findings = [*judge_effects(effects, expected.values(), interrupted)]
+        for mark, run_id in runs.items():
+            seen = self._seen(mark, run_id, interrupted)
+            findings += judge_run(expected[mark], seen, effects)
+        return findings
+
+    def _seen(self, mark: str, run_id: str, interrupted: tuple[()] | None) -> Seen:
+        run, events = self.get(run_id), self.events(run_id)
+        created = [event["response_id"] for event in events if event["type"] == "turn.started"]
+        return Seen(
+            name=mark,
+            run=run,
+            calls=[(f"{call['name']} {mark}", call["status"]) for call in run["tool_calls"]],
+            events=events,
+            interrupted=interrupted,
+            responses=[self._status_at_provider(response_id) for response_id in created],
+        )
+
+    def events(self, run_id: str) -> list[Any]:
+        """Return the complete feed of a run that has ended."""
+        found: list[Any] = []
+        reader = Reader()
+        while not reader.done:
+            page = self.api("GET", f"runs/{run_id}/events?after={reader.last_id}").body
+            reader.read_page(page)
+            found += page["data"]
+        return found
+
     def fault(self, **fault: Any) -> None:
         """Let the provider misbehave; `contains` tells whose runs are hit."""
         assert self._control("POST", "faults", fault).status == 200
@@ -148,6 +189,12 @@ class Site:
     def provider_sees(self, response_id: str) -> Any:
         """Return a response as the provider keeps it: its request and its conversation."""
         return self._control("GET", f"responses/{response_id}").body
+
+    def _status_at_provider(self, response_id: str) -> str:
+        reply = call(
+            "GET", f"{self.provider}/responses/{response_id}", headers={"authorization": "Bearer local"}
+        )
+        return str(reply.body["status"])
 
     def _control(self, method: str, path: str, body: object = None) -> Answer:
         return call(method, f"{self.provider.removesuffix('/v1')}/_emulator/{path}", body)

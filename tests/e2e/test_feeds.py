@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 import pytest
 
 from dev import stack
-from tests.e2e.site import PATIENCE_SECONDS, TERMINAL, Site, script, tool_call, wait_until
+from tests.e2e.site import PATIENCE_SECONDS, Site, script, tool_call, wait_until
 from tests.support.feeds import Reader
+from tests.support.oracle import TERMINAL
 
 READERS = 10
 # Characters of one, two, three and four bytes, and what JSON and server-sent events have to escape.
@@ -87,26 +88,22 @@ def test_two_hosts_tools_and_streaming_together(new_site) -> None:
     site: Site = new_site()
     site.add_host()
     site.add_host()
-    marks = [f"s{n}" for n in range(10)]
-    runs = [
-        site.start(
+    runs = {
+        mark: site.start(
             script(
                 turns=[
-                    {"calls": [tool_call("pay", f"{mark}-pay"), tool_call("look_up", f"{mark}-look")]},
+                    {"calls": [tool_call("pay", mark), tool_call("look_up", mark)]},
                     {"text": f"{mark} {PROSE}", "repeat": 20, "seconds": 4, "deltas": 60},
                 ]
             ),
             host=n % 2,
             stream=True,
         )
-        for n, mark in enumerate(marks)
-    ]
-    for mark, run_id in zip(marks, runs, strict=True):
-        run = site.outcome(run_id)
-        assert run["output_text"] == f"{mark} {PROSE}" * 20
-        reader = follow(site, run_id)
-        assert reader.text == run["output_text"]
-    assert site.traces() == {f"{mark}-{kind}": 1 for mark in marks for kind in ("pay", "look")}
+        for n, mark in enumerate(f"s{n}" for n in range(10))
+    }
+    for run_id in runs.values():
+        assert follow(site, run_id).text == site.outcome(run_id)["output_text"]
+    assert site.judge(runs, text=f"{{mark}} {PROSE}" * 20) == []
 
 
 @pytest.mark.parametrize(

@@ -10,8 +10,8 @@ from shared.web.runs_api import handlers
 from tests.proofs.crash.host import TICK, Host
 from tests.proofs.crash.ledger import Ledger
 from tests.proofs.crash.payer import NAME
+from tests.support.oracle import TERMINAL
 
-_TERMINAL = {"completed", "failed", "cancelled", "incomplete", "expired"}
 _DAY_SECONDS = 86_400
 _END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 # More ticks than any scenario needs; a run that is not done by then is stuck.
@@ -54,7 +54,7 @@ class Client:
         """Wait for a status, or until the run has ended or is deleted."""
         for _ in range(_MOST_TICKS):
             run = await self.get(name)
-            if run is None or run["status"] in _TERMINAL:
+            if run is None or run["status"] in TERMINAL:
                 return
             if run["status"] == status and run["turn"] >= turn:
                 return

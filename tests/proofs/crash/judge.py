@@ -1,14 +1,20 @@
 """What has to be true of every trial. It knows only what clients, tools, provider and tables show."""
 
-from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any
 
 from tests.proofs.crash.points import AFTER, CRASHED, FAILED, Point
-from tests.proofs.crash.scenarios import Expected
 from tests.proofs.crash.trial import Trial
-
-_TERMINAL = {"completed", "failed", "cancelled", "incomplete", "expired"}
+from tests.support.oracle import (
+    Effects,
+    Expected,
+    Finding,
+    Seen,
+    judge_answers,
+    judge_effects,
+    judge_rows,
+    judge_run,
+    judge_session,
+)
 
 
 def faults_of(trial: Trial) -> list[str]:
@@ -19,10 +25,9 @@ def faults_of(trial: Trial) -> list[str]:
             return ["the app never came to this point"]
         return [f"the app ended with {trial.exits}, not {wanted}: {trial.error or 'no error was noted'}"]
     return [
-        *_faults_of_runs(trial),
-        *_faults_of_tools(trial),
+        *map(str, _faults_of_runs(trial)),
         *_faults_of_provider(trial),
-        *_faults_of_answers(trial),
+        *map(str, judge_answers(trial.sightings)),
     ]
 
 
@@ -60,93 +65,47 @@ def _saved(trial: Trial) -> dict[int, bool]:
     return saved
 
 
-def _faults_of_runs(trial: Trial) -> Iterator[str]:
-    found = trial.findings
-    if found["pending"]:
-        yield f"pending rows are left behind: {found['pending']}"
-    if found["outbox"]:
-        yield f"rows of the outbox are left behind: {found['outbox']}"
-    if found["run_rows"] != len(trial.scenario.runs):
-        yield f"{len(trial.scenario.runs)} runs were asked for, {found['run_rows']} are stored"
-    session = {
-        "deleted": trial.scenario.session_deleted,
-        "held_by": None,
-        "runs": len(trial.scenario.runs),
-    }
-    if found["session"] != session:
-        yield f"the session is {found['session']}, not {session}"
-    for name, expected in trial.scenario.runs.items():
-        run = found["runs"].get(name)
-        if run is None:
-            yield f"run {name} was never started"
-        elif expected.status is None:
-            yield from _faults_of_deleted(name, run)
-        else:
-            yield from _faults_of_ended(name, run, expected)
-            if run["abandoned"] != ["cancelled"] * _noted(trial):
-                yield f"run {name}: {_noted(trial)} responses came too late, and they are {run['abandoned']}"
+def _faults_of_runs(trial: Trial) -> Iterator[Finding]:
+    scenario, found = trial.scenario, trial.findings
+    runs, effects = found["runs"], Effects.of((one["tool"], one["mark"], one["key"]) for one in trial.effects)
+    deleted = {run["id"] for run in runs.values() if run["stored"] == "deleted"}
+    texts = sum(run["content_rows"] for run in runs.values() if run["stored"] == "deleted")
+    yield from judge_rows(found["rows"], [run["id"] for run in runs.values()], deleted, texts)
+    yield from judge_session(found["session"], len(scenario.runs), deleted=scenario.session_deleted)
+    interrupted = {call for name in scenario.runs for call in _interrupted(trial, name)}
+    yield from judge_effects(effects, scenario.runs.values(), interrupted)
+    for name, expected in scenario.runs.items():
+        if name not in runs:
+            yield Finding("lost", f"run {name} was never started")
+            continue
+        seen = {**runs[name]["seen"], "calls": _calls(trial, name, last=True), "interrupted": interrupted}
+        if expected.status is None:
+            seen["responses"] = None
+        yield from judge_run(expected, Seen(**seen), effects)
+        yield from _faults_of_stored(trial, name, expected)
 
 
-def _faults_of_deleted(name: str, run: Any) -> Iterator[str]:
-    left = {what: run[what] for what in ("content_rows", "log_rows") if run[what]}
-    if run["status"] != 404 or run["stored"] != "deleted":
-        yield f"run {name} was deleted and is answered by {run['status']}, stored as {run['stored']}"
-    if left or run["responses"]:
-        yield f"deleted run {name} left {left}, responses {run['responses']}"
+def _faults_of_stored(trial: Trial, name: str, expected: Expected) -> Iterator[Finding]:
+    """What no client sees: the tombstone of a deleted run, and responses that came too late."""
+    run = trial.findings["runs"][name]
+    if expected.status is None:
+        if run["stored"] != "deleted" or run["seen"]["responses"]:
+            yield Finding("no tombstone", f"{name}: {run['stored']}, responses {run['seen']['responses']}")
+    elif run["abandoned"] != ["cancelled"] * _noted(trial):
+        yield Finding("late responses", f"{name}: {run['abandoned']}, not {_noted(trial)} cancelled ones")
 
 
-def _faults_of_ended(name: str, run: Any, expected: Expected) -> Iterator[str]:
-    body = run["body"]
-    if run["status"] != 200 or body["status"] != expected.status:
-        yield f"run {name} is answered by {run['status']} and {body.get('status')}, not {expected.status}"
-        return
-    if body["output_text"] != expected.text:
-        yield f"run {name} has {len(body['output_text'] or '')} characters, not the provider's {len(expected.text or '')}"
-    if run["told"] != body["output_text"]:
-        yield f"the feed of run {name} comes to another text than its outcome"
-    if body["usage"]["total_tokens"] != 2 * expected.tokens:
-        yield f"run {name} used {body['usage']}, not {expected.tokens} in and out"
-    if set(run["responses"]) != {expected.status}:
-        yield f"run {name}: responses {run['responses']}"
-
-
-def _faults_of_tools(trial: Trial) -> Iterator[str]:
-    keys: dict[str, list[str]] = defaultdict(list)
-    for effect in trial.effects:
-        keys[effect["mark"]].append(effect["key"])
-    first = {key for made in keys.values() for key in made}
-    if len(first) != len(keys):
-        yield f"{len(keys)} calls, {len(first)} idempotency keys"
-    for name, expected in trial.scenario.runs.items():
-        ended, restarted = _calls(trial, name, last=True), _calls(trial, name, last=False)
-        if expected.calls and set(ended) != {f"call_{mark}" for mark in expected.calls}:
-            yield f"run {name} shows the calls {sorted(ended)}"
-        for mark, tool in expected.calls.items():
-            status = ended.get(f"call_{mark}")
-            open_at_restart = restarted.get(f"call_{mark}") == "in_progress"
-            yield from _faults_of_call(f"{tool} {mark}", status, open_at_restart, len(keys[mark]))
-
-
-def _faults_of_call(call: str, status: str | None, open_at_restart: bool, effects: int) -> Iterator[str]:
-    repeatable = call.startswith("look_up")
-    right = "unknown" if open_at_restart and not repeatable else "completed"
-    if status != right:
-        yield f"{call} is {status}, not {right}"
-    least = 0 if status == "unknown" else 1
-    most = 2 if open_at_restart and repeatable else 1
-    if not least <= effects <= most:
-        yield f"{call} took effect {effects} times and is {status}"
-
-
-def _calls(trial: Trial, name: str, *, last: bool) -> dict[str, str]:
+def _calls(trial: Trial, name: str, *, last: bool) -> list[tuple[str, str]]:
     """Return the calls of a run as a client last saw them, or as it first saw them after the restart."""
     seen = [
         one for one in trial.sightings if one["name"] == name and one["body"] and (last or one["life"] == 2)
     ]
-    if not seen:
-        return {}
-    body = seen[-1 if last else 0]["body"]
-    return {call["call_id"]: call["status"] for call in body["tool_calls"]}
+    calls = seen[-1 if last else 0]["body"]["tool_calls"] if seen else []
+    return [(f"{call['name']} {call['call_id'].removeprefix('call_')}", call["status"]) for call in calls]
+
+
+def _interrupted(trial: Trial, name: str) -> set[str]:
+    return {call for call, status in _calls(trial, name, last=False) if status == "in_progress"}
 
 
 def _faults_of_provider(trial: Trial) -> Iterator[str]:
@@ -159,25 +118,3 @@ def _faults_of_provider(trial: Trial) -> Iterator[str]:
     all_deleted = all(expected.status is None for expected in trial.scenario.runs.values())
     if all_deleted and trial.provider["alive"] != lost:
         yield f"the provider still has {trial.provider['alive']} responses, {lost} of unknown id"
-
-
-def _faults_of_answers(trial: Trial) -> Iterator[str]:
-    """A run keeps its id and its outcome, and what a client was told is deleted never comes back."""
-    ids: dict[str, set[str]] = defaultdict(set)
-    outcome: dict[str, Any] = {}
-    gone = False
-    for seen in trial.sightings:
-        name, body = seen["name"], seen["body"]
-        if seen["asked"] in {"delete", "delete_session"} and seen["status"] in {204, 404}:
-            gone = True
-        elif name and gone and seen["status"] not in {404, 409}:
-            yield f"run {name} is deleted, and {seen['asked']} was answered by {seen['status']}"
-        if name and body:
-            ids[name].add(body["id"])
-            if name in outcome and outcome[name] != body:
-                yield f"run {name} had ended, and changed: {outcome[name]['status']} to {body['status']}"
-            if body["status"] in _TERMINAL:
-                outcome[name] = body
-    for name, found in ids.items():
-        if len(found) > 1:
-            yield f"one Idempotency-Key gave several runs: {name}: {sorted(found)}"

@@ -10,23 +10,20 @@ import sys
 import threading
 import traceback
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict
 from typing import Any
 
 from dev.tether import PR_SET_PDEATHSIG
-from shared.core.ids import all_shards, shard_of
+from shared.core.ids import all_shards
 from shared.core.response import Snapshot
 from shared.ports.providers import DEFAULT_PROVIDER
 from shared.steps.context import Context
-from shared.store.rows import TICK_KEY
-from shared.web.http import Request
-from shared.web.runs_api import handlers
-from shared.web.runs_api.handlers import Api, answer
 from tests.proofs.crash.client import Client, Stuck
 from tests.proofs.crash.host import Host, Place
 from tests.proofs.crash.ledger import Ledger
 from tests.proofs.crash.scenarios import Scenario
-from tests.support.feeds import Reader
+from tests.support.client import Client as ApiClient
+from tests.support.oracle import read_as_client
 
 # Nothing here waits; a life that takes longer hangs, and is ended by a signal.
 _LONGEST_SECONDS = 240
@@ -76,65 +73,35 @@ async def _live(scenario: Scenario, place: Place) -> None:
 
 
 async def _findings(context: Context, runs: Mapping[str, Any]) -> dict[str, Any]:
-    """Look at everything that is left, past the fused ports."""
+    """Read everything that is left, past the fused ports."""
     everywhere = dict.fromkeys(all_shards(), ("", "~"))
-    keys = [row.key for row in await context.runs._table.query_each(everywhere, where={}, limit=1000)]
-    run_rows = [key for key in keys if key.startswith("run|")]
-    pending = [key for key in keys if key.startswith("pending|") and key != TICK_KEY]
-    found: dict[str, Any] = {
-        "runs": {},
-        "run_rows": len(run_rows),
-        "pending": pending,
-        "outbox": [key for key in keys if key.startswith(("delivery|", "pending~"))],
-    }
+    rows = await context.runs._table.query_each(everywhere, where={}, limit=1000)
+    found: dict[str, Any] = {"rows": [row.key for row in rows], "runs": {}}
     for name, seen in runs.items():
-        found["runs"][name] = await _run_findings(context, seen["id"])
-        session = await context.sessions.read(seen["session_id"])
-        assert session is not None
-        found["session"] = {
-            "deleted": session.session.deleted,
-            "held_by": session.session.held_by,
-            "runs": session.session.runs,
-        }
+        found["runs"][name] = await _run_findings(context, name, seen["id"])
+        stored = await context.sessions.read(seen["session_id"])
+        assert stored is not None
+        session = stored.session
+        found["session"] = {"deleted": session.deleted, "held_by": session.held_by, "runs": session.runs}
     return found
 
 
-async def _run_findings(context: Context, run_id: str) -> dict[str, Any]:
+async def _run_findings(context: Context, name: str, run_id: str) -> dict[str, Any]:
     stored = await context.runs.read(run_id)
     assert stored is not None
     run = stored.run
-    api = Api(context, None, None, _nothing)
-    request = Request(url="https://app.example/api/runs", headers={})
-    reply = await answer(handlers.get_run, api, request, run_id)
-    feed = await answer(handlers.get_events, api, replace(request, query={"limit": "1000"}), run_id)
-    rows = await context.content._table.query(run_id, "", "~")
-    pointed = {content.name for content in (run.input, *run.turns) if content.name}
-    log = await context.runs._table.query(shard_of(run_id), f"event|{run_id}|", f"event|{run_id}}}")
+    responses = [await _status_at_provider(context, response_id) for response_id in run.responses]
+    seen = await read_as_client(ApiClient(context), run_id, name=name, responses=responses)
     return {
-        "status": reply.status,
-        "body": json.loads(reply.body),
-        "told": _text(json.loads(feed.body)) if feed.status == 200 else None,
+        "id": run.id,
+        "seen": asdict(seen),
         "stored": run.status,
         "unknown_creates": run.unknown_creates,
-        "responses": [await _provider_says(context, response_id) for response_id in run.responses],
-        "abandoned": [await _provider_says(context, response_id) for response_id in run.abandoned],
-        "content_rows": len(rows),
-        "stray_content": sorted({row.key.partition("|")[0] for row in rows} - pointed),
-        "log_rows": len(log),
+        "abandoned": [await _status_at_provider(context, response_id) for response_id in run.abandoned],
+        "content_rows": len(await context.content._table.query(run_id, "", "~")),
     }
 
 
-def _text(feed: Any) -> str:
-    """Return the text of a reader who has read the whole feed."""
-    reader = Reader()
-    reader.read_page(feed)
-    return reader.text
-
-
-async def _provider_says(context: Context, response_id: str) -> str:
+async def _status_at_provider(context: Context, response_id: str) -> str:
     reply = await context.provider(DEFAULT_PROVIDER).read(response_id)
     return reply.status.value if isinstance(reply, Snapshot) else type(reply).__name__
-
-
-async def _nothing() -> None:
-    """Stand in for the creation of tables."""

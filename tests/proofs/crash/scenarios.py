@@ -4,20 +4,11 @@ import json
 import random
 import string
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from tests.proofs.crash.client import Client
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Expected:
-    """How a run ends. `status` is None for a run that is deleted; `calls` maps a mark to its tool."""
-
-    status: str | None
-    text: str | None = None
-    tokens: int = 0
-    calls: Mapping[str, str] = field(default_factory=dict)
+from tests.support.oracle import Expected
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,10 +134,10 @@ SCENARIOS = {
                 "first": Expected(
                     status="completed",
                     text=_LONG,
-                    tokens=111,
-                    calls={"rent": "pay", "map": "look_up", "fuel": "pay", "road": "look_up"},
+                    total_tokens=222,
+                    calls={"pay rent", "look_up map", "pay fuel", "look_up road"},
                 ),
-                "second": Expected(status="completed", text="And on.", tokens=1000),
+                "second": Expected(status="completed", text="And on.", total_tokens=2000),
             },
             creates=4,
         ),
@@ -154,8 +145,8 @@ SCENARIOS = {
             name="watch",
             carry_out=_watch,
             runs={
-                "first": Expected(status="completed", text=_LONG, tokens=1),
-                "second": Expected(status="completed", text="The end.", tokens=10),
+                "first": Expected(status="completed", text=_LONG, total_tokens=2),
+                "second": Expected(status="completed", text="The end.", total_tokens=20),
             },
             creates=2,
             # The first slice ends in the middle of the text.
@@ -164,14 +155,14 @@ SCENARIOS = {
         Scenario(
             name="cancel",
             carry_out=_cancel,
-            runs={"first": Expected(status="cancelled", text="")},
+            runs={"first": Expected(status="cancelled", total_tokens=0)},
             creates=1,
             endless=frozenset({1}),
         ),
         Scenario(
             name="late",
             carry_out=_late,
-            runs={"first": Expected(status="cancelled", text="")},
+            runs={"first": Expected(status="cancelled", total_tokens=0)},
             creates=2,
             endless=frozenset({1, 2}),
             late=frozenset({1}),
@@ -187,7 +178,7 @@ SCENARIOS = {
         Scenario(
             name="delete_run",
             carry_out=_delete_run,
-            runs={"first": Expected(status=None, calls={"rent": "pay", "map": "look_up"})},
+            runs={"first": Expected(status=None, calls={"pay rent", "look_up map"})},
             creates=2,
             endless=frozenset({2}),
         ),

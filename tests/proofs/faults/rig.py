@@ -10,7 +10,7 @@ import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import TypeVar
 
 from shared.adapters.azure_tables.account import TableAccount
@@ -20,19 +20,20 @@ from shared.adapters.responses_api.provider import ResponsesProvider
 from shared.adapters.system import SystemRandomness
 from shared.core import ids
 from shared.core.caller import Caller
-from shared.core.delivery import ClockRow
+from shared.core.calls import CallStatus, ToolCall, ToolResult
 from shared.core.pace import Schedule
 from shared.core.response import Snapshot
-from shared.core.run import CallStatus, Content, Run
+from shared.core.run import Content, Run
 from shared.errors import StorageUnavailable
-from shared.ports.agents import ToolRequest, ToolResult
 from shared.ports.providers import DEFAULT_PROVIDER, Provider
 from shared.steps.context import Context
 from shared.steps.tick import tick
 from shared.steps.transition import Applied
 from shared.usecases.start import StartRequest, start
 from tests.proofs.faults.network import Network, Request
+from tests.support.client import Client
 from tests.support.fakes import FakeAgents, FakeClock
+from tests.support.oracle import Seen, read_as_client
 from tests.support.world import CALLER, a_context, carry_out
 
 # Laid out once: it is the same for all.
@@ -42,7 +43,6 @@ _CREATE = {
     "Content-Type": "application/json",
     "DataServiceVersion": "3.0",
 }
-_END_OF_TIME = datetime.max.replace(tzinfo=UTC)
 _Result = TypeVar("_Result")
 
 PATIENCE_SECONDS = 30.0
@@ -60,8 +60,9 @@ def script(*turns: dict[str, object]) -> str:
     )
 
 
+TOOLS = ("look_up", "pay")
 WITH_TOOLS = script(
-    {"calls": [{"name": "look_up", "arguments": {}}, {"name": "pay", "arguments": {}}]}, {"text": NOVEL}
+    {"calls": [{"name": name, "arguments": {}, "call_id": f"call_{name}"} for name in TOOLS]}, {"text": NOVEL}
 )
 ENDLESS = script({"text": "never", "seconds": 1000})
 
@@ -70,11 +71,12 @@ ENDLESS = script({"text": "never", "seconds": 1000})
 class Agents(FakeAgents):
     """Notes outside of the app what its tools did, and gives one short and one long result."""
 
-    effects: list[str] = field(default_factory=list)
+    # The tool, call and key of each effect.
+    effects: list[tuple[str, str, str]] = field(default_factory=list)
 
-    async def run_tools(self, _agent: str, requests: Sequence[ToolRequest]) -> AsyncIterator[ToolResult]:
+    async def run_tools(self, _agent: str, requests: Sequence[ToolCall]) -> AsyncIterator[ToolResult]:
         for request in requests:
-            self.effects.append(request.name)
+            self.effects.append((request.name, request.call_id, request.idempotency_key))
             output = FACTS if request.name == "look_up" else "paid"
             yield ToolResult(request.call_id, CallStatus.COMPLETED, output)
 
@@ -90,6 +92,8 @@ class Rig:
     clock: FakeClock
     agents: Agents
     run_id: str = ""
+    # The run before it was deleted.
+    last: Run | None = None
     failures: int = 0
     # The first request that this scenario is about, counted from 1; those before it are another one's.
     first: int = 1
@@ -168,14 +172,26 @@ class Rig:
     def creates(self) -> list[Request]:
         return [one for one in self.network.seen if one.method == "POST" and one.path.endswith("/responses")]
 
-    async def rows(self, kind: str) -> list[str]:
-        """Return the names of all rows of a kind in the run's shard."""
-        found = await self.tables[0].query(ids.shard_of(self.run_id), f"{kind}|", f"{kind}}}")
-        return [row.key for row in found if row.key != "pending|"]
+    async def rows(self) -> list[str]:
+        """Return the keys of all rows in the run's shard."""
+        return [row.key for row in await self.tables[0].query(ids.shard_of(self.run_id), "", "~")]
 
-    async def clocks(self) -> list[ClockRow]:
-        """Return everything in the run's shard that waits for a clock, whenever it is due."""
-        return (await self.plain.shards.owed(ids.shard_of(self.run_id), _END_OF_TIME)).clocks
+    async def seen(self) -> Seen:
+        """Return what a client reads of the run, its calls, and what the provider has of its responses."""
+        # A deleted run has neither calls nor responses any more.
+        run = self.last or await self.run()
+        calls = [(f"{call.name} {call.call_id}", call.status.value) for call in run.calls]
+        replies = [await self.provider.read(response_id) for response_id in run.responses]
+        return await read_as_client(
+            Client(self.plain),
+            self.run_id,
+            name=self.run_id,
+            calls=calls,
+            responses=[
+                reply.status.value if isinstance(reply, Snapshot) else type(reply).__name__
+                for reply in replies
+            ],
+        )
 
     async def texts(self) -> set[str]:
         """Return the names of the long texts that are stored for the run."""
@@ -188,7 +204,7 @@ class Rig:
         results = [
             content
             for turn in range(1, run.turn + 1)
-            for content in (await self.plain.runs.outputs(run.id, turn)).values()
+            for content in (await self.plain.runs.results(run.id, turn)).values()
         ]
         contents: list[Content] = [run.input, *run.turns, *results]
         return {content.name for content in contents if content.name}

@@ -12,11 +12,12 @@ from dev.processes import ChildFailed, interrupt_on_sigterm
 from shared.core.pace import Schedule
 from tests.e2e.site import Site
 from tests.proofs.soak import report
-from tests.proofs.soak.audit import Effects, audit
+from tests.proofs.soak.audit import audit
 from tests.proofs.soak.course import Course
 from tests.proofs.soak.fleet import HOSTS, Fleet
 from tests.proofs.soak.load import Load
 from tests.proofs.soak.logs import QUIET
+from tests.support.oracle import Effects
 
 TICK = timedelta(seconds=2)
 SCHEDULE = Schedule(shortest=timedelta(seconds=5), longest=timedelta(seconds=30))

@@ -12,8 +12,8 @@ from typing import Any
 import aiohttp
 
 from dev import stack
-from tests.proofs.soak.audit import TERMINAL
 from tests.proofs.soak.orders import Order
+from tests.support.oracle import TERMINAL
 
 # With more clients at once, the latencies would show the queue of requests and not the time for one.
 _STARTERS, _READERS = 16, 4

@@ -4,8 +4,9 @@ from typing import Any
 
 import pytest
 
-from tests.proofs.soak.audit import Effects, audit
+from tests.proofs.soak.audit import audit
 from tests.proofs.soak.orders import Order
+from tests.support.oracle import Effects
 
 ORDER = Order(number=1, seconds=10)
 EFFECTS = ("charge n1.0 key-a 77 0.1", "look_up n1.0 key-b 77 0.1")
@@ -52,11 +53,11 @@ def test_a_repeated_idempotent_call_and_an_unknown_one_are_counted() -> None:
         (None, "lost"),
         (run(status="in_progress"), "lost"),
         (run(status="failed", output_text=""), "wrong outcome"),
-        (run(output_text=ORDER.text[:-1]), "text not whole"),
+        (run(output_text=ORDER.text[:-1]), "wrong text"),
         (run(tool_calls=[]), "wrong tool calls"),
         (run(tool_calls=calls("completed", "completed") * 2), "wrong tool calls"),
-        (run(tool_calls=calls("failed", "completed")), "tool call not completed"),
-        (run(tool_calls=calls("completed", "unknown")), "tool call not completed"),
+        (run(tool_calls=calls("failed", "completed")), "wrong status of a tool call"),
+        (run(tool_calls=calls("completed", "unknown")), "wrong status of a tool call"),
     ],
 )
 def test_a_run_that_breaks_a_promise_is_found(found: dict[str, Any] | None, kind: str) -> None:
@@ -68,7 +69,7 @@ def test_a_run_that_breaks_a_promise_is_found(found: dict[str, Any] | None, kind
     [
         (EFFECTS[1:], "tool call completed without effect"),
         ((*EFFECTS, EFFECTS[0]), "effect doubled"),
-        ((*EFFECTS, "look_up n1.0 key-c 77 0.1"), "effect repeated under another key"),
+        ((*EFFECTS, "look_up n1.0 key-c 77 0.1"), "effect repeated with another key"),
         ((*EFFECTS, "charge n2.0 key-a 77 0.1"), "effect that nobody asked for"),
     ],
 )
