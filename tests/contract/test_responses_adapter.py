@@ -8,7 +8,6 @@ import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -24,13 +23,12 @@ from shared.adapters.responses_api import interpret
 from shared.adapters.responses_api.provider import MAX_STATUSES_REPORTED, ResponsesProvider
 from shared.core import transcript
 from shared.core.response import Absent, ChainBroken, NotNow, Refused, ResponseStatus, RunError, Snapshot
-from shared.ports.providers import ResponseRequest
+from tests.support.loopback import Arrived, Server, read_request
+from tests.support.requests import LONG, provided, request
 
 # Unlike any real key, so that it can only be struck out as what it is.
 KEY = "a.test.key"
 ROOT = Path(__file__).parents[2]
-# Longer than anything here takes; a test that waits so long has failed.
-LONG = timedelta(seconds=30)
 # Long enough for a request to go out on a busy machine, and short enough to be waited for.
 SHORT = timedelta(milliseconds=500)
 Json = dict[str, Any]
@@ -52,35 +50,20 @@ def complaint(message: str, code: str | None = None, param: str | None = None) -
     return {"error": {"message": message, "type": "invalid_request_error", "param": param, "code": code}}
 
 
-@dataclass(frozen=True)
-class Received:
-    method: str
-    path: str
-    headers: dict[str, str]
-    body: bytes
-
-
 @dataclass
-class ScriptedServer:
-    """Says the same to every request, and remembers the requests. `says` None is silence, b"" a cut."""
+class ScriptedServer(Server):
+    """Sends the same reply to every request, and remembers the requests. `says` None is silence, b"" a cut."""
 
     says: bytes | None = None
-    received: list[Received] = field(default_factory=list)
+    received: list[Arrived] = field(default_factory=list)
     sent: int = 0
-    port: int = 0
-    _open: set[asyncio.Task[None]] = field(default_factory=set)
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task
-        self._open.add(task)
-        with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
-            while True:
-                self.received.append(await self._request(reader))
-                if self.says is None:
-                    await reader.read()
-                await self._say(writer, self.says or b"")
-        writer.close()
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while True:
+            self.received.append(await read_request(reader))
+            if self.says is None:
+                await reader.read()
+            await self._say(writer, self.says or b"")
 
     async def _say(self, writer: asyncio.StreamWriter, says: bytes) -> None:
         head, _, body = says.partition(b"\r\n\r\n")
@@ -92,62 +75,24 @@ class ScriptedServer:
         if not says or len(body) < int(length or 0):
             raise asyncio.CancelledError
 
-    async def _request(self, reader: asyncio.StreamReader) -> Received:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
-        method, path, _ = head[0].split(" ")
-        headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in head[1:-2])}
-        return Received(
-            method, path, headers, await reader.readexactly(int(headers.get("content-length", 0)))
-        )
-
-    async def close(self) -> None:
-        for task in self._open:
-            task.cancel()
-        await asyncio.gather(*self._open, return_exceptions=True)
-
 
 @pytest.fixture
 async def server() -> AsyncIterator[ScriptedServer]:
-    scripted = ScriptedServer()
-    listening = await asyncio.start_server(scripted.serve, "127.0.0.1", 0)
-    scripted.port = listening.sockets[0].getsockname()[1]
-    yield scripted
-    listening.close()
-    await scripted.close()
+    async with ScriptedServer() as server:
+        yield server
 
 
 @pytest.fixture
 async def provider(server: ScriptedServer) -> AsyncIterator[ResponsesProvider]:
-    base_url = f"http://127.0.0.1:{server.port}/v1"
-    found = ResponsesProvider(
-        Connection(base_url=base_url, api_key=KEY, create_timeout=LONG, read_timeout=LONG)
-    )
-    yield found
-    await found.close()
+    async with provided(server, api_key=KEY) as provider:
+        yield provider
 
 
 @pytest.fixture
 async def hasty(server: ScriptedServer) -> AsyncIterator[ResponsesProvider]:
-    """A provider that waits for nothing."""
-    base_url = f"http://127.0.0.1:{server.port}/v1"
-    found = ResponsesProvider(
-        Connection(base_url=base_url, api_key=KEY, create_timeout=SHORT, read_timeout=SHORT)
-    )
-    yield found
-    await found.close()
-
-
-def request(**fields: Any) -> ResponseRequest:
-    defaults: Json = {
-        "run_id": "run_7",
-        "turn": 2,
-        "model": "gpt-9",
-        "instructions": "Write.",
-        "input": '[{"role": "user", "content": "Go"}]',
-        "tools": "[]",
-        "previous_response_id": None,
-    }
-    return ResponseRequest(**defaults | fields)
+    """A provider that waits only a short time."""
+    async with provided(server, api_key=KEY, create_timeout=SHORT, read_timeout=SHORT) as provider:
+        yield provider
 
 
 CREATE = lambda provider: provider.create(request())  # noqa: E731
@@ -633,6 +578,8 @@ from datetime import timedelta
 from shared.adapters.http.access import Connection
 from shared.adapters.responses_api.provider import ResponsesProvider
 from shared.ports.providers import ResponseRequest
+from tests.support.loopback import Arrived, Server, read_request
+from tests.support.requests import LONG, provided, request
 
 async def ask():
     provider = ResponsesProvider(Connection(base_url="http://127.0.0.1:{port}/v1", api_key="k"))

@@ -5,7 +5,7 @@ import json
 import random
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
@@ -37,13 +37,13 @@ from shared.steps.context import Context
 from shared.steps.poll import claim_due, poll
 from shared.steps.work import work
 from tests.support.feeds import Reader, follow
+from tests.support.loopback import Arrived, Server, read_request, reply
+from tests.support.requests import LONG, provided, request
 from tests.support.stream_samples import REFERENCES
 from tests.support.streams import delta, event, message, stream
 from tests.support.world import World
 
 Json = dict[str, Any]
-# Longer than anything here takes; a test that waits so long has failed.
-LONG = timedelta(seconds=30)
 SHORT = timedelta(milliseconds=80)
 HEAD = (
     b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
@@ -52,35 +52,27 @@ PLAIN = REFERENCES["plain"]
 
 
 @dataclass
-class StreamServer:
-    """Answers each request with `head` and then `pieces`, each sent by itself; `then` it ends, cuts, stalls or goes on."""
+class StreamServer(Server):
+    """Answers each request with `head` and then `parts`, each sent by itself; `then` it ends, cuts, stalls or goes on."""
 
-    url: str = ""
     head: bytes = HEAD
-    pieces: list[bytes] = field(default_factory=list)
+    parts: list[bytes] = field(default_factory=list)
     then: str = "end"
-    requests: list[tuple[str, Json | None]] = field(default_factory=list)
-    # Set when an answer is over; one that stalls or goes on is so when the client has left.
+    requests: list[Arrived] = field(default_factory=list)
+    # Set when an answer is over. One that stalls or goes on is over when the client has left.
     left: asyncio.Event = field(default_factory=asyncio.Event)
-    _open: set[asyncio.Task[None]] = field(default_factory=set)
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task
-        self._open.add(task)
-        with suppress(OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            self.requests.append(await read_request(reader))
             await self._answer(reader, writer)
-        self.left.set()
-        writer.close()
+        finally:
+            self.left.set()
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        head = (await reader.readuntil(b"\r\n\r\n")).decode()
-        length = head.lower().partition("content-length: ")[2].partition("\r\n")[0]
-        body = await reader.readexactly(int(length or 0))
-        self.requests.append((head, json.loads(body) if body else None))
         writer.write(self.head)
-        for piece in self.pieces:
-            await self._send(writer, piece)
+        for part in self.parts:
+            await self._send(writer, part)
         if self.then == "end" and self.head is HEAD:
             writer.write(b"0\r\n\r\n")
             await writer.drain()
@@ -90,35 +82,16 @@ class StreamServer:
         if self.then == "stalls":
             await reader.read()
 
-    async def _send(self, writer: asyncio.StreamWriter, piece: bytes) -> None:
-        if piece:
-            writer.write(b"%x\r\n%s\r\n" % (len(piece), piece))
+    async def _send(self, writer: asyncio.StreamWriter, part: bytes) -> None:
+        if part:
+            writer.write(b"%x\r\n%s\r\n" % (len(part), part))
             await writer.drain()
-
-    async def close(self) -> None:
-        for task in self._open:
-            task.cancel()
-        await asyncio.gather(*self._open, return_exceptions=True)
 
 
 @pytest.fixture
 async def server() -> AsyncIterator[StreamServer]:
-    found = StreamServer()
-    listening = await asyncio.start_server(found.serve, "127.0.0.1", 0)
-    found.url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/v1"
-    yield found
-    listening.close()
-    await found.close()
-
-
-@asynccontextmanager
-async def provided(server: StreamServer, **times: timedelta) -> AsyncIterator[ResponsesProvider]:
-    limits = {"create_timeout": LONG, "read_timeout": LONG, "slice_budget": LONG, "slice_pause": LONG} | times
-    found = ResponsesProvider(Connection(base_url=server.url, api_key="k", **limits))
-    try:
-        yield found
-    finally:
-        await found.close()
+    async with StreamServer() as server:
+        yield server
 
 
 @pytest.fixture
@@ -144,61 +117,49 @@ async def hasty(server: StreamServer) -> AsyncIterator[ResponsesProvider]:
         yield found
 
 
-def request(**fields: Any) -> ResponseRequest:
-    defaults: Json = {
-        "run_id": "run_7",
-        "turn": 1,
-        "model": "m",
-        "instructions": "Write.",
-        "input": '[{"role": "user", "content": "Go"}]',
-        "tools": "[]",
-        "previous_response_id": None,
-        "stream": True,
-    }
-    return ResponseRequest(**defaults | fields)
-
-
-def answered(status: int, body: bytes = b"", **headers: str) -> bytes:
-    """Return a whole reply that is no stream."""
-    fields = {"content-length": str(len(body)), "connection": "close"} | headers
-    head = "".join(f"{name.replace('_', '-')}: {value}\r\n" for name, value in fields.items())
-    return f"HTTP/1.1 {status} Said\r\n{head}\r\n".encode() + body
+def streamed(**fields: Any) -> ResponseRequest:
+    return request(stream=True, **fields)
 
 
 # Creating.
 
 
 async def test_a_create_asks_for_a_stream_of_a_background_response(server, provider):
-    server.pieces = [PLAIN.written[0]]
-    await provider.create(request())
-    [(head, body)] = server.requests
-    assert head.startswith("POST /v1/responses HTTP/1.1\r\n")
-    assert "Authorization: Bearer k\r\n" in head
-    assert "Content-Type: application/json\r\n" in head
-    assert (body["stream"], body["background"], body["store"], body["model"]) == (True, True, True, "m")
-    assert "stream_options" not in body
+    server.parts = [PLAIN.written[0]]
+    await provider.create(streamed())
+    [sent] = server.requests
+    assert (sent.method, sent.path) == ("POST", "/v1/responses")
+    assert sent.headers["authorization"] == "Bearer k"
+    assert sent.headers["content-type"] == "application/json"
+    assert [sent.json[name] for name in ("stream", "background", "store", "model")] == [
+        True,
+        True,
+        True,
+        "gpt-9",
+    ]
+    assert "stream_options" not in sent.json
 
 
 @pytest.mark.parametrize("number", [0, 7, 2**40])
 async def test_a_create_hears_the_response_and_leaves(server, provider, number):
-    server.pieces = [PLAIN.write([{**PLAIN.events[0], "sequence_number": number}])]
+    server.parts = [PLAIN.write([{**PLAIN.events[0], "sequence_number": number}])]
     server.then = "stalls"
-    created = await provider.create(request())
+    created = await provider.create(streamed())
     assert created == Snapshot(response_id="resp_1", status=ResponseStatus.QUEUED, sequence=number)
     async with asyncio.timeout(20):
         await server.left.wait()
 
 
 async def test_a_create_that_hears_more_begins_where_the_response_was_named(server, provider):
-    server.pieces = [b"".join(PLAIN.written)]
-    assert (await provider.create(request())).sequence == 0
+    server.parts = [b"".join(PLAIN.written)]
+    assert (await provider.create(streamed())).sequence == 0
 
 
 async def test_a_create_reads_an_event_that_comes_in_pieces(server, provider):
     first = PLAIN.written[0]
-    server.pieces = [first[at : at + 7] for at in range(0, len(first), 7)]
+    server.parts = [first[at : at + 7] for at in range(0, len(first), 7)]
     server.then = "stalls"
-    assert (await provider.create(request())).response_id == "resp_1"
+    assert (await provider.create(streamed())).response_id == "resp_1"
 
 
 BEFORE = {
@@ -215,23 +176,23 @@ BEFORE = {
 @pytest.mark.parametrize("before", BEFORE.values(), ids=BEFORE)
 async def test_a_create_reads_until_the_response_is_known(server, provider, before):
     created = PLAIN.write([{**PLAIN.events[0], "sequence_number": 1}])
-    server.pieces, server.then = [before, created], "stalls"
-    found = await provider.create(request())
+    server.parts, server.then = [before, created], "stalls"
+    found = await provider.create(streamed())
     assert found == Snapshot(response_id="resp_1", status=ResponseStatus.QUEUED, sequence=1)
     assert len(server.requests) == 1
 
 
 @pytest.mark.parametrize("number", [None, True, -1, 1.5, "0", 2**53])
 async def test_a_stream_without_numbers_is_read_as_a_whole(server, provider, number):
-    server.pieces = [PLAIN.write([{**PLAIN.events[0], "sequence_number": number}])]
-    found = await provider.create(request())
+    server.parts = [PLAIN.write([{**PLAIN.events[0], "sequence_number": number}])]
+    found = await provider.create(streamed())
     assert found == Snapshot(response_id="resp_1", status=ResponseStatus.QUEUED, sequence=None)
 
 
 async def test_a_create_that_is_answered_without_a_stream(server, provider):
     body = json.dumps({"id": "resp_1", "status": "queued", "output": []}).encode()
-    server.head = answered(200, body, content_type="application/json")
-    assert await provider.create(request()) == Snapshot(response_id="resp_1", status=ResponseStatus.QUEUED)
+    server.head = reply(200, body, content_type="application/json")
+    assert await provider.create(streamed()) == Snapshot(response_id="resp_1", status=ResponseStatus.QUEUED)
 
 
 @pytest.mark.parametrize(
@@ -239,8 +200,8 @@ async def test_a_create_that_is_answered_without_a_stream(server, provider):
 )
 @pytest.mark.parametrize("then", ["end", "cut", "stalls", "goes on"])
 async def test_a_create_that_does_not_say_what_it_created_may_have_created_it(server, hasty, pieces, then):
-    server.pieces, server.then = pieces, then
-    found = await hasty.create(request())
+    server.parts, server.then = pieces, then
+    found = await hasty.create(streamed())
     assert isinstance(found, NotNow)
     assert found.unknown
 
@@ -251,8 +212,8 @@ REFUSALS = {400: "provider_rejected", 401: "provider_denied", 404: "model_not_fo
 @pytest.mark.parametrize(("status", "code"), REFUSALS.items())
 async def test_a_create_that_is_refused(server, provider, status, code):
     body = json.dumps({"error": {"message": "No.", "code": None, "param": None}}).encode()
-    server.head = answered(status, body, content_type="application/json")
-    found = await provider.create(request())
+    server.head = reply(status, body, content_type="application/json")
+    found = await provider.create(streamed())
     assert isinstance(found, Refused)
     assert found.error.code == code
     assert "No." in found.error.message
@@ -260,8 +221,8 @@ async def test_a_create_that_is_refused(server, provider, status, code):
 
 @pytest.mark.parametrize(("status", "unknown"), [(429, False), (500, True), (503, True)])
 async def test_a_create_that_is_put_off(server, provider, status, unknown):
-    server.head = answered(status, retry_after="7")
-    found = await provider.create(request())
+    server.head = reply(status, retry_after="7")
+    found = await provider.create(streamed())
     assert (found.retry_after, found.unknown) == (timedelta(seconds=7), unknown)
 
 
@@ -274,7 +235,7 @@ async def test_a_create_that_reaches_nobody_has_created_nothing():
     listening.close()
     await listening.wait_closed()
     found = ResponsesProvider(Connection(base_url=f"http://127.0.0.1:{port}/v1", api_key="k"))
-    reply = await found.create(request())
+    reply = await found.create(streamed())
     assert (type(reply), reply.unknown) == (NotNow, False)
     assert isinstance(await found.slice("resp_1", 0), NotNow)
     await found.close()
@@ -285,11 +246,11 @@ async def test_a_create_that_reaches_nobody_has_created_nothing():
 
 async def test_a_slice_asks_for_what_follows(server, provider):
     await provider.slice("resp_1", 41)
-    [(head, body)] = server.requests
-    assert head.startswith("GET /v1/responses/resp_1?stream=true&starting_after=41 HTTP/1.1\r\n")
-    assert "Accept: text/event-stream" in head
-    assert "Authorization: Bearer k\r\n" in head
-    assert body is None
+    [sent] = server.requests
+    assert (sent.method, sent.path) == ("GET", "/v1/responses/resp_1?stream=true&starting_after=41")
+    assert sent.headers["accept"].startswith("text/event-stream")
+    assert sent.headers["authorization"] == "Bearer k"
+    assert sent.body == b""
 
 
 @pytest.mark.parametrize("response_id", ["", "a/b", "a?b", "\u00e9", "x" * 300, "a\r\nb"])
@@ -303,20 +264,20 @@ async def test_a_slice_of_what_is_no_response_is_never_asked_for(server, provide
 async def test_a_slice_is_put_together_from_whatever_pieces(server, provider, name, size):
     told = REFERENCES[name]
     written = b"".join(told.written[1:-1])
-    server.pieces = [written[at : at + size] for at in range(0, len(written), size)]
+    server.parts = [written[at : at + size] for at in range(0, len(written), size)]
     found = await provider.slice("resp_1", 0)
     assert isinstance(found, Slice)
     assert found.complete
     assert told.told.startswith(found.text)
     # Half a character is left for the next slice.
     assert found.sequence == len(told.events) - 2 or "\\ud83d" in json.dumps(told.events[found.sequence + 1])
-    server.pieces = [b"".join(told.written[found.sequence + 1 :])]
+    server.parts = [b"".join(told.written[found.sequence + 1 :])]
     ended = await provider.slice("resp_1", found.sequence)
     assert transcript.output_text(ended.final.output) == told.text
 
 
 async def test_a_slice_ends_when_the_stream_pauses(server, pausing):
-    server.pieces, server.then = [b"".join(PLAIN.written[1:4])], "stalls"
+    server.parts, server.then = [b"".join(PLAIN.written[1:4])], "stalls"
     began = time.monotonic()
     found = await pausing.slice("resp_1", 0)
     assert (found.text, found.sequence, found.complete) == ("Once ", 3, True)
@@ -326,7 +287,7 @@ async def test_a_slice_ends_when_the_stream_pauses(server, pausing):
 
 
 async def test_a_stream_that_goes_on_is_left_when_the_time_is_over(server):
-    server.pieces, server.then = [b"".join(PLAIN.written[1:4])], "goes on"
+    server.parts, server.then = [b"".join(PLAIN.written[1:4])], "goes on"
     async with provided(server, slice_budget=timedelta(seconds=1)) as provider:
         began = time.monotonic()
         async with asyncio.timeout(LONG.total_seconds()):
@@ -367,28 +328,28 @@ async def test_what_came_before_a_cut_is_kept(server, provider, cut):
     told = stream(delta("Once "), delta("upon 漢"), output=[message("Once upon 漢")])
     third = told.written[3]
     at = len(third) // 2 if cut == "inside an event" else third.index("漢".encode()) + 1
-    server.pieces, server.then = [*told.written[1:3], third[:at]], "cut"
+    server.parts, server.then = [*told.written[1:3], third[:at]], "cut"
     found = await provider.slice("resp_1", 0)
     assert (found.text, found.sequence, found.complete) == ("Once ", 2, True)
-    server.pieces, server.then = list(told.written[3:]), "end"
+    server.parts, server.then = list(told.written[3:]), "end"
     ended = await provider.slice("resp_1", found.sequence)
     assert transcript.output_text(ended.final.output) == "Once upon 漢"
 
 
 async def test_a_stream_that_is_cut_before_its_first_event_says_nothing(server, provider):
-    server.pieces, server.then = [PLAIN.written[1][:-1]], "cut"
+    server.parts, server.then = [PLAIN.written[1][:-1]], "cut"
     assert isinstance(await provider.slice("resp_1", 0), NotNow)
 
 
 REPLIES = {
-    "too old": (answered(400, b'{"error": {"message": "more than 5 minutes old"}}'), NoStream()),
-    "unknown": (answered(404), NoStream()),
-    "gone": (answered(410), NoStream()),
-    "not allowed": (answered(405), NoStream()),
-    "moved": (answered(307, location="http://127.0.0.1:1/"), NoStream()),
-    "too many": (answered(429, retry_after="7"), NotNow("HTTP 429", timedelta(seconds=7))),
-    "broken": (answered(500), NotNow("HTTP 500")),
-    "a bad gateway": (answered(502, b"<html>", content_type="text/html"), NotNow("HTTP 502")),
+    "too old": (reply(400, b'{"error": {"message": "more than 5 minutes old"}}'), NoStream()),
+    "unknown": (reply(404), NoStream()),
+    "gone": (reply(410), NoStream()),
+    "not allowed": (reply(405), NoStream()),
+    "moved": (reply(307, location="http://127.0.0.1:1/"), NoStream()),
+    "too many": (reply(429, retry_after="7"), NotNow("HTTP 429", timedelta(seconds=7))),
+    "broken": (reply(500), NotNow("HTTP 500")),
+    "a bad gateway": (reply(502, b"<html>", content_type="text/html"), NotNow("HTTP 502")),
 }
 
 
@@ -400,27 +361,27 @@ async def test_an_answer_that_is_no_stream(server, provider, says, reply):
 
 @pytest.mark.parametrize("status", [401, 403])
 async def test_a_denial_says_nothing_of_the_stream(server, provider, status):
-    server.head = answered(status)
+    server.head = reply(status)
     found = await provider.slice("resp_1", 0)
     assert isinstance(found, NotNow)
     assert "credentials" in found.reason
 
 
 async def test_a_page_instead_of_a_stream_says_nothing(server, provider):
-    server.head = answered(200, b"<html>Hello", content_type="text/html")
+    server.head = reply(200, b"<html>Hello", content_type="text/html")
     assert isinstance(await provider.slice("resp_1", 0), NotNow)
 
 
 async def test_the_response_instead_of_its_stream_is_as_good(server, provider):
     body = json.dumps(PLAIN.response).encode()
-    server.head = answered(200, body, content_type="application/json")
+    server.head = reply(200, body, content_type="application/json")
     assert await provider.slice("resp_1", 0) == await provider.read("resp_1")
 
 
 async def test_a_stream_without_end_is_not_heard_without_end(server, provider, monkeypatch):
     monkeypatch.setattr(transport, "MAX_REPLY_BYTES", 10_000)
     many = stream(*[delta("x" * 1000)] * 100)
-    server.pieces, server.then = list(many.written[1:-1]), "stalls"
+    server.parts, server.then = list(many.written[1:-1]), "stalls"
     found = await provider.slice("resp_1", 0)
     assert 10 <= found.sequence < 100
     assert found.text == "x" * 1000 * (found.sequence - 1)
@@ -430,7 +391,7 @@ async def test_a_long_delta_arrives_whole_and_soon(server, provider):
     text = "".join(map(chr, range(0x4E00, 0x4E00 + 1000))) * 3_000
     told = stream(delta(text), output=[message(text)])
     written = b"".join(told.written[1:])
-    server.pieces = [written[at : at + 65_536] for at in range(0, len(written), 65_536)]
+    server.parts = [written[at : at + 65_536] for at in range(0, len(written), 65_536)]
     began = time.process_time()
     found = await provider.slice("resp_1", 0)
     assert transcript.output_text(found.final.output) == text
@@ -439,11 +400,11 @@ async def test_a_long_delta_arrives_whole_and_soon(server, provider):
 
 async def test_an_event_of_another_response_ends_nothing(server, provider):
     other = stream(response_id="resp_2")
-    server.pieces = [PLAIN.written[1], other.write([{**other.events[-1], "sequence_number": 2}])]
+    server.parts = [PLAIN.written[1], other.write([{**other.events[-1], "sequence_number": 2}])]
     found = await provider.slice("resp_1", 0)
     assert (found.final, found.sequence) == (None, 2)
     error = event("failed", response=None) | {"type": "error", "sequence_number": 3}
-    server.pieces = [PLAIN.write([error])]
+    server.parts = [PLAIN.write([error])]
     found = await provider.slice("resp_1", 2)
     assert (found.changed, found.complete) == (False, False)
 
@@ -515,7 +476,7 @@ def scripted(*turns: Json, **settings: Any) -> str:
 
 
 async def created(live: ResponsesProvider, *turns: Json, **settings: Any) -> Snapshot:
-    found = await live.create(request(input=scripted(*turns, **settings)))
+    found = await live.create(streamed(input=scripted(*turns, **settings)))
     assert isinstance(found, Snapshot)
     return found
 
@@ -598,7 +559,7 @@ async def test_a_forgotten_response_has_no_stream(live):
 
 
 async def test_a_response_that_was_not_streamed_has_no_stream(live):
-    found = await live.create(request(input=scripted({"text": "x"}), stream=False))
+    found = await live.create(streamed(input=scripted({"text": "x"}), stream=False))
     assert found.sequence is None
     assert await live.slice(found.response_id, 0) == NoStream()
 

@@ -12,7 +12,7 @@ import pytest
 from shared.adapters.http import transport
 from shared.adapters.http.answer import NoAnswer
 from shared.core.response import Absent, NoStream, NotNow, Refused, Snapshot
-from tests.support.loopback import Arrived, loopback, reply, says
+from tests.support.loopback import Arrived, Loopback, reply, says
 from tests.support.requests import ALL, Counting, Sending, get, provided
 from tests.support.stream_samples import REFERENCES
 from tests.support.streams import delta, stream
@@ -116,7 +116,7 @@ TOO_LONG: dict[tuple[str, int], Any] = {
 @pytest.mark.parametrize("status", [200, 400, 503])
 @pytest.mark.parametrize("way", WAYS)
 async def test_no_reply_takes_more_memory_than_the_limit(limited, operation, status, way):
-    async with loopback(sends(status, way, 8 * LIMIT)) as server, provided(server) as provider:
+    async with Loopback(sends(status, way, 8 * LIMIT)) as server, provided(server) as provider:
         with memory_at_most(AT_MOST):
             found = await ALL[operation](provider)
         assert type(found) is TOO_LONG[operation, status]
@@ -130,7 +130,7 @@ async def test_no_reply_takes_more_memory_than_the_limit(limited, operation, sta
 async def test_no_stream_takes_more_memory_than_the_limit(limited, operation, way):
     """An event that never ends: blanks without a line end."""
     answering = sends(200, way, 8 * LIMIT, "text/event-stream")
-    async with loopback(answering) as server, provided(server) as provider:
+    async with Loopback(answering) as server, provided(server) as provider:
         with memory_at_most(AT_MOST):
             found = await ALL[operation](provider)
         assert isinstance(found, NotNow) or found.sequence == 0
@@ -147,7 +147,7 @@ async def test_the_events_of_a_stream_take_no_more_memory_than_the_limit(limited
             for piece in events:
                 yield piece
 
-    async with loopback(answering) as server, Sending(server) as sending:
+    async with Loopback(answering) as server, Sending(server) as sending:
         listener = Counting()
         with memory_at_most(AT_MOST):
             assert await sending.listen(get(server), listener) is None
@@ -162,7 +162,7 @@ async def test_a_long_event_is_copied_once(limited):
         for at in range(0, len(event), PIECE):
             yield event[at : at + PIECE]
 
-    async with loopback(answering) as server, Sending(server) as sending:
+    async with Loopback(answering) as server, Sending(server) as sending:
         listener = Counting()
         with memory_at_most(1 + AT_MOST):
             assert await sending.listen(get(server), listener) is None
@@ -171,18 +171,18 @@ async def test_a_long_event_is_copied_once(limited):
 
 @pytest.mark.parametrize("way", ["until the connection ends", "with a length", "chunked"])
 async def test_a_body_of_just_the_limit_is_read_once_and_not_copied(limited, way):
-    async with loopback(sends(200, way, LIMIT)) as server, Sending(server) as sending:
+    async with Loopback(sends(200, way, LIMIT)) as server, Sending(server) as sending:
         with memory_at_most(AT_MOST):
             found = await sending.send(get(server))
         assert (found.status, len(found.body), found.body[:9]) == (200, LIMIT, b" " * 9)
-    async with loopback(sends(200, way, LIMIT + PIECE)) as server, Sending(server) as sending:
+    async with Loopback(sends(200, way, LIMIT + PIECE)) as server, Sending(server) as sending:
         assert (await sending.send(get(server))).body is None
 
 
 async def test_a_length_that_is_a_lie_is_not_believed(limited):
     """A short body is not too long because its length says so: it is one that was cut."""
     async with (
-        loopback(says(reply(503, b"{}", content_length=str(8 * LIMIT)))) as server,
+        Loopback(says(reply(503, b"{}", content_length=str(8 * LIMIT)))) as server,
         Sending(server) as sending,
     ):
         assert await sending.send(get(server)) == NoAnswer("no answer: ClientPayloadError", may_be_done=True)
@@ -193,6 +193,6 @@ async def test_a_length_that_is_a_lie_is_not_believed(limited):
 async def test_the_charset_of_a_reply_is_not_used(operation, charset):
     body = json.dumps(PLAIN.response | {"error": {"message": "Grüße"}}, ensure_ascii=False).encode()
     answering = says(reply(200, body, content_type=f"application/json; charset={charset}"))
-    async with loopback(answering) as server, provided(server) as provider:
+    async with Loopback(answering) as server, provided(server) as provider:
         found = await ALL[operation](provider)
     assert found == Absent() or found.error.message == "Grüße"

@@ -10,19 +10,27 @@ from shared.adapters.http.access import Access, Connection
 from shared.adapters.http.transport import Pool, Request, Transport
 from shared.adapters.responses_api.provider import ResponsesProvider
 from shared.ports.providers import ResponseRequest
-from tests.support.loopback import Loopback
+from tests.support.loopback import Server
 
+# Longer than anything here takes. A test that waits so long fails.
 LONG = timedelta(seconds=30)
 
 CREATE = ResponseRequest(
-    run_id="run_1",
-    turn=1,
-    model="m",
-    instructions="",
+    run_id="run_7",
+    turn=2,
+    model="gpt-9",
+    instructions="Write.",
     input='[{"role": "user", "content": "Go"}]',
     tools="[]",
     previous_response_id=None,
 )
+
+
+def request(**fields: Any) -> ResponseRequest:
+    """Return a request for a response, with these fields."""
+    return replace(CREATE, **fields)
+
+
 Operation = Callable[[ResponsesProvider], Awaitable[Any]]
 ALL: dict[str, Operation] = {
     "create": lambda provider: provider.create(CREATE),
@@ -36,15 +44,12 @@ ALL: dict[str, Operation] = {
 
 @asynccontextmanager
 async def provided(
-    server: Loopback, host: str = "127.0.0.1", **fields: Any
+    server: Server, host: str = "127.0.0.1", **fields: Any
 ) -> AsyncIterator[ResponsesProvider]:
-    limits = {
-        "create_timeout": LONG,
-        "read_timeout": LONG,
-        "slice_budget": LONG,
-        "slice_pause": LONG,
-    } | fields
-    found = ResponsesProvider(Connection(base_url=f"http://{host}:{server.port}/v1", api_key="k", **limits))
+    """Give the adapter of a provider on this machine, which waits long unless `fields` of its connection differ."""
+    limits = dict.fromkeys(("create_timeout", "read_timeout", "slice_budget", "slice_pause"), LONG)
+    given = {"base_url": f"http://{host}:{server.port}/v1", "api_key": "k", **limits} | fields
+    found = ResponsesProvider(Connection(**given))
     try:
         yield found
     finally:
@@ -67,7 +72,7 @@ class Counting:
 class Sending(Transport):
     """A transport that closes at the end of a block."""
 
-    def __init__(self, server: Loopback) -> None:
+    def __init__(self, server: Server) -> None:
         super().__init__(Access(Connection(base_url=f"http://127.0.0.1:{server.port}", api_key="k")), 3)
 
     async def __aenter__(self) -> Self:
@@ -77,6 +82,6 @@ class Sending(Transport):
         await self.close()
 
 
-def get(server: Loopback, **fields: Any) -> Request:
+def get(server: Server, **fields: Any) -> Request:
     given = {"method": "GET", "pool": Pool.POLLS, "within": LONG} | fields
     return Request(url=f"http://127.0.0.1:{server.port}/x", **given)

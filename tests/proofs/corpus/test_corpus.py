@@ -6,7 +6,6 @@ The time of the use cases is virtual.
 import asyncio
 import logging
 from collections.abc import AsyncIterator
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -14,7 +13,6 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
-from shared.adapters.http.access import Connection
 from shared.adapters.http.answer import Answer
 from shared.adapters.responses_api.interpret import Interpreter
 from shared.adapters.responses_api.provider import ResponsesProvider
@@ -26,40 +24,29 @@ from shared.usecases.cancel import cancel
 from shared.usecases.delete import delete_run
 from tests.proofs.corpus.reply import FOLDER, KEY, REQUESTS, TABLE, Case, cases, now
 from tests.support.fakes import FakeProvider, answer, asks
+from tests.support.loopback import Server, read_request
+from tests.support.requests import provided, request
 from tests.support.world import CALLER, World
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ALL = cases()
 TIMEOUT = timedelta(seconds=20)
-FIRST = ResponseRequest(
-    run_id="run_7",
-    turn=1,
-    model="m",
-    instructions="Write.",
-    input='[{"role": "user", "content": "hi"}]',
-    tools="[]",
-    previous_response_id=None,
-)
+FIRST = request(turn=1)
 
 
 @dataclass
-class Server:
-    """Sends the same reply to each request, on a connection of its own."""
+class OneReply(Server):
+    """Sends the same reply to each request, and closes the connection after it."""
 
     reply: bytes = b""
     requests: int = 0
-    port: int = 0
 
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with suppress(OSError, asyncio.IncompleteReadError):
-            head = (await reader.readuntil(b"\r\n\r\n")).lower()
-            length = head.partition(b"content-length: ")[2].partition(b"\r\n")[0]
-            await reader.readexactly(int(length or 0))
-            self.requests += 1
-            writer.write(self.reply)
-            await writer.drain()
-        writer.close()
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await read_request(reader)
+        self.requests += 1
+        writer.write(self.reply)
+        await writer.drain()
 
 
 @dataclass
@@ -97,25 +84,16 @@ class Scripted(FakeProvider):
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def servers() -> AsyncIterator[tuple[Server, Server]]:
+async def servers() -> AsyncIterator[tuple[OneReply, OneReply]]:
     """The provider, and another host that must never get a request."""
-    found = Server(), Server()
-    listening = [await asyncio.start_server(each.serve, "127.0.0.1", 0) for each in found]
-    for each, at in zip(found, listening, strict=True):
-        each.port = at.sockets[0].getsockname()[1]
-    yield found
-    for each in listening:
-        each.close()
+    async with OneReply() as server, OneReply() as other:
+        yield server, other
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def adapter(servers: tuple[Server, Server]) -> AsyncIterator[ResponsesProvider]:
-    base_url = f"http://127.0.0.1:{servers[0].port}/v1"
-    found = ResponsesProvider(
-        Connection(base_url=base_url, api_key=KEY, create_timeout=TIMEOUT, read_timeout=TIMEOUT)
-    )
-    yield found
-    await found.close()
+async def adapter(servers: tuple[OneReply, OneReply]) -> AsyncIterator[ResponsesProvider]:
+    async with provided(servers[0], api_key=KEY, create_timeout=TIMEOUT, read_timeout=TIMEOUT) as adapter:
+        yield adapter
 
 
 async def received(adapter: ResponsesProvider, request: str) -> Any:
