@@ -118,7 +118,7 @@ async def hasty(server: StreamServer) -> AsyncIterator[ResponsesProvider]:
 
 
 def streamed(**fields: Any) -> ResponseRequest:
-    return request(stream=True, **fields)
+    return request(**{"stream": True} | fields)
 
 
 # Creating.
