@@ -7,63 +7,63 @@ BIN := $(VENV)/bin
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
-demo: $(VENV)/ready node_modules/ready  ## Carry a novel through a killed host, in about a minute
+demo: $(VENV)/ready node_modules/ready  ## Write a novel while its host is killed, in about a minute
 	@$(BIN)/python -m dev demo
 
-demo-model: $(VENV)/model node_modules/ready  ## The same, the prose written by a small model on this machine
+demo-model: $(VENV)/model node_modules/ready  ## The same, with prose from a small model on this machine
 	@$(BIN)/python -m dev demo --model
 
-up: $(VENV)/ready node_modules/ready  ## Run the whole stack until Ctrl-C
+up: $(VENV)/ready node_modules/ready  ## Run the complete stack until Ctrl-C
 	@$(BIN)/python -m dev up
 
-watch: $(VENV)/ready  ## Follow RUN=run_... while it is written
+watch: $(VENV)/ready  ## Show the text of RUN=run_... while it is written
 	@$(BIN)/python -m dev watch $(RUN)
 
-test: check unit  ## Everything to run before pushing
+test: check unit  ## Run everything that must pass before a push
 
-check: $(VENV)/ready  ## Format, lint, types, import rules
+check: $(VENV)/ready  ## Check format, lint, types and import rules
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit: $(VENV)/ready node_modules/ready  ## All tests, on all cores, or those in TESTS=
+unit: $(VENV)/ready node_modules/ready  ## Run all tests on all cores, or those in TESTS=
 	$(BIN)/pytest -n auto --dist loadgroup $(TESTS)
 
 SEEDS ?= 20000
 simulate: $(VENV)/ready  ## Simulate the app from SEEDS=20000 seeds, or one SEED=1381 with its trace
 	@$(BIN)/python -m tests.proofs.simulation $(if $(SEED),--seed $(SEED),--seeds $(SEEDS))
 
-simulate-new: $(VENV)/ready  ## The same from 5,000 seeds that follow from the commit
+simulate-new: $(VENV)/ready  ## The same from 5,000 new seeds, which follow from the commit
 	@$(BIN)/python -m tests.proofs.simulation --seeds 5000 --new
 
-mutants: $(VENV)/ready  ## Plant known bugs in a copy of the source, and see the simulation find each
+mutants: $(VENV)/ready  ## Plant known bugs in a copy of the source, and check that the simulation finds each
 	@$(BIN)/python -m tests.proofs.mutants
 
-crash: $(VENV)/ready node_modules/ready  ## End the app before and after every call of a port
+crash: $(VENV)/ready node_modules/ready  ## Crash the app before and after every call of a port
 	@$(BIN)/python -m tests.proofs.crash
 
-faults: $(VENV)/ready node_modules/ready  ## Put a lying network before storage and provider
+faults: $(VENV)/ready node_modules/ready  ## Inject network faults between the app, its storage and its provider
 	@$(BIN)/pytest -q -n 4 --dist loadgroup tests/proofs/faults
 
-browser: $(VENV)/browser node_modules/ready  ## Use the dashboard in Debian's chromium
+browser: $(VENV)/browser node_modules/ready  ## Test the dashboard in Debian's Chromium
 	@$(BIN)/pytest -q -n 2 --dist loadgroup tests/browser
 
 CASES ?= 10000
-fuzz: $(VENV)/fuzz node_modules/ready  ## Send CASES=10000 requests made from openapi.json
+fuzz: $(VENV)/fuzz node_modules/ready  ## Send CASES=10000 requests that are generated from openapi.json
 	@$(BIN)/python -m tests.proofs.fuzz --cases $(CASES) --seed $(or $(SEED),1)
 
 MINUTES ?= 10
 soak: $(VENV)/ready node_modules/ready  ## Keep 1,000 runs pending for MINUTES=10, and kill a host every 30 seconds
 	@$(BIN)/python -m tests.proofs.soak --minutes $(MINUTES)
 
-bench: $(VENV)/bench node_modules/ready  ## Measure what things cost, beside the alternatives
+bench: $(VENV)/bench node_modules/ready  ## Measure time and memory, compared with the alternatives
 	@$(BIN)/python -m bench
 
-docs: $(VENV)/ready  ## Draw again what the docs take from the code
+docs: $(VENV)/ready  ## Generate the pages of docs/ that follow from the code
 	$(BIN)/python -m dev.run_states
 
-clean:  ## Remove everything that the targets made
+clean:  ## Remove all files that the targets created
 	rm -rf .venv .venv-* node_modules .dev .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 

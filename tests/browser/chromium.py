@@ -1,4 +1,4 @@
-"""Debian's Chromium under playwright, and a page that notes everything it does."""
+"""Debian's Chromium under playwright, and a page whose requests and errors are noted."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,7 +31,7 @@ def chromium() -> Iterator[Browser]:
 
 @dataclass
 class Watched:
-    """A page, every address it asked for, and every sign of something executed or broken."""
+    """A page, every address that it requested, and everything that shows an error or an executed text."""
 
     page: Page
     requested: list[str] = field(default_factory=list)
@@ -54,7 +54,7 @@ def _dismiss(watched: Watched, dialog: Dialog) -> None:
 
 
 def _alarm(message: ConsoleMessage) -> list[str]:
-    # Chromium reports a failed request as an error, which some tests bring about.
+    # Chromium reports a failed request as an error. Some tests cause such requests.
     failed_request = message.text.startswith("Failed to load resource")
     return [f"console {message.text}"] if message.type == "error" and not failed_request else []
 

@@ -12,7 +12,7 @@ Open = Callable[..., Watched]
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """A browser for one module: while it is open, its event loop would be in the way of asynchronous tests."""
+    """A browser for one module. An open browser runs an event loop, so asynchronous tests could not run."""
     if not EXECUTABLE.exists():
         pytest.fail(f"{EXECUTABLE} is missing: install Debian's package chromium")
     with chromium() as browser:
@@ -27,7 +27,7 @@ def api() -> Iterator[FakeApi]:
 
 @pytest.fixture
 def open_page(browser: Browser, api: FakeApi) -> Iterator[Open]:
-    """Opens the dashboard of `api` in a fresh browser profile; at the end nothing may have gone wrong in it."""
+    """Opens the dashboard of `api` in a new browser profile. At the end it checks that the page had no error."""
     opened: list[Watched] = []
 
     def open_page(route: str = "", key: str | None = KEY, **options: Any) -> Watched:

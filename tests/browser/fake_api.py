@@ -1,4 +1,4 @@
-"""Baton's API as the dashboard sees it, on loopback, with whatever content a test gives it."""
+"""Baton's API as the dashboard uses it, on loopback, with the content that a test sets."""
 
 import json
 import threading
@@ -28,13 +28,13 @@ AGENTS = [
     ]
 ]
 Answer = tuple[int, Any]
-# What `intercept` answers to have the request carried out and its reply cut off in the middle.
+# With this answer of `intercept`, the request is carried out and its reply is cut in the middle.
 BREAK_OFF: Answer = (0, None)
 Intercept = Callable[[str, str], Answer | None]
 
 
 class FakeApi:
-    """Serves `runs`, newest first. `intercept` may answer a request (method and target) in its own way."""
+    """Serves `runs`, newest first. `intercept` gets each request (method and target), and may return its answer."""
 
     def __init__(self) -> None:
         self.runs: dict[str, FakeRun] = {}
@@ -116,7 +116,7 @@ class FakeApi:
         body: dict[str, Any] = {"object": "list", "data": found[begin : begin + limit]}
         if len(found) > begin + limit:
             carried = urlencode(wanted | {"limit": limit, "cursor": begin + limit})
-            # As behind a proxy that the app knows nothing of: only the query of a link is to be trusted.
+            # Behind a proxy that the app does not know, only the query of a link is right.
             body["nextLink"] = f"http://elsewhere.invalid/api/runs?{carried}"
         return body
 
@@ -153,7 +153,7 @@ class _Handler(BaseHTTPRequestHandler):
         found = api.intercept(self.command, self.path)
         if found is BREAK_OFF:
             api.answer(self.command, self.path, body, self.headers)
-            # Without any answer, Chromium itself would ask again.
+            # Chromium itself repeats a request without any answer.
             self._write(200, b'{"da', {"Content-Length": "1000"})
             self.close_connection = True
             return

@@ -1,4 +1,4 @@
-"""A run as the dashboard is told of it, with whatever content a test gives it."""
+"""A run as the dashboard reads it, with the content that a test sets."""
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -53,9 +53,9 @@ class FakeRun:
         self.calls.append(call | {"completed_at": timestamp(self.at)})
         return self
 
-    def write(self, *pieces: str, every: float = 0.5) -> Self:
-        for piece in pieces:
-            self.note("text.delta", every, turn=1, text=piece)
+    def write(self, *texts: str, every: float = 0.5) -> Self:
+        for text in texts:
+            self.note("text.delta", every, turn=1, text=text)
         return self
 
     def end(self, status: str = "completed", later: float = 0.1, **fields: Any) -> Self:

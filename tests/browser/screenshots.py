@@ -1,4 +1,4 @@
-"""Draw the screenshots of docs/screenshots anew: `python -m tests.browser.screenshots`."""
+"""Create the screenshots of docs/screenshots: `python -m tests.browser.screenshots`."""
 
 import random
 from datetime import UTC, datetime, timedelta
@@ -67,8 +67,8 @@ def _novel(created: datetime) -> FakeRun:
         seconds=10.3,
     )
     run.note("turn.started", 1.1, turn=2, response_id="resp_2")
-    pieces = [NOVEL[at : at + 60] for at in range(0, len(NOVEL), 60)]
-    run.note("text.delta", 6.5, turn=2, text="").write(*pieces, every=38 / len(pieces))
+    texts = [NOVEL[at : at + 60] for at in range(0, len(NOVEL), 60)]
+    run.note("text.delta", 6.5, turn=2, text="").write(*texts, every=38 / len(texts))
     run.fields = {
         "turn": 2,
         "usage": {"input_tokens": 1842, "output_tokens": 312, "total_tokens": 2154},
@@ -124,7 +124,7 @@ def _draw(browser: Browser, api: FakeApi, name: str, shape: dict[str, Any]) -> N
     page.goto(f"{api.origin}/api/dashboard")
     enter_key(page, KEY)
     page.get_by_role("row").nth(3).wait_for()
-    page.mouse.move(0, 0)  # where the button of the key dialog was, a row would be highlighted
+    page.mouse.move(0, 0)  # at the place of the former dialog, the mouse would highlight a row
     page.screenshot(path=FOLDER / f"list-{name}.png")
     page.get_by_role("link", name="space_novelist").nth(1).click()
     page.get_by_text("Ravi Castellanos had stopped").wait_for()

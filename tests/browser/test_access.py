@@ -1,4 +1,4 @@
-"""The dashboard for the keyboard, a screen reader, weak eyes and a phone."""
+"""The dashboard with a keyboard, with a screen reader, with low vision and on a phone."""
 
 import itertools
 
@@ -12,7 +12,7 @@ from tests.browser.fake_run import finished
 pytestmark = pytest.mark.xdist_group("browser")
 
 
-def test_the_keyboard_leads_to_a_run_and_back(api: FakeApi, open_page: Open) -> None:
+def test_a_run_can_be_opened_and_left_with_the_keyboard(api: FakeApi, open_page: Open) -> None:
     api.add(finished(1), run := finished(2, minutes=5).tool("look_up", '{"a": 1}', "found it"))
     page = open_page(key=None).page
     page.keyboard.type(KEY)
@@ -42,7 +42,7 @@ def _tab_to(page: Page, address: str, key: str = "Tab") -> None:
     raise AssertionError(f"{address} is not reached with Tab")
 
 
-def test_everything_to_use_has_a_name_and_a_role(api: FakeApi, open_page: Open) -> None:
+def test_every_control_has_a_name_and_a_role(api: FakeApi, open_page: Open) -> None:
     api.add(run := finished().tool("look_up", "{}", "found"))
     page = open_page().page
     expect(page.get_by_role("table", name="Runs, newest first")).to_be_visible()
@@ -59,9 +59,9 @@ def test_everything_to_use_has_a_name_and_a_role(api: FakeApi, open_page: Open) 
         page.keyboard.press("Escape")
 
 
-# What can be used and says nothing of itself, and ids that are not unique.
+# Controls without a name, ids that are not unique, and references to missing ids.
 NAMELESS = """() => {
-  // What is chosen or written in a field does not name it.
+  // The value of a field is not its name.
   const named = (one) => (one.matches("select, input, textarea") ? one.labels.length : one.textContent.trim())
     || one.getAttribute("aria-label")
     || one.getAttribute("aria-labelledby")?.split(" ").every((id) => document.getElementById(id));

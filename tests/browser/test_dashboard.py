@@ -14,7 +14,7 @@ from tests.browser.fake_run import FakeRun, finished, running, writing
 pytestmark = pytest.mark.xdist_group("browser")
 
 
-def test_the_page_is_small_and_needs_nothing_from_elsewhere() -> None:
+def test_the_page_is_small_and_loads_nothing_from_other_servers() -> None:
     reply = dashboard.page()
     assert len(reply.body) < 60_000
     assert set(re.findall(rb"https?://[^\"'`\s]*", reply.body)) == {b"http://www.w3.org/2000/svg"}
@@ -23,7 +23,7 @@ def test_the_page_is_small_and_needs_nothing_from_elsewhere() -> None:
     )
 
 
-def test_the_key_is_sent_in_a_header_and_stands_nowhere_else(api: FakeApi, open_page: Open) -> None:
+def test_the_key_is_only_sent_in_a_header(api: FakeApi, open_page: Open) -> None:
     api.add(run := writing())
     watched = open_page(f"?code={KEY}#/runs/{run.id}")
     page = watched.page
@@ -35,13 +35,13 @@ def test_the_key_is_sent_in_a_header_and_stands_nowhere_else(api: FakeApi, open_
     stored = page.evaluate(
         "JSON.stringify([localStorage, sessionStorage, document.cookie, history.state, location.href])"
     )
-    # Nor in the document, where an extension or a saved page would find it.
+    # It is not in the document either: an extension could read it there, and a saved page would have it.
     assert KEY not in commands + stored + page.content() + page.get_by_label("Key", exact=True).input_value()
     assert [url for url in watched.requested if KEY in url] == [f"{api.origin}/api/dashboard?code={KEY}"]
     assert {key for _, path, key in api.requests if not path.startswith("/api/dashboard")} == {KEY}
 
 
-def test_a_refused_key_is_asked_for_again_and_the_page_goes_on(api: FakeApi, open_page: Open) -> None:
+def test_after_a_refused_key_the_page_requests_another_and_goes_on(api: FakeApi, open_page: Open) -> None:
     api.add(finished())
     page = open_page(key="wrong").page
     expect(page.get_by_text("The host refused this key.")).to_be_visible()
@@ -55,7 +55,7 @@ def test_a_refused_key_is_asked_for_again_and_the_page_goes_on(api: FakeApi, ope
     expect(page.get_by_role("dialog")).to_have_count(0)
 
 
-def test_a_host_without_keys_takes_a_blank_one(api: FakeApi, open_page: Open) -> None:
+def test_a_host_without_keys_accepts_an_empty_one(api: FakeApi, open_page: Open) -> None:
     api.key = ""
     api.add(finished())
     expect(open_page(key="").page.get_by_role("row")).to_have_count(2)
@@ -102,7 +102,7 @@ def test_the_list_is_paged_and_filtered(api: FakeApi, open_page: Open) -> None:
     expect(page.get_by_text("No run matches.")).to_be_visible()
 
 
-def test_the_list_follows_its_runs_without_moving_the_focus(api: FakeApi, open_page: Open) -> None:
+def test_the_list_is_updated_without_moving_the_focus(api: FakeApi, open_page: Open) -> None:
     api.add(run := running(created=datetime.now(UTC) - timedelta(minutes=5)))
     page = open_page().page
     row = page.get_by_role("row").last

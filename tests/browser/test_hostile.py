@@ -1,4 +1,4 @@
-"""Texts that try to be more than text: whoever wrote them, the page shows them and does nothing else."""
+"""Texts with markup and scripts: the page shows them as text, and executes nothing."""
 
 import json
 from pathlib import Path
@@ -37,7 +37,7 @@ def hostile_run(number: int, texts: list[str]) -> FakeRun:
     run = FakeRun(number, agent=texts[0]).note("run.queued").note("turn.started", turn=1)
     for text in texts:
         run.tool(text, text, text).write(text)
-    # Metadata is an object: a name stands in it once.
+    # Metadata is an object, so each name is in it once.
     run.fields["metadata"] = dict.fromkeys(texts, texts[-1])
     return run.end("failed", error={"code": texts[0], "message": "".join(texts)})
 
@@ -69,9 +69,7 @@ def test_there_are_enough_texts() -> None:
 
 
 @pytest.mark.parametrize("csp", [True, False], ids=["with CSP", "without CSP"])
-def test_texts_are_shown_as_they_are_and_nothing_else_happens(
-    csp: bool, api: FakeApi, open_page: Open
-) -> None:
+def test_texts_are_shown_unchanged_and_nothing_is_executed(csp: bool, api: FakeApi, open_page: Open) -> None:
     api.csp = csp
     runs = [(hostile_run(number, texts), texts) for number, texts in enumerate(batches())]
     api.add(*[run for run, _ in runs])
@@ -92,7 +90,7 @@ def test_texts_are_shown_as_they_are_and_nothing_else_happens(
 
 
 @pytest.mark.parametrize("csp", [True, False], ids=["with CSP", "without CSP"])
-def test_agents_problems_and_progress_are_only_text_too(
+def test_agents_problems_and_progress_are_shown_as_text_too(
     csp: bool, api: FakeApi, open_page: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api.csp = csp
@@ -126,7 +124,7 @@ def test_agents_problems_and_progress_are_only_text_too(
     assert page.evaluate("window.__pwned") is None
 
 
-def test_a_page_that_takes_texts_for_markup_would_be_caught(api: FakeApi, browser: Browser) -> None:
+def test_a_page_that_renders_texts_as_markup_is_found(api: FakeApi, browser: Browser) -> None:
     api.csp = False
     api.change_page = lambda body: body.replace(b"node.textContent = text;", b"node.innerHTML = text;")
     api.add(

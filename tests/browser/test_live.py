@@ -1,4 +1,4 @@
-"""The dashboard over the real stack, whose host is killed while somebody watches."""
+"""The dashboard over the real stack, whose host is killed while the page shows a run."""
 
 from collections.abc import Iterator
 
@@ -19,7 +19,7 @@ TEXT = "".join(
 
 @pytest.fixture
 def site(connection_string: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    """A deployed app with the agents that ship, which stream, and one host."""
+    """A deployed app with one host and the agents of `agents/`, which stream."""
     child, provider = stack.start_provider("--pace", "0")
     with child:
         site = Site(tmp_path_factory.mktemp("site"), connection_string, provider)
@@ -34,7 +34,7 @@ def site(connection_string: str, tmp_path_factory: pytest.TempPathFactory) -> It
             site.close()
 
 
-def test_a_run_started_on_the_page_is_read_to_its_end_across_a_killed_host(
+def test_a_run_started_on_the_page_is_shown_to_its_end_although_the_host_is_killed(
     site: Site, browser: Browser
 ) -> None:
     port = int(site.bases[0].rsplit(":", 1)[1])

@@ -1,4 +1,4 @@
-"""One run on the dashboard: its text as the feed tells it, and its end."""
+"""One run on the dashboard: its text from the feed, and its end."""
 
 import itertools
 
@@ -40,25 +40,23 @@ def test_a_run_is_ended_only_after_a_confirmation(act: str, api: FakeApi, open_p
         expect(page.get_by_role("button", name=act)).to_have_count(0)
 
 
-def test_a_replaced_text_and_a_new_turn_take_the_place_of_what_was_there(
-    api: FakeApi, open_page: Open
-) -> None:
+def test_a_replacement_and_a_new_turn_replace_the_shown_text(api: FakeApi, open_page: Open) -> None:
     api.add(run := writing())
     page = open_page(f"#/runs/{run.id}").page
     expect(page.locator("#text")).to_have_text("".join(LINES))
-    run.note("text.replaced", turn=1, text="What it meant.\n")
-    expect(page.locator("#text")).to_have_text("What it meant.\n")
+    run.note("text.replaced", turn=1, text="The right text.\n")
+    expect(page.locator("#text")).to_have_text("The right text.\n")
     run.write("And more.").note("a.type.of.the.future", text="is ignored")
     expect(page.get_by_text("And more.")).to_be_visible()
-    assert text_of(page) == "What it meant.\nAnd more."
+    assert text_of(page) == "The right text.\nAnd more."
     run.note("turn.started", turn=2, response_id="r2")
     expect(page.get_by_text("The text appears here")).to_be_visible()
-    run.write("The last word.").end()
+    run.write("The last text.").end()
     expect(page.locator("#run-status")).to_have_text("Completed")
-    assert text_of(page) == "The last word."
+    assert text_of(page) == "The last text."
 
 
-def test_the_text_is_whole_after_any_number_of_failures(api: FakeApi, open_page: Open) -> None:
+def test_the_text_is_complete_after_any_number_of_failures(api: FakeApi, open_page: Open) -> None:
     run = writing().write("The end.").end()
     api.add(run)
     failures = itertools.cycle(
@@ -67,12 +65,12 @@ def test_the_text_is_whole_after_any_number_of_failures(api: FakeApi, open_page:
     api.intercept = lambda method, target: next(failures) if "/events" in target else None
     served, feed = [], api._feed
 
-    def piecemeal(run: FakeRun, after: int, limit: int) -> dict[str, object]:
+    def overlapping(run: FakeRun, after: int, limit: int) -> dict[str, object]:
         served.append(after)
         # A few events at a time, some of which were served before.
         return feed(run, max(0, after - 3), 25)
 
-    api._feed = piecemeal  # type: ignore[method-assign]
+    api._feed = overlapping  # type: ignore[method-assign]
     page = open_page(f"#/runs/{run.id}").page
     page.set_default_timeout(40_000)
     expect(page.locator("#connection")).to_be_visible()
@@ -82,25 +80,25 @@ def test_the_text_is_whole_after_any_number_of_failures(api: FakeApi, open_page:
     assert served == sorted(served)
 
 
-def test_a_finished_run_is_asked_for_no_more(api: FakeApi, open_page: Open) -> None:
+def test_a_finished_run_is_not_requested_again(api: FakeApi, open_page: Open) -> None:
     api.add(run := writing().end())
     page = open_page(f"#/runs/{run.id}").page
     expect(page.locator("#text")).to_contain_text("Line 39")
     expect(page.locator("#run-status")).to_have_text("Completed")
     page.wait_for_load_state("networkidle")
-    asked = len(api.requests)
+    requests = len(api.requests)
     page.evaluate(
         "() => new Promise(resolve => setTimeout(resolve, 10 * 50))"
-    )  # ten times the feed's own pace
-    assert len(api.requests) == asked
+    )  # ten times the pause between two reads of the feed
+    assert len(api.requests) == requests
 
 
-def test_a_deleted_run_is_said_to_be_gone(api: FakeApi, open_page: Open) -> None:
+def test_a_deleted_run_is_shown_as_missing(api: FakeApi, open_page: Open) -> None:
     page = open_page(f"#/runs/{finished(9).id}").page
     expect(page.get_by_text("There is no such run.").first).to_be_visible()
 
 
-def test_the_text_follows_its_end_only_while_the_reader_is_there(api: FakeApi, open_page: Open) -> None:
+def test_the_page_scrolls_with_the_text_only_while_it_shows_the_end(api: FakeApi, open_page: Open) -> None:
     api.add(run := writing())
     page = open_page(f"#/runs/{run.id}").page
     page.get_by_text("Line 39").wait_for()
@@ -120,18 +118,18 @@ def test_the_text_follows_its_end_only_while_the_reader_is_there(api: FakeApi, o
 
 @pytest.mark.parametrize("ending", ["\n", " "], ids=["paragraphs", "one line"])
 def test_a_very_long_text_stays_smooth(ending: str, api: FakeApi, open_page: Open) -> None:
-    piece = ("All hands slept but one. " * 20)[:-1] + ending
-    pieces = [piece] * (350_000 // len(piece) + 1)
-    api.add(run := running().note("turn.started", turn=1).write(*pieces[:-1]))
+    delta = ("All hands slept but one. " * 20)[:-1] + ending
+    count = 350_000 // len(delta)
+    api.add(run := running().note("turn.started", turn=1).write(*[delta] * count))
     page = open_page(f"#/runs/{run.id}").page
-    page.locator("#text-size", has_text=f"{len(piece) * (len(pieces) - 1):,}").wait_for()
+    page.locator("#text-size", has_text=f"{len(delta) * count:,}").wait_for()
     page.evaluate(LONGEST_TASK)
     for _ in range(5):
-        run.write(piece)
+        run.write(delta)
         page.locator("#text-size", has_text=f"{sum(len(e.get('text', '')) for e in run.events):,}").wait_for()
-    # Rewriting the whole text costs seconds here; a loaded machine has to be allowed for.
+    # A page that writes the complete text again needs seconds. The limit allows for a busy machine.
     assert page.evaluate("window.longest") < 500
-    assert len(text_of(page)) == len(piece) * (len(pieces) + 4)
+    assert len(text_of(page)) == len(delta) * (count + 5)
 
 
 LONGEST_TASK = """() => {

@@ -20,7 +20,7 @@ def provider() -> Iterator[str]:
 def new_site(
     connection_string: str, provider: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[NewSite]:
-    """Gives deployed apps without hosts; settings as keyword arguments."""
+    """Returns a function that deploys an app without hosts. Its keyword arguments are settings."""
     sites: list[Site] = []
 
     def new(**settings: str) -> Site:

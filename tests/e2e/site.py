@@ -1,4 +1,4 @@
-"""A deployed app to test against: hosts of their own over shared storage and a shared provider."""
+"""A deployed app for tests: it has hosts, tables and a queue of its own, and shares the storage and the provider."""
 
 import json
 import secrets
@@ -48,7 +48,7 @@ def _answer(status: int, reply: Any) -> Answer:
 
 
 def script(**settings: Any) -> str:
-    """Return an input that tells the emulated model what to do."""
+    """Return an input with a script for the emulated model."""
     return f"Do it. [[script {json.dumps(settings)}]]"
 
 
@@ -65,7 +65,7 @@ def wait_until(true: Callable[[], bool], what: str) -> None:
 
 @dataclass
 class Site:
-    """Hosts that share tables and a queue of their own."""
+    """A deployed app: hosts that share tables and a queue."""
 
     folder: Path
     connection: str
@@ -136,7 +136,7 @@ class Site:
         return self.get(run_id)
 
     def traces(self) -> Counter[str]:
-        """Return how often each tool call was carried out, by what it was asked to mark."""
+        """Return how often each tool call was carried out, by its mark."""
         return Counter(line.split()[1] for line in (self.folder / "traces").read_text().splitlines())
 
     def judge(
@@ -180,14 +180,14 @@ class Site:
         return found
 
     def fault(self, **fault: Any) -> None:
-        """Let the provider misbehave; `contains` tells whose runs are hit."""
+        """Inject a fault into the provider. `contains` selects the runs by their input."""
         assert self._control("POST", "faults", fault).status == 200
 
     def provider_log(self) -> Any:
         return self._control("GET", "log").body
 
     def provider_sees(self, response_id: str) -> Any:
-        """Return a response as the provider keeps it: its request and its conversation."""
+        """Return a response as the provider stores it: its request and its conversation."""
         return self._control("GET", f"responses/{response_id}").body
 
     def _status_at_provider(self, response_id: str) -> str:

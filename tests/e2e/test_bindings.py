@@ -1,4 +1,4 @@
-"""The app as Microsoft's worker library sees it: every trigger, every binding."""
+"""The app in Microsoft's worker library: every trigger, every binding."""
 
 import shutil
 from pathlib import Path
@@ -39,7 +39,7 @@ def test_nothing_is_served_without_a_key(site: Site) -> None:
 
 
 @pytest.mark.parametrize(
-    ("right", "wrong", "complaint"),
+    ("right", "wrong", "function"),
     [
         ("async def poll(timer: func.TimerRequest", "async def poll(clock: func.TimerRequest", "poll"),
         ("message: func.QueueMessage, more", "note: func.QueueMessage, more", "work"),
@@ -51,11 +51,11 @@ def test_nothing_is_served_without_a_key(site: Site) -> None:
     ],
 )
 def test_a_wrong_parameter_name_is_found_at_the_start(
-    new_site, right: str, wrong: str, complaint: str
+    new_site, right: str, wrong: str, function: str
 ) -> None:
     site: Site = new_site()
     _replace(site, right, wrong)
-    with pytest.raises(ChildFailed, match=complaint):
+    with pytest.raises(ChildFailed, match=function):
         site.add_host()
 
 
@@ -63,7 +63,7 @@ def test_a_timer_that_returns_a_value_fails(new_site) -> None:
     site: Site = new_site()
     _replace(site, "    work.set(await baton.tick())", "    return work.set(await baton.tick()) or 1")
     site.add_host()
-    wait_until(lambda: "non-None value" in site.hosts[0].output, "the worker complains of the value")
+    wait_until(lambda: "non-None value" in site.hosts[0].output, "the worker reports the value")
 
 
 def test_a_wrong_setting_stops_the_start_and_all_are_listed(new_site) -> None:

@@ -1,4 +1,4 @@
-"""Several hosts, killed hosts, slow tools: what must not be lost, doubled or held up."""
+"""Several hosts, killed hosts, slow tools: nothing is lost, repeated or delayed."""
 
 import time
 
@@ -42,7 +42,7 @@ def test_a_killed_host_loses_nothing_and_pays_nothing_twice(new_site) -> None:
 
 
 def _patiently(site: Site, run_id: str) -> object:
-    """Wait as long as leases take to run out."""
+    """Wait until the run is terminal, also when leases have to expire first."""
     end = time.monotonic() + 110
     while (run := site.get(run_id))["status"] not in TERMINAL:
         assert time.monotonic() < end, run
@@ -54,17 +54,17 @@ def test_a_slow_tool_does_not_delay_another_runs_poll(site: Site) -> None:
     wait_until(lambda: site.traces()["slow"] == 1, "the slow tool is at work")
     quick = site.outcome(site.start(script(turns=[{"text": "quick"}])))
     assert quick["status"] == "completed"
-    # Whatever waits for the slow tool comes after it.
+    # The slow tool has not ended, so the quick run did not wait for it.
     assert site.get(slow)["tool_calls"][0]["status"] == "in_progress"
 
 
-def test_a_host_that_starts_anew_goes_on_where_the_run_stood(site: Site) -> None:
-    run_id = site.start(script(turns=[{"text": "whole text " * 100}], seconds=4))
+def test_a_restarted_host_continues_the_run(site: Site) -> None:
+    run_id = site.start(script(turns=[{"text": "complete text " * 100}], seconds=4))
     wait_until(lambda: site.get(run_id)["status"] == "in_progress", "the run is in progress")
     site.crash(0)
     assert site.get(run_id)["status"] in {"in_progress", "completed"}
     run = site.outcome(run_id)
-    assert run["output_text"] == "whole text " * 100
+    assert run["output_text"] == "complete text " * 100
     creates = [one for one in site.provider_log()["requests"] if one["operation"] == "create"]
     assert len({one["response_id"] for one in creates}) == len(creates)
 

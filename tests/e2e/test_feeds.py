@@ -1,4 +1,4 @@
-"""Feeds over real hosts: readers that drop at random, hosts that are killed, streams that break."""
+"""Feeds over real hosts: readers that lose connections at random, killed hosts, broken streams."""
 
 import random
 import threading
@@ -15,7 +15,7 @@ from tests.support.feeds import Reader
 from tests.support.oracle import TERMINAL
 
 READERS = 10
-# Characters of one, two, three and four bytes, and what JSON and server-sent events have to escape.
+# Characters of one, two, three and four bytes, and those that JSON and server-sent events must escape.
 PROSE = 'Über den Wolken \u2028 "宇宙" \\n\r\n🚀 \x00 data: id: 7\n\n'
 
 
@@ -33,17 +33,17 @@ class Client:
         end = time.monotonic() + 2 * PATIENCE_SECONDS
         while not self.reader.done and time.monotonic() < end:
             try:
-                page = self._ask()
+                page = self._read()
             except (OSError, urllib.error.URLError, ValueError):
                 page = None
             if page is None or self.random.random() < 0.3:
-                # The page is lost. The client asks for it again.
+                # The page is lost. The client requests it again.
                 self.dropped += 1
             else:
                 self.reader.read_page(page)
             time.sleep(self.random.uniform(0.05, 0.5))
 
-    def _ask(self) -> dict:
+    def _read(self) -> dict:
         query = f"after={self.reader.last_id}&limit={self.random.choice((1, 2, 5, 100))}"
         reply = self.site.api("GET", f"runs/{self.run_id}/events?{query}", accept="application/json")
         if reply.status != 200:
@@ -57,7 +57,9 @@ def follow(site: Site, run_id: str, seed: int = 1) -> Reader:
     return client.reader
 
 
-def test_ten_readers_that_drop_come_to_the_same_text_across_a_killed_host(new_site) -> None:
+def test_ten_readers_that_lose_connections_get_the_complete_text_although_the_host_is_killed(
+    new_site,
+) -> None:
     site: Site = new_site()
     site.add_host()
     run_id = site.start(
@@ -67,7 +69,7 @@ def test_ten_readers_that_drop_come_to_the_same_text_across_a_killed_host(new_si
     threads = [threading.Thread(target=client.follow) for client in clients]
     for thread in threads:
         thread.start()
-    wait_until(lambda: site.get(run_id)["progress"]["characters"] > 0, "some of it is written")
+    wait_until(lambda: site.get(run_id)["progress"]["characters"] > 0, "a part of the text is written")
     for _ in range(2):
         site.crash(0)
         time.sleep(2)
@@ -120,7 +122,7 @@ def test_two_hosts_tools_and_streaming_together(new_site) -> None:
     ],
     ids=lambda fault: fault["kind"],
 )
-def test_a_stream_that_misbehaves_costs_no_character(site: Site, fault) -> None:
+def test_a_faulty_stream_loses_no_character(site: Site, fault) -> None:
     mark = f"f-{fault['kind']}"
     site.fault(**{"operation": "retrieve", "times": 1000} | fault | {"contains": mark})
     run_id = site.start(

@@ -1,11 +1,11 @@
-"""A storage account in which nothing has been made yet: it is read as an empty one, and the first start makes what it needs."""
+"""A storage account without tables and queues: reads find it empty, and the first start creates what it needs."""
 
 from tests.e2e.site import Site, script
 
-# The first of January, at midnight: no tick makes the tables.
+# The first of January, at midnight: no tick creates the tables.
 NO_TICKS = "0 0 0 1 1 *"
 RUN, SESSION = (f"{kind}_00{'0' * 26}" for kind in ("run", "ses"))
-ASKED = {
+STATUSES = {
     ("GET", "runs"): 200,
     ("GET", "health"): 200,
     ("GET", f"runs/{RUN}"): 404,
@@ -17,15 +17,15 @@ ASKED = {
 }
 
 
-def test_it_is_read_as_an_empty_one(new_site) -> None:
+def test_reads_find_an_empty_account(new_site) -> None:
     site: Site = new_site(POLL_SCHEDULE=NO_TICKS)
     site.add_host()
-    assert {asked: site.api(*asked).status for asked in ASKED} == ASKED
+    assert {request: site.api(*request).status for request in STATUSES} == STATUSES
     assert site.api("GET", "runs").body["data"] == []
     assert site.api("GET", "health").body["last_tick_at"] is None
 
 
-def test_the_first_start_makes_what_it_writes_to(new_site) -> None:
+def test_the_first_start_creates_the_tables(new_site) -> None:
     site: Site = new_site(POLL_SCHEDULE=NO_TICKS)
     site.add_host()
     run_id = site.start(script(turns=[{"text": "a"}], seconds=60))

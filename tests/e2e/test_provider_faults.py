@@ -1,4 +1,4 @@
-"""A provider that misbehaves: the run ends as the design says, and other runs go on."""
+"""A faulty provider: each run has the expected outcome, and other runs go on."""
 
 import pytest
 
@@ -29,13 +29,13 @@ def named(fault: dict[str, object]) -> str:
     return "-".join(str(value) for value in fault.values())
 
 
-def test_faults_that_pass_leave_no_mark(site: Site) -> None:
-    """All at once, a run for each: what passes must not end a run, and must not hold up the others."""
+def test_a_temporary_fault_does_not_change_the_outcome(site: Site) -> None:
+    """All faults at once, each for one run: a fault must not end its run, and must not delay the others."""
     runs = {}
     for n, fault in enumerate(PASSING):
-        word = f"fault-{n}-"
-        site.fault(**fault, contains=word)
-        runs[named(fault)] = site.start(word + script(turns=[{"text": f"text {n}"}], seconds=0.5))
+        mark = f"fault-{n}-"
+        site.fault(**fault, contains=mark)
+        runs[named(fault)] = site.start(mark + script(turns=[{"text": f"text {n}"}], seconds=0.5))
     found = {name: site.outcome(run_id) for name, run_id in runs.items()}
     assert {name: (run["status"], run["output_text"]) for name, run in found.items()} == {
         name: ("completed", f"text {n}") for n, name in enumerate(runs)
@@ -53,23 +53,23 @@ def test_an_unknown_item_is_kept(site: Site) -> None:
     ("status", "code"), [(401, "provider_denied"), (403, "provider_denied"), (404, "model_not_found")]
 )
 def test_a_create_that_cannot_succeed_fails_at_once(site: Site, status: int, code: str) -> None:
-    word = f"create-{status}-"
-    site.fault(kind="status", operation="create", status=status, contains=word)
-    reply = site.api("POST", "runs", {"agent": "scripted", "input": word + script(turns=[{"text": "never"}])})
+    mark = f"create-{status}-"
+    site.fault(kind="status", operation="create", status=status, contains=mark)
+    reply = site.api("POST", "runs", {"agent": "scripted", "input": mark + script(turns=[{"text": "never"}])})
     assert (reply.status, reply.body["status"], reply.body["error"]["code"]) == (200, "failed", code)
     assert "local" not in reply.body["error"]["message"]
 
 
-def test_a_key_that_is_refused_in_a_later_turn_is_waited_for(site: Site) -> None:
-    word = "rotated-"
-    site.fault(kind="status", operation="create", status=401, nth=2, contains=word)
+def test_a_key_that_is_refused_in_a_later_turn_is_tried_again(site: Site) -> None:
+    mark = "rotated-"
+    site.fault(kind="status", operation="create", status=401, nth=2, contains=mark)
     run = site.outcome(
-        site.start(word + script(turns=[{"calls": [tool_call("pay", "rot")]}, {"text": "in again"}]))
+        site.start(mark + script(turns=[{"calls": [tool_call("pay", "rot")]}, {"text": "in again"}]))
     )
     assert (run["status"], run["output_text"]) == ("completed", "in again")
 
 
-def test_an_outcome_at_the_provider_is_the_outcome_here(site: Site) -> None:
+def test_the_outcome_at_the_provider_is_the_outcome_of_the_run(site: Site) -> None:
     failed = site.start(
         script(
             turns=[
@@ -91,10 +91,10 @@ def test_an_outcome_at_the_provider_is_the_outcome_here(site: Site) -> None:
     )
 
 
-def test_a_status_that_flips_after_the_end_changes_nothing(site: Site) -> None:
-    word = "flip-"
-    site.fault(kind="flip", operation="retrieve", to="completed", contains=word)
-    run_id = site.start(word + script(turns=[{"text": "never"}], seconds=60))
+def test_a_status_that_changes_after_the_end_does_not_change_the_run(site: Site) -> None:
+    mark = "flip-"
+    site.fault(kind="flip", operation="retrieve", to="completed", contains=mark)
+    run_id = site.start(mark + script(turns=[{"text": "never"}], seconds=60))
     site.api("POST", f"runs/{run_id}/cancel")
     before = site.outcome(run_id)
     assert before["status"] == "cancelled"

@@ -1,4 +1,4 @@
-"""Whole runs through the real app: Microsoft's worker library, Azurite, the provider emulator over HTTP."""
+"""Complete runs through the real app: Microsoft's worker library, Azurite, the provider emulator over HTTP."""
 
 import json
 
@@ -25,7 +25,7 @@ def test_a_run_with_tools_and_two_turns(site: Site) -> None:
     assert site.traces() == {"a": 1, "b": 1}
 
 
-def test_the_next_run_of_a_session_knows_the_one_before(site: Site) -> None:
+def test_the_next_run_of_a_session_continues_its_conversation(site: Site) -> None:
     first = site.outcome(site.start(script(turns=[{"text": "My name is Ada."}])))
     second = site.outcome(site.start(script(turns=[{"text": "It is Ada."}]), session_id=first["session_id"]))
     assert second["status"] == "completed"
@@ -33,17 +33,17 @@ def test_the_next_run_of_a_session_knows_the_one_before(site: Site) -> None:
     assert "My name is Ada." in json.dumps(site.provider_sees(response["response_id"])["conversation"])
     session = site.api("GET", f"sessions/{first['session_id']}").body
     assert [run["id"] for run in session["runs"]] == [second["id"], first["id"]]
-    said = [
+    answers = [
         part["text"]
         for item in session["transcript"]
         if item.get("role") == "assistant"
         for part in item["content"]
     ]
-    assert said == ["My name is Ada.", "It is Ada."]
+    assert answers == ["My name is Ada.", "It is Ada."]
 
 
 @pytest.mark.parametrize("chaining", ["previous_response_id", "replay"])
-def test_both_ways_of_chaining_give_the_model_the_whole_conversation(new_site, chaining: str) -> None:
+def test_both_ways_of_chaining_send_the_model_the_complete_conversation(new_site, chaining: str) -> None:
     site = new_site(CHAINING=chaining)
     site.add_host()
     turns = [{"calls": [tool_call("look_up", "a")]}, {"calls": [tool_call("pay", "b")]}, {"text": "done"}]
@@ -57,8 +57,8 @@ def test_both_ways_of_chaining_give_the_model_the_whole_conversation(new_site, c
         chaining == "previous_response_id"
     )
     conversation = json.dumps(seen["conversation"])
-    for piece in ("found a", "paid b", "done"):
-        assert piece in conversation
+    for text in ("found a", "paid b", "done"):
+        assert text in conversation
 
 
 def test_a_refused_chain_is_replayed(site: Site) -> None:
@@ -90,13 +90,13 @@ def test_a_forgotten_previous_response_is_replayed(site: Site) -> None:
     ],
     ids=["odd characters", "lone surrogates", "5 MB"],
 )
-def test_text_comes_back_as_it_was(site: Site, text: str) -> None:
+def test_text_comes_back_unchanged(site: Site, text: str) -> None:
     expected = text.replace("\ud800", "\ufffd").replace("\udc00", "\ufffd")
     if len(text) > 1000:
         body = script(turns=[{"text": "0123456789", "repeat": 500_000}])
         expected = "0123456789" * 500_000
     else:
-        # The emulator decodes the script itself, so it gets the odd text as JSON escapes within a string.
+        # The emulator decodes the script itself, so the text is sent with JSON escapes within a string.
         body = script(turns=[{"text": text}])
     run = site.outcome(site.start(body))
     assert run["status"] == "completed"
@@ -134,11 +134,11 @@ def test_delete_leaves_nothing_here_or_at_the_provider(site: Site) -> None:
             one["operation"] == "delete" and one["response_id"] == response
             for one in site.provider_log()["requests"]
         ),
-        "the provider is asked to forget",
+        "the response is deleted at the provider",
     )
 
 
-def test_turns_have_an_end(site: Site) -> None:
+def test_a_run_ends_after_its_most_turns(site: Site) -> None:
     run = site.outcome(site.start(script(turns=[{"calls": [tool_call("look_up", "again")]}], loop=True)))
     assert (run["status"], run["incomplete_details"], run["turn"]) == (
         "incomplete",
@@ -147,7 +147,7 @@ def test_turns_have_an_end(site: Site) -> None:
     )
 
 
-def test_a_model_that_calls_nonsense_is_told_so(site: Site) -> None:
+def test_an_invalid_tool_call_fails_and_the_run_goes_on(site: Site) -> None:
     calls = [
         {"name": "no_such_tool", "arguments": "{}"},
         {"name": "pay", "arguments": "not json"},

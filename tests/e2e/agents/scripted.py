@@ -1,4 +1,4 @@
-"""An agent whose model does what the request's script says, with tools that leave a trace outside the process."""
+"""An agent whose model follows the script in the input, with tools that write their effects to a file."""
 
 import asyncio
 import os
@@ -17,7 +17,7 @@ def _leave_trace(kind: str, key: str, mark: str) -> None:
 
 @tool(timeout=timedelta(seconds=20))
 async def pay(mark: str, seconds: float, key: IdempotencyKey) -> str:
-    """Do what must not be done twice."""
+    """Have an effect that must not be repeated."""
     _leave_trace("pay", key, mark)
     await asyncio.sleep(seconds)
     return f"paid {mark}"
@@ -25,7 +25,7 @@ async def pay(mark: str, seconds: float, key: IdempotencyKey) -> str:
 
 @tool(timeout=timedelta(seconds=20), idempotent=True)
 async def look_up(mark: str, seconds: float, key: IdempotencyKey) -> str:
-    """Do what may be done again."""
+    """Have an effect that may be repeated."""
     _leave_trace("look_up", key, mark)
     await asyncio.sleep(seconds)
     return f"found {mark}"
