@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
 from shared.core.pace import MAX_DEADLINE, MIN_DEADLINE
 from shared.core.text import is_name
+from shared.ports.providers import RESERVED_OPTIONS
 
 if TYPE_CHECKING:
     # A type checker then finds a misspelt hosted tool before the provider does. Nothing imports this at run time.
@@ -22,22 +23,6 @@ if TYPE_CHECKING:
 MAX_TURNS = 32
 # The host ends a function invocation after ten minutes (functionTimeout in host.json).
 MIN_TIMEOUT, MAX_TIMEOUT = timedelta(milliseconds=1), timedelta(minutes=9)
-# Fields of a response that Baton sets itself.
-RESERVED_OPTIONS = frozenset(
-    {
-        "background",
-        "conversation",
-        "input",
-        "instructions",
-        "metadata",
-        "model",
-        "previous_response_id",
-        "store",
-        "stream",
-        "stream_options",
-        "tools",
-    }
-)
 
 _ARGS_SECTION = re.compile(r"^Args:\n((?:[ \t]+.*(?:\n|\Z)|\n)+)", re.MULTILINE)
 _ARG = re.compile(r"^(\w+)(?: \(.*?\))?:(.*(?:\n[ \t]+.*)*)", re.MULTILINE)

@@ -78,5 +78,13 @@ class InvalidSettings(CannotStart):
         super().__init__("Baton cannot start with these settings", faults)
 
 
+class UnreadableRow(StorageUnavailable):
+    """A stored row is broken, or only a later version of this app can read it."""
+
+    def __init__(self, key: str) -> None:
+        super().__init__("A stored row cannot be read by this version of the app.")
+        self.key = key
+
+
 class RowConflict(Exception):
     """A row did not meet the condition of a write, so nothing of the transaction was written."""

@@ -8,10 +8,12 @@ import logging
 import traceback
 
 from shared.core.text import representable
+from shared.errors import UnreadableRow
 
 _LOGGER = logging.getLogger("baton")
 # This library logs every request. That costs more than the request, and the log would contain its address.
 _NOISY = ("azure",)
+_CAUSE_CHARACTERS = 200
 
 
 def log_event(event: str, *, level: int = logging.INFO, **fields: object) -> None:
@@ -25,6 +27,12 @@ def log_fault(event: str, fault: BaseException, **fields: object) -> None:
     if _LOGGER.isEnabledFor(logging.ERROR):
         trace = representable("".join(traceback.format_exception(fault)).rstrip())
         _LOGGER.error("%s %s\n%s", event, json.dumps(fields, default=str), trace)
+
+
+def log_skipped(fault: UnreadableRow) -> None:
+    """Log a row that was left out. It is met again and again, so its traceback is not logged."""
+    cause = representable(repr(fault.__cause__))
+    log_event("row.skipped", level=logging.ERROR, row=fault.key, cause=cause[:_CAUSE_CHARACTERS])
 
 
 def quiet_libraries() -> None:

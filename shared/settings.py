@@ -15,6 +15,9 @@ _QUEUE = re.compile(r"[a-z0-9](?:[a-z0-9]|-(?=[a-z0-9])){2,62}")
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
 _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
 _INTEGER = re.compile(r"[0-9]{1,9}")
+# What a header may hold.
+_KEY = re.compile(r"[ -~]+")
+_KEY_CHARACTERS = "printable ASCII characters"
 _OPENAI = "https://api.openai.com/v1"
 # The description of what `_is_url` accepts.
 _URL = "an http or https address without a query"
@@ -177,7 +180,7 @@ def _storage(read: _Reader) -> StorageSettings:
 
 def _provider(read: _Reader) -> ProviderSettings:
     endpoint = read.text("AZURE_OPENAI_ENDPOINT", "", _is_url, _URL)
-    key = read.text("OPENAI_API_KEY", "")
+    key = read.text("OPENAI_API_KEY", "", _is(_KEY), _KEY_CHARACTERS)
     if not endpoint and not key:
         read.faults.append(
             "OPENAI_API_KEY or AZURE_OPENAI_ENDPOINT is missing: set one of them to choose the provider."
@@ -187,7 +190,7 @@ def _provider(read: _Reader) -> ProviderSettings:
         openai_base_url=read.text("OPENAI_BASE_URL", _OPENAI, _is_url, _URL),
         openai_api_key=key,
         azure_endpoint=endpoint,
-        azure_api_key=read.text("AZURE_OPENAI_API_KEY", ""),
+        azure_api_key=read.text("AZURE_OPENAI_API_KEY", "", _is(_KEY), _KEY_CHARACTERS),
         azure_scope=read.text("AZURE_OPENAI_SCOPE", "https://cognitiveservices.azure.com/.default"),
         azure_client_id=read.text("AZURE_CLIENT_ID", ""),
         chaining=Chaining(chaining),

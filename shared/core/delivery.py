@@ -1,7 +1,12 @@
 """Deliveries: work for other services that is not lost when the process ends right after a transition."""
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
+
+from shared.core.ids import is_id
+
+_NAME = re.compile(r"\d{8}-\d{1,3}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +31,14 @@ class ClockRow:
     due: datetime
     run_id: str
     name: str
+
+    @classmethod
+    def parse(cls, due: str, run_id: str, name: str) -> "ClockRow":
+        """Return the clock row of these texts. Raises ValueError when one of them is not valid."""
+        at = datetime.fromisoformat(due)
+        if at.tzinfo is None or not is_id("run", run_id) or not _NAME.fullmatch(name):
+            raise ValueError("these texts do not name a delivery")
+        return cls(at, run_id, name)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

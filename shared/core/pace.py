@@ -62,7 +62,13 @@ class Schedule:
 
 def reminder_due(due: datetime, after: datetime, now: datetime) -> bool:
     """Return whether a message has to be sent at `now` for a step that is due at `due`."""
-    return _count(_REMINDERS, now - due) > _count(_REMINDERS, after - due)
+    return _reminded(now - due) > _reminded(after - due)
+
+
+def _reminded(age: timedelta) -> int:
+    """Return how many reminders there are up to this age. They never end: a purge has no deadline."""
+    beyond = (age.total_seconds() - _REMINDERS[-1]) // _LONGEST_REMINDER
+    return _count(_REMINDERS, age) + max(0, int(beyond))
 
 
 def _count(points: tuple[float, ...], age: timedelta) -> int:

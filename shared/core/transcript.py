@@ -5,7 +5,7 @@ ignored here.
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,6 +16,8 @@ Item = dict[str, Any]
 
 # OpenAI's limit for the length of call ids.
 MAX_CALL_ID = 64
+# The types of content parts that the Responses API documents for answers.
+_PART_KINDS = frozenset({"output_text", "refusal", "reasoning_text", "summary_text"})
 # Replaces a name that no tool can have. Providers accept it, and no Python function can have this name.
 NOT_A_NAME = "not-a-name"
 
@@ -96,7 +98,7 @@ def outline(items: Iterable[Item]) -> tuple[ItemOutline, ...]:
         ItemOutline(
             name_of(item.get("type")),
             name_of(item.get("name"), ""),
-            tuple(PartOutline(name_of(part.get("type")), len(_part_text(part))) for part in _parts(item)),
+            tuple(PartOutline(part_kind(part), len(_part_text(part))) for part in _parts(item)),
         )
         for item in items
     )
@@ -105,6 +107,15 @@ def outline(items: Iterable[Item]) -> tuple[ItemOutline, ...]:
 def name_of(value: object, default: str = "unknown") -> str:
     """Return a type or name that a provider sent, or `default` when it is not a valid one."""
     return value if isinstance(value, str) and is_name(value) else default
+
+
+def part_kind(part: Mapping[str, Any]) -> str:
+    """Return the type of a content part, or "unknown".
+
+    There may be thousands of parts in an answer, so the row that logs them has no space for any other name.
+    """
+    kind = part.get("type")
+    return kind if isinstance(kind, str) and kind in _PART_KINDS else "unknown"
 
 
 def _parts(item: Item) -> Iterator[Item]:

@@ -6,6 +6,23 @@ from typing import Protocol
 
 from shared.core.response import CancelReply, CreateReply, DeleteReply, ReadReply, SliceReply
 
+# Fields of a request that Baton sets itself, so options cannot set them.
+RESERVED_OPTIONS = frozenset(
+    {
+        "background",
+        "conversation",
+        "input",
+        "instructions",
+        "metadata",
+        "model",
+        "previous_response_id",
+        "store",
+        "stream",
+        "stream_options",
+        "tools",
+    }
+)
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResponseRequest:
@@ -23,6 +40,7 @@ class ResponseRequest:
     previous_response_id: str | None
     # Whether its stream will be read in slices.
     stream: bool = False
+    # Further fields of the request, by name.
     options: Mapping[str, object] = field(default_factory=dict)
 
 

@@ -29,7 +29,7 @@ async def request_for(
     """
     replayed = run.chaining is Chaining.REPLAY
     if replayed:
-        input_items = json.dumps(await _complete_conversation(context, run), ensure_ascii=False)
+        input_items = json.dumps(await _complete_conversation(context, run, input_text), ensure_ascii=False)
     elif run.turn == 1:
         # The input was validated when the run was accepted.
         input_items = input_text if input_text is not None else await context.content.load(run.id, run.input)
@@ -48,16 +48,18 @@ async def request_for(
     )
 
 
-async def _complete_conversation(context: Context, run: Run) -> list[transcript.Item]:
+async def _complete_conversation(context: Context, run: Run, input_text: str | None) -> list[transcript.Item]:
     earlier = [
         item for previous in await _history(context, run) for item in await _remaining(context, previous)
     ]
-    return transcript.replayable([*earlier, *await items_of(context, run)])
+    return transcript.replayable([*earlier, *await items_of(context, run, input_text)])
 
 
-async def items_of(context: Context, run: Run) -> list[transcript.Item]:
+async def items_of(context: Context, run: Run, input_text: str | None = None) -> list[transcript.Item]:
     """Return all items of a run in order: its input, then for each turn its output and its tool outputs."""
-    items = transcript.parse(await context.content.load(run.id, run.input))
+    if input_text is None:
+        input_text = await context.content.load(run.id, run.input)
+    items = transcript.parse(input_text)
     for turn, output in enumerate(run.turns, 1):
         items += transcript.parse(await context.content.load(run.id, output))
         items += await _tool_outputs(context, run, turn)

@@ -4,7 +4,8 @@ import logging
 from datetime import timedelta
 
 from shared.core.delivery import CancelResponse, ClockRow, Delivery
-from shared.core.response import NotNow
+from shared.core.life.polling import MISSING_GRACE
+from shared.core.response import Absent, CancelReply, NotNow, Refused, Snapshot
 from shared.errors import RowConflict
 from shared.log import log_event
 from shared.steps.context import Context
@@ -27,12 +28,26 @@ async def deliver(context: Context, clock: ClockRow) -> None:
         return
     delivery = claimed.delivery
     reply = await context.provider(delivery.content.provider).cancel(delivery.content.response_id)
-    if isinstance(reply, NotNow) and context.clock.now() - delivery.created_at < CANCEL_PATIENCE:
-        log_event("delivery.deferred", level=logging.WARNING, run_id=delivery.run_id, reason=reply.reason)
-        await _defer(context, claimed, reply.retry_after)
+    if context.clock.now() - delivery.created_at < _patience(reply):
+        log_event(
+            "delivery.deferred", level=logging.WARNING, run_id=delivery.run_id, reply=type(reply).__name__
+        )
+        await _defer(context, claimed, reply.retry_after if isinstance(reply, NotNow) else None)
         return
-    _report(delivery, delivery.content, stopped=not isinstance(reply, NotNow))
+    _report(delivery, delivery.content, stopped=isinstance(reply, Snapshot | Absent))
     await context.outbox.remove(claimed)
+
+
+def _patience(reply: CancelReply) -> timedelta:
+    """Return at which age of a delivery this reply to it is final."""
+    match reply:
+        case Snapshot():
+            return timedelta()
+        case Absent():
+            # A provider may not know a new response yet.
+            return MISSING_GRACE
+        case Refused() | NotNow():
+            return CANCEL_PATIENCE
 
 
 async def _defer(context: Context, claimed: StoredDelivery, retry_after: timedelta | None) -> None:

@@ -86,9 +86,12 @@ async def poll(context: Context, owed: Owed) -> tuple[str, ...]:
     stored = await _stored(context, owed)
     if stored is None:
         return ()
+    applied = Applied(stored)
     if stream_lost:
-        stored = (await apply(context, stored, events.StreamLost(response_id))).stored
-    return (await change(stored)).messages if change else ()
+        applied = await apply(context, stored, events.StreamLost(response_id))
+    if change:
+        applied = (await change(applied.stored)).after(applied)
+    return applied.messages
 
 
 async def _poll_expired(context: Context, owed: Owed) -> tuple[str, ...]:

@@ -48,7 +48,7 @@ async def run_tools(
     unsaved: list[ToolResult] = []
     async for result in context.agents.run_tools(run.agent, calls):
         try:
-            applied = await _checkpoint(context, applied.stored, lease, result)
+            applied = (await _checkpoint(context, applied.stored, lease, result)).after(applied)
         except StorageUnavailable as fault:
             log_event(
                 "checkpoint.failed",
@@ -72,7 +72,7 @@ async def _save_again(
     last_fault: StorageUnavailable | None = None
     for result in unsaved:
         try:
-            applied = await _checkpoint(context, applied.stored, lease, result)
+            applied = (await _checkpoint(context, applied.stored, lease, result)).after(applied)
         except StorageUnavailable as fault:
             last_fault = fault
     if last_fault:

@@ -1,7 +1,7 @@
 """Apply an event: advance the run, and commit it together with everything that must survive a crash."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shared.core.delivery import Delivery
 from shared.core.life.advance import advance
@@ -25,6 +25,10 @@ class Applied:
     stored: StoredRun
     changed: bool = False
     effects: tuple[Wake | Delivery, ...] = ()
+
+    def after(self, earlier: "Applied") -> "Applied":
+        """Return this result with the effects of an earlier one, which remain to be done as well."""
+        return replace(self, effects=earlier.effects + self.effects) if earlier.effects else self
 
     @property
     def messages(self) -> tuple[str, ...]:

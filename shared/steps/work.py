@@ -37,7 +37,7 @@ async def work(context: Context, run_id: str) -> tuple[str, ...]:
     if calls is None:
         return ()
     lease = context.lease(duration(context, stored.run))
-    applied = await apply(context, stored, events.Claimed(lease))
+    applied = await apply(context, stored, events.Claimed(lease, stored.run.step, stored.run.turn))
     return (await perform(context, applied, lease, calls=calls)).messages
 
 
@@ -57,15 +57,16 @@ async def perform(
         run = applied.stored.run
         match run.step:
             case Step.CREATE:
-                applied = await create(context, applied.stored, lease, input_text)
+                done = await create(context, applied.stored, lease, input_text)
             case Step.TOOLS:
-                applied = await run_tools(context, applied.stored, lease, calls)
+                done = await run_tools(context, applied.stored, lease, calls)
             case Step.PURGE:
-                applied = await purge(context, applied.stored, lease)
+                done = await purge(context, applied.stored, lease)
             case Step.CANCEL:
-                applied = await cancel(context, applied.stored, lease)
+                done = await cancel(context, applied.stored, lease)
             case _:
                 break
+        applied = done.after(applied)
         if applied.stored.run == run:
             break
     return applied

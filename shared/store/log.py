@@ -67,7 +67,8 @@ def _written(entry: LogEntry) -> dict[str, Any]:
             return {"type": kind, **data}
         case log.TextDelta(content=Content() as content):
             values = {name: getattr(entry, name) for name in entry.__slots__ if name != "content"}
-            return {"type": entry.type, **values, "name": content.name, "chunks": content.chunks}
+            pointer = {"name": content.name, "chunks": content.chunks}
+            return {"type": entry.type, **values, "content": pointer}
     defaults = _DEFAULTS[type(entry)]
     values = {name: getattr(entry, name) for name in entry.__slots__}
     return {
@@ -76,6 +77,7 @@ def _written(entry: LogEntry) -> dict[str, Any]:
     }
 
 
+@rows.reader
 def _lines(row: Row) -> list[LogLine]:
     at, first = rows.read_time(row.values, "at"), int(row.values["first"])
     return [
@@ -91,6 +93,6 @@ def _read(stored: dict[str, Any]) -> LogEntry:
         return log.RunEnded(status)
     if (known := _TYPES.get(kind)) is None:
         return log.UnknownEntry(kind, stored)
-    if "name" in stored and "chunks" in stored:
-        stored["content"] = Content(name=stored.pop("name"), chunks=stored.pop("chunks"))
+    if pointer := stored.get("content"):
+        stored["content"] = Content(name=pointer["name"], chunks=pointer["chunks"])
     return known(**{name: stored[name] for name in known.__slots__ if name in stored})

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from shared.core.delivery import CancelResponse, ClockRow, Delivery
+from shared.core.delivery import CancelResponse, ClockRow, Deliverable, Delivery
 from shared.core.ids import shard_of
-from shared.errors import RowConflict
-from shared.log import log_fault
+from shared.errors import RowConflict, UnreadableRow
+from shared.log import log_skipped
 from shared.ports.system import Randomness
 from shared.ports.tables import Delete, Insert, Put, Row, Table, Value, Write
 from shared.store import rows
@@ -109,24 +109,21 @@ def read_delivery(row: Row) -> Delivery | None:
     """
     try:
         return _read(row)
-    except (KeyError, ValueError) as fault:
-        log_fault("row.skipped", fault, row=row.key)
+    except UnreadableRow as fault:
+        log_skipped(fault)
         return None
 
 
-def read_clock(key: str) -> ClockRow:
-    """Return the clock row that has this key. Raises ValueError when it is not the key of a clock row."""
-    due, run_id, name = key.partition("~")[2].split("|")
-    return ClockRow(datetime.fromisoformat(due), run_id, name)
+@rows.reader
+def read_clock(row: Row) -> ClockRow:
+    """Return what the key of a clock row says. Raises UnreadableRow."""
+    return ClockRow.parse(*row.key.partition("~")[2].split("|"))
 
 
 def _contents(delivery: Delivery, tx: str) -> Row:
-    content = delivery.content
     values = rows.present(
         {
-            "type": "cancel_response",
-            "provider": content.provider,
-            "response_id": content.response_id,
+            **_content_values(delivery.content),
             "created_at": delivery.created_at,
             "due": delivery.due,
             "tx": tx,
@@ -135,10 +132,17 @@ def _contents(delivery: Delivery, tx: str) -> Row:
     return Row(rows.delivery_key(delivery.run_id, delivery.name), values)
 
 
+def _content_values(content: Deliverable) -> dict[str, Value]:
+    match content:
+        case CancelResponse(provider, response_id):
+            return {"type": "cancel_response", "provider": provider, "response_id": response_id}
+
+
 def _clock(delivery: Delivery) -> Row:
     return Row(rows.clock_key(delivery.clock), {})
 
 
+@rows.reader
 def _read(row: Row) -> Delivery:
     values = row.values
     _, run_id, name = row.key.split("|")

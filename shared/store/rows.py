@@ -7,14 +7,15 @@ when a caller, a model or a provider decides how long they are.
 import hashlib
 import json
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, wraps
+from typing import Any, TypeVar
 
 from shared.core.delivery import ClockRow
 from shared.core.run import Content
-from shared.ports.tables import Value
+from shared.errors import UnreadableRow
+from shared.ports.tables import Row, Value
 
 TICK_KEY = "pending|"
 
@@ -22,6 +23,20 @@ TICK_KEY = "pending|"
 _SHORT_BYTES = 512
 _ZLIB = b"x"
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
+_T = TypeVar("_T")
+
+
+def reader(read: Callable[[Row], _T]) -> Callable[[Row], _T]:
+    """Let a function that reads a row raise UnreadableRow for whatever is wrong with the row."""
+
+    @wraps(read)
+    def checked(row: Row) -> _T:
+        try:
+            return read(row)
+        except (LookupError, TypeError, ValueError, AttributeError, zlib.error) as fault:
+            raise UnreadableRow(row.key) from fault
+
+    return checked
 
 
 def run_key(run_id: str) -> str:
@@ -76,12 +91,14 @@ def time_text(at: datetime) -> str:
 
 
 def optional_time(values: Mapping[str, Value], name: str) -> datetime | None:
-    text = values.get(name)
-    return datetime.fromisoformat(text) if isinstance(text, str) else None
+    return read_time(values, name) if isinstance(values.get(name), str) else None
 
 
 def read_time(values: Mapping[str, Value], name: str) -> datetime:
-    return datetime.fromisoformat(str(values[name]))
+    at = datetime.fromisoformat(str(values[name]))
+    if at.tzinfo is None:
+        raise ValueError(f"the time {name} has no time zone")
+    return at
 
 
 def optional_text(values: Mapping[str, Value], name: str) -> str | None:

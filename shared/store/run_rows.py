@@ -69,8 +69,9 @@ def run_row(run: Run, tx: str, unknown: Mapping[str, Value] | None = None) -> Ro
     return Row(rows.run_key(run.id), {**unknown, **values} if unknown else values)
 
 
+@rows.reader
 def read_run(row: Row) -> Run:
-    """Return the run of a row. Raises KeyError or ValueError when the row is not that of a run."""
+    """Return the run of a row. Raises UnreadableRow."""
     values = row.values
     lease_id = rows.optional_text(values, "lease_id")
     usage, error = rows.optional_text(values, "usage"), rows.optional_text(values, "error")
@@ -195,8 +196,9 @@ def owed_row(owed: Owed) -> Row:
     return Row(rows.owed_key(owed.run_id), values)
 
 
+@rows.reader
 def read_owed(row: Row) -> Owed:
-    """Return what is owed by a row. Raises KeyError or ValueError when the row is not of this kind."""
+    """Return what is owed by a row. Raises UnreadableRow."""
     values = row.values
     return Owed(
         run_id=row.key.partition("|")[2],

@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from shared.core.delivery import Delivery
 from shared.core.ids import all_shards, position, shard_of
 from shared.core.log import LogEntry, LogLine
-from shared.core.run import Content, Owed, Run
-from shared.log import log_fault
+from shared.core.run import Content, Owed, Run, RunStatus
+from shared.errors import UnreadableRow
+from shared.log import log_skipped
 from shared.ports.system import Randomness
 from shared.ports.tables import Delete, Insert, Put, Row, Table, Value, Write
 from shared.store import rows
@@ -50,7 +51,7 @@ class RunStore:
         self._randomness = randomness
 
     async def read(self, run_id: str) -> StoredRun | None:
-        """Return the run, with one point read. A tombstone is returned too."""
+        """Return the run, with one point read. A tombstone is returned too. Raises UnreadableRow."""
         row = await self._table.get(shard_of(run_id), rows.run_key(run_id))
         return StoredRun(read_run(row), row.etag, unknown_values(row)) if row else None
 
@@ -80,15 +81,17 @@ class RunStore:
     ) -> StoredRun:
         """Write one transition. Raises RowConflict when the stored run is no longer `before`."""
         tx = new_tx(self._randomness)
+        # Of a deleted run nothing is kept but its tombstone.
+        unknown = {} if after.status is RunStatus.DELETED else before.unknown
         writes: list[Write] = [
-            Put(run_row(after, tx, before.unknown), before.etag),
+            Put(run_row(after, tx, unknown), before.etag),
             *_owed_writes(before.run, after),
             *session_writes(before.run, after),
             *(Put(_result_row(after.id, each)) for each in results),
             *log_writes(after, entries),
             *delivery_writes(deliveries, tx),
         ]
-        return StoredRun(after, await self._transact(after.id, tx, writes), before.unknown)
+        return StoredRun(after, await self._transact(after.id, tx, writes), unknown)
 
     async def _transact(self, run_id: str, tx: str, writes: list[Write]) -> str:
         return await transact(self._table, shard_of(run_id), rows.run_key(run_id), tx, writes)
@@ -100,7 +103,7 @@ class RunStore:
     async def results(self, run_id: str, turn: int) -> dict[str, Content]:
         """Return the stored results of one turn's tool calls, by call id."""
         found = await self._table.query(shard_of(run_id), *rows.bounds(f"tool|{run_id}|{turn:02d}"))
-        return {str(row.values["call_id"]): rows.read_content(row.values.get("output")) for row in found}
+        return dict(map(_read_result, found))
 
     async def purge(self, run_id: str) -> None:
         """Remove a deleted run's log, tool results and deliveries. Its tombstone stays."""
@@ -130,12 +133,17 @@ class RunStore:
         return sorted(runs, key=lambda run: position(run.id))[:limit]
 
 
+@rows.reader
+def _read_result(row: Row) -> tuple[str, Content]:
+    return str(row.values["call_id"]), rows.read_content(row.values.get("output"))
+
+
 def _readable(row: Row) -> Run | None:
     """Return the run of a row. None when the row is broken, so that it does not hide the other runs."""
     try:
         return read_run(row)
-    except (KeyError, ValueError) as fault:
-        log_fault("row.skipped", fault, row=row.key)
+    except UnreadableRow as fault:
+        log_skipped(fault)
         return None
 
 

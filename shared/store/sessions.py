@@ -54,7 +54,9 @@ def _unknown_values(row: Row) -> dict[str, Value]:
     return {name: value for name, value in row.values.items() if name not in _PROPERTIES}
 
 
+@rows.reader
 def read_session(row: Row) -> Session:
+    """Return the session of a row. Raises UnreadableRow."""
     values = row.values
     return Session(
         id=row.key.partition("|")[2],

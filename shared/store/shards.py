@@ -5,8 +5,8 @@ from datetime import datetime
 
 from shared.core.delivery import ClockRow
 from shared.core.run import Owed
-from shared.errors import RowConflict
-from shared.log import log_fault
+from shared.errors import RowConflict, UnreadableRow
+from shared.log import log_skipped
 from shared.ports.system import Randomness
 from shared.ports.tables import Insert, Put, Row, Table
 from shared.store import rows
@@ -46,9 +46,9 @@ class ShardStore:
         for row in await self._table.query(shard, *rows.owed_bounds(now)):
             try:
                 _add(view, row)
-            except (KeyError, ValueError) as fault:
+            except UnreadableRow as fault:
                 # One broken row must not hide the others.
-                log_fault("row.skipped", fault, shard=shard, row=row.key)
+                log_skipped(fault)
         return view
 
     async def claim(self, shard: str, tick: Tick, now: datetime) -> bool:
@@ -70,8 +70,13 @@ def _add(view: ShardView, row: Row) -> None:
     if row.key == rows.TICK_KEY:
         # The etag is kept first, so that a tick with an unreadable time can be replaced.
         view.tick = Tick(None, row.etag)
-        view.tick = Tick(rows.read_time(row.values, "at"), row.etag)
+        view.tick = Tick(_tick_time(row), row.etag)
     elif row.key.startswith(rows.TICK_KEY):
         view.runs.append(read_owed(row))
     else:
-        view.clocks.append(read_clock(row.key))
+        view.clocks.append(read_clock(row))
+
+
+@rows.reader
+def _tick_time(row: Row) -> datetime:
+    return rows.read_time(row.values, "at")

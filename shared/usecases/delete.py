@@ -50,6 +50,8 @@ async def _leave_tombstone(context: Context, fresh: StoredSession, last_run_id: 
     if fresh.session.last_run_id != last_run_id:
         raise busy
     try:
-        await context.sessions.write(replace(fresh, session=replace(fresh.session, deleted=True, owner="")))
+        await context.sessions.write(
+            replace(fresh, session=replace(fresh.session, deleted=True, owner=""), unknown={})
+        )
     except RowConflict:
         raise busy from None

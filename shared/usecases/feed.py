@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 
 from shared.core import transcript
 from shared.core.caller import Caller
-from shared.core.calls import CallStatus
+from shared.core.calls import CallStatus, ToolCall
 from shared.core.log import LogEntry, LogLine, TextDelta, TextReplaced, ToolCompleted, ToolStarted
 from shared.core.run import Content, Run
 from shared.steps.context import Context
@@ -58,6 +58,7 @@ class _Reader:
     run: Run
     _slices: dict[Content, str] = field(default_factory=dict)
     _outputs: dict[int, str] = field(default_factory=dict)
+    _calls: dict[int, Mapping[str, ToolCall]] = field(default_factory=dict)
     _texts: dict[int, str] = field(default_factory=dict)
     _results: dict[int, Mapping[str, Content]] = field(default_factory=dict)
 
@@ -93,8 +94,10 @@ class _Reader:
         return self._outputs[turn]
 
     async def _arguments(self, turn: int, call_id: str) -> str:
-        calls = transcript.calls(await self._output(turn))
-        return next((call.arguments for call in calls if call.call_id == call_id), "")
+        if turn not in self._calls:
+            self._calls[turn] = {call.call_id: call for call in transcript.calls(await self._output(turn))}
+        call = self._calls[turn].get(call_id)
+        return call.arguments if call else ""
 
     async def _result(self, turn: int, call_id: str) -> str:
         """Return the output of a call. It was saved in the same transaction as its log entry."""

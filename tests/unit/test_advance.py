@@ -84,6 +84,11 @@ def snapshot(status=ResponseStatus.COMPLETED, *names: str, **changes) -> Snapsho
     return Snapshot(response_id="resp_1", status=status, calls=calls, usage=Usage(1, 2, 3), **changes)
 
 
+def claims(run: Run, lease: Lease = OTHER) -> events.Claimed:
+    """Return the claim of a worker that read the run as it is."""
+    return events.Claimed(lease, run.step, run.turn)
+
+
 def after(given: Run, event, now=NOW) -> Run:
     return advance(given, event, now)[0]
 
@@ -156,16 +161,23 @@ def test_a_broken_chain_is_replayed_under_the_same_lease():
 
 
 def test_a_lease_that_ran_out_on_a_create_is_counted():
-    made = after(creating(), events.Claimed(OTHER), LATER)
+    made = after(creating(), claims(creating()), LATER)
     assert (made.unknown_creates, made.lease) == (1, OTHER)
-    assert after(a_run(), events.Claimed(OTHER)).unknown_creates == 0
+    assert after(a_run(), claims(a_run())).unknown_creates == 0
 
 
 @pytest.mark.parametrize(
     "given", [creating(), polling(), a_run(due=LATER), a_run(status=RunStatus.FAILED, step=Step.NOTHING)]
 )
 def test_what_is_not_owed_now_is_not_claimed(given):
-    assert after(given, events.Claimed(OTHER)) is given
+    assert after(given, claims(given)) is given
+
+
+def test_a_worker_that_read_another_step_or_turn_claims_nothing():
+    given = owing_tools(call("pay"), turn=2)
+    assert after(given, claims(given)).lease == OTHER
+    assert after(given, claims(replace(given, turn=1))) is given
+    assert after(given, claims(replace(given, step=Step.CREATE))) is given
 
 
 def test_the_first_sign_of_work_is_news_and_the_second_is_not():
@@ -258,7 +270,8 @@ def test_a_model_cannot_ask_for_calls_without_end():
 
 
 def test_calls_are_started_before_they_run():
-    made = after(owing_tools(call("pay"), call("look_up", idempotent=True)), events.Claimed(LEASE))
+    given = owing_tools(call("pay"), call("look_up", idempotent=True))
+    made = after(given, claims(given, LEASE))
     assert {one.status for one in made.calls} == {CallStatus.IN_PROGRESS}
     assert made.lease == LEASE
 
@@ -270,14 +283,14 @@ def test_a_lost_lease_repeats_only_idempotent_calls():
         lease=LEASE,
         due=LEASE.expires_at,
     )
-    made = after(started, events.Claimed(OTHER), LATER)
+    made = after(started, claims(started), LATER)
     assert [one.status for one in made.calls] == [CallStatus.UNKNOWN, CallStatus.IN_PROGRESS]
     assert made.step is Step.TOOLS
 
 
 def test_when_every_lost_call_is_unknown_the_next_turn_follows():
     started = owing_tools(call("pay", CallStatus.IN_PROGRESS), lease=LEASE, due=LEASE.expires_at)
-    made = after(started, events.Claimed(OTHER), LATER)
+    made = after(started, claims(started), LATER)
     assert (made.step, made.turn, made.lease) == (Step.CREATE, 2, OTHER)
 
 
@@ -334,7 +347,7 @@ def test_no_further_tool_starts_after_a_cancellation():
         lease=LEASE,
         due=LEASE.expires_at,
     )
-    made = after(given, events.Claimed(OTHER), LATER)
+    made = after(given, claims(given), LATER)
     assert {one.name: one.status for one in made.calls}["a"] is CallStatus.UNKNOWN
     assert CallStatus.IN_PROGRESS not in {one.status for one in made.calls}
 
@@ -424,7 +437,7 @@ def test_a_purge_that_has_to_wait_gives_up_its_lease():
     waits = after(gone, events.PurgeDeferred("mine", LATER))
     assert (waits.step, waits.lease, waits.due) == (Step.PURGE, None, LATER)
     assert after(gone, events.PurgeDeferred("other", LATER)) is gone
-    assert after(waits, events.Claimed(OTHER), LATER).lease == OTHER
+    assert after(waits, claims(waits), LATER).lease == OTHER
 
 
 def test_a_created_stream_is_read_from_the_event_that_named_it():
@@ -625,9 +638,9 @@ def test_text_of_finished_turns_stays_when_a_run_ends_between_turns():
     ]
 
 
-def everything_that_can_happen():
+def everything_that_can_happen(run):
     yield from (
-        events.Claimed(OTHER),
+        claims(run),
         events.Created("mine", snapshot(ResponseStatus.IN_PROGRESS)),
         events.Created("late", Snapshot(response_id="resp_9", status=ResponseStatus.QUEUED)),
         events.Created("mine", snapshot(ResponseStatus.QUEUED)),
@@ -685,9 +698,13 @@ def every_state():
     yield a_run(status=RunStatus.DELETED, step=Step.NOTHING)
 
 
+def with_everything_that_can_happen():
+    return ((given, event) for given in every_state() for event in everything_that_can_happen(given))
+
+
 def test_every_event_in_every_state_is_either_a_listed_move_or_nothing():
     late = NOW + timedelta(hours=1)
-    for given, event in itertools.product(every_state(), everything_that_can_happen()):
+    for given, event in with_everything_that_can_happen():
         made = after(given, event, late)
         if made is given:
             continue
@@ -713,9 +730,7 @@ def state(of: Run) -> tuple[RunStatus, Step]:
 def test_every_listed_move_happens():
     late = NOW + timedelta(hours=1)
     seen = set()
-    for given, event, now in itertools.product(
-        every_state(), everything_that_can_happen(), (NOW, LATER, late)
-    ):
+    for (given, event), now in itertools.product(with_everything_that_can_happen(), (NOW, LATER, late)):
         try:
             made = after(given, event, now)
         except IllegalTransition:

@@ -14,7 +14,11 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 # Of the agents that ship.
 MODELS = {"NOVELIST_MODEL", "ANALYST_MODEL"}
-DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").rglob("*.md")]
+DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+DOCS += [*(ROOT / "docs").rglob("*.md"), ROOT / "tests/README.md"]
+TESTS = ROOT / "tests"
+# Folders of tests/ that hold no tests of their own.
+WITHOUT_TESTS = {"data", "proofs", "support"}
 
 
 def settings_read() -> set[str]:
@@ -75,9 +79,37 @@ def test_links_between_documents_lead_somewhere(page: Path):
 
 def test_guarantees_name_tests_that_exist():
     for name in re.findall(r"`([\w/]+\.py)(?:::[\w*]+)?`", (ROOT / "docs/guarantees.md").read_text()):
-        assert list((ROOT / "tests").glob(f"**/{name}")), name
-    tests = (ROOT / "tests/unit/test_promises.py").read_text()
+        assert list(TESTS.glob(f"**/{name}")), name
+    tests = (TESTS / "unit/test_promises.py").read_text()
     assert all(f"test_{number}_" in tests for number in range(1, 11))
+
+
+def test_every_folder_of_tests_is_in_the_table_of_their_readme():
+    rows = re.findall(
+        r"^\| `([\w/]+)/` \| .+\? .*\| `make (\w+)(?: TESTS=(\S+))?` \| [\d.]+ \|$",
+        table_of_tests(),
+        re.MULTILINE,
+    )
+    folders = {path.name for path in TESTS.iterdir() if path.is_dir()} - WITHOUT_TESTS - {"__pycache__"}
+    proofs = {f"proofs/{path.name}" for path in (TESTS / "proofs").iterdir() if path.is_dir()}
+    assert {folder for folder, _, _ in rows} == folders | (proofs - {"proofs/__pycache__"})
+    targets = re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    for folder, target, path in rows:
+        assert target in targets, target
+        assert (target == "unit") is bool(path)
+        assert path in {"", f"tests/{folder}"}
+    assert len(rows) == table_of_tests().count("\n") - 2
+
+
+def table_of_tests() -> str:
+    return re.search(r"(?:^\|.*\n)+", (TESTS / "README.md").read_text(), re.MULTILINE)[0]
+
+
+def test_the_readme_of_the_tests_names_files_that_exist():
+    for name in re.findall(r"`([\w/]+\.(?:py|json|md))`", (TESTS / "README.md").read_text()):
+        assert (ROOT / name).exists() or [*TESTS.glob(f"**/{name}"), *(ROOT / "shared").glob(f"**/{name}")], (
+            name
+        )
 
 
 def test_readme_is_short():

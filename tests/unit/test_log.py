@@ -1,5 +1,7 @@
 """The rows of a run's log: what is written is read back, and what is new is found by its key."""
 
+import random
+import string
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -8,9 +10,12 @@ from typing import Any, get_args
 
 import pytest
 
-from shared.core import log
+from shared.adapters.azure_tables.limits import MAX_VALUE_BYTES
+from shared.core import log, transcript
 from shared.core.calls import CallStatus
 from shared.core.ids import shard_of
+from shared.core.life.calling import MAX_CALLS_PER_RUN
+from shared.core.life.items import MAX_ITEMS_PER_TURN, MAX_PARTS_PER_ITEM, ItemLog
 from shared.core.log import LogEntry, LogLine
 from shared.core.response import (
     ItemCompleted,
@@ -116,6 +121,42 @@ async def test_a_transition_of_all_entries_is_one_row():
     assert await read_log(table, RUN_ID) == [LogLine(n, NOW, entry) for n, entry in enumerate(ENTRIES, 1)]
     [row] = await table.query(SHARD, *rows.bounds(f"event|{RUN_ID}"))
     assert (row.key, row.values["first"]) == (f"event|{RUN_ID}|{len(ENTRIES):08d}", 1)
+
+
+def random_name() -> str:
+    return "".join(random.choices(string.ascii_letters + string.digits, k=64))
+
+
+def the_longest_answer() -> Sequence[LogEntry]:
+    """Return the entries of an answer with as much in it as an answer can have."""
+    items = [
+        {
+            "type": "message",
+            "name": random_name(),
+            "content": [{"type": random_name()} for _ in range(MAX_PARTS_PER_ITEM + 1)],
+        }
+        for _ in range(MAX_ITEMS_PER_TURN + 1)
+    ]
+    found = ItemLog.of(a_run(step=Step.POLL))
+    found.finish(transcript.outline(items), 0, with_text=True)
+    return found.entries
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        the_longest_answer,
+        lambda: [log.ToolStarted(32, random_name(), random_name()) for _ in range(MAX_CALLS_PER_RUN)],
+        lambda: [
+            log.ToolCompleted(32, random_name(), random_name(), "completed") for _ in range(MAX_CALLS_PER_RUN)
+        ],
+    ],
+    ids=["answer", "calls", "results"],
+)
+def test_the_entries_of_the_largest_transition_fit_into_a_property(make):
+    entries = make()
+    [write] = log_writes(logged(entries), entries)
+    assert len(write.row.values["entries"]) <= MAX_VALUE_BYTES
 
 
 def test_what_says_nothing_is_not_stored():

@@ -13,7 +13,7 @@ from shared.core.life.events import Claimed
 from shared.core.response import NotNow, ResponseStatus, Snapshot, Usage
 from shared.core.run import RunStatus, Step
 from shared.core.transcript import output_text
-from shared.errors import InvalidInput, NotFound
+from shared.errors import InvalidInput, NotFound, UnreadableRow
 from shared.ports.tables import Put
 from shared.steps.poll import claim_due, poll
 from shared.steps.settle import settle
@@ -23,6 +23,7 @@ from shared.steps.work import work
 from shared.store.run_rows import owed_row
 from shared.usecases.cancel import cancel
 from shared.usecases.delete import delete_run, delete_session
+from shared.usecases.listing import Listing, list_runs
 from shared.usecases.read import output_of, owned_run, owned_session
 from tests.support.fakes import FakeClock, answer, asks
 from tests.support.runs import NOW
@@ -149,9 +150,30 @@ async def test_3_a_worker_that_wakes_up_late_changes_nothing(world):
     world.agents.during = freeze
     await work(world.context, run_id)
     await world.until_terminal(run.id)
-    late = await apply(world.context, stored, Claimed(lease))
+    late = await apply(world.context, stored, Claimed(lease, stored.run.step, stored.run.turn))
     assert not late.changed
     assert world.agents.runs == {CALL: 1}
+
+
+async def test_3_a_worker_that_read_an_earlier_turn_takes_nothing(world):
+    run = await world.start()
+    world.provider.state = {"resp_1": asks("resp_1", "pay"), "resp_2": asks("resp_2", "pay")}
+    [run_id] = await world.tick()
+    load = world.context.content.load
+
+    async def overtaken(*args):
+        text = await load(*args)
+        # Before this worker claims the step, another one does it, and the next turn comes to the same step.
+        world.context.content.load = load
+        await work(world.context, run_id)
+        assert await world.tick() == [run_id]
+        return text
+
+    world.context.content.load = overtaken
+    assert await work(world.context, run_id) == ()
+    assert (await world.run(run.id)).lease is None
+    await work(world.context, run_id)
+    assert world.agents.runs == {CALL: 1, "call_resp_2_0": 1}
 
 
 @pytest.mark.parametrize(
@@ -324,27 +346,49 @@ async def test_9_a_create_that_keeps_failing_is_tried_ever_more_rarely(world):
     assert len(world.provider.creates) < 160
 
 
-async def test_10_one_bad_row_stops_nobody(world):
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"status": "gibberish"},
+        {"due": "2026-01-01T00:00:00"},
+        {"expires_at": 5},
+        {"rev": "x"},
+        {"metadata": b"xno zlib stream"},
+        {"open_items": b"[{}]"},
+        {"calls": b"[1]"},
+        {"usage": "not JSON"},
+        {"input": "no pointer"},
+    ],
+    ids=str,
+)
+async def test_10_one_bad_row_stops_nobody(world, wrong):
     runs = [await world.start() for _ in range(20)]
     for n in range(20):
         world.provider.state[f"resp_{n + 1}"] = answer(f"resp_{n + 1}")
     bad = runs[3]
     row = await world.table.get(bad.id[4:6], f"run|{bad.id}")
-    broken = replace(row, values={**row.values, "status": "gibberish"})
+    broken = replace(row, values={**row.values, **wrong})
     world.table._partitions[bad.id[4:6]][row.key] = broken
     world.clock.pass_(5)
     await tick(world.context, 5)
     assert {(await world.run(run.id)).status for run in runs if run is not bad} == {RunStatus.COMPLETED}
+    with pytest.raises(UnreadableRow):
+        await owned_run(world.context, CALLER, bad.id)
+    listed, _ = await list_runs(world.context, CALLER, Listing(limit=20))
+    assert {run.id for run in listed} == {run.id for run in runs if run is not bad}
 
 
-async def test_10_one_bad_pending_row_stops_nobody(world):
+@pytest.mark.parametrize(
+    "wrong", [{"due": "gibberish"}, {"due": "2026-01-01T00:00:00"}, {"step": ""}, {"provider": None}], ids=str
+)
+async def test_10_one_bad_pending_row_stops_nobody(world, wrong):
     runs = [await world.start() for _ in range(40)]
     for n in range(40):
         world.provider.state[f"resp_{n + 1}"] = answer(f"resp_{n + 1}")
     bad = runs[3]
     key = f"pending|{bad.id}"
     row = await world.table.get(bad.id[4:6], key)
-    world.table._partitions[bad.id[4:6]][key] = replace(row, values={**row.values, "due": "gibberish"})
+    world.table._partitions[bad.id[4:6]][key] = replace(row, values={**row.values, **wrong})
     world.clock.pass_(5)
     await tick(world.context, 5)
     assert {(await world.run(run.id)).status for run in runs if run is not bad} == {RunStatus.COMPLETED}

@@ -1,16 +1,24 @@
 """Rows that an earlier version has written are read for ever: what clients saw of them then, they see now."""
 
 import json
+from dataclasses import fields
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from shared.core.run import RunStatus, Step
+from shared.core.calls import ToolCall
+from shared.core.response import RunError, Usage
+from shared.core.run import Content, Continuation, Lease, OpenItem, Run, RunStatus, Step
+from shared.ports.tables import Row
+from shared.store.run_rows import read_run, run_row, unknown_values
+from shared.usecases.delete import delete_session
 from tests.support.client import Client
 from tests.support.fakes import answer
 from tests.support.recorded_rows import FOLDER, answers, restored
-from tests.support.world import World
+from tests.support.runs import NOW, a_run, an_id
+from tests.support.world import CALLER, World
 
 RECORDED = sorted(FOLDER.glob("*/*.json"))
 every_recording = pytest.mark.parametrize(
@@ -60,6 +68,10 @@ async def test_every_run_is_carried_to_its_end(file):
     assert all(run.terminal and run.step is Step.NOTHING for run in runs)
 
 
+def is_tombstone(row: Row) -> bool:
+    return row.values.get("status") == RunStatus.DELETED or bool(row.values.get("deleted"))
+
+
 async def carried_to_the_end(world: World) -> None:
     for number in range(1, 5):
         world.provider.state[f"resp_{number}"] = answer(f"resp_{number}", "Once upon a time.")
@@ -77,7 +89,8 @@ async def test_fields_of_a_later_version_are_ignored_and_kept(file):
         rows = await world.table.query(run_shard(recorded), kind, kind[:-1] + "}")
         recorded_rows = [row for row in rows if row.key in recorded["runs"][run_shard(recorded)]]
         assert recorded_rows
-        assert {row.values.get("from_a_later_version") for row in recorded_rows} == {"kept"}
+        for row in recorded_rows:
+            assert is_tombstone(row) or row.values["from_a_later_version"] == "kept"
 
 
 async def goes_on(world: World, recorded: dict[str, Any]) -> None:
@@ -103,3 +116,53 @@ def test_every_status_is_among_the_recordings():
         if key.startswith("run|")
     }
     assert statuses >= {status.value for status in RunStatus} - {RunStatus.INCOMPLETE}
+
+
+def test_a_run_has_no_property_that_its_own_version_does_not_know():
+    later = NOW + timedelta(minutes=1)
+    run = a_run(
+        metadata={"a": "b"},
+        stream=True,
+        status=RunStatus.IN_PROGRESS,
+        lease=Lease("lease", later),
+        rev=2,
+        entries=3,
+        stream_events=4,
+        turn=2,
+        turn_started_at=later,
+        continuation=Continuation("resp_2", 5),
+        written=6,
+        items=2,
+        turn_items=1,
+        open_items=(OpenItem(0, 1, 2),),
+        activity="writing",
+        missing_since=later,
+        responses=("resp_1", "resp_2"),
+        abandoned=("resp_3",),
+        previous_response_id="resp_1",
+        previous_run_id=an_id("run", number=1),
+        unknown_creates=1,
+        started_at=later,
+        completed_at=later,
+        turns=(Content(inline=b"[]"),),
+        calls=(ToolCall("call_1", "pay"),),
+        usage=Usage(1, 2, 3),
+        error=RunError("code", "message"),
+        incomplete_reason="content_filter",
+    )
+    assert not [each.name for each in fields(Run) if getattr(run, each.name) == each.default]
+    row = run_row(run, "tx")
+    assert unknown_values(row) == {}
+    assert read_run(row) == run
+
+
+async def test_a_tombstone_keeps_no_field_of_a_later_version():
+    recorded = read(FOLDER / "1" / "completed.json")
+    world = await restored(recorded, {"from_a_later_version": "kept"})
+    shard = run_shard(recorded)
+    [session] = await world.table.query(shard, "session|", "session}")
+    await delete_session(world.context, CALLER, session.key.partition("|")[2])
+    for kind in ("run|", "session|"):
+        [tombstone] = await world.table.query(shard, kind, kind[:-1] + "}")
+        assert is_tombstone(tombstone)
+        assert "from_a_later_version" not in tombstone.values

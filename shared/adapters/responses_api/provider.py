@@ -10,7 +10,6 @@ from shared.adapters.http.access import Access, Connection
 from shared.adapters.http.transport import Pool, Request, Transport
 from shared.adapters.responses_api.decode import is_response_id
 from shared.adapters.responses_api.interpret import Interpreter, Received
-from shared.agent import RESERVED_OPTIONS
 from shared.core.response import (
     Absent,
     CancelReply,
@@ -23,7 +22,7 @@ from shared.core.response import (
 )
 from shared.core.text import representable
 from shared.log import log_event
-from shared.ports.providers import ResponseRequest
+from shared.ports.providers import RESERVED_OPTIONS, ResponseRequest
 
 # Each unknown status is logged once, up to this many: a provider may send a new one each time.
 MAX_STATUSES_REPORTED = 100

@@ -13,7 +13,7 @@ from shared.core.response import (
     TextAdded,
 )
 from shared.core.slices import StreamEvent
-from shared.core.transcript import name_of
+from shared.core.transcript import name_of, part_kind
 
 _ENDS = frozenset({"response.completed", "response.failed", "response.incomplete", "response.cancelled"})
 # The events before the provider starts to work on the response.
@@ -61,7 +61,7 @@ def _change(kind: str, data: Mapping[str, Any]) -> StreamChange | None:
         case "response.output_item.done":
             return ItemCompleted(index)
         case "response.content_part.added":
-            return PartStarted(index, name_of(_object(data.get("part")).get("type")))
+            return PartStarted(index, part_kind(_object(data.get("part"))))
         case "response.content_part.done":
             return PartCompleted(index)
     return None

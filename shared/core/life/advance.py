@@ -31,8 +31,8 @@ from shared.core.life.rule import IllegalTransition, Result
 from shared.core.log import RunInProgress
 from shared.core.run import OUTCOMES, Run, RunStatus, Step
 
+# The status of a run, and the step that it is owed.
 State = tuple[RunStatus, Step]
-"""The status of a run, and the step that it is owed."""
 
 _Q_CREATE, _Q_POLL = (RunStatus.QUEUED, Step.CREATE), (RunStatus.QUEUED, Step.POLL)
 _P_CREATE, _P_POLL = (RunStatus.IN_PROGRESS, Step.CREATE), (RunStatus.IN_PROGRESS, Step.POLL)

@@ -11,7 +11,8 @@ from shared.core.run import Run, RunStatus, Step
 
 
 def claimed(run: Run, event: events.Claimed, now: datetime) -> Result:
-    if not claimable(run, now):
+    # What was read before the claim belongs to one step of one turn. Another one may be owed by now.
+    if not claimable(run, now) or (run.step, run.turn) != (event.step, event.turn):
         return run, ()
     # The lease of another worker has expired, and it is unknown what this worker did.
     lease_expired = run.lease is not None

@@ -7,15 +7,17 @@ from shared.core.calls import CallStatus
 from shared.core.delivery import Deliverable
 from shared.core.log import LogEntry
 from shared.core.response import RunError, Slice, Snapshot, Usage
-from shared.core.run import Content, Continuation, Lease
+from shared.core.run import Content, Continuation, Lease, Step
 from shared.core.transcript import ItemOutline
 
 
 @dataclass(frozen=True, slots=True)
 class Claimed:
-    """A worker takes the step that the run is owed."""
+    """A worker takes the step that the run was owed when the worker read it."""
 
     lease: Lease
+    step: Step
+    turn: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from shared.errors import (
     StorageUnavailable,
     TooLarge,
     Unidentified,
+    UnreadableRow,
 )
 from shared.web.http import PROBLEM, Reply
 
@@ -22,6 +23,7 @@ _STATUSES: dict[type[BatonError], tuple[int, str]] = {
     TooLarge: (413, "Content Too Large"),
     InvalidInput: (422, "Unprocessable Content"),
     StorageUnavailable: (503, "Service Unavailable"),
+    UnreadableRow: (503, "Service Unavailable"),
 }
 _RETRY_AFTER_SECONDS = 5
 

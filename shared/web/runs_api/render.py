@@ -79,7 +79,9 @@ def _activity(run: Run) -> str:
 def feed_event(run: Run, line: LogLine) -> dict[str, Any]:
     """Return a line of a run's log as one event of its feed."""
     entry = line.entry
-    return {"id": line.number, "type": entry.type, "at": time(line.at), **_event_data(run, entry, line.text)}
+    own = {"id": line.number, "type": entry.type, "at": time(line.at)}
+    # An entry of a later version may have fields of these names too.
+    return own | _event_data(run, entry, line.text) | own
 
 
 def _event_data(run: Run, entry: LogEntry, text: str) -> dict[str, Any]:

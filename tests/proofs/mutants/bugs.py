@@ -67,8 +67,8 @@ BUGS = (
     Bug(
         "transitions are saved without a condition",
         _RUNS,
-        "Put(run_row(after, tx, before.unknown), before.etag)",
-        "Put(run_row(after, tx, before.unknown))",
+        "Put(run_row(after, tx, unknown), before.etag)",
+        "Put(run_row(after, tx, unknown))",
     ),
     Bug(
         "tx is not read again after a lost reply",
@@ -186,6 +186,12 @@ BUGS = (
         "    if stored is None or stored.run.terminal:",
     ),
     Bug(
+        "a worker claims another turn than it has read",
+        "shared/core/life/claiming.py",
+        "    if not claimable(run, now) or (run.step, run.turn) != (event.step, event.turn):\n",
+        "    if not claimable(run, now):\n",
+    ),
+    Bug(
         "a response that came too late is not noted",
         _CREATING,
         "    noted = replace(run, abandoned=(*run.abandoned, response_id))\n",
@@ -230,7 +236,7 @@ BUGS = (
     Bug(
         "a broken row stops its shard",
         "shared/store/shards.py",
-        "            except (KeyError, ValueError) as fault:\n                # One broken row",
+        "            except UnreadableRow as fault:\n                # One broken row",
         "            except IndexError as fault:\n                # One broken row",
     ),
     Bug(
@@ -279,8 +285,20 @@ BUGS = (
     Bug(
         "a delivery that could not be made is given up",
         _DELIVER,
-        "    if isinstance(reply, NotNow) and ",
-        "    if isinstance(reply, Delivery) and ",
+        "    if context.clock.now() - delivery.created_at < _patience(reply):",
+        "    if isinstance(reply, Delivery):",
+    ),
+    Bug(
+        "a response that is not found yet is taken for stopped",
+        _DELIVER,
+        "            return MISSING_GRACE\n",
+        "            return timedelta()\n",
+    ),
+    Bug(
+        "a refused cancellation is taken for done",
+        _DELIVER,
+        "        case Refused() | NotNow():\n",
+        "        case Refused():\n            return timedelta()\n        case NotNow():\n",
     ),
     Bug(
         "the timer does not find what the outbox holds",

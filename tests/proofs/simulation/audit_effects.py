@@ -70,15 +70,17 @@ class EffectAuditor:
         if any(output == result for _, result in ran):
             return
         evidence = self._evidence
-        excused = not ran or any(by.stalled > _NORMAL or by.dead or by.storage_faults for by, _ in ran)
         unknown = '"outcome_unknown"' in output
         evidence.require(unknown, 4, run_id, f"the model got a wrong output of {call_id}: {output[:40]!r}")
-        evidence.require(
-            excused or evidence.runs[run_id].disturbed,
-            3,
-            run_id,
-            f"the result of {call_id} is lost, without a fault",
-        )
+        seen = evidence.runs[run_id]
+        if ran:
+            excused = seen.disturbed or any(
+                by.stalled > _NORMAL or by.dead or by.storage_faults for by, _ in ran
+            )
+            evidence.require(excused, 3, run_id, f"the result of {call_id} is lost, without a fault")
+        else:
+            excused = any(claim.failed for claim in seen.claims)
+            evidence.require(excused, 3, run_id, f"{call_id} was claimed and not run, without a fault")
 
     def polled(self, response: Response) -> None:
         evidence, run_id = self._evidence, response.request.run_id

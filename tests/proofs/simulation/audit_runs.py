@@ -7,7 +7,7 @@ from shared.core.calls import CallStatus
 from shared.core.life.polling import MISSING_GRACE
 from shared.core.response import ResponseStatus
 from shared.core.run import Content, Run, RunStatus
-from tests.proofs.simulation.evidence import Evidence, Seen
+from tests.proofs.simulation.evidence import Claim, Evidence, Seen
 from tests.proofs.simulation.responses import Response, is_answer
 from tests.proofs.simulation.scheduler import MAX_SKEW, Invocation
 from tests.support.memory_table import MemoryTable
@@ -32,6 +32,10 @@ class RunAuditor:
         before, seen.run, seen.writer = seen.run, run, by
         if by.disturbed:
             seen.disturbed = True
+        if run.lease and run.lease != before.lease:
+            seen.claims.append(Claim(by, by.stalled))
+        for response_id in run.abandoned[len(before.abandoned) :]:
+            self._responses[response_id].abandoned_at = now
         self._grew(before, run)
         self._stayed(before, run)
         self._calls_went_on(before, run)

@@ -26,6 +26,20 @@ class Broken(Exception):
     """A promise was found broken: there is no use in going on."""
 
 
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A worker has claimed a run."""
+
+    by: Invocation
+    # How long it had stood still before.
+    stalled: float
+
+    @property
+    def failed(self) -> bool:
+        """Whether a fault may have kept the worker from what it had claimed."""
+        return self.by.dead or self.by.stalled > self.stalled or self.by.storage_faults > 0
+
+
 @dataclass(eq=False, slots=True)
 class Seen:
     """A run as a client could read it at each time, and the requests about it."""
@@ -47,6 +61,7 @@ class Seen:
     absences: dict[str, float] = field(default_factory=dict)
     # An invocation that worked on it had a fault.
     disturbed: bool = False
+    claims: list[Claim] = field(default_factory=list)
     responses: list["Response"] = field(default_factory=list)
     # How often it was polled after its deadline.
     late_polls: int = 0

@@ -59,7 +59,7 @@ OCCASIONS: Mapping[str, Mapping[str, float]] = {
         "stream_stalled": 0.1,
         "slice_late": 0.15,
     },
-    "cancel": {"cancel_unavailable": 0.4, "cancel_refused": 0.3},
+    "cancel": {"cancel_unavailable": 0.4, "cancel_refused": 0.3, "cancel_not_found": 0.2},
     "delete": {"delete_unavailable": 0.2, "delete_refused": 0.1},
     "response": {
         "late": 0.15,

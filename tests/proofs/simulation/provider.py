@@ -33,6 +33,8 @@ from tests.proofs.simulation.late import LONGEST, OVERTAKEN, LateCreate
 from tests.proofs.simulation.ports import PROLONGED, Gate
 from tests.proofs.simulation.responses import Response
 
+# How long the provider may not know a response that its run did not adopt.
+_SEEMS_ABSENT = 30.0
 # Less than the time-out of a poll.
 LONGEST_SLICE = 9.0
 
@@ -160,12 +162,14 @@ class SimulatedProvider:
         own, fate = await self._gate.enter(f"cancel {response_id}", "cancel")
         response = self.responses[response_id]
         reply: CancelReply
-        response.cancel_received = response.cancel_received or own != "cancel_unavailable"
         if own == "cancel_unavailable":
             reply = NotNow("500")
         elif own == "cancel_refused":
             reply = Refused(RunError("bad_request", "Cannot be cancelled now."))
+        elif own == "cancel_not_found" and self._may_seem_absent(response):
+            reply = Absent()
         else:
+            response.cancel_received = True
             before = self._state(response)
             working = isinstance(before, Snapshot) and not before.status.finished
             late = self._auditor.evidence.late.get(response.request.run_id)
@@ -177,6 +181,11 @@ class SimulatedProvider:
         self._auditor.replied(response, reply, self._gate.caller)
         await self._gate.leave(fate)
         return reply
+
+    def _may_seem_absent(self, response: Response) -> bool:
+        """Return whether the provider may not know this response yet. That does not last for long."""
+        since = response.abandoned_at
+        return since is None or self._gate.scheduler.now - since < _SEEMS_ABSENT
 
     async def delete(self, response_id: str) -> DeleteReply:
         own, fate = await self._gate.enter(f"delete {response_id}", "delete")

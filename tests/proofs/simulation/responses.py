@@ -26,6 +26,8 @@ class Response:
     cancelled: bool = False
     # The provider received a request to cancel it.
     cancel_received: bool = False
+    # When its run noted that it came too late.
+    abandoned_at: float | None = None
     forgotten: bool = False
     # Whether the reply to its creation was lost.
     unknown: bool = False
