@@ -297,14 +297,14 @@ UNANSWERED = {
 }
 
 
-@pytest.mark.parametrize(("reply", "said"), UNANSWERED.values(), ids=UNANSWERED)
+@pytest.mark.parametrize(("reply", "complaint"), UNANSWERED.values(), ids=UNANSWERED)
 @pytest.mark.parametrize("operation", ["get", "query", "query_each", "insert", "put", "transaction"])
-async def test_whatever_else_is_answered_is_storage_unavailable(operation, reply, said):
+async def test_whatever_else_is_answered_is_storage_unavailable(operation, reply, complaint):
     async def handler(*_: object) -> bytes | None:
         return reply
 
     async with answering(handler) as (storage, requests):
-        with pytest.raises(StorageUnavailable, match=rf"^http://127.0.0.1:\d+/acc .*{said}$"):
+        with pytest.raises(StorageUnavailable, match=rf"^http://127.0.0.1:\d+/acc .*{complaint}$"):
             await OPERATIONS[operation](storage.table("runs"))
     assert 1 <= len(requests) <= 6  # aiohttp repeats what is idempotent once by itself
 

@@ -15,7 +15,7 @@ from shared.core import transcript
 from shared.core.response import NotNow, Slice, Snapshot
 from shared.core.text import representable
 from tests.proofs.corpus.reply import Case, cases
-from tests.support.loopback import Loopback, reply, says
+from tests.support.loopback import Loopback, always, reply
 from tests.support.openai_client import at, both
 from tests.support.requests import CREATE
 from tests.support.stream_samples import REFERENCES
@@ -97,7 +97,7 @@ READ_OTHERWISE = {
 
 @pytest.mark.parametrize("name", RECORDED)
 async def test_a_recorded_reply_says_what_it_says_to_the_client(name):
-    answering = says(reply(200, RECORDED[name].content(), content_type="application/json"))
+    answering = always(reply(200, RECORDED[name].content(), content_type="application/json"))
     async with Loopback(answering) as server, both(at(server)) as (ours, theirs):
         found = await ours.read("resp_1")
         expected = theirs_says(await theirs.responses.retrieve("resp_1"))
@@ -116,7 +116,7 @@ def test_there_are_enough_recorded_replies():
 @pytest.mark.parametrize("name", REFERENCES)
 async def test_a_response_says_what_it_says_to_the_client(name):
     body = json.dumps(REFERENCES[name].response).encode()
-    answering = says(reply(200, body, content_type="application/json"))
+    answering = always(reply(200, body, content_type="application/json"))
     async with Loopback(answering) as server, both(at(server)) as (ours, theirs):
         found = await ours.read("resp_1")
         assert ours_says(found) == theirs_says(await theirs.responses.retrieve("resp_1"))
@@ -137,7 +137,7 @@ def written(stream: Stream, first: int, last: int) -> bytes:
 @pytest.mark.parametrize("name", REFERENCES)
 async def test_a_stream_says_what_it_says_to_the_client(name):
     stream = REFERENCES[name]
-    async with Loopback(says(written(stream, 1, -1))) as server, both(at(server)) as (ours, theirs):
+    async with Loopback(always(written(stream, 1, -1))) as server, both(at(server)) as (ours, theirs):
         found = await ours.slice("resp_1", 0)
         expected = await events(theirs, "resp_1", 0)
     assert isinstance(found, Slice)
@@ -150,7 +150,7 @@ async def test_a_stream_says_what_it_says_to_the_client(name):
     # Only half a character is left for the next slice.
     assert len(taken) == len(expected) or len(representable(text)) - len(found.text) <= 2
     async with (
-        Loopback(says(written(stream, 1, len(stream.written)))) as server,
+        Loopback(always(written(stream, 1, len(stream.written)))) as server,
         both(at(server)) as (ours, theirs),
     ):
         found = await ours.slice("resp_1", 0)
@@ -189,7 +189,7 @@ async def test_both_read_the_same_at_the_emulator(emulated, turn):
         raw = await recorded_stream(emulated, created.response_id)
     # All but the end, which would say everything.
     cut = raw[: raw.rindex(b"event:")]
-    answering = says(reply(200, cut, content_type="text/event-stream"))
+    answering = always(reply(200, cut, content_type="text/event-stream"))
     async with Loopback(answering) as server, both(at(server)) as (ours, _):
         found = await ours.slice(created.response_id, created.sequence)
     assert (found.sequence, found.complete) == (told[-1].sequence_number, True)

@@ -14,7 +14,7 @@ from shared.adapters.agents.running import InstalledAgents
 from shared.adapters.responses_api.provider import create_body
 from shared.core import transcript
 from shared.ports.providers import ResponseRequest
-from tests.support.loopback import Arrived, Loopback, reply, says
+from tests.support.loopback import Arrived, Loopback, always, reply
 from tests.support.openai_client import at, both
 from tests.support.stream_samples import REFERENCES
 
@@ -121,7 +121,7 @@ def essence(arrived: Arrived) -> Any:
 
 async def test_our_requests_are_those_that_the_client_sends():
     response = json.dumps(REFERENCES["plain"].response).encode()
-    answering = says(reply(200, response, content_type="application/json"))
+    answering = always(reply(200, response, content_type="application/json"))
     async with Loopback(answering) as server, both(at(server)) as (ours, theirs):
         for stream in (False, True):
             request = asked("space_novelist", [USER], previous_response_id="resp_0", stream=stream)

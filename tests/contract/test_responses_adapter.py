@@ -39,7 +39,7 @@ def response(**fields: Any) -> Json:
 
 
 def http(status: int, body: Any = b"", **headers: str) -> bytes:
-    """Return a whole HTTP reply; a body that is not bytes becomes JSON."""
+    """Return a complete HTTP reply; a body that is not bytes becomes JSON."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     fields = {"content-length": str(len(content)), **{k.replace("_", "-"): v for k, v in headers.items()}}
     head = "".join(f"{name}: {value}\r\n" for name, value in fields.items())
@@ -52,27 +52,27 @@ def complaint(message: str, code: str | None = None, param: str | None = None) -
 
 @dataclass
 class ScriptedServer(Server):
-    """Sends the same reply to every request, and remembers the requests. `says` None is silence, b"" a cut."""
+    """Sends the same reply to every request, and remembers the requests. `reply` None is silence, b"" a cut."""
 
-    says: bytes | None = None
+    reply: bytes | None = None
     received: list[Arrived] = field(default_factory=list)
     sent: int = 0
 
     async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while True:
             self.received.append(await read_request(reader))
-            if self.says is None:
+            if self.reply is None:
                 await reader.read()
-            await self._say(writer, self.says or b"")
+            await self._say(writer, self.reply or b"")
 
-    async def _say(self, writer: asyncio.StreamWriter, says: bytes) -> None:
-        head, _, body = says.partition(b"\r\n\r\n")
-        for at in range(0, len(says), 1 << 20):
-            writer.write(says[at : at + (1 << 20)])
+    async def _say(self, writer: asyncio.StreamWriter, reply: bytes) -> None:
+        head, _, body = reply.partition(b"\r\n\r\n")
+        for at in range(0, len(reply), 1 << 20):
+            writer.write(reply[at : at + (1 << 20)])
             await writer.drain()
             self.sent += 1 << 20
         length = head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0]
-        if not says or len(body) < int(length or 0):
+        if not reply or len(body) < int(length or 0):
             raise asyncio.CancelledError
 
 
@@ -113,7 +113,7 @@ by_id = pytest.mark.parametrize("operation", ["read", "cancel", "delete"])
 
 
 async def test_a_create_is_sent_in_background_mode_and_stored(server, provider):
-    server.says = http(200, response(status="queued"))
+    server.reply = http(200, response(status="queued"))
     text = '[{"role": "user", "content": "漢 \U0001f680 \\u0000"}]'
     made = request(input=text, tools='[{"type": "function", "name": "f"}]', previous_response_id="resp_0")
     assert await provider.create(made) == Snapshot(response_id="resp_1", status=ResponseStatus.QUEUED)
@@ -134,7 +134,7 @@ async def test_a_create_is_sent_in_background_mode_and_stored(server, provider):
 
 
 async def test_the_options_of_an_agent_are_sent(server, provider):
-    server.says = http(200, response())
+    server.reply = http(200, response())
     wanted = {"temperature": 0.5, "reasoning": {"effort": "low"}}
     await provider.create(request(options=wanted))
     sent = json.loads(server.received[0].body)
@@ -158,14 +158,14 @@ async def test_an_option_cannot_change_what_baton_sets_itself(server, provider, 
 
 
 async def test_a_create_is_valid_unicode_whatever_it_is_given(server, provider):
-    server.says = http(200, response())
+    server.reply = http(200, response())
     await provider.create(request(instructions="a\ud800b", input='[{"content": "\udc00"}]'))
     sent = json.loads(server.received[0].body)
     assert (sent["instructions"], sent["input"]) == ("a\ufffdb", [{"content": "\ufffd"}])
 
 
 async def test_the_other_requests_name_the_response(server, provider):
-    server.says = http(200, response())
+    server.reply = http(200, response())
     await provider.read("resp_1")
     await provider.cancel("resp_1")
     await provider.delete("resp_1")
@@ -186,7 +186,7 @@ async def test_no_request_is_made_for_what_cannot_be_an_id(server, provider, ope
 
 @every
 async def test_the_environment_changes_nothing(server, provider, operation, monkeypatch):
-    server.says = http(200, response())
+    server.reply = http(200, response())
     dead = "http://127.0.0.1:1"
     for name, value in {
         "OPENAI_ORG_ID": "o",
@@ -205,7 +205,7 @@ async def test_the_environment_changes_nothing(server, provider, operation, monk
 @pytest.mark.parametrize("operation", ["create", "read", "cancel"])
 async def test_a_response_is_a_snapshot(server, provider, operation):
     message = {"type": "message", "role": "assistant", "content": [{"type": "output_text", "text": "漢\x00"}]}
-    server.says = http(200, response(status="completed", output=[message]))
+    server.reply = http(200, response(status="completed", output=[message]))
     found = await ALL[operation](provider)
     assert isinstance(found, Snapshot)
     assert found.status is ResponseStatus.COMPLETED
@@ -215,13 +215,13 @@ async def test_a_response_is_a_snapshot(server, provider, operation):
 @pytest.mark.parametrize("operation", ["create", "read", "cancel"])
 async def test_a_compressed_reply_is_understood(server, provider, operation):
     body = gzip.compress(json.dumps(response(status="queued")).encode())
-    server.says = http(200, body, content_encoding="gzip")
+    server.reply = http(200, body, content_encoding="gzip")
     assert await ALL[operation](provider) == Snapshot(response_id="resp_1", status=ResponseStatus.QUEUED)
 
 
 @pytest.mark.parametrize("body", [b"", b"not JSON", {"id": "resp_1", "deleted": True}])
 async def test_what_was_deleted_is_absent_whatever_the_reply_holds(server, provider, body):
-    server.says = http(200, body)
+    server.reply = http(200, body)
     assert await provider.delete("resp_1") == Absent()
 
 
@@ -242,7 +242,7 @@ JUNK: dict[str, Any] = {
 @pytest.mark.parametrize("operation", ["create", "read", "cancel"])
 @pytest.mark.parametrize("junk", JUNK)
 async def test_a_reply_that_is_no_response_is_not_believed(server, provider, operation, junk):
-    server.says = http(200, JUNK[junk])
+    server.reply = http(200, JUNK[junk])
     found = await ALL[operation](provider)
     assert isinstance(found, NotNow)
     assert found.reason.startswith("unreadable reply: ")
@@ -251,28 +251,28 @@ async def test_a_reply_that_is_no_response_is_not_believed(server, provider, ope
 
 @pytest.mark.parametrize("operation", ["read", "cancel"])
 async def test_another_response_than_the_one_asked_for_is_not_believed(server, provider, operation):
-    server.says = http(200, response(id="resp_2", status="completed"))
+    server.reply = http(200, response(id="resp_2", status="completed"))
     assert isinstance(await ALL[operation](provider), NotNow)
 
 
 async def test_each_unknown_status_is_said_once_and_means_in_progress(server, provider, caplog):
     for status in ["pondering", "pondering", "dozing"] + [f"s{n}" for n in range(MAX_STATUSES_REPORTED)]:
-        server.says = http(200, response(status=status))
+        server.reply = http(200, response(status=status))
         assert await provider.read("resp_1") == Snapshot(
             response_id="resp_1", status=ResponseStatus.IN_PROGRESS
         )
-    said = [record.getMessage() for record in caplog.records if "unknown_status" in record.getMessage()]
-    assert len(said) == MAX_STATUSES_REPORTED
-    assert sum("pondering" in line for line in said) == 1
+    logged = [record.getMessage() for record in caplog.records if "unknown_status" in record.getMessage()]
+    assert len(logged) == MAX_STATUSES_REPORTED
+    assert sum("pondering" in line for line in logged) == 1
 
 
 async def test_a_read_stops_at_what_no_model_writes_and_the_response_has_failed(server, provider):
-    server.says = http(200, b" " * (interpret.MAX_REPLY_BYTES * 2))
+    server.reply = http(200, b" " * (interpret.MAX_REPLY_BYTES * 2))
     found = await provider.read("resp_1")
     assert isinstance(found, Snapshot)
     assert (found.status, found.error.code) == (ResponseStatus.FAILED, "output_too_large")
     assert server.sent < interpret.MAX_REPLY_BYTES * 1.5
-    server.says = http(200, response())
+    server.reply = http(200, response())
     assert (await provider.read("resp_1")).status is ResponseStatus.IN_PROGRESS
 
 
@@ -282,7 +282,7 @@ async def test_a_read_stops_at_what_no_model_writes_and_the_response_has_failed(
 @every
 @pytest.mark.parametrize("status", [408, 409, 425, 429, 500, 502, 503, 504, 529])
 async def test_a_passing_fault_is_tried_again_later(server, provider, operation, status):
-    server.says = http(status, complaint("Busy."), retry_after="7")
+    server.reply = http(status, complaint("Busy."), retry_after="7")
     maybe_done = operation in UNSURE and status not in {409, 425, 429}
     found = await ALL[operation](provider)
     assert found == NotNow(f"HTTP {status}", timedelta(seconds=7), unknown=maybe_done)
@@ -292,25 +292,25 @@ async def test_a_passing_fault_is_tried_again_later(server, provider, operation,
 @every
 @pytest.mark.parametrize("body", [b"<html>", b"", [1], "x", {"error": "x"}, {"error": {"message": 7}}])
 async def test_the_body_of_a_fault_may_be_anything(server, provider, operation, body):
-    server.says = http(503, body)
+    server.reply = http(503, body)
     assert await ALL[operation](provider) == NotNow("HTTP 503", unknown=operation in UNSURE)
 
 
 @pytest.mark.parametrize("operation", ["create", "read"])
 async def test_a_wait_may_be_given_as_a_date_or_absurdly(server, provider, operation):
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
-    server.says = http(429, retry_after=date)
+    server.reply = http(429, retry_after=date)
     assert timedelta(seconds=80) < (await ALL[operation](provider)).retry_after <= timedelta(seconds=100)
     for absurd, wait in {"999999": timedelta(minutes=5), "-1": None, "0": None, "soon": None}.items():
-        server.says = http(429, retry_after=absurd)
+        server.reply = http(429, retry_after=absurd)
         assert (await ALL[operation](provider)).retry_after == wait
-    server.says = http(429, retry_after_ms="250")
+    server.reply = http(429, retry_after_ms="250")
     assert (await ALL[operation](provider)).retry_after == timedelta(milliseconds=250)
 
 
 @every
 async def test_silence_is_given_up(server, hasty, operation):
-    server.says = None
+    server.reply = None
     found = await ALL[operation](hasty)
     assert isinstance(found, NotNow)
     assert found.unknown is (operation in UNSURE)
@@ -319,10 +319,10 @@ async def test_silence_is_given_up(server, hasty, operation):
 
 @every
 async def test_a_reply_that_never_ends_is_given_up(server, hasty, operation):
-    server.says = http(200, response()).replace(b"content-length: ", b"content-length: 9999999")
+    server.reply = http(200, response()).replace(b"content-length: ", b"content-length: 9999999")
 
-    async def dribble(writer: asyncio.StreamWriter, says: bytes) -> None:
-        writer.write(says)
+    async def dribble(writer: asyncio.StreamWriter, reply: bytes) -> None:
+        writer.write(reply)
         while True:
             writer.write(b" ")
             await writer.drain()
@@ -336,7 +336,7 @@ async def test_a_reply_that_never_ends_is_given_up(server, hasty, operation):
 
 @every
 async def test_a_cut_connection_is_no_answer(server, provider, operation):
-    server.says = b""
+    server.reply = b""
     found = await ALL[operation](provider)
     assert isinstance(found, NotNow)
     assert found.unknown is (operation in UNSURE)
@@ -344,7 +344,7 @@ async def test_a_cut_connection_is_no_answer(server, provider, operation):
 
 @every
 async def test_a_cut_body_is_no_answer(server, provider, operation):
-    server.says = http(200, response(status="completed"))[:-3]
+    server.reply = http(200, response(status="completed"))[:-3]
     found = await ALL[operation](provider)
     assert isinstance(found, NotNow)
     assert found.unknown is (operation in UNSURE)
@@ -352,7 +352,7 @@ async def test_a_cut_body_is_no_answer(server, provider, operation):
 
 @every
 async def test_what_is_no_http_is_no_answer(server, provider, operation):
-    server.says = b"SSH-2.0-OpenSSH\r\n\r\n"
+    server.reply = b"SSH-2.0-OpenSSH\r\n\r\n"
     assert isinstance(await ALL[operation](provider), NotNow)
 
 
@@ -369,7 +369,7 @@ async def test_nothing_can_be_done_where_nobody_listens(operation):
 
 @every
 async def test_a_redirect_is_not_followed(server, provider, operation):
-    server.says = http(307, location=f"http://127.0.0.1:{server.port}/elsewhere")
+    server.reply = http(307, location=f"http://127.0.0.1:{server.port}/elsewhere")
     found = await ALL[operation](provider)
     assert isinstance(found, NotNow if operation == "read" else Refused)
     assert len(server.received) == 1
@@ -381,7 +381,7 @@ async def test_a_redirect_is_not_followed(server, provider, operation):
 @by_id
 @pytest.mark.parametrize("body", [complaint("No such response."), b"<html>", b""])
 async def test_what_the_provider_does_not_know_is_absent(server, provider, operation, body):
-    server.says = http(404, body)
+    server.reply = http(404, body)
     assert await ALL[operation](provider) == Absent()
 
 
@@ -389,22 +389,22 @@ async def test_what_the_provider_does_not_know_is_absent(server, provider, opera
 @pytest.mark.parametrize("status", [401, 403])
 async def test_denied_later_on_the_key_is_being_changed(server, provider, operation, status, caplog):
     for _ in range(2):
-        server.says = http(status, complaint("Incorrect API key."))
+        server.reply = http(status, complaint("Incorrect API key."))
         found = await ALL[operation](provider)
         assert found == NotNow(f"HTTP {status}; the provider refuses the credentials")
-    server.says = http(200, response())
+    server.reply = http(200, response())
     assert not isinstance(await ALL[operation](provider), NotNow)
-    said = [
+    logged = [
         (record.levelno, record.getMessage().split()[0])
         for record in caplog.records
         if record.name == "baton"
     ]
-    assert said == [(logging.WARNING, "provider.denied"), (logging.WARNING, "provider.admitted")]
+    assert logged == [(logging.WARNING, "provider.denied"), (logging.WARNING, "provider.admitted")]
 
 
 @pytest.mark.parametrize("status", [401, 403])
 async def test_denied_at_first_the_settings_are_wrong(server, provider, status):
-    server.says = http(status, complaint(f"Incorrect API key provided: {KEY}."))
+    server.reply = http(status, complaint(f"Incorrect API key provided: {KEY}."))
     found = await provider.create(request())
     assert isinstance(found, Refused)
     assert found.error.code == "provider_denied"
@@ -414,7 +414,7 @@ async def test_denied_at_first_the_settings_are_wrong(server, provider, status):
 
 @pytest.mark.parametrize("status", [400, 405, 413, 422])
 async def test_a_refused_create_says_why(server, provider, status):
-    server.says = http(status, complaint(f"Invalid\x00\n'tools' for key {KEY}: " + "very " * 200))
+    server.reply = http(status, complaint(f"Invalid\x00\n'tools' for key {KEY}: " + "very " * 200))
     found = await CREATE(provider)
     assert isinstance(found, Refused)
     assert found.error.code == "provider_rejected"
@@ -424,21 +424,21 @@ async def test_a_refused_create_says_why(server, provider, status):
 
 @pytest.mark.parametrize("operation", ["cancel", "delete"])
 async def test_what_else_is_refused_is_not_tried_again(server, provider, operation):
-    server.says = http(400, complaint("Cannot cancel a completed response."))
+    server.reply = http(400, complaint("Cannot cancel a completed response."))
     error = RunError("provider_rejected", "Cannot cancel a completed response.")
     assert await ALL[operation](provider) == Refused(error)
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"", [1], {"error": None}, {"error": {"message": ["x"]}}])
 async def test_a_refusal_without_a_reason_says_so(server, provider, body):
-    server.says = http(400, body)
+    server.reply = http(400, body)
     error = RunError("provider_rejected", "The provider answered HTTP 400 and gave no reason.")
     assert await CREATE(provider) == Refused(error)
 
 
 @pytest.mark.parametrize("body", [{"statusCode": 400, "message": "Too long."}, {"error": "Too long."}])
 async def test_a_gateway_may_word_its_refusal_otherwise(server, provider, body):
-    server.says = http(400, body)
+    server.reply = http(400, body)
     assert await CREATE(provider) == Refused(RunError("provider_rejected", "Too long."))
 
 
@@ -453,7 +453,7 @@ async def test_a_gateway_may_word_its_refusal_otherwise(server, provider, body):
 )
 @pytest.mark.parametrize("create", [CREATE, CHAINED])
 async def test_an_unknown_model_is_named(server, provider, create, status, body):
-    server.says = http(status, body)
+    server.reply = http(status, body)
     found = await create(provider)
     assert isinstance(found, Refused)
     assert found.error.code == "model_not_found"
@@ -472,13 +472,13 @@ CHAIN_FAULTS = [
 
 @pytest.mark.parametrize(("status", "body"), CHAIN_FAULTS)
 async def test_a_response_that_cannot_be_continued_breaks_the_chain(server, provider, status, body):
-    server.says = http(status, body)
+    server.reply = http(status, body)
     assert isinstance(await CHAINED(provider), ChainBroken)
     assert isinstance(await CREATE(provider), Refused)
 
 
 async def test_another_fault_of_a_chained_create_is_a_refusal(server, provider):
-    server.says = http(
+    server.reply = http(
         400, complaint("Invalid schema for function 'f'.", "invalid_function_parameters", "tools")
     )
     assert isinstance(await CHAINED(provider), Refused)
@@ -490,7 +490,7 @@ async def test_another_fault_of_a_chained_create_is_a_refusal(server, provider):
 async def test_nothing_that_is_said_or_sent_is_logged(server, provider, caplog):
     caplog.set_level(logging.DEBUG)
     for status, text in [(200, "OUTPUT"), (400, "COMPLAINT"), (401, "DENIAL"), (500, "FAULT")]:
-        server.says = http(status, response(status="completed", output=[text]) | complaint(text))
+        server.reply = http(status, response(status="completed", output=[text]) | complaint(text))
         await provider.create(request(instructions="INSTRUCTIONS", input='[{"content": "PROMPT"}]'))
         for operation in ("read", "cancel", "delete"):
             await ALL[operation](provider)
@@ -522,7 +522,7 @@ IDENTITY = Connection(base_url="https://res.openai.azure.com/openai/v1")
 
 @every
 async def test_each_request_carries_the_token_of_its_moment(server, provider, operation):
-    server.says = http(200, response())
+    server.reply = http(200, response())
     provider._transport._access = FakeAccess(IDENTITY, "first", "second")
     await ALL[operation](provider)
     await ALL[operation](provider)
@@ -598,7 +598,7 @@ print([name for name in ("openai", "httpx2", "pydantic", "azure.identity") if na
 
 
 async def test_no_request_needs_the_sdk_and_a_key_needs_no_identity(server):
-    server.says = http(200, response())
+    server.reply = http(200, response())
     code = IMPORTS.replace("{port}", str(server.port))
     child = await asyncio.create_subprocess_exec(
         sys.executable, "-c", code, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -609,7 +609,7 @@ async def test_no_request_needs_the_sdk_and_a_key_needs_no_identity(server):
 
 
 async def test_reads_need_no_more_connections_than_allowed(server):
-    server.says = http(200, response())
+    server.reply = http(200, response())
     base_url = f"http://127.0.0.1:{server.port}/v1"
     provider = ResponsesProvider(Connection(base_url=base_url, api_key=KEY, connections=3))
     found = await asyncio.gather(*(provider.read("resp_1") for _ in range(50)))
@@ -619,7 +619,7 @@ async def test_reads_need_no_more_connections_than_allowed(server):
 
 
 async def test_it_can_be_closed_twice_and_used_again(server, provider):
-    server.says = http(200, response())
+    server.reply = http(200, response())
     for _ in range(2):
         await provider.create(request())
         await provider.read("resp_1")

@@ -196,11 +196,11 @@ async def test_a_create_that_is_answered_without_a_stream(server, provider):
 
 
 @pytest.mark.parametrize(
-    "pieces", [[], [b": ping\n\n"], [PLAIN.written[0][:-2]]], ids=["nothing", "a ping", "a part"]
+    "parts", [[], [b": ping\n\n"], [PLAIN.written[0][:-2]]], ids=["nothing", "a ping", "a part"]
 )
 @pytest.mark.parametrize("then", ["end", "cut", "stalls", "goes on"])
-async def test_a_create_that_does_not_say_what_it_created_may_have_created_it(server, hasty, pieces, then):
-    server.parts, server.then = pieces, then
+async def test_a_create_that_does_not_say_what_it_created_may_have_created_it(server, hasty, parts, then):
+    server.parts, server.then = parts, then
     found = await hasty.create(streamed())
     assert isinstance(found, NotNow)
     assert found.unknown
@@ -262,18 +262,18 @@ async def test_a_slice_of_what_is_no_response_is_never_asked_for(server, provide
 @pytest.mark.parametrize("name", REFERENCES)
 @pytest.mark.parametrize("size", [1, 97, 10**6])
 async def test_a_slice_is_put_together_from_whatever_pieces(server, provider, name, size):
-    told = REFERENCES[name]
-    written = b"".join(told.written[1:-1])
+    sent = REFERENCES[name]
+    written = b"".join(sent.written[1:-1])
     server.parts = [written[at : at + size] for at in range(0, len(written), size)]
     found = await provider.slice("resp_1", 0)
     assert isinstance(found, Slice)
     assert found.complete
-    assert told.told.startswith(found.text)
+    assert sent.streamed_text.startswith(found.text)
     # Half a character is left for the next slice.
-    assert found.sequence == len(told.events) - 2 or "\\ud83d" in json.dumps(told.events[found.sequence + 1])
-    server.parts = [b"".join(told.written[found.sequence + 1 :])]
+    assert found.sequence == len(sent.events) - 2 or "\\ud83d" in json.dumps(sent.events[found.sequence + 1])
+    server.parts = [b"".join(sent.written[found.sequence + 1 :])]
     ended = await provider.slice("resp_1", found.sequence)
-    assert transcript.output_text(ended.final.output) == told.text
+    assert transcript.output_text(ended.final.output) == sent.text
 
 
 async def test_a_slice_ends_when_the_stream_pauses(server, pausing):
@@ -325,13 +325,13 @@ async def test_a_server_that_does_not_answer_is_asked_again_later(server, hasty)
 
 @pytest.mark.parametrize("cut", ["inside an event", "inside a character"])
 async def test_what_came_before_a_cut_is_kept(server, provider, cut):
-    told = stream(delta("Once "), delta("upon 漢"), output=[message("Once upon 漢")])
-    third = told.written[3]
+    sent = stream(delta("Once "), delta("upon 漢"), output=[message("Once upon 漢")])
+    third = sent.written[3]
     at = len(third) // 2 if cut == "inside an event" else third.index("漢".encode()) + 1
-    server.parts, server.then = [*told.written[1:3], third[:at]], "cut"
+    server.parts, server.then = [*sent.written[1:3], third[:at]], "cut"
     found = await provider.slice("resp_1", 0)
     assert (found.text, found.sequence, found.complete) == ("Once ", 2, True)
-    server.parts, server.then = list(told.written[3:]), "end"
+    server.parts, server.then = list(sent.written[3:]), "end"
     ended = await provider.slice("resp_1", found.sequence)
     assert transcript.output_text(ended.final.output) == "Once upon 漢"
 
@@ -353,10 +353,10 @@ REPLIES = {
 }
 
 
-@pytest.mark.parametrize(("says", "reply"), REPLIES.values(), ids=REPLIES)
-async def test_an_answer_that_is_no_stream(server, provider, says, reply):
-    server.head = says
-    assert await provider.slice("resp_1", 0) == reply
+@pytest.mark.parametrize(("head", "found"), REPLIES.values(), ids=REPLIES)
+async def test_an_answer_that_is_no_stream(server, provider, head, found):
+    server.head = head
+    assert await provider.slice("resp_1", 0) == found
 
 
 @pytest.mark.parametrize("status", [401, 403])
@@ -389,8 +389,8 @@ async def test_a_stream_without_end_is_not_heard_without_end(server, provider, m
 
 async def test_a_long_delta_arrives_whole_and_soon(server, provider):
     text = "".join(map(chr, range(0x4E00, 0x4E00 + 1000))) * 3_000
-    told = stream(delta(text), output=[message(text)])
-    written = b"".join(told.written[1:])
+    sent = stream(delta(text), output=[message(text)])
+    written = b"".join(sent.written[1:])
     server.parts = [written[at : at + 65_536] for at in range(0, len(written), 65_536)]
     began = time.process_time()
     found = await provider.slice("resp_1", 0)
@@ -486,13 +486,13 @@ async def to_its_end(live: ResponsesProvider, response: Snapshot) -> tuple[list[
     found, after = [], response.sequence
     async with asyncio.timeout(90):
         while True:
-            piece = await live.slice(response.response_id, after)
-            assert isinstance(piece, Slice)
-            assert piece.after == after
-            if piece.final:
-                return found, piece.final
-            found += [piece] if piece.changed else []
-            after = piece.sequence
+            each = await live.slice(response.response_id, after)
+            assert isinstance(each, Slice)
+            assert each.after == after
+            if each.final:
+                return found, each.final
+            found += [each] if each.changed else []
+            after = each.sequence
 
 
 async def finished(live: ResponsesProvider, response: Snapshot) -> Snapshot:
@@ -506,12 +506,12 @@ async def test_a_response_of_the_emulator_is_read_slice_by_slice(live):
     response = await created(live, {"text": TEXT, "deltas": 60}, seconds=4)
     assert (response.status, response.sequence) == (ResponseStatus.QUEUED, 0)
     found, final = await to_its_end(live, response)
-    told = "".join(piece.text for piece in found)
+    sent = "".join(each.text for each in found)
     assert len(found) > 1
-    assert told
-    assert TEXT.startswith(told)
-    assert all(piece.complete and piece.status is ResponseStatus.IN_PROGRESS for piece in found)
-    changes = [change for piece in found for change in piece.changes]
+    assert sent
+    assert TEXT.startswith(sent)
+    assert all(each.complete and each.status is ResponseStatus.IN_PROGRESS for each in found)
+    changes = [change for each in found for change in each.changes]
     assert [change.kind for change in changes if isinstance(change, ItemStarted)] == ["message"]
     assert changes[0] == ItemStarted(0, "message")
     assert transcript.output_text(final.output) == TEXT
@@ -528,7 +528,7 @@ async def test_calls_of_the_emulator_come_with_the_end(live):
     assert [(call.name, json.loads(call.arguments)) for call in final.calls] == [
         ("look_up", {"topic": "ice"})
     ]
-    assert "Let me look.".startswith("".join(piece.text for piece in found))
+    assert "Let me look.".startswith("".join(each.text for each in found))
 
 
 async def test_a_response_that_fails_ends_with_its_stream(live):
@@ -580,7 +580,7 @@ async def test_a_stream_that_is_too_old_is_refused(live, control):
 
 
 async def tampered(live: ResponsesProvider, control: aiohttp.ClientSession, **fault: Any) -> Slice | NotNow:
-    """Return the slice that a fault leaves of a whole stream; it is taken up after the event 4."""
+    """Return the slice that a fault leaves of a complete stream; it is taken up after the event 4."""
     response = await created(live, {"text": "abcdefgh漢字漢字漢字漢字", "deltas": 16})
     await finished(live, response)
     await push(control, **fault)
@@ -592,10 +592,10 @@ async def test_events_of_the_emulator_doubled_or_swapped_are_as_good(live, contr
     response = await created(live, {"text": TEXT, "deltas": 40}, seconds=4)
     await push(control, kind=kind, times=0)
     found, final = await to_its_end(live, response)
-    told = "".join(piece.text for piece in found)
-    assert TEXT.startswith(told)
-    assert told
-    assert all(piece.complete for piece in found) or kind == "stream_shuffled"
+    sent = "".join(each.text for each in found)
+    assert TEXT.startswith(sent)
+    assert sent
+    assert all(each.complete for each in found) or kind == "stream_shuffled"
     assert transcript.output_text(final.output) == TEXT
 
 

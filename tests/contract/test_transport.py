@@ -13,7 +13,7 @@ from shared.adapters.http.access import Access, Connection
 from shared.adapters.http.answer import Answer, NoAnswer
 from shared.adapters.responses_api import interpret
 from shared.core.response import Absent, NoStream, NotNow, Refused, ResponseStatus, Snapshot
-from tests.support.loopback import Arrived, Loopback, reply, says
+from tests.support.loopback import Arrived, Loopback, always, reply
 from tests.support.requests import ALL, Counting, Sending, get, provided
 from tests.support.stream_samples import REFERENCES
 
@@ -60,7 +60,7 @@ async def test_requests_of_one_pool_do_not_wait_for_those_of_the_other(held, wai
 
 @every
 async def test_no_cookie_is_ever_sent_back(operation):
-    answering = says(reply(200, json.dumps(PLAIN.response).encode(), set_cookie="session=1; Path=/"))
+    answering = always(reply(200, json.dumps(PLAIN.response).encode(), set_cookie="session=1; Path=/"))
     # Clients keep no cookies of a host that is a bare address.
     async with Loopback(answering) as server, provided(server, "localhost") as provider:
         for other in ALL.values():
@@ -73,7 +73,7 @@ async def test_no_cookie_is_ever_sent_back(operation):
 @every
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_no_redirect_is_followed(operation, status):
-    async with Loopback(says(reply(status, location="/elsewhere"))) as server, provided(server) as provider:
+    async with Loopback(always(reply(status, location="/elsewhere"))) as server, provided(server) as provider:
         assert isinstance(await ALL[operation](provider), NotNow | Refused | NoStream)
     assert [one.path for one in server.arrived if one.path == "/elsewhere"] == []
     assert len(server.arrived) == 1
@@ -96,7 +96,7 @@ async def test_nothing_is_taken_from_the_environment(operation, monkeypatch, tmp
         "OPENAI_CUSTOM_HEADERS",
     ):
         monkeypatch.setenv(name, "X-Evil: evil")
-    answering = says(reply(200, json.dumps(PLAIN.response).encode()))
+    answering = always(reply(200, json.dumps(PLAIN.response).encode()))
     async with Loopback(answering) as server, provided(server) as provider:
         assert isinstance(await ALL[operation](provider), Snapshot | Absent)
     [arrived] = server.arrived
@@ -122,7 +122,7 @@ class SlowAccess(Access):
 
 @every
 async def test_the_time_limit_covers_the_token_and_nothing_was_done_without_one(operation):
-    async with Loopback(says(b"")) as server:
+    async with Loopback(always(b"")) as server:
         short = timedelta(milliseconds=20)
         async with provided(server, create_timeout=short, read_timeout=short, slice_budget=short) as provider:
             provider._transport._access = SlowAccess()
@@ -187,13 +187,13 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 
 async def test_a_create_decodes_each_event_once(decoded):
-    """However many there are, and however many pieces they come in, until one names the response."""
+    """However many there are, and however they are cut, until one names the response."""
     before = [b'data: {"type": "keepalive", "number": %d}\n\n' % number for number in range(40)]
 
     async def answering(_: Arrived) -> AsyncIterator[bytes]:
         yield b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: text/event-stream\r\n\r\n"
-        for piece in before:
-            yield piece
+        for part in before:
+            yield part
         yield EVENTS
         await asyncio.Event().wait()
 
@@ -204,7 +204,7 @@ async def test_a_create_decodes_each_event_once(decoded):
 
 
 async def test_a_slice_decodes_each_event_once(decoded):
-    answering = says(reply(200, EVENTS, content_type="text/event-stream"))
+    answering = always(reply(200, EVENTS, content_type="text/event-stream"))
     async with Loopback(answering) as server, provided(server) as provider:
         assert (await provider.slice("resp_1", -1)).sequence == 2
     assert len(decoded) == 3
@@ -217,7 +217,7 @@ async def test_a_slice_decodes_each_event_once(decoded):
 )
 async def test_a_stream_that_breaks_is_one_that_ended_if_an_event_came(body, found):
     broken = reply(200, body, content_type="text/event-stream", content_length="999999")
-    async with Loopback(says(broken)) as server, Sending(server) as sending:
+    async with Loopback(always(broken)) as server, Sending(server) as sending:
         listener = Counting()
         assert await sending.listen(get(server), listener) == found
     assert listener.count == (3 if found is None else 0)
@@ -225,7 +225,7 @@ async def test_a_stream_that_breaks_is_one_that_ended_if_an_event_came(body, fou
 
 async def test_an_answer_keeps_what_was_sent():
     sent = reply(418, b"\xff\x00", retry_after="7", content_type="text/event-stream")
-    async with Loopback(says(sent)) as server, Sending(server) as sending:
+    async with Loopback(always(sent)) as server, Sending(server) as sending:
         for found in (await sending.send(get(server)), await sending.listen(get(server), Counting())):
             assert isinstance(found, Answer)
             assert (found.status, found.body, found.headers["RETRY-AFTER"]) == (418, b"\xff\x00", "7")

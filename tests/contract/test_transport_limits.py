@@ -12,7 +12,7 @@ import pytest
 from shared.adapters.http import transport
 from shared.adapters.http.answer import NoAnswer
 from shared.core.response import Absent, NoStream, NotNow, Refused, Snapshot
-from tests.support.loopback import Arrived, Loopback, reply, says
+from tests.support.loopback import Arrived, Loopback, always, reply
 from tests.support.requests import ALL, Counting, Sending, get, provided
 from tests.support.stream_samples import REFERENCES
 from tests.support.streams import delta, stream
@@ -71,8 +71,8 @@ def sends(
     async def answering(_: Arrived) -> AsyncIterator[bytes]:
         write, encoding = WAYS[way]
         yield b"HTTP/1.1 %d Said\r\nconnection: close\r\ncontent-type: %s\r\n" % (status, kind.encode())
-        for piece in write(size, encoding):
-            yield piece
+        for part in write(size, encoding):
+            yield part
 
     return answering
 
@@ -144,8 +144,8 @@ async def test_the_events_of_a_stream_take_no_more_memory_than_the_limit(limited
     async def answering(_: Arrived) -> AsyncIterator[bytes]:
         yield b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: text/event-stream\r\n\r\n"
         for _ in range(passes):
-            for piece in events:
-                yield piece
+            for part in events:
+                yield part
 
     async with Loopback(answering) as server, Sending(server) as sending:
         listener = Counting()
@@ -182,7 +182,7 @@ async def test_a_body_of_just_the_limit_is_read_once_and_not_copied(limited, way
 async def test_a_length_that_is_a_lie_is_not_believed(limited):
     """A short body is not too long because its length says so: it is one that was cut."""
     async with (
-        Loopback(says(reply(503, b"{}", content_length=str(8 * LIMIT)))) as server,
+        Loopback(always(reply(503, b"{}", content_length=str(8 * LIMIT)))) as server,
         Sending(server) as sending,
     ):
         assert await sending.send(get(server)) == NoAnswer("no answer: ClientPayloadError", may_be_done=True)
@@ -192,7 +192,7 @@ async def test_a_length_that_is_a_lie_is_not_believed(limited):
 @pytest.mark.parametrize("charset", ["utf-16", "latin-1", "no-such-charset", '"', "../x"])
 async def test_the_charset_of_a_reply_is_not_used(operation, charset):
     body = json.dumps(PLAIN.response | {"error": {"message": "Grüße"}}, ensure_ascii=False).encode()
-    answering = says(reply(200, body, content_type=f"application/json; charset={charset}"))
+    answering = always(reply(200, body, content_type=f"application/json; charset={charset}"))
     async with Loopback(answering) as server, provided(server) as provider:
         found = await ALL[operation](provider)
     assert found == Absent() or found.error.message == "Grüße"

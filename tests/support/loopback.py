@@ -86,7 +86,7 @@ async def read_request(reader: asyncio.StreamReader) -> Arrived:
     return Arrived(method, path, headers, await reader.readexactly(int(headers.get("content-length", 0))))
 
 
-def says(reply: bytes) -> Answering:
+def always(reply: bytes) -> Answering:
     """Give every request the same reply."""
 
     async def answering(_: Arrived) -> AsyncIterator[bytes]:

@@ -30,11 +30,11 @@ def random_stream(seed: random.Random) -> Stream:
     if seed.random() < 0.3:
         output.append(call("call_1", "pay"))
     each = [item_events(item, at, _some_pieces(seed, item)) for at, item in enumerate(output)]
-    told, orderly = _some_order(seed, each)
+    events, orderly = _some_order(seed, each)
     if seed.random() < 0.1:
         output, orderly = [message("Something else.")], False
     return stream(
-        *told,
+        *events,
         output=output,
         status=seed.choice(["completed"] * 5 + ["failed", "incomplete"]),
         style=Style(newline=seed.choice(["\n", "\r\n"]), escaped=seed.random() < 0.3),
@@ -62,26 +62,26 @@ _DELTA = "response.output_text.delta"
 
 def _some_order(seed: random.Random, each: list[list[Json]]) -> tuple[list[Json], bool]:
     """Return the events of some items as one of many providers writes them, and whether that is as it should be."""
-    told = [one for events in each for one in events]
+    events = [one for events in each for one in events]
     match seed.random():
         case luck if luck < 0.45:
-            return told, True
+            return events, True
         case luck if luck < 0.55:
-            return [_without_places(one) for one in told], False
+            return [_without_places(one) for one in events], False
         case luck if luck < 0.65:
-            return [one for one in told if one["type"] == _DELTA], False
+            return [one for one in events if one["type"] == _DELTA], False
         case luck if luck < 0.75:
-            return [one for one in told if one["type"] == _DELTA or seed.random() < 0.7], False
+            return [one for one in events if one["type"] == _DELTA or seed.random() < 0.7], False
         case luck if luck < 0.85:
             return [
-                one for one in told for _ in range(1 if one["type"] == _DELTA else seed.choice([1, 2]))
+                one for one in events for _ in range(1 if one["type"] == _DELTA else seed.choice([1, 2]))
             ], False
         case luck if luck < 0.9:
-            return [_without_places(one) if seed.random() < 0.3 else one for one in told], False
+            return [_without_places(one) if seed.random() < 0.3 else one for one in events], False
         case luck if luck < 0.95:
             return list(_interleaved(seed, each)), False
     # Text comes before its item, or after it.
-    return sorted(told, key=lambda one: seed.random() if one["type"] != _DELTA else 0.5), False
+    return sorted(events, key=lambda one: seed.random() if one["type"] != _DELTA else 0.5), False
 
 
 def _without_places(event: Json) -> Json:
@@ -110,14 +110,14 @@ def damaged(seed: random.Random, stream: Stream, after: int) -> bytes:
     if seed.random() < 0.1:
         # A server that does not know starting_after.
         numbers = [*range(seed.randrange(after + 2)), *numbers]
-    whole = b"".join(stream.written[n] for n in numbers)
+    complete = b"".join(stream.written[n] for n in numbers)
     # Most of the bytes are those of the last event, and most slices bring a little.
-    return whole[: int(len(whole) * seed.random() ** 1.5)] if seed.random() < 0.95 else whole
+    return complete[: int(len(complete) * seed.random() ** 1.5)] if seed.random() < 0.95 else complete
 
 
 def _as_openai_writes_it(*output: Json) -> Stream:
-    told = [one for at, item in enumerate(output) for one in item_events(item, at)]
-    return stream(*told, output=output, orderly=True)
+    events = [one for at, item in enumerate(output) for one in item_events(item, at)]
+    return stream(*events, output=output, orderly=True)
 
 
 REFERENCES: dict[str, Stream] = {
@@ -182,11 +182,9 @@ REFERENCES: dict[str, Stream] = {
         delta("Found."),
         output=[{"type": "reasoning"}, {"type": "web_search_call"}, message("Found.")],
     ),
-    "an end that says something else": stream(
-        delta("draft"), delta("ed"), output=[message("The final text.")]
-    ),
-    "an end that says less": stream(delta("draft"), delta("ed"), output=[message("draft")]),
-    "an end that says more": stream(delta("draft"), output=[message("drafted")]),
+    "an end with another text": stream(delta("draft"), delta("ed"), output=[message("The final text.")]),
+    "an end with less text": stream(delta("draft"), delta("ed"), output=[message("draft")]),
+    "an end with more text": stream(delta("draft"), output=[message("drafted")]),
     "no deltas": stream(output=[message("All at once.")]),
     "incomplete": stream(delta("Once u"), output=[message("Once u")], status="incomplete"),
     "failed": stream(delta("Once u"), status="failed"),

@@ -55,21 +55,21 @@ def refusal(text: str) -> Json:
     return {"type": "message", "content": [{"type": "refusal", "refusal": text}]}
 
 
-def item_events(item: Json, at: int, pieces: Sequence[Sequence[str]] = ()) -> list[Json]:
-    """Return the events of an item as OpenAI writes them; `pieces` are the deltas of each of its texts."""
+def item_events(item: Json, at: int, texts: Sequence[Sequence[str]] = ()) -> list[Json]:
+    """Return the events of an item as OpenAI writes them; `texts` are the deltas of each of its texts."""
     named = {"name": item["name"]} if "name" in item else {}
-    told, deltas = [item_added(item["type"], at, **named)], iter(pieces)
+    events, deltas = [item_added(item["type"], at, **named)], iter(texts)
     for number, part in enumerate(item.get("content", ())):
-        told.append(part_added(at, number, part["type"]))
+        events.append(part_added(at, number, part["type"]))
         if part["type"] == "output_text":
-            told += [delta(piece, at, number) for piece in next(deltas, [part["text"]])]
-            told.append(event("output_text.done", **_at(at, number), text=part["text"]))
+            events += [delta(text, at, number) for text in next(deltas, [part["text"]])]
+            events.append(event("output_text.done", **_at(at, number), text=part["text"]))
         else:
-            told.append(event("refusal.delta", **_at(at, number), delta=part.get("refusal", "")))
-        told.append(part_done(at, number))
+            events.append(event("refusal.delta", **_at(at, number), delta=part.get("refusal", "")))
+        events.append(part_done(at, number))
     if item["type"] == "function_call":
-        told.append(event("function_call_arguments.delta", **_at(at), delta=item["arguments"]))
-    return [*told, item_done(at)]
+        events.append(event("function_call_arguments.delta", **_at(at), delta=item["arguments"]))
+    return [*events, item_done(at)]
 
 
 def call(call_id: str, name: str, arguments: str = "{}") -> Json:
@@ -119,7 +119,7 @@ class Stream:
         return transcript.output_text(representable(json.dumps(self.response["output"], ensure_ascii=False)))
 
     @property
-    def told(self) -> str:
+    def streamed_text(self) -> str:
         """The text that its deltas come to."""
         return representable(
             "".join(one.get("delta", "") for one in self.events if one["type"] == delta("")["type"])
@@ -147,18 +147,18 @@ def stream(
 ) -> Stream:
     """Return a whole stream around `events`; `output` are the items that its end says."""
 
-    def says(kind: str, status: str, **fields: object) -> Json:
+    def response(kind: str, status: str, **fields: object) -> Json:
         return event(kind, response={"id": response_id, "status": status, "output": [], **fields})
 
     usage = {"input_tokens": 1, "output_tokens": 1, "total_tokens": 2}
     kind = "failed" if status == "cancelled" else status
-    told = [
-        says("created", "queued"),
-        says("in_progress", "in_progress"),
+    events = [
+        response("created", "queued"),
+        response("in_progress", "in_progress"),
         *events,
-        says(kind, status, output=list(output), usage=usage),
+        response(kind, status, output=list(output), usage=usage),
     ]
-    numbered = tuple({**one, "sequence_number": number} for number, one in enumerate(told))
+    numbered = tuple({**one, "sequence_number": number} for number, one in enumerate(events))
     return Stream(numbered, style or Style(), orderly)
 
 
@@ -169,8 +169,8 @@ def as_received(received: bytes) -> Received:
 
 def cut_in_units(text: str, sizes: Iterable[int]) -> list[str]:
     """Cut a text after so many UTF-16 units each, as JavaScript does: surrogate pairs may be cut in two."""
-    units, pieces = text.encode("utf-16-le", "surrogatepass"), []
+    units, parts = text.encode("utf-16-le", "surrogatepass"), []
     for size in sizes:
-        pieces.append(units[: 2 * size])
+        parts.append(units[: 2 * size])
         units = units[2 * size :]
-    return [piece.decode("utf-16-le", "surrogatepass") for piece in [*pieces, units]]
+    return [one.decode("utf-16-le", "surrogatepass") for one in [*parts, units]]

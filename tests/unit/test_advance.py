@@ -60,7 +60,7 @@ def streaming(**changes) -> Run:
     return polling(**(at_work | changes))
 
 
-def piece(text="", after=3, sequence=4, **changes) -> Slice:
+def a_slice(text="", after=3, sequence=4, **changes) -> Slice:
     added = (TextAdded(0, text),) if text else ()
     return Slice(response_id="resp_1", after=after, sequence=sequence, **({"changes": added} | changes))
 
@@ -456,7 +456,7 @@ def test_a_created_stream_is_read_from_the_event_that_named_it():
 def test_a_slice_is_taken_into_the_run():
     where = Content(name="slice-1", chunks=2)
     brought = (ItemStarted(1, "reasoning"), ItemStarted(2, "message"), TextAdded(2, "four"))
-    read = piece(sequence=9, changes=brought, status=ResponseStatus.IN_PROGRESS)
+    read = a_slice(sequence=9, changes=brought, status=ResponseStatus.IN_PROGRESS)
     made, effects = advance(streaming(missing_since=NOW), events.Sliced(read, where), NOW)
     assert (made.continuation, made.written) == (Continuation("resp_1", 9), 9)
     assert (made.items, made.turn_items, made.activity) == (3, 3, "writing")
@@ -472,26 +472,28 @@ def test_a_slice_is_taken_into_the_run():
         OpenItem(1, 1),
         OpenItem(2, 2, parts=1, part_open=True),
     )
-    assert after(made, events.Sliced(piece(after=9, sequence=10))).activity == "writing"
+    assert after(made, events.Sliced(a_slice(after=9, sequence=10))).activity == "writing"
 
 
 def test_text_of_an_item_that_is_open_is_one_delta():
     where = Content(name="slice-1", chunks=2)
-    assert entries(streaming(), events.Sliced(piece("four"), where)) == [log.TextDelta(1, 0, 0, 0, 4, where)]
+    assert entries(streaming(), events.Sliced(a_slice("four"), where)) == [
+        log.TextDelta(1, 0, 0, 0, 4, where)
+    ]
 
 
 def test_items_of_a_later_turn_count_on():
     given = streaming(turn=2, items=6, turn_items=2, open_items=(OpenItem(1, 5),))
-    brought = piece(changes=(ItemStarted(2, "message"),))
+    brought = a_slice(changes=(ItemStarted(2, "message"),))
     assert entries(given, events.Sliced(brought)) == [log.ItemStarted(2, 6, "message")]
     assert after(given, events.Sliced(brought)).items == 7
 
 
 def test_the_first_slice_that_shows_work_says_so_once():
     queued = streaming(status=RunStatus.QUEUED, written=0)
-    assert kinds(queued, events.Sliced(piece())) == []
-    assert after(queued, events.Sliced(piece())).status is RunStatus.QUEUED
-    for at_work in (piece("text"), piece(status=ResponseStatus.IN_PROGRESS)):
+    assert kinds(queued, events.Sliced(a_slice())) == []
+    assert after(queued, events.Sliced(a_slice())).status is RunStatus.QUEUED
+    for at_work in (a_slice("text"), a_slice(status=ResponseStatus.IN_PROGRESS)):
         text = OUTPUT if at_work.text else None
         assert kinds(queued, events.Sliced(at_work, text))[0] == "run.in_progress"
         assert "run.in_progress" not in kinds(streaming(), events.Sliced(at_work, text))
@@ -513,12 +515,12 @@ def test_the_first_slice_that_shows_work_says_so_once():
     ],
 )
 def test_a_slice_that_follows_something_else_is_ignored(given):
-    assert after(given, events.Sliced(piece("text"), OUTPUT)) is given
+    assert after(given, events.Sliced(a_slice("text"), OUTPUT)) is given
 
 
 def test_a_slice_without_news_changes_nothing():
     given = streaming()
-    assert after(given, events.Sliced(piece(sequence=3, complete=False))) is given
+    assert after(given, events.Sliced(a_slice(sequence=3, complete=False))) is given
 
 
 def test_a_lost_stream_is_read_as_a_whole_from_now_on():
@@ -526,7 +528,7 @@ def test_a_lost_stream_is_read_as_a_whole_from_now_on():
     assert (made.continuation, made.written, effects) == (PLAIN, 5, ())
     assert made.open_items == streaming().open_items
     assert after(made, events.StreamLost("resp_1")) is made
-    assert after(made, events.Sliced(piece("text"), OUTPUT)) is made
+    assert after(made, events.Sliced(a_slice("text"), OUTPUT)) is made
     for unmoved in (
         streaming(continuation=Continuation("resp_2", 3)),
         streaming(status=RunStatus.CANCELLING),
@@ -561,9 +563,9 @@ def test_the_finished_response_has_the_last_word_on_the_text(characters, agrees,
         agrees=agrees,
     )
     made = after(given, polled)
-    said = entries(given, polled)
-    assert said[:-1] == [*told, *CLOSED]
-    assert said[-1].type == ("turn.completed" if names else "run.completed")
+    added = entries(given, polled)
+    assert added[:-1] == [*told, *CLOSED]
+    assert added[-1].type == ("turn.completed" if names else "run.completed")
     assert (made.continuation, made.open_items) == (None, ())
 
 
@@ -648,11 +650,11 @@ def everything_that_can_happen(run):
         events.CreateDeferred("mine", LATER, unknown=True),
         events.ChainRefused(LEASE),
         events.PollDeferred("resp_1", LATER),
-        events.Sliced(piece("text"), OUTPUT),
-        events.Sliced(piece()),
-        events.Sliced(piece(status=ResponseStatus.IN_PROGRESS)),
-        events.Sliced(piece(sequence=3)),
-        events.Sliced(piece("text", after=2), OUTPUT),
+        events.Sliced(a_slice("text"), OUTPUT),
+        events.Sliced(a_slice()),
+        events.Sliced(a_slice(status=ResponseStatus.IN_PROGRESS)),
+        events.Sliced(a_slice(sequence=3)),
+        events.Sliced(a_slice("text", after=2), OUTPUT),
         events.StreamLost("resp_1"),
         events.StreamLost("resp_9"),
         events.Missing("resp_1"),
@@ -718,9 +720,9 @@ def test_every_event_in_every_state_is_either_a_listed_move_or_nothing():
         )
         assert made.continuation is not None or made.step is not Step.POLL
         assert not made.open_items or made.continuation is not None
-        said = entries(given, event, late)
-        assert made.entries == given.entries + len(said)
-        assert made.stream_events == given.stream_events + sum(entry.stream_events for entry in said)
+        added = entries(given, event, late)
+        assert made.entries == given.entries + len(added)
+        assert made.stream_events == given.stream_events + sum(entry.stream_events for entry in added)
 
 
 def state(of: Run) -> tuple[RunStatus, Step]:

@@ -94,7 +94,7 @@ async def generator(city: str) -> AsyncIterator[str]:
 
 
 @pytest.mark.parametrize(
-    ("function", "said"),
+    ("function", "complaint"),
     [
         (no_docstring, "docstring"),
         (no_annotation, "city needs a type annotation"),
@@ -108,8 +108,8 @@ async def generator(city: str) -> AsyncIterator[str]:
         (partial(plain.function, "Oslo"), "only a function"),
     ],
 )
-def test_a_function_that_cannot_be_a_tool_is_refused(function: Callable[..., Any], said: str) -> None:
-    with pytest.raises(TypeError, match=said):
+def test_a_function_that_cannot_be_a_tool_is_refused(function: Callable[..., Any], complaint: str) -> None:
+    with pytest.raises(TypeError, match=complaint):
         tool(function)
 
 
@@ -122,7 +122,7 @@ def test_a_timeout_that_cannot_be_kept_is_refused(timeout: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("changes", "said"),
+    ("changes", "complaint"),
     [
         ({"name": "two words"}, "name must be"),
         ({"name": "x" * 65}, "name must be"),
@@ -146,8 +146,8 @@ def test_a_timeout_that_cannot_be_kept_is_refused(timeout: Any) -> None:
         ({"tools": [{"type": "mcp", "x": object()}]}, "hosted tool mcp cannot be written as JSON"),
     ],
 )
-def test_an_agent_that_cannot_work_is_refused(changes: dict[str, Any], said: str) -> None:
-    with pytest.raises(ValueError, match=said):
+def test_an_agent_that_cannot_work_is_refused(changes: dict[str, Any], complaint: str) -> None:
+    with pytest.raises(ValueError, match=complaint):
         make(**changes)
 
 

@@ -110,9 +110,9 @@ async def test_the_feed_of_a_run_with_tools_and_text_from_its_beginning_to_its_e
     run_id = (await client.start(stream=True)).json["id"]
     await slice_by_slice(world, run_id, "Let me see. ")
     asked = asks("resp_1", "look_up")
-    said = answer("resp_1", "Let me see. ").output[1:-1]
+    text = answer("resp_1", "Let me see. ").output[1:-1]
     world.clock.pass_(1.5)
-    await ends(world, run_id, replace(asked, output=f"[{said}, {asked.output[1:-1]}]"))
+    await ends(world, run_id, replace(asked, output=f"[{text}, {asked.output[1:-1]}]"))
     await slice_by_slice(world, run_id, "Once ", "upon ")
     await ends(world, run_id, answer("resp_2", "Once upon a time"))
     reply = (await client.get(EVENTS, run_id)).json
@@ -170,8 +170,8 @@ async def test_the_feed_of_a_run_with_tools_and_text_from_its_beginning_to_its_e
 
 async def test_a_page_ends_at_the_limit_and_says_so(world, client):
     run_id = await finished(world, client, "a", "b", "c")
-    whole = (await client.get(EVENTS, run_id)).json["data"]
-    assert len(whole) == 11
+    complete = (await client.get(EVENTS, run_id)).json["data"]
+    assert len(complete) == 11
     for limit in range(1, 12):
         seen, after = [], 0
         while True:
@@ -179,12 +179,12 @@ async def test_a_page_ends_at_the_limit_and_says_so(world, client):
             seen += page["data"]
             assert len(page["data"]) <= limit
             assert page["last_id"] == seen[-1]["id"]
-            assert page["done"] == (len(seen) == len(whole))
+            assert page["done"] == (len(seen) == len(complete))
             assert (page["retry_ms"] == 0) == (not page["done"])
             after = page["last_id"]
             if page["done"]:
                 break
-        assert seen == whole
+        assert seen == complete
 
 
 async def test_a_feed_that_is_longer_than_a_page(world, client):
@@ -226,15 +226,15 @@ async def test_events_as_event_source_reads_them(world, client):
 
 async def test_a_client_comes_back_with_the_last_event_it_saw(world, client):
     run_id = await finished(world, client, "a", "b")
-    whole = stream_events(await client.get(EVENTS, run_id, headers=SSE))[1]
-    for last in range(len(whole)):
+    complete = stream_events(await client.get(EVENTS, run_id, headers=SSE))[1]
+    for last in range(len(complete)):
         back = await client.get(EVENTS, run_id, headers=SSE | {"Last-Event-ID": str(last)})
-        assert stream_events(back)[1] == whole[last:]
+        assert stream_events(back)[1] == complete[last:]
         # Where it came in at first stands in its address for ever.
         back = await client.get(EVENTS, run_id, headers=SSE | {"Last-Event-ID": str(last)}, after="1")
-        assert stream_events(back)[1] == whole[last:]
+        assert stream_events(back)[1] == complete[last:]
         begun = await client.get(EVENTS, run_id, headers=SSE, after=str(last))
-        assert stream_events(begun)[1] == whole[last:]
+        assert stream_events(begun)[1] == complete[last:]
 
 
 async def test_the_header_holds_for_json_as_well(world, client):
@@ -353,7 +353,7 @@ async def test_a_text_that_the_end_changed_is_replaced(world, client):
         ("run.completed", None),
     ]
     assert data[7]["turn"] == 1
-    # Somebody who comes in here holds the whole text as well.
+    # Somebody who comes in here holds the complete text as well.
     assert (await client.get(EVENTS, run_id, after="7")).json["data"] == data[7:]
 
 
@@ -468,10 +468,12 @@ async def test_ten_clients_that_come_and_go_hold_the_same_text(world, client, se
             if luck.random() < 0.5:
                 headers = SSE | {"Last-Event-ID": str(reader.last_id)}
                 reply = await client.get(EVENTS, run_id, headers=headers, limit=limit)
-                told = [data for _, data in stream_events(reply)[1]] if reply.status == 200 else []
+                events = [data for _, data in stream_events(reply)[1]] if reply.status == 200 else []
             else:
-                told = (await client.get(EVENTS, run_id, after=str(reader.last_id), limit=limit)).json["data"]
-            for event in told[: luck.randrange(len(told) + 1)]:
+                events = (await client.get(EVENTS, run_id, after=str(reader.last_id), limit=limit)).json[
+                    "data"
+                ]
+            for event in events[: luck.randrange(len(events) + 1)]:
                 reader.read(event)
 
     for turn in (1, 2):
@@ -516,12 +518,12 @@ async def test_a_transition_of_many_entries_is_read_from_any_of_them(world, clie
     await world.tick()
     world.clock.pass_(1)
     await work(world.context, run_id)
-    whole = (await client.get(EVENTS, run_id, limit="1000")).json["data"]
-    assert len(whole) > 240
-    for after in (0, 3, 60, 119, 200, len(whole) - 1):
+    complete = (await client.get(EVENTS, run_id, limit="1000")).json["data"]
+    assert len(complete) > 240
+    for after in (0, 3, 60, 119, 200, len(complete) - 1):
         for limit in (1, 50, 1000):
             page = (await client.get(EVENTS, run_id, after=str(after), limit=str(limit))).json
-            assert page["data"] == whole[after : after + limit]
+            assert page["data"] == complete[after : after + limit]
 
 
 # Progress, as the run itself shows it.

@@ -107,11 +107,11 @@ def test_a_tool_output_answers_its_call():
 
 def test_a_conversation_is_replayed_without_what_ties_it_to_its_responses():
     user = {"role": "user", "content": [{"type": "input_text", "text": "Go"}], "id": "msg_0"}
-    said = message("Wait", "!") | {"phase": "commentary"}
+    answered = message("Wait", "!") | {"phase": "commentary"}
     refusal = {"type": "refusal", "refusal": "no", "more": 1}
-    said["content"].append(refusal)
+    answered["content"].append(refusal)
     replayed = transcript.replayable(
-        [user, said, call("c"), transcript.tool_output("c", "4") | {"id": "fco_1"}]
+        [user, answered, call("c"), transcript.tool_output("c", "4") | {"id": "fco_1"}]
     )
     assert replayed == [
         {"role": "user", "content": [{"type": "input_text", "text": "Go"}]},

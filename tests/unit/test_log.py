@@ -217,19 +217,19 @@ async def some_log() -> tuple[MemoryTable, list[LogLine]]:
 
 
 async def test_a_log_is_read_from_any_entry_up_to_any_limit():
-    table, whole = await some_log()
-    for after in range(len(whole) + 2):
-        assert await read_log(table, RUN_ID, after) == whole[after:]
+    table, complete = await some_log()
+    for after in range(len(complete) + 2):
+        assert await read_log(table, RUN_ID, after) == complete[after:]
         for limit in (1, 2, 3, 8, 45, 100):
-            assert await read_log(table, RUN_ID, after, limit) == whole[after : after + limit]
+            assert await read_log(table, RUN_ID, after, limit) == complete[after : after + limit]
 
 
 async def test_a_log_is_that_of_its_run_alone():
-    table, whole = await some_log()
+    table, complete = await some_log()
     for other in (f"{RUN_ID[:-1]}1", RUN_ID[:-1]):
         run = logged([log.RunQueued()], id=other)
         await table.write(SHARD, log_writes(run, [log.RunQueued()]))
-    assert await read_log(table, RUN_ID) == whole
+    assert await read_log(table, RUN_ID) == complete
 
 
 async def long_run(world: World) -> str:

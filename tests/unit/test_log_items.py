@@ -79,9 +79,9 @@ class Turn:
     def _keep(self, items: ItemLog, text: str) -> None:
         """Follow the entries as a reader does."""
         for entry in items.entries:
-            piece = text[entry.start : entry.end] if isinstance(entry, log.TextDelta) else ""
-            self.text += piece
-            self.seen.see(entry, piece)
+            part_text = text[entry.start : entry.end] if isinstance(entry, log.TextDelta) else ""
+            self.text += part_text
+            self.seen.see(entry, part_text)
         self.entries += items.entries
         self.run = items.into(self.run)
         assert {item.ordinal for item in self.run.open_items} == set(self.seen.open)
@@ -104,7 +104,7 @@ def part_completed(item: int, part: int = 0) -> LogEntry:
     return log.PartCompleted(1, item, part)
 
 
-def told(item: int, part: int, start: int, end: int) -> LogEntry:
+def sliced(item: int, part: int, start: int, end: int) -> LogEntry:
     """Return text that a slice brought."""
     return log.TextDelta(1, item, part, start, end, SLICE)
 
@@ -134,28 +134,28 @@ BROUGHT: dict[str, tuple[Sequence[StreamChange], Sequence[LogEntry]]] = {
         [
             started(0),
             part_started(0),
-            told(0, 0, 0, 3),
+            sliced(0, 0, 0, 3),
             part_completed(0),
             part_started(0, 1, "refusal"),
             part_completed(0, 1),
             completed(0),
         ],
     ),
-    "text alone": ([TextAdded(0, "one")], [started(0), part_started(0), told(0, 0, 0, 3)]),
-    "text without a place": ([TextAdded(None, "one")], [started(0), part_started(0), told(0, 0, 0, 3)]),
+    "text alone": ([TextAdded(0, "one")], [started(0), part_started(0), sliced(0, 0, 0, 3)]),
+    "text without a place": ([TextAdded(None, "one")], [started(0), part_started(0), sliced(0, 0, 0, 3)]),
     "text without a part": (
         [ItemStarted(0, "message"), TextAdded(0, "one")],
-        [started(0), part_started(0), told(0, 0, 0, 3)],
+        [started(0), part_started(0), sliced(0, 0, 0, 3)],
     ),
     "text after its part": (
         [TextAdded(0, "one"), PartCompleted(0), TextAdded(0, "two")],
         [
             started(0),
             part_started(0),
-            told(0, 0, 0, 3),
+            sliced(0, 0, 0, 3),
             part_completed(0),
             part_started(0, 1),
-            told(0, 1, 3, 6),
+            sliced(0, 1, 3, 6),
         ],
     ),
     "text after its item": (
@@ -163,12 +163,12 @@ BROUGHT: dict[str, tuple[Sequence[StreamChange], Sequence[LogEntry]]] = {
         [
             started(0),
             part_started(0),
-            told(0, 0, 0, 3),
+            sliced(0, 0, 0, 3),
             part_completed(0),
             completed(0),
             started(1),
             part_started(1),
-            told(1, 0, 3, 11),
+            sliced(1, 0, 3, 11),
         ],
     ),
     "text after its item, where another is open": (
@@ -176,12 +176,12 @@ BROUGHT: dict[str, tuple[Sequence[StreamChange], Sequence[LogEntry]]] = {
         [
             started(0),
             part_started(0),
-            told(0, 0, 0, 3),
+            sliced(0, 0, 0, 3),
             part_completed(0),
             completed(0),
             started(1),
             part_started(1),
-            told(1, 0, 3, 6),
+            sliced(1, 0, 3, 6),
         ],
     ),
     "text of two items in turn": (
@@ -189,11 +189,11 @@ BROUGHT: dict[str, tuple[Sequence[StreamChange], Sequence[LogEntry]]] = {
         [
             started(0),
             part_started(0),
-            told(0, 0, 0, 1),
+            sliced(0, 0, 0, 1),
             started(1),
             part_started(1),
-            told(1, 0, 1, 2),
-            told(0, 0, 2, 4),
+            sliced(1, 0, 1, 2),
+            sliced(0, 0, 2, 4),
         ],
     ),
     "a call among texts": (
@@ -201,9 +201,9 @@ BROUGHT: dict[str, tuple[Sequence[StreamChange], Sequence[LogEntry]]] = {
         [
             started(0),
             part_started(0),
-            told(0, 0, 0, 1),
+            sliced(0, 0, 0, 1),
             started(1, "function_call", "pay"),
-            told(0, 0, 1, 2),
+            sliced(0, 0, 1, 2),
             completed(1),
         ],
     ),
@@ -220,7 +220,7 @@ BROUGHT: dict[str, tuple[Sequence[StreamChange], Sequence[LogEntry]]] = {
             started(0, "reasoning"),
             started(1),
             part_started(1),
-            told(1, 0, 0, 1),
+            sliced(1, 0, 0, 1),
             part_completed(1),
             completed(1),
             completed(0),
@@ -238,7 +238,7 @@ BROUGHT: dict[str, tuple[Sequence[StreamChange], Sequence[LogEntry]]] = {
     "a part of no item": ([PartStarted(0, "output_text")], []),
     "an item that ends with its part open": (
         [TextAdded(0, "a"), ItemCompleted(0)],
-        [started(0), part_started(0), told(0, 0, 0, 1), part_completed(0), completed(0)],
+        [started(0), part_started(0), sliced(0, 0, 0, 1), part_completed(0), completed(0)],
     ),
     "items in the wrong order": (
         [ItemStarted(2, "message"), ItemStarted(1, "reasoning"), ItemCompleted(2), ItemCompleted(1)],
@@ -258,12 +258,12 @@ def test_slices_of_one_change_each_lead_to_the_same_items(changes, entries):
     turn = Turn()
     for change in changes:
         turn.brings(change)
-    whole = Turn()
-    whole.brings(*changes)
+    complete = Turn()
+    complete.brings(*changes)
     assert [one for one in turn.entries if not isinstance(one, log.TextDelta)] == [
         one for one in entries if not isinstance(one, log.TextDelta)
     ]
-    assert (turn.run, turn.text, turn.seen.texts) == (whole.run, whole.text, whole.seen.texts)
+    assert (turn.run, turn.text, turn.seen.texts) == (complete.run, complete.text, complete.seen.texts)
 
 
 def test_items_of_a_run_count_on_from_turn_to_turn():
@@ -282,7 +282,7 @@ def test_items_of_a_run_count_on_from_turn_to_turn():
 
 # What the finished response adds.
 
-# What is missing then cannot be told from what has ended.
+# What is missing then cannot be distinguished from what has ended.
 WRONG_ORDER = "items had come in the wrong order"
 
 ENDS: dict[str, tuple[Sequence[StreamChange], Sequence[ItemOutline], Sequence[LogEntry]]] = {
@@ -382,25 +382,25 @@ ENDS: dict[str, tuple[Sequence[StreamChange], Sequence[ItemOutline], Sequence[Lo
 }
 
 
-@pytest.mark.parametrize(("changes", "whole", "entries"), ENDS.values(), ids=ENDS)
-def test_what_the_finished_response_adds_to_the_log(changes, whole, entries):
+@pytest.mark.parametrize(("changes", "complete", "entries"), ENDS.values(), ids=ENDS)
+def test_what_the_finished_response_adds_to_the_log(changes, complete, entries):
     turn = Turn()
     turn.brings(*changes)
-    assert turn.ends(*whole) == entries
-    assert len(turn.text) == sum(part.characters for item in whole for part in item.parts)
+    assert turn.ends(*complete) == entries
+    assert len(turn.text) == sum(part.characters for item in complete for part in item.parts)
 
 
-@pytest.mark.parametrize(("changes", "whole"), [case[:2] for case in ENDS.values()], ids=ENDS)
-def test_a_response_that_says_something_else_adds_its_items_without_text(changes, whole):
+@pytest.mark.parametrize(("changes", "complete"), [case[:2] for case in ENDS.values()], ids=ENDS)
+def test_a_response_that_says_something_else_adds_its_items_without_text(changes, complete):
     turn = Turn()
     turn.brings(*changes)
     held = turn.text
-    said = turn.ends(*whole, agrees=False)
+    added_entries = turn.ends(*complete, agrees=False)
     assert turn.text == held
-    assert not any(isinstance(entry, log.TextDelta) for entry in said)
-    anew = [(entry.kind, entry.name) for entry in said if isinstance(entry, log.ItemStarted)]
-    assert anew == [(item.kind, item.name) for item in whole[len(whole) - len(anew) :]]
-    assert turn.run.items >= len(whole) - (changes == ENDS[WRONG_ORDER][0])
+    assert not any(isinstance(entry, log.TextDelta) for entry in added_entries)
+    anew = [(entry.kind, entry.name) for entry in added_entries if isinstance(entry, log.ItemStarted)]
+    assert anew == [(item.kind, item.name) for item in complete[len(complete) - len(anew) :]]
+    assert turn.run.items >= len(complete) - (changes == ENDS[WRONG_ORDER][0])
 
 
 def test_what_is_open_can_be_closed():
@@ -490,11 +490,11 @@ def test_text_beyond_a_limit_is_in_what_came_last_within_it():
     turn = Turn(ItemsSeen(strict=False, turn=1))
     within = turn.brings(*many_items(MAX_ITEMS_PER_TURN))
     last = within[-3]
-    assert turn.brings(TextAdded(MAX_ITEMS_PER_TURN, "more")) == [told(last.item, last.part, 0, 4)]
+    assert turn.brings(TextAdded(MAX_ITEMS_PER_TURN, "more")) == [sliced(last.item, last.part, 0, 4)]
     turn = Turn(ItemsSeen(strict=False, turn=1))
     turn.brings(*many_parts(MAX_PARTS_PER_ITEM)[:-1])
     assert turn.brings(PartStarted(0, "output_text"), TextAdded(0, "more")) == [
-        told(0, MAX_PARTS_PER_ITEM - 1, 0, 4)
+        sliced(0, MAX_PARTS_PER_ITEM - 1, 0, 4)
     ]
 
 
@@ -509,9 +509,9 @@ def test_the_next_turn_has_items_of_its_own():
 
 @pytest.mark.parametrize("agrees", [True, False])
 def test_a_finished_response_of_many_items_and_parts_is_bounded(agrees):
-    for whole in ([outline("message", 1)] * MANY, [outline("message", *[1] * MANY)]):
+    for complete in ([outline("message", 1)] * MANY, [outline("message", *[1] * MANY)]):
         turn = Turn(ItemsSeen(strict=False, turn=1))
-        entries = turn.ends(*whole, agrees=agrees)
+        entries = turn.ends(*complete, agrees=agrees)
         assert len(turn.text) == MANY * agrees
         assert len(entries) <= 4 * MAX_ITEMS_PER_TURN + 2 * MAX_PARTS_PER_ITEM + MAX_DELTAS_PER_SLICE
 
@@ -531,10 +531,10 @@ def seconds(work: Callable[[], object]) -> float:
 def test_twice_as_much_takes_twice_as_long(horde):
     def work(number: int) -> Callable[[], object]:
         changes = horde(number)
-        told = [StreamEvent(n, change) for n, change in enumerate(changes, 1)]
+        changed = [StreamEvent(n, change) for n, change in enumerate(changes, 1)]
 
         def take() -> None:
-            brought = gather("resp_1", 0, told)
+            brought = gather("resp_1", 0, changed)
             items = ItemLog.of(Turn().run)
             items.follow(brought.changes, SLICE)
 
@@ -544,7 +544,7 @@ def test_twice_as_much_takes_twice_as_long(horde):
     assert seconds(work(8 * 2_000)) < 24 * seconds(work(2_000))
 
 
-# Whole runs.
+# Complete runs.
 
 
 def finished(number: int, *output: dict, status: ResponseStatus = ResponseStatus.COMPLETED) -> Snapshot:
@@ -610,7 +610,7 @@ async def lines(world: World, run_id: str) -> list[LogLine]:
 @pytest.mark.parametrize("cut", range(13))
 async def test_wherever_a_stream_is_lost_its_items_are_those_of_the_response(world, cut):
     run = await world.start(stream=True)
-    told = [
+    changes = [
         ItemStarted(0, "reasoning"),
         ItemCompleted(0),
         ItemStarted(1, "message"),
@@ -625,7 +625,7 @@ async def test_wherever_a_stream_is_lost_its_items_are_those_of_the_response(wor
         PartStarted(2, "refusal"),
     ]
     if cut:
-        await brings(world, *told[:cut])
+        await brings(world, *changes[:cut])
     await brings(world, final=finished(1, *FIRST))
     for change in (ItemStarted(0, "web_search_call"), ItemStarted(1, "message"), TextAdded(1, "Found: 🚀")):
         await brings(world, change)

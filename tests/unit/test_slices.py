@@ -1,4 +1,4 @@
-"""Polls by slices of a stream, over memory tables: what is stored, what is told, and who takes over when it breaks."""
+"""Polls by slices of a stream, over memory tables: what is stored, what is source, and who takes over when it breaks."""
 
 import asyncio
 import logging
@@ -41,7 +41,7 @@ from tests.support.world import CALLER, World, stores
 AT_WORK = ResponseStatus.IN_PROGRESS
 
 
-def piece(text: str, after: int, sequence: int | None = None, **fields) -> Slice:
+def a_slice(text: str, after: int, sequence: int | None = None, **fields) -> Slice:
     changes = (TextAdded(0, text),) if text else ()
     found = Slice(response_id="resp_1", after=after, sequence=after + 1, changes=changes, status=AT_WORK)
     return replace(found, **{"sequence": sequence or after + 1, **fields})
@@ -49,7 +49,7 @@ def piece(text: str, after: int, sequence: int | None = None, **fields) -> Slice
 
 def item(text: str, after: int) -> Slice:
     """Return a slice in which a message starts and has some text."""
-    found = piece(text, after)
+    found = a_slice(text, after)
     added = (TextAdded(None, text),) if text else ()
     return replace(found, changes=(ItemStarted(None, "message"), *added))
 
@@ -91,7 +91,7 @@ async def test_a_run_is_read_slice_by_slice_to_its_end(world):
     assert reader.text == "Once upon a time"
     stored = await world.run(run.id)
     assert (stored.written, stored.items, stored.activity) == (16, 3, "writing")
-    await sliced(world, run, piece("", 3, sequence=3, final=answer("resp_1", "Once upon a time.")))
+    await sliced(world, run, a_slice("", 3, sequence=3, final=answer("resp_1", "Once upon a time.")))
     await follow(world, run.id, reader)
     assert reader.text == "Once upon a time." == await output(world, run.id)
     assert reader.types == [
@@ -148,7 +148,7 @@ async def test_streams_are_polled_as_often_as_people_who_watch_expect(world):
 async def test_of_two_slices_from_the_same_place_one_is_kept(world, first):
     run = await world.start(stream=True)
     one = await owed(world)
-    short, long = piece("Once ", 0), piece("Once upon", 0, sequence=2)
+    short, long = a_slice("Once ", 0), a_slice("Once upon", 0, sequence=2)
     world.provider.slice_replies = {"short": [short, long], "long": [long, short], "same": [short, short]}[
         first
     ]
@@ -164,14 +164,14 @@ async def test_of_two_slices_from_the_same_place_one_is_kept(world, first):
 async def test_a_slice_that_lost_the_race_at_the_last_moment_leaves_no_trace(world):
     run = await world.start(stream=True)
     stored = await world.context.runs.read(run.id)
-    assert (await keep(world.context, stored, piece("Once ", 0))).changed
-    assert not (await keep(world.context, stored, piece("Twice ", 0))).changed
+    assert (await keep(world.context, stored, a_slice("Once ", 0))).changed
+    assert not (await keep(world.context, stored, a_slice("Twice ", 0))).changed
     # The loser's text lies there; nothing points to it.
     assert len(await world.content_table.query(run.id, "slice-", "slice-~")) == 2
     assert (await follow(world, run.id)).text == "Once "
     fresh = await world.context.runs.read(run.id)
     assert await streamed_text(world.context, fresh.run) == "Once "
-    assert (await keep(world.context, fresh, piece("upon a time", 1))).changed
+    assert (await keep(world.context, fresh, a_slice("upon a time", 1))).changed
     assert (await follow(world, run.id)).text == "Once upon a time"
     await settle(world.context, fresh, answer("resp_1", "Once upon a time"))
     await settle(world.context, await world.context.runs.read(run.id), answer("resp_1", "Once upon a time"))
@@ -182,10 +182,10 @@ async def test_an_answer_that_a_slice_overtakes_is_held_against_its_text_too(wor
     run = await world.start(stream=True)
     stored = await world.context.runs.read(run.id)
     final = answer("resp_1", "The end.")
-    await keep(world.context, stored, piece("Once ", 0))
+    await keep(world.context, stored, a_slice("Once ", 0))
     applied = await settle(world.context, stored, final)
     assert not applied.changed
-    world.provider.slice_replies = [piece("", 1, sequence=1, final=final)]
+    world.provider.slice_replies = [a_slice("", 1, sequence=1, final=final)]
     await world.until_terminal(run.id)
     reader = await follow(world, run.id)
     assert (reader.text, reader.replaced) == ("The end.", 1)
@@ -196,11 +196,11 @@ async def test_an_answer_that_a_slice_overtakes_is_held_against_its_text_too(wor
 
 
 @pytest.mark.parametrize(
-    "gap", [piece("", 1, sequence=1, complete=False), NoStream()], ids=["gap", "refused"]
+    "gap", [a_slice("", 1, sequence=1, complete=False), NoStream()], ids=["gap", "refused"]
 )
 async def test_a_lost_stream_leaves_the_run_to_plain_polls(world, gap):
     run = await world.start(stream=True)
-    await sliced(world, run, piece("Once ", 0), gap)
+    await sliced(world, run, a_slice("Once ", 0), gap)
     stored = await world.run(run.id)
     assert (at(stored), stored.written, stored.status) == (None, 5, RunStatus.IN_PROGRESS)
     assert world.provider.reads == ["resp_1"]
@@ -214,10 +214,10 @@ async def test_a_lost_stream_leaves_the_run_to_plain_polls(world, gap):
 
 async def test_a_slice_before_a_gap_is_kept_and_the_next_one_loses_the_stream(world):
     run = await world.start(stream=True)
-    await sliced(world, run, piece("Once ", 0, complete=False))
+    await sliced(world, run, a_slice("Once ", 0, complete=False))
     assert at(await world.run(run.id)) == 1
     assert world.provider.reads == []
-    await sliced(world, run, piece("", 1, sequence=1, complete=False))
+    await sliced(world, run, a_slice("", 1, sequence=1, complete=False))
     stored = await world.run(run.id)
     assert (stored.continuation.response_id, at(stored)) == ("resp_1", None)
 
@@ -237,7 +237,7 @@ async def test_a_stream_is_not_lost_while_nothing_is_known_of_the_response(world
     await sliced(world, run, NoStream())
     assert at(await world.run(run.id)) == 0
     del world.provider.state["resp_1"]
-    await sliced(world, run, piece("Once", 0))
+    await sliced(world, run, a_slice("Once", 0))
     stored = await world.run(run.id)
     assert (at(stored), stored.missing_since) == (1, None)
 
@@ -256,7 +256,7 @@ async def test_a_stream_that_says_nothing_is_read_as_a_whole_each_time(world):
 async def test_a_stream_that_never_ends_is_ended_by_the_deadline(world):
     run = await world.start(stream=True, deadline=timedelta(minutes=5))
     while not (stored := await world.run(run.id)).terminal:
-        world.provider.slice_replies = [piece("more ", at(stored))]
+        world.provider.slice_replies = [a_slice("more ", at(stored))]
         await world.tick()
     assert stored.status is RunStatus.EXPIRED
     assert stored.completed_at - run.expires_at < timedelta(seconds=10)
@@ -310,9 +310,9 @@ async def test_a_response_created_without_a_stream_is_read_as_a_whole(world):
 )
 async def test_the_finished_response_has_the_last_word(world, last, replaced, caplog):
     run = await world.start(stream=True)
-    await sliced(world, run, piece("On", 0), piece("ce ", 1))
+    await sliced(world, run, a_slice("On", 0), a_slice("ce ", 1))
     with caplog.at_level(logging.WARNING):
-        await sliced(world, run, piece("", 2, sequence=2, final=answer("resp_1", last)))
+        await sliced(world, run, a_slice("", 2, sequence=2, final=answer("resp_1", last)))
     reader = await follow(world, run.id)
     assert (reader.text, reader.replaced) == (last, replaced)
     assert await output(world, run.id) == last
@@ -326,7 +326,7 @@ async def test_the_finished_response_has_the_last_word(world, last, replaced, ca
 async def test_text_of_a_response_that_ends_without_any_is_taken_back(world, status):
     run = await world.start(stream=True)
     ended = Snapshot(response_id="resp_1", status=status, error=RunError("a", "b"))
-    await sliced(world, run, piece("Once ", 0), piece("", 1, sequence=1, final=ended))
+    await sliced(world, run, a_slice("Once ", 0), a_slice("", 1, sequence=1, final=ended))
     reader = await follow(world, run.id)
     assert (reader.text, await output(world, run.id)) == ("", "")
     assert (await world.run(run.id)).status == status.value
@@ -334,7 +334,7 @@ async def test_text_of_a_response_that_ends_without_any_is_taken_back(world, sta
 
 async def test_a_run_that_expires_keeps_no_half_text(world):
     run = await world.start(stream=True, deadline=timedelta(minutes=5))
-    await sliced(world, run, piece("Once ", 0))
+    await sliced(world, run, a_slice("Once ", 0))
     slices = len(world.provider.slices)
     world.clock.pass_(301)
     await world.drive(2)
@@ -347,7 +347,7 @@ async def test_a_run_that_expires_keeps_no_half_text(world):
 
 async def test_a_finished_answer_at_the_deadline_still_counts(world):
     run = await world.start(stream=True, deadline=timedelta(minutes=5))
-    await sliced(world, run, piece("Once ", 0))
+    await sliced(world, run, a_slice("Once ", 0))
     world.provider.state["resp_1"] = answer("resp_1", "Once upon a time")
     world.clock.pass_(301)
     await world.drive(2)
@@ -361,7 +361,7 @@ async def test_a_finished_answer_at_the_deadline_still_counts(world):
 @pytest.mark.parametrize("output_at_cancel", ["", "Once upon"])
 async def test_a_run_cancelled_while_it_writes(world, output_at_cancel):
     run = await world.start(stream=True)
-    await sliced(world, run, piece("Once ", 0))
+    await sliced(world, run, a_slice("Once ", 0))
     cancelled = replace(answer("resp_1", output_at_cancel), status=ResponseStatus.CANCELLED)
     world.provider.cancel_replies["resp_1"] = cancelled
     await cancel(world.context, CALLER, run.id)
@@ -372,10 +372,10 @@ async def test_a_run_cancelled_while_it_writes(world, output_at_cancel):
 
 async def test_a_run_that_is_being_cancelled_is_read_as_a_whole(world):
     run = await world.start(stream=True)
-    await sliced(world, run, piece("Once ", 0))
+    await sliced(world, run, a_slice("Once ", 0))
     world.provider.cancel_replies["resp_1"] = Snapshot(response_id="resp_1", status=AT_WORK)
     await cancel(world.context, CALLER, run.id)
-    world.provider.slice_replies = [piece("upon", 1)]
+    world.provider.slice_replies = [a_slice("upon", 1)]
     await world.drive()
     assert (await world.run(run.id)).status is RunStatus.CANCELLING
     assert len(world.provider.slice_replies) == 1
@@ -388,7 +388,7 @@ async def test_a_slice_that_a_cancellation_overtakes_is_dropped(world):
     run = await world.start(stream=True)
     one = await owed(world)
     world.provider.cancel_replies["resp_1"] = Snapshot(response_id="resp_1", status=AT_WORK)
-    world.provider.slice_replies = [piece("Once ", 0)]
+    world.provider.slice_replies = [a_slice("Once ", 0)]
     slice_ = world.provider.slice
 
     async def while_cancelled(*asked):
@@ -402,10 +402,10 @@ async def test_a_slice_that_a_cancellation_overtakes_is_dropped(world):
 
 async def test_a_slice_that_a_deletion_overtakes_is_dropped_and_purged(world):
     run = await world.start(stream=True)
-    await sliced(world, run, piece("Once ", 0))
+    await sliced(world, run, a_slice("Once ", 0))
     stored = await world.context.runs.read(run.id)
     await delete_run(world.context, CALLER, run.id)
-    assert not (await keep(world.context, stored, piece("upon", 1))).changed
+    assert not (await keep(world.context, stored, a_slice("upon", 1))).changed
     applied = await settle(world.context, stored, answer("resp_1", "Once upon a time"))
     assert applied.stored.run.status is RunStatus.DELETED
     with pytest.raises(NotFound):
@@ -424,17 +424,17 @@ async def test_tools_and_text_over_several_turns(world):
     calls = {n: asks(f"resp_{n}", "pay", "look_up") for n in (1, 2)}
     for turn in (1, 2):
         preface = f"Turn {turn}: "
-        await sliced(world, run, replace(piece(preface, 0), response_id=f"resp_{turn}"))
+        await sliced(world, run, replace(a_slice(preface, 0), response_id=f"resp_{turn}"))
         assert (await follow(world, run.id, reader)).text == preface
-        final = replace(piece("", 1, sequence=1, final=calls[turn]), response_id=f"resp_{turn}")
+        final = replace(a_slice("", 1, sequence=1, final=calls[turn]), response_id=f"resp_{turn}")
         world.provider.slice_replies = [final]
         await world.drive()
         # The end of that response says that there was no text in it.
         assert (await follow(world, run.id, reader)).text == ""
         assert (await world.run(run.id)).turn == turn + 1
         assert at(await world.run(run.id)) == 0
-    await sliced(world, run, replace(piece("The end", 0), response_id="resp_3"))
-    ended = replace(piece("", 1, sequence=1, final=answer("resp_3", "The end.")), response_id="resp_3")
+    await sliced(world, run, replace(a_slice("The end", 0), response_id="resp_3"))
+    ended = replace(a_slice("", 1, sequence=1, final=answer("resp_3", "The end.")), response_id="resp_3")
     await sliced(world, run, ended)
     await follow(world, run.id, reader)
     assert reader.text == "The end." == await output(world, run.id)
@@ -466,11 +466,11 @@ async def test_an_earlier_turns_text_comes_back_when_a_later_turn_ends_without_a
     run = await world.start(stream=True, deadline=timedelta(minutes=5))
     calls = asks("resp_1", "pay")
     text = answer("resp_1", "Let me pay.").output[1:-1]
-    said = replace(calls, output=f"[{text}, {calls.output[1:-1]}]")
-    await sliced(world, run, piece("Let me ", 0))
-    world.provider.slice_replies = [piece("", 1, sequence=1, final=said)]
+    answered = replace(calls, output=f"[{text}, {calls.output[1:-1]}]")
+    await sliced(world, run, a_slice("Let me ", 0))
+    world.provider.slice_replies = [a_slice("", 1, sequence=1, final=answered)]
     await world.drive()
-    await sliced(world, run, replace(piece("Now ", 0), response_id="resp_2"))
+    await sliced(world, run, replace(a_slice("Now ", 0), response_id="resp_2"))
     assert (await follow(world, run.id)).text == "Now "
     world.clock.pass_(301)
     await world.drive(2)
@@ -497,21 +497,21 @@ async def test_a_slice_that_could_not_be_saved_is_read_again(world, which, takes
         raise StorageUnavailable("no")
 
     getattr(world, which).write = fails
-    world.provider.slice_replies = [piece("Once ", 0)]
+    world.provider.slice_replies = [a_slice("Once ", 0)]
     # What the store would find out by reading again, it cannot now.
     stored = await world.context.runs.read(run.id)
     world.table.get = gone
     with pytest.raises(StorageUnavailable):
-        await keep(world.context, stored, piece("Once ", 0))
+        await keep(world.context, stored, a_slice("Once ", 0))
     getattr(world, which).write, world.table.get = write, get
-    world.provider.slice_replies = [piece("Once upon", 0, sequence=2)]
+    world.provider.slice_replies = [a_slice("Once upon", 0, sequence=2)]
     await poll(world.context, one)
     kept = which == "table" and takes_effect
     assert (await follow(world, run.id)).text == ("Once " if kept else "Once upon")
     after = at(await world.run(run.id))
     assert after == (1 if kept else 2)
     rest = "upon a time" if kept else " a time"
-    await sliced(world, run, piece(rest, after))
+    await sliced(world, run, a_slice(rest, after))
     assert (await follow(world, run.id)).text == "Once upon a time"
 
 
@@ -520,9 +520,9 @@ async def test_a_slice_that_could_not_be_saved_is_read_again(world, which, takes
 
 @dataclass
 class Torn(FakeProvider):
-    """Streams `told` to whoever asks; `tear` decides what reaches them. Its response is finished after so many reads."""
+    """Streams `source` to whoever asks; `tear` decides what reaches them. Its response is finished after so many reads."""
 
-    told: Stream = field(default_factory=lambda: REFERENCES["plain"])
+    source: Stream = field(default_factory=lambda: REFERENCES["plain"])
     tear: random.Random = field(default_factory=random.Random)
     reads_left: int = 10
 
@@ -534,7 +534,7 @@ class Torn(FakeProvider):
             return NoStream()
         if luck < 0.06:
             return NotNow("HTTP 502")
-        written = damaged(self.tear, self.told, after)
+        written = damaged(self.tear, self.source, after)
         await pause(self.tear)
         return INTERPRETER.slice(response_id, after, as_received(written), NOW)
 
@@ -542,7 +542,7 @@ class Torn(FakeProvider):
         await pause(self.tear)
         self.reads_left -= 1
         if self.reads_left < 0:
-            return final(self.told)
+            return final(self.source)
         return await super().read(response_id)
 
 
@@ -552,8 +552,8 @@ async def pause(seed: random.Random) -> None:
         await asyncio.sleep(0)
 
 
-def final(told: Stream) -> Snapshot:
-    found = INTERPRETER.slice("resp_1", 0, as_received(told.write(told.events)), NOW)
+def final(source: Stream) -> Snapshot:
+    found = INTERPRETER.slice("resp_1", 0, as_received(source.write(source.events)), NOW)
     assert found.final
     return found.final
 
@@ -579,8 +579,8 @@ class Pausing:
 def torn_world(number: int) -> World:
     seed = random.Random(number)
     # Whether tools are called is no matter here.
-    told = random_stream(seed)
-    world = World(Torn(told=told, tear=seed, reads_left=seed.randrange(12)), randomness=Seeded(number))
+    source = random_stream(seed)
+    world = World(Torn(source=source, tear=seed, reads_left=seed.randrange(12)), randomness=Seeded(number))
     tables = stores(Pausing(world.table, seed), Pausing(world.content_table, seed), Seeded(number))
     world.context = replace(world.context, **tables)
     return world
@@ -615,12 +615,12 @@ async def race(world: World) -> Counter[str]:
         reached["streams lost"] += at(now) is None and now.continuation is not None and at(before) is not None
         reached["read meanwhile"] += 0 < reader.last_id < now.entries
         world.clock.pass_(3)
-    told, stored = world.provider.told, await world.run(run.id)
+    source, stored = world.provider.source, await world.run(run.id)
     for somebody in (reader, Reader()):
         await follow(world, run.id, somebody, limit=7)
-        assert somebody.text == told.text
+        assert somebody.text == source.text
         assert somebody.last_id == stored.entries
-        assert somebody.replaced <= (not told.text.startswith(told.told))
+        assert somebody.replaced <= (not source.text.startswith(source.streamed_text))
         assert not somebody.seen.open
     reached["text replaced"] += reader.replaced
     return reached
@@ -628,14 +628,14 @@ async def race(world: World) -> Counter[str]:
 
 @pytest.mark.parametrize("name", REFERENCES)
 async def test_each_reference_stream_comes_whole_through_the_storage(world, name):
-    told = REFERENCES[name]
+    source = REFERENCES[name]
     run = await world.start(stream=True)
-    for after in range(len(told.events) - 1):
-        found = INTERPRETER.slice("resp_1", after, as_received(told.written[after + 1]), NOW)
+    for after in range(len(source.events) - 1):
+        found = INTERPRETER.slice("resp_1", after, as_received(source.written[after + 1]), NOW)
         assert isinstance(found, Slice)
         if at(await world.run(run.id)) != after:
             # Half a character was left before this event.
-            found = INTERPRETER.slice("resp_1", after, as_received(told.write(told.after(after))), NOW)
+            found = INTERPRETER.slice("resp_1", after, as_received(source.write(source.after(after))), NOW)
         stored = await world.context.runs.read(run.id)
         if found.final:
             await settle(world.context, stored, found.final)
@@ -645,4 +645,4 @@ async def test_each_reference_stream_comes_whole_through_the_storage(world, name
     run = await world.run(run.id)
     assert run.continuation is None
     assert not reader.seen.open
-    assert reader.text == told.text == output_text(await world.context.content.load(run.id, run.turns[-1]))
+    assert reader.text == source.text == output_text(await world.context.content.load(run.id, run.turns[-1]))

@@ -35,26 +35,26 @@ def test_what_is_read(written, data):
 
 @pytest.mark.parametrize("written", [written for written, _ in READ.values()], ids=READ)
 def test_wherever_it_is_cut_the_same_is_read(written):
-    whole = EventReader().feed(written)
+    complete = EventReader().feed(written)
     for first in range(len(written) + 1):
         for second in range(first, len(written) + 1):
             reader = EventReader()
-            pieces = (written[:first], written[first:second], written[second:])
-            assert [data for piece in pieces for data in reader.feed(piece)] == whole
+            parts = (written[:first], written[first:second], written[second:])
+            assert [data for part in parts for data in reader.feed(part)] == complete
 
 
 @pytest.mark.parametrize("name", REFERENCES)
 def test_a_reference_stream_is_read_whole_wherever_it_is_cut(name):
     stream = REFERENCES[name]
     written = stream.write(stream.events)
-    whole = EventReader().feed(written)
-    assert [json.loads(data) for data in whole] == list(stream.events)
+    complete = EventReader().feed(written)
+    assert [json.loads(data) for data in complete] == list(stream.events)
     for cut in range(len(written) + 1):
         reader = EventReader()
         before, after = reader.feed(written[:cut]), reader.feed(written[cut:])
-        assert before + after == whole
+        assert before + after == complete
     reader = EventReader()
-    assert [data for at in range(len(written)) for data in reader.feed(written[at : at + 1])] == whole
+    assert [data for at in range(len(written)) for data in reader.feed(written[at : at + 1])] == complete
 
 
 def test_a_long_event_costs_its_length():
@@ -64,5 +64,5 @@ def test_a_long_event_costs_its_length():
     began = time.process_time()
     data = [data for at in range(0, len(written), size) for data in reader.feed(written[at : at + size])]
     assert data == [b"1", text.removeprefix(b"data: "), b"2"]
-    # A reader that searches it all again for each piece takes minutes.
+    # A reader that searches it all again for each part takes minutes.
     assert time.process_time() - began < 5

@@ -10,8 +10,8 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from itertools import combinations_with_replacement
 
+import hypothesis
 import pytest
-from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.adapters.responses_api.interpret import Received
@@ -62,8 +62,8 @@ def read(value: object) -> StreamEvent | None:
     return stream_event(value, nothing)
 
 
-def gathered(after: int, *told: tuple[int, dict]) -> Slice:
-    return gather("resp_1", after, [read(one | {"sequence_number": n}) for n, one in told])
+def gathered(after: int, *given: tuple[int, dict]) -> Slice:
+    return gather("resp_1", after, [read(one | {"sequence_number": n}) for n, one in given])
 
 
 def shown(found: Slice) -> tuple[int, str]:
@@ -101,11 +101,11 @@ def test_repeated_events_count_once_and_known_ones_not_at_all():
     assert (found.sequence, found.changes, found.complete) == (4, (TextAdded(0, "a"),), True)
 
 
-@pytest.mark.parametrize("missing", [(), (4, 5)], ids=["whole", "with a gap"])
+@pytest.mark.parametrize("missing", [(), (4, 5)], ids=["complete", "with a gap"])
 def test_the_end_of_a_stream_says_everything_whatever_is_missing_before_it(missing):
     answer = Snapshot(response_id="resp_1", status=ResponseStatus.COMPLETED)
-    told = [delta("a"), delta("b"), event("completed", response={"id": "resp_1"})]
-    numbered = [one | {"sequence_number": n} for n, one in enumerate(told, 4) if n not in missing]
+    given = [delta("a"), delta("b"), event("completed", response={"id": "resp_1"})]
+    numbered = [one | {"sequence_number": n} for n, one in enumerate(given, 4) if n not in missing]
     heard = [
         stream_event(one, lambda value: answer if value == {"id": "resp_1"} else None) for one in numbered
     ]
@@ -198,12 +198,12 @@ def test_halves_of_two_items_that_take_turns_meet_in_the_order_of_the_stream():
     ids=["items", "parts", "a call", "what is passed over"],
 )
 def test_half_a_character_waits_for_its_other_half_whatever_comes_between(between):
-    told = [delta("a"), delta("b\ud83d"), *between]
-    found = gathered(3, *enumerate(told, 4))
+    given = [delta("a"), delta("b\ud83d"), *between]
+    found = gathered(3, *enumerate(given, 4))
     assert (found.sequence, found.changes, found.complete) == (4, (TextAdded(0, "a"),), True)
-    assert gathered(4, *enumerate(told[1:], 5)).sequence == 4
-    whole = gathered(4, *enumerate([*told[1:], delta("\ude80", 1)], 5))
-    assert (whole.sequence, whole.text) == (6 + len(between), "b\U0001f680")
+    assert gathered(4, *enumerate(given[1:], 5)).sequence == 4
+    complete = gathered(4, *enumerate([*given[1:], delta("\ude80", 1)], 5))
+    assert (complete.sequence, complete.text) == (6 + len(between), "b\U0001f680")
 
 
 def test_half_a_character_whose_other_half_is_in_no_item_is_replaced():
@@ -212,8 +212,16 @@ def test_half_a_character_whose_other_half_is_in_no_item_is_replaced():
 
 
 def test_deltas_are_joined_while_they_are_of_one_item():
-    told = [delta("a"), delta("b"), event("x"), delta("c"), delta("d", 1), delta("e", None), delta("f", None)]
-    found = gathered(3, *enumerate([*told, part_done(), delta("g", None)], 4))
+    given = [
+        delta("a"),
+        delta("b"),
+        event("x"),
+        delta("c"),
+        delta("d", 1),
+        delta("e", None),
+        delta("f", None),
+    ]
+    found = gathered(3, *enumerate([*given, part_done(), delta("g", None)], 4))
     assert found.changes == (
         TextAdded(0, "abc"),
         TextAdded(1, "d"),
@@ -224,14 +232,14 @@ def test_deltas_are_joined_while_they_are_of_one_item():
 
 
 def test_items_and_parts_are_changes_where_they_say_what_they_are_about():
-    told = [
+    given = [
         item_added("message", 2),
         part_added(2),
         part_done(2),
         item_done(2),
         item_added("mcp_call", name="docs"),
     ]
-    assert gathered(3, *enumerate([*told, part_added(), part_done(), item_done()], 4)).changes == (
+    assert gathered(3, *enumerate([*given, part_added(), part_done(), item_done()], 4)).changes == (
         ItemStarted(2, "message"),
         PartStarted(2, "output_text"),
         PartCompleted(2),
@@ -246,18 +254,18 @@ def test_items_and_parts_are_changes_where_they_say_what_they_are_about():
 @pytest.mark.parametrize("index", [-1, 10_000, True, 1.0, "1", None, [1], math.inf, 10**400])
 def test_a_place_that_no_item_has_is_none(index):
     places = {"output_index": index}
-    told = [
+    given = [
         item_added("message") | places,
         part_added() | places,
         delta("a", None) | places,
         item_done() | places,
     ]
-    found = gathered(3, *enumerate(told, 4))
+    found = gathered(3, *enumerate(given, 4))
     assert [change.index for change in found.changes] == [None] * 4
 
 
 def test_only_the_text_of_the_answer_is_text():
-    told = [
+    given = [
         item_added("reasoning"),
         event("reasoning_text.delta", delta="1"),
         event("reasoning_summary_text.delta", delta="2"),
@@ -268,7 +276,7 @@ def test_only_the_text_of_the_answer_is_text():
         event("output_text.delta", text="6"),
         delta("7"),
     ]
-    assert gathered(0, *enumerate(told, 1)).text == "7"
+    assert gathered(0, *enumerate(given, 1)).text == "7"
 
 
 @pytest.mark.parametrize("odd", [None, 7, True, ["a"], {"a": "b"}, math.nan])
@@ -422,14 +430,14 @@ EVENTS = st.lists(
 )
 
 
-@given(EVENTS, st.integers(0, 10))
-def test_whatever_a_stream_holds_a_slice_of_it_is_sound(told, after):
-    found = INTERPRETER.slice("resp_1", after, as_received(b"".join(map(as_event, told))), NOW)
+@hypothesis.given(EVENTS, st.integers(0, 10))
+def test_whatever_a_stream_holds_a_slice_of_it_is_sound(given, after):
+    found = INTERPRETER.slice("resp_1", after, as_received(b"".join(map(as_event, given))), NOW)
     found.text.encode()
     assert found.final is None
-    assert found.after == after <= found.sequence <= after + len(told)
+    assert found.after == after <= found.sequence <= after + len(given)
     assert found.changed or (found.text, found.changes) == ("", ())
-    taken = {one["sequence_number"] for one in told if read(one)}
+    taken = {one["sequence_number"] for one in given if read(one)}
     assert set(range(after + 1, found.sequence + 1)) <= taken
     seen = watched()
     seen.run = replace(seen.run, continuation=Continuation("resp_1", after))
@@ -450,7 +458,7 @@ class Watched:
 
     run: Run
     reader: Reader = field(default_factory=Reader)
-    pieces: list[str] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
     final: str = ""
     lost: bool = False
 
@@ -478,7 +486,7 @@ class Watched:
         if found.final:
             self.ends(found.final)
         elif found.changed:
-            self.pieces.append(found.text)
+            self.texts.append(found.text)
             self.happens(events.Sliced(found, OUTPUT if found.text else None), found.text)
             assert self.run.written == len(self.reader.text)
         elif not found.complete:
@@ -486,13 +494,13 @@ class Watched:
             self.happens(events.StreamLost("resp_1"))
 
     def ends(self, final: Snapshot) -> None:
-        self.final, told = transcript.output_text(final.output), "".join(self.pieces)
+        self.final, given = transcript.output_text(final.output), "".join(self.texts)
         polled = events.Polled(
             final,
             OUTPUT,
             outline=transcript.outline(transcript.parse(final.output)),
             compared=self.run.continuation,
-            agrees=self.final.startswith(told),
+            agrees=self.final.startswith(given),
         )
         self.happens(polled)
 
@@ -519,7 +527,7 @@ def sliced(stream: Stream, after: int, written: bytes) -> Slice:
     return found
 
 
-def whole(stream: Stream) -> Snapshot:
+def final_of(stream: Stream) -> Snapshot:
     found = sliced(stream, 0, stream.write(stream.events)).final
     assert found
     return found
@@ -528,9 +536,9 @@ def whole(stream: Stream) -> Snapshot:
 def check(stream: Stream, seen: Watched) -> None:
     """The text is the provider's, to the character, and was only replaced where the stream had said another."""
     assert seen.reader.text == stream.text
-    said_otherwise = not stream.text.startswith("".join(seen.pieces))
+    said_otherwise = not stream.text.startswith("".join(seen.texts))
     assert seen.reader.replaced == said_otherwise
-    assert said_otherwise <= (not stream.text.startswith(stream.told))
+    assert said_otherwise <= (not stream.text.startswith(stream.streamed_text))
     assert seen.run.continuation is None
     assert not seen.run.open_items
     if stream.orderly:
@@ -588,114 +596,118 @@ def test_the_text_is_the_same_however_a_stream_is_torn():
 
 
 def tear(seed: random.Random) -> Counter[str]:
-    told, seen = random_stream(seed), watched()
+    given, seen = random_stream(seed), watched()
     reached: Counter[str] = Counter()
     for _ in range(seed.randrange(1, 16)):
         if seen.at is None:
             break
-        written = damaged(seed, told, seen.at)
-        found = sliced(told, seen.at, written)
+        written = damaged(seed, given, seen.at)
+        found = sliced(given, seen.at, written)
         seen.takes(found)
         reached["slices"] += 1
         reached["cut inside a character"] += written[-1:] >= b"\x80"
-        reached["halves left for later"] += told.written[found.sequence + 1] in written and not found.final
+        reached["halves left for later"] += given.written[found.sequence + 1] in written and not found.final
         reached["several items open at once"] += len(seen.run.open_items) > 1
-        assert seen.run.terminal or seen.run.step is Step.TOOLS or told.told.startswith(seen.reader.text)
+        assert (
+            seen.run.terminal
+            or seen.run.step is Step.TOOLS
+            or given.streamed_text.startswith(seen.reader.text)
+        )
     reached["streams lost"] += seen.lost
     reached["ended by the stream"] += seen.run.continuation is None
     if seen.run.continuation:
-        seen.ends(whole(told))
-    check(told, seen)
+        seen.ends(final_of(given))
+    check(given, seen)
     reached["text replaced"] += seen.reader.replaced
-    reached["streams in good order"] += told.orderly
+    reached["streams in good order"] += given.orderly
     reached["items"] += seen.run.items
-    reached["text in more than one piece"] += sum(map(bool, seen.pieces)) > 1
+    reached["text in more than one piece"] += sum(map(bool, seen.texts)) > 1
     return reached
 
 
 @pytest.mark.parametrize("name", REFERENCES)
 def test_wherever_a_stream_is_cut_the_text_is_the_same(name):
     """The first slice ends at each byte in turn; the second takes the stream up from there."""
-    told = REFERENCES[name]
-    written = told.write(told.after(0))
+    given = REFERENCES[name]
+    written = given.write(given.after(0))
 
     @functools.cache
     def follow(came: tuple[bytes, ...]) -> None:
         seen = watched()
         seen.takes(INTERPRETER.slice("resp_1", 0, Received(came), NOW))
         if seen.at is not None:
-            seen.takes(sliced(told, seen.at, told.write(told.after(seen.at))))
-        check(told, seen)
+            seen.takes(sliced(given, seen.at, given.write(given.after(seen.at))))
+        check(given, seen)
 
     for cut in range(len(written) + 1):
         follow(tuple(as_received(written[:cut]).events))
-    assert follow.cache_info().misses >= len(told.events) - 1
+    assert follow.cache_info().misses >= len(given.events) - 1
 
 
 @pytest.mark.parametrize("name", REFERENCES)
 def test_wherever_a_stream_is_cut_twice_the_text_is_the_same(name):
-    told = REFERENCES[name]
-    for cuts in combinations_with_replacement(range(1, len(told.events)), 2):
+    given = REFERENCES[name]
+    for cuts in combinations_with_replacement(range(1, len(given.events)), 2):
         seen = watched()
-        for cut in (*cuts, len(told.events)):
+        for cut in (*cuts, len(given.events)):
             if seen.at is not None:
-                seen.takes(sliced(told, seen.at, b"".join(told.written[seen.at + 1 : cut])))
-        check(told, seen)
+                seen.takes(sliced(given, seen.at, b"".join(given.written[seen.at + 1 : cut])))
+        check(given, seen)
 
 
 @pytest.mark.parametrize("name", REFERENCES)
 def test_a_stream_that_comes_event_by_event_comes_to_the_same_text(name):
-    told, seen = REFERENCES[name], watched()
-    for cut in range(1, len(told.events) + 1):
+    given, seen = REFERENCES[name], watched()
+    for cut in range(1, len(given.events) + 1):
         if seen.at is not None:
-            seen.takes(sliced(told, seen.at, b"".join(told.written[seen.at + 1 : cut])))
-    check(told, seen)
+            seen.takes(sliced(given, seen.at, b"".join(given.written[seen.at + 1 : cut])))
+    check(given, seen)
 
 
 @pytest.mark.parametrize("name", REFERENCES)
 @pytest.mark.parametrize(
     "spoil",
     [
-        lambda told: [one for one in told for _ in range(2)],
-        lambda told: list(reversed(told)),
-        lambda told: [told[n ^ 1] for n in range(len(told) & ~1)] + list(told[len(told) & ~1 :]),
-        lambda told: list(told) + list(told),
+        lambda given: [one for one in given for _ in range(2)],
+        lambda given: list(reversed(given)),
+        lambda given: [given[n ^ 1] for n in range(len(given) & ~1)] + list(given[len(given) & ~1 :]),
+        lambda given: list(given) + list(given),
     ],
     ids=["doubled", "backwards", "neighbours swapped", "twice"],
 )
 def test_a_spoilt_stream_that_is_whole_is_as_good_as_any(name, spoil: Callable):
-    told = REFERENCES[name]
-    middle = told.events[1:-1]
-    assert sliced(told, 0, told.write(spoil(middle))) == sliced(told, 0, told.write(middle))
+    given = REFERENCES[name]
+    middle = given.events[1:-1]
+    assert sliced(given, 0, given.write(spoil(middle))) == sliced(given, 0, given.write(middle))
     seen = watched()
-    seen.takes(sliced(told, 0, told.write(spoil(middle))))
-    seen.takes(sliced(told, seen.at, told.write(spoil(told.after(seen.at)))))
-    check(told, seen)
+    seen.takes(sliced(given, 0, given.write(spoil(middle))))
+    seen.takes(sliced(given, seen.at, given.write(spoil(given.after(seen.at)))))
+    check(given, seen)
 
 
 @pytest.mark.parametrize("name", REFERENCES)
 def test_whichever_event_is_missing_the_text_is_the_same(name):
-    told = REFERENCES[name]
-    for missing in range(1, len(told.events)):
+    given = REFERENCES[name]
+    for missing in range(1, len(given.events)):
         seen = watched()
         for _ in range(3):
             if seen.at is not None:
-                left = [one for one in told.after(seen.at) if one["sequence_number"] != missing]
-                seen.takes(sliced(told, seen.at, told.write(left[: len(left) // 2 + 1])))
+                left = [one for one in given.after(seen.at) if one["sequence_number"] != missing]
+                seen.takes(sliced(given, seen.at, given.write(left[: len(left) // 2 + 1])))
         assert seen.lost or seen.run.continuation is None or (seen.at or 0) < missing
         if seen.run.continuation:
-            seen.ends(whole(told))
-        check(told, seen)
+            seen.ends(final_of(given))
+        check(given, seen)
 
 
 def test_the_reference_streams_are_what_they_are_for():
     assert len(REFERENCES) >= 20
-    assert any(not told.text.startswith(told.told) for told in REFERENCES.values())
-    assert any("\ufffd" in told.text for told in REFERENCES.values())
+    assert any(not given.text.startswith(given.streamed_text) for given in REFERENCES.values())
+    assert any("\ufffd" in given.text for given in REFERENCES.values())
     calls = [
         one
-        for told in REFERENCES.values()
-        for one in told.response["output"]
+        for given in REFERENCES.values()
+        for one in given.response["output"]
         if one["type"] == "function_call"
     ]
     assert call("c", "pay") in calls

@@ -226,9 +226,9 @@ BAD = {
 }
 
 
-@pytest.mark.parametrize(("text", "said"), BAD.items())
-def test_a_bad_connection_string_is_refused_without_showing_it(text, said):
-    with pytest.raises(ValueError, match=said) as raised:
+@pytest.mark.parametrize(("text", "complaint"), BAD.items())
+def test_a_bad_connection_string_is_refused_without_showing_it(text, complaint):
+    with pytest.raises(ValueError, match=complaint) as raised:
         TableAccount.from_connection_string(text)
     assert "hunter2" not in str(raised.value)
 

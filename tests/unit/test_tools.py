@@ -231,7 +231,7 @@ def test_null_is_a_value_where_there_is_no_default() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "complaint"),
     [
         ("", "count: Field required"),
         ("not json", "not valid JSON"),
@@ -252,8 +252,8 @@ def test_null_is_a_value_where_there_is_no_default() -> None:
         ('{"count": 1, "schema": "' + "x" * MAX_ARGUMENT_BYTES + '"}', "longer than 1048576 bytes"),
     ],
 )
-def test_bad_arguments_are_told_to_the_model(text: str, said: str) -> None:
-    with pytest.raises(BadArguments, match=said):
+def test_bad_arguments_are_told_to_the_model(text: str, complaint: str) -> None:
+    with pytest.raises(BadArguments, match=complaint):
         ToolSchema(tool(echo)).arguments(text, "k")
 
 
@@ -352,7 +352,7 @@ class Beyond(BaseException):
 
 @pytest.mark.parametrize("threaded", [False, True])
 @pytest.mark.parametrize(
-    ("fault", "said"),
+    ("fault", "complaint"),
     [
         (ValueError("no such city"), "ValueError: no such city"),
         (KeyError("x"), "KeyError: 'x'"),
@@ -366,7 +366,7 @@ class Beyond(BaseException):
     ],
 )
 def test_whatever_a_tool_raises_fails_its_call_alone(
-    fault: BaseException, said: str, threaded: bool, caplog: pytest.LogCaptureFixture
+    fault: BaseException, complaint: str, threaded: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     def in_thread() -> None:
         """Fail."""
@@ -378,7 +378,7 @@ def test_whatever_a_tool_raises_fails_its_call_alone(
 
     code, message = error_of(run_one(tool(in_thread) if threaded else tool(in_task)))
     assert code == "tool_error"
-    assert said in message
+    assert complaint in message
     assert "Traceback" not in message
     assert "/secret" not in message
     assert any("Traceback" in record.message for record in caplog.records)
