@@ -1,4 +1,4 @@
-"""What only the adapter for Azure Table Storage can get wrong: the protocol, the network, the way in."""
+"""The adapter for Azure Table Storage: the protocol, the network, the credentials."""
 
 import asyncio
 import secrets
@@ -45,7 +45,7 @@ async def microsofts(connection_string, table) -> AsyncIterator[TableClient]:
         yield client
 
 
-async def test_microsofts_client_reads_what_we_write(table, microsofts):
+async def test_microsofts_client_reads_our_rows(table, microsofts):
     values = {"text": "宇 \x00 '\"", "int": -5, "long": 2**40, "yes": True, "data": DATA}
     etag = await table.write("p", [Insert(Row(KEY, values)), Insert(Row("other", values))])
     await table.write("p", [Put(Row("other", {"text": "put"})), Merge(Row(KEY, {"int": 6}))])
@@ -68,7 +68,7 @@ async def test_microsofts_client_reads_what_we_write(table, microsofts):
         await table.write("p", [Put(Row(KEY, {}), etag)])
 
 
-async def test_we_read_what_microsofts_client_writes(table, microsofts):
+async def test_we_read_rows_of_microsofts_client(table, microsofts):
     moment = datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=UTC)
     entity = {
         "PartitionKey": "p",
@@ -167,7 +167,7 @@ def signature() -> str:
 
 
 @pytest.mark.parametrize("operation", OPERATIONS)
-async def test_a_shared_access_signature_lets_in(account, table, signature, operation):
+async def test_a_shared_access_signature_gives_access(account, table, signature, operation):
     await table.write("p", [Put(Row("b", {}))])
     text = f"TableEndpoint={account.endpoint};SharedAccessSignature={signature}"
     async with opened(TableAccount.from_connection_string(text)) as storage:
@@ -191,7 +191,7 @@ async def test_a_wrong_signature_is_refused_and_never_shown(account, table, sign
             assert "sig=" not in "".join(traceback.format_exception(raised.value))
 
 
-async def test_a_signature_is_not_shown_when_nobody_listens(signature):
+async def test_a_signature_is_not_shown_when_no_server_listens(signature):
     text = f"TableEndpoint=http://127.0.0.1:9/acc;SharedAccessSignature={signature}"
     async with opened(TableAccount.from_connection_string(text)) as storage:
         with pytest.raises(StorageUnavailable, match="Cannot connect to host") as raised:
@@ -215,7 +215,7 @@ Handler = Callable[[int, bytes], Awaitable[bytes | None]]
 
 @asynccontextmanager
 async def answering(handler: Handler) -> AsyncIterator[tuple[TableStorage, list[bytes]]]:
-    """A storage whose server gives what `handler` makes of the number and bytes of a request; None hangs up."""
+    """A storage whose server replies what `handler` returns for the number and bytes of a request; None disconnects."""
     requests: list[bytes] = []
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -253,7 +253,7 @@ GOOD = {"get": ROW, "insert": DONE, "put": DONE, "delete": DONE, "transaction": 
 
 @pytest.mark.parametrize("bad", [BUSY, None, ROW[:-20]], ids=["busy", "hung up", "cut off"])
 @pytest.mark.parametrize("operation", GOOD)
-async def test_it_tries_again(operation, bad):
+async def test_a_passing_fault_is_tried_again(operation, bad):
     async def handler(number: int, _: bytes) -> bytes | None:
         return bad if number == 1 else GOOD[operation]
 
@@ -299,7 +299,7 @@ UNANSWERED = {
 
 @pytest.mark.parametrize(("reply", "complaint"), UNANSWERED.values(), ids=UNANSWERED)
 @pytest.mark.parametrize("operation", ["get", "query", "query_each", "insert", "put", "transaction"])
-async def test_whatever_else_is_answered_is_storage_unavailable(operation, reply, complaint):
+async def test_any_other_answer_is_storage_unavailable(operation, reply, complaint):
     async def handler(*_: object) -> bytes | None:
         return reply
 
@@ -346,7 +346,7 @@ async def test_a_query_follows_pages_that_are_empty():
     assert b"&NextPartitionKey=a%2Bb&NextRowKey=c%26d%3De HTTP" in requests[2]
 
 
-async def test_it_waits_no_longer_than_a_function_can(monkeypatch):
+async def test_a_long_retry_after_of_the_storage_is_shortened(monkeypatch):
     monkeypatch.setattr("shared.adapters.azure_tables.table.MAX_RETRY_AFTER_SECONDS", 0.01)
     monkeypatch.setattr("shared.adapters.azure_tables.table.TOTAL_SECONDS", 5)
     later = fault("503 Server Busy", "ServerBusy", "Busy.", "Retry-After: 3600")
@@ -358,7 +358,7 @@ async def test_it_waits_no_longer_than_a_function_can(monkeypatch):
         assert await storage.table("runs").get("p", "a")
 
 
-async def test_it_gives_up_on_a_silent_server(monkeypatch):
+async def test_a_silent_server_is_given_up(monkeypatch):
     monkeypatch.setattr("shared.adapters.azure_tables.table.TOTAL_SECONDS", 0.1)
     silence = asyncio.Event()
 
@@ -371,7 +371,7 @@ async def test_it_gives_up_on_a_silent_server(monkeypatch):
         silence.set()
 
 
-async def test_entra_tokens_go_over_https_alone():
+async def test_entra_tokens_are_sent_only_over_https():
     class Identity:
         closed = False
 
@@ -394,7 +394,7 @@ async def test_entra_tokens_go_over_https_alone():
     assert identity.closed
 
 
-def test_reading_imports_no_more_than_it_needs(connection_string):
+def test_a_read_imports_no_heavy_package(connection_string):
     program = f"""
 import asyncio, sys
 from shared.adapters.azure_tables.account import TableAccount

@@ -1,4 +1,4 @@
-"""What we make of replies and streams is what OpenAI's own client makes of them, and where we mean to differ."""
+"""Replies and streams mean the same to our adapter and to OpenAI's own client, except where we differ on purpose."""
 
 import json
 from collections.abc import Iterator
@@ -52,7 +52,7 @@ def theirs_says(found: Response) -> Json:
     }
 
 
-# What OpenAI always sends, the recorded replies leave out, and a run has no use for.
+# OpenAI always sends these fields. The recorded replies leave them out, because a run does not use them.
 UNUSED: Json = {
     "object": "response",
     "created_at": 0,
@@ -68,7 +68,7 @@ UNUSED_IN_USAGE: Json = {
 
 
 def valid(case: Case) -> bool:
-    """Say whether OpenAI's model takes a recorded reply for a response that says how it stands."""
+    """Return whether OpenAI's model accepts a recorded reply as a response with a status."""
     if case.status != 200 or case.raw or case.cut is not None:
         return False
     try:
@@ -81,9 +81,9 @@ def valid(case: Case) -> bool:
 
 
 RECORDED = {case.name: case for case in cases().values() if case.request == "read" and valid(case)}
-# The client hands through what a run must not believe.
+# OpenAI's client accepts what a run must not accept.
 NOT_BELIEVED = {"another-response", "id-in-other-case", "id-is-a-path"}
-# What a run reads otherwise than the client, and in which fields.
+# The replies that a run reads differently from the client, and in which fields.
 READ_OTHERWISE = {
     "call-id-twice": {"calls"},
     "failed-error-control-characters": {"error"},
@@ -96,7 +96,7 @@ READ_OTHERWISE = {
 
 
 @pytest.mark.parametrize("name", RECORDED)
-async def test_a_recorded_reply_says_what_it_says_to_the_client(name):
+async def test_openais_client_reads_a_recorded_reply_as_we_do(name):
     answering = always(reply(200, RECORDED[name].content(), content_type="application/json"))
     async with Loopback(answering) as server, both(at(server)) as (ours, theirs):
         found = await ours.read("resp_1")
@@ -114,7 +114,7 @@ def test_there_are_enough_recorded_replies():
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-async def test_a_response_says_what_it_says_to_the_client(name):
+async def test_openais_client_reads_a_response_as_we_do(name):
     body = json.dumps(REFERENCES[name].response).encode()
     answering = always(reply(200, body, content_type="application/json"))
     async with Loopback(answering) as server, both(at(server)) as (ours, theirs):
@@ -122,7 +122,7 @@ async def test_a_response_says_what_it_says_to_the_client(name):
         assert ours_says(found) == theirs_says(await theirs.responses.retrieve("resp_1"))
 
 
-# What we make of streams.
+# Streams.
 
 
 async def events(theirs: AsyncOpenAI, response_id: str, after: int) -> list[ResponseStreamEvent]:
@@ -135,7 +135,7 @@ def written(stream: Stream, first: int, last: int) -> bytes:
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-async def test_a_stream_says_what_it_says_to_the_client(name):
+async def test_openais_client_reads_a_stream_as_we_do(name):
     stream = REFERENCES[name]
     async with Loopback(always(written(stream, 1, -1))) as server, both(at(server)) as (ours, theirs):
         found = await ours.slice("resp_1", 0)
@@ -147,7 +147,7 @@ async def test_a_stream_says_what_it_says_to_the_client(name):
     assert found.text == representable(
         "".join(e.delta for e in taken if e.type == "response.output_text.delta")
     )
-    # Only half a character is left for the next slice.
+    # Half a character is left for the next slice.
     assert len(taken) == len(expected) or len(representable(text)) - len(found.text) <= 2
     async with (
         Loopback(always(written(stream, 1, len(stream.written)))) as server,
@@ -158,7 +158,7 @@ async def test_a_stream_says_what_it_says_to_the_client(name):
     assert ours_says(found.final) == theirs_says(last.response)
 
 
-# The emulator, which is Microsoft's server.
+# The emulator, which stands in for OpenAI's server.
 
 
 @pytest.fixture(scope="module")
@@ -176,7 +176,7 @@ TURNS: dict[str, Json] = {
 
 
 @pytest.mark.parametrize("turn", TURNS)
-async def test_both_read_the_same_at_the_emulator(emulated, turn):
+async def test_both_clients_read_the_same_from_the_emulator(emulated, turn):
     script = json.dumps({"turns": [TURNS[turn]], "queued_seconds": 0})
     given = [{"role": "user", "content": f"Go. [[script {script}]]"}]
     async with both(f"{emulated}/v1") as (ours, theirs):
@@ -187,7 +187,7 @@ async def test_both_read_the_same_at_the_emulator(emulated, turn):
         final = (await ours.slice(created.response_id, created.sequence)).final
         assert ours_says(final) == theirs_says(last.response) == theirs_says(expected)
         raw = await recorded_stream(emulated, created.response_id)
-    # All but the end, which would say everything.
+    # Without the end, which has the complete response.
     cut = raw[: raw.rindex(b"event:")]
     answering = always(reply(200, cut, content_type="text/event-stream"))
     async with Loopback(answering) as server, both(at(server)) as (ours, _):

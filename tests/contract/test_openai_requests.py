@@ -1,4 +1,4 @@
-"""What we send is what OpenAI's own client would send, and of the types that it declares."""
+"""Our requests equal those of OpenAI's own client, and have the types that it declares."""
 
 import json
 from typing import Any, get_type_hints
@@ -19,7 +19,7 @@ from tests.support.openai_client import at, both
 from tests.support.stream_samples import REFERENCES
 
 Json = dict[str, Any]
-# Lists are validated while they are read, so this has to outlive them.
+# Lists are validated while they are read, so this must live as long as they do.
 CREATE_TYPES = TypeAdapter(ResponseCreateParamsBase)
 AGENTS = {agent.name: agent for agent in (space_novelist, market_analyst)}
 
@@ -56,7 +56,7 @@ OPTIONS: Json = {
 
 
 def asked(agent: str, given: list[Json], **fields: Any) -> ResponseRequest:
-    """Return what the steps ask for, from an agent that ships."""
+    """Return the request that the steps make for an agent that ships."""
     models = {"NOVELIST_MODEL": "gpt-9", "ANALYST_MODEL": "gpt-9"}
     spec = InstalledAgents(AGENTS, models).spec(agent)
     assert spec
@@ -74,7 +74,7 @@ def asked(agent: str, given: list[Json], **fields: Any) -> ResponseRequest:
 
 
 def refusals(body: Json) -> list[str]:
-    """Return what OpenAI's types say against a body."""
+    """Return the errors that OpenAI's types find in a body."""
     try:
         read = CREATE_TYPES.validate_python(body, strict=True)
         for name in ("input", "tools"):
@@ -88,7 +88,7 @@ def refusals(body: Json) -> list[str]:
 @pytest.mark.parametrize("agent", AGENTS)
 @pytest.mark.parametrize("given", INPUTS)
 @pytest.mark.parametrize("chained", [None, "resp_0"])
-def test_what_we_send_is_of_the_types_of_openai(agent, given, chained):
+def test_our_requests_have_openais_types(agent, given, chained):
     request = asked(agent, INPUTS[given], previous_response_id=chained, stream=True)
     assert refusals(json.loads(create_body(request))) == []
 
@@ -106,7 +106,7 @@ def test_what_we_send_is_of_the_types_of_openai(agent, given, chained):
     ],
     ids=json.dumps,
 )
-def test_those_types_refuse_what_is_wrong(wrong):
+def test_openais_types_refuse_wrong_requests(wrong):
     body = json.loads(create_body(asked("space_novelist", [USER])))
     assert refusals(body) == []
     assert refusals(body | wrong)
@@ -119,7 +119,7 @@ def essence(arrived: Arrived) -> Any:
     return arrived.method, address.path, parse_qs(address.query), body, [arrived.headers[n] for n in names]
 
 
-async def test_our_requests_are_those_that_the_client_sends():
+async def test_our_requests_equal_those_of_openais_client():
     response = json.dumps(REFERENCES["plain"].response).encode()
     answering = always(reply(200, response, content_type="application/json"))
     async with Loopback(answering) as server, both(at(server)) as (ours, theirs):

@@ -1,4 +1,4 @@
-"""The provider adapter over real HTTP: what each answer, and each way of not answering, is taken for."""
+"""The provider adapter over real HTTP: what each reply, and each missing reply, leads to."""
 
 import asyncio
 import gzip
@@ -26,10 +26,10 @@ from shared.core.response import Absent, ChainBroken, NotNow, Refused, ResponseS
 from tests.support.loopback import Arrived, Server, read_request
 from tests.support.requests import LONG, provided, request
 
-# Unlike any real key, so that it can only be struck out as what it is.
+# Unlike any real key, so that only its own removal can remove it from a text.
 KEY = "a.test.key"
 ROOT = Path(__file__).parents[2]
-# Long enough for a request to go out on a busy machine, and short enough to be waited for.
+# Long enough to send a request on a busy machine, and short enough for a test.
 SHORT = timedelta(milliseconds=500)
 Json = dict[str, Any]
 
@@ -102,7 +102,7 @@ CANCEL = lambda provider: provider.cancel("resp_1")  # noqa: E731
 DELETE = lambda provider: provider.delete("resp_1")  # noqa: E731
 Operation = Callable[[ResponsesProvider], Awaitable[Any]]
 ALL = {"create": CREATE, "read": READ, "cancel": CANCEL, "delete": DELETE}
-# Those whose repetition could do something twice, or be too late.
+# A repetition of these could have an effect twice, or come too late.
 UNSURE = {"create", "cancel"}
 
 every = pytest.mark.parametrize("operation", ALL)
@@ -157,7 +157,7 @@ async def test_an_option_cannot_change_what_baton_sets_itself(server, provider, 
     assert server.received == []
 
 
-async def test_a_create_is_valid_unicode_whatever_it_is_given(server, provider):
+async def test_a_create_is_always_valid_unicode(server, provider):
     server.reply = http(200, response())
     await provider.create(request(instructions="a\ud800b", input='[{"content": "\udc00"}]'))
     sent = json.loads(server.received[0].body)
@@ -179,7 +179,7 @@ async def test_the_other_requests_name_the_response(server, provider):
 
 @by_id
 @pytest.mark.parametrize("bad", ["", "../models", "a/b", "a?b", "a b", "%2e", "é", "x" * 257])
-async def test_no_request_is_made_for_what_cannot_be_an_id(server, provider, operation, bad):
+async def test_no_request_is_made_for_an_invalid_id(server, provider, operation, bad):
     assert await getattr(provider, operation)(bad) == Absent()
     assert server.received == []
 
@@ -220,7 +220,7 @@ async def test_a_compressed_reply_is_understood(server, provider, operation):
 
 
 @pytest.mark.parametrize("body", [b"", b"not JSON", {"id": "resp_1", "deleted": True}])
-async def test_what_was_deleted_is_absent_whatever_the_reply_holds(server, provider, body):
+async def test_a_successful_delete_is_absent_whatever_the_body(server, provider, body):
     server.reply = http(200, body)
     assert await provider.delete("resp_1") == Absent()
 
@@ -241,7 +241,7 @@ JUNK: dict[str, Any] = {
 
 @pytest.mark.parametrize("operation", ["create", "read", "cancel"])
 @pytest.mark.parametrize("junk", JUNK)
-async def test_a_reply_that_is_no_response_is_not_believed(server, provider, operation, junk):
+async def test_a_reply_that_is_no_response_is_not_accepted(server, provider, operation, junk):
     server.reply = http(200, JUNK[junk])
     found = await ALL[operation](provider)
     assert isinstance(found, NotNow)
@@ -250,12 +250,12 @@ async def test_a_reply_that_is_no_response_is_not_believed(server, provider, ope
 
 
 @pytest.mark.parametrize("operation", ["read", "cancel"])
-async def test_another_response_than_the_one_asked_for_is_not_believed(server, provider, operation):
+async def test_another_response_than_the_requested_one_is_not_accepted(server, provider, operation):
     server.reply = http(200, response(id="resp_2", status="completed"))
     assert isinstance(await ALL[operation](provider), NotNow)
 
 
-async def test_each_unknown_status_is_said_once_and_means_in_progress(server, provider, caplog):
+async def test_each_unknown_status_is_logged_once_and_means_in_progress(server, provider, caplog):
     for status in ["pondering", "pondering", "dozing"] + [f"s{n}" for n in range(MAX_STATUSES_REPORTED)]:
         server.reply = http(200, response(status=status))
         assert await provider.read("resp_1") == Snapshot(
@@ -266,7 +266,7 @@ async def test_each_unknown_status_is_said_once_and_means_in_progress(server, pr
     assert sum("pondering" in line for line in logged) == 1
 
 
-async def test_a_read_stops_at_what_no_model_writes_and_the_response_has_failed(server, provider):
+async def test_a_read_stops_at_the_size_limit_and_the_response_has_failed(server, provider):
     server.reply = http(200, b" " * (interpret.MAX_REPLY_BYTES * 2))
     found = await provider.read("resp_1")
     assert isinstance(found, Snapshot)
@@ -297,7 +297,7 @@ async def test_the_body_of_a_fault_may_be_anything(server, provider, operation, 
 
 
 @pytest.mark.parametrize("operation", ["create", "read"])
-async def test_a_wait_may_be_given_as_a_date_or_absurdly(server, provider, operation):
+async def test_a_retry_after_may_be_a_date_or_absurdly_long(server, provider, operation):
     date = format_datetime(datetime.now(UTC) + timedelta(seconds=100), usegmt=True)
     server.reply = http(429, retry_after=date)
     assert timedelta(seconds=80) < (await ALL[operation](provider)).retry_after <= timedelta(seconds=100)
@@ -309,7 +309,7 @@ async def test_a_wait_may_be_given_as_a_date_or_absurdly(server, provider, opera
 
 
 @every
-async def test_silence_is_given_up(server, hasty, operation):
+async def test_a_silent_server_is_given_up(server, hasty, operation):
     server.reply = None
     found = await ALL[operation](hasty)
     assert isinstance(found, NotNow)
@@ -351,13 +351,13 @@ async def test_a_cut_body_is_no_answer(server, provider, operation):
 
 
 @every
-async def test_what_is_no_http_is_no_answer(server, provider, operation):
+async def test_bytes_that_are_no_http_are_no_answer(server, provider, operation):
     server.reply = b"SSH-2.0-OpenSSH\r\n\r\n"
     assert isinstance(await ALL[operation](provider), NotNow)
 
 
 @every
-async def test_nothing_can_be_done_where_nobody_listens(operation):
+async def test_a_closed_port_is_no_answer(operation):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         base_url = f"http://127.0.0.1:{unused.getsockname()[1]}/v1"
@@ -380,14 +380,14 @@ async def test_a_redirect_is_not_followed(server, provider, operation):
 
 @by_id
 @pytest.mark.parametrize("body", [complaint("No such response."), b"<html>", b""])
-async def test_what_the_provider_does_not_know_is_absent(server, provider, operation, body):
+async def test_an_unknown_response_is_absent(server, provider, operation, body):
     server.reply = http(404, body)
     assert await ALL[operation](provider) == Absent()
 
 
 @by_id
 @pytest.mark.parametrize("status", [401, 403])
-async def test_denied_later_on_the_key_is_being_changed(server, provider, operation, status, caplog):
+async def test_a_denial_after_a_success_is_tried_again(server, provider, operation, status, caplog):
     for _ in range(2):
         server.reply = http(status, complaint("Incorrect API key."))
         found = await ALL[operation](provider)
@@ -403,7 +403,7 @@ async def test_denied_later_on_the_key_is_being_changed(server, provider, operat
 
 
 @pytest.mark.parametrize("status", [401, 403])
-async def test_denied_at_first_the_settings_are_wrong(server, provider, status):
+async def test_a_denial_before_any_success_refuses_the_create(server, provider, status):
     server.reply = http(status, complaint(f"Incorrect API key provided: {KEY}."))
     found = await provider.create(request())
     assert isinstance(found, Refused)
@@ -413,7 +413,7 @@ async def test_denied_at_first_the_settings_are_wrong(server, provider, status):
 
 
 @pytest.mark.parametrize("status", [400, 405, 413, 422])
-async def test_a_refused_create_says_why(server, provider, status):
+async def test_a_refused_create_has_its_reason(server, provider, status):
     server.reply = http(status, complaint(f"Invalid\x00\n'tools' for key {KEY}: " + "very " * 200))
     found = await CREATE(provider)
     assert isinstance(found, Refused)
@@ -423,21 +423,21 @@ async def test_a_refused_create_says_why(server, provider, status):
 
 
 @pytest.mark.parametrize("operation", ["cancel", "delete"])
-async def test_what_else_is_refused_is_not_tried_again(server, provider, operation):
+async def test_any_other_refusal_is_final(server, provider, operation):
     server.reply = http(400, complaint("Cannot cancel a completed response."))
     error = RunError("provider_rejected", "Cannot cancel a completed response.")
     assert await ALL[operation](provider) == Refused(error)
 
 
 @pytest.mark.parametrize("body", [b"<html>", b"", [1], {"error": None}, {"error": {"message": ["x"]}}])
-async def test_a_refusal_without_a_reason_says_so(server, provider, body):
+async def test_a_refusal_without_a_reason_has_a_default_message(server, provider, body):
     server.reply = http(400, body)
     error = RunError("provider_rejected", "The provider answered HTTP 400 and gave no reason.")
     assert await CREATE(provider) == Refused(error)
 
 
 @pytest.mark.parametrize("body", [{"statusCode": 400, "message": "Too long."}, {"error": "Too long."}])
-async def test_a_gateway_may_word_its_refusal_otherwise(server, provider, body):
+async def test_refusals_of_gateways_are_read_too(server, provider, body):
     server.reply = http(400, body)
     assert await CREATE(provider) == Refused(RunError("provider_rejected", "Too long."))
 
@@ -487,7 +487,7 @@ async def test_another_fault_of_a_chained_create_is_a_refusal(server, provider):
 # Keys, tokens, logs, imports.
 
 
-async def test_nothing_that_is_said_or_sent_is_logged(server, provider, caplog):
+async def test_no_request_and_no_reply_is_logged(server, provider, caplog):
     caplog.set_level(logging.DEBUG)
     for status, text in [(200, "OUTPUT"), (400, "COMPLAINT"), (401, "DENIAL"), (500, "FAULT")]:
         server.reply = http(status, response(status="completed", output=[text]) | complaint(text))
@@ -502,7 +502,7 @@ async def test_nothing_that_is_said_or_sent_is_logged(server, provider, caplog):
 
 
 class FakeAccess(Access):
-    """Gives tokens one after another, or raises."""
+    """Gives one token after another, or raises an error."""
 
     def __init__(self, connection: Connection, *tokens: str | Exception) -> None:
         super().__init__(connection)
@@ -521,7 +521,7 @@ IDENTITY = Connection(base_url="https://res.openai.azure.com/openai/v1")
 
 
 @every
-async def test_each_request_carries_the_token_of_its_moment(server, provider, operation):
+async def test_each_request_carries_the_current_token(server, provider, operation):
     server.reply = http(200, response())
     provider._transport._access = FakeAccess(IDENTITY, "first", "second")
     await ALL[operation](provider)
@@ -542,7 +542,7 @@ async def test_without_an_identity_nothing_is_sent(server, provider, operation):
 
 
 @every
-async def test_when_entra_does_not_answer_it_is_asked_again_later(server, provider, operation):
+async def test_an_entra_outage_is_tried_again_later(server, provider, operation):
     provider._transport._access = FakeAccess(IDENTITY, ServiceRequestError("no route"))
     assert await ALL[operation](provider) == NotNow("Microsoft Entra gave no token: ServiceRequestError")
     assert server.received == []
@@ -568,7 +568,7 @@ def test_tokens_are_not_sent_unencrypted():
     "endpoint",
     ["https://r.openai.azure.com", "https://r.openai.azure.com/", "https://r.openai.azure.com/openai/v1/"],
 )
-def test_the_address_of_an_azure_resource(endpoint):
+def test_the_address_of_an_azure_resource_gets_its_path(endpoint):
     assert azure_base_url(endpoint) == "https://r.openai.azure.com/openai/v1"
 
 
@@ -618,7 +618,7 @@ async def test_reads_need_no_more_connections_than_allowed(server):
     await provider.close()
 
 
-async def test_it_can_be_closed_twice_and_used_again(server, provider):
+async def test_an_adapter_can_be_closed_twice_and_used_again(server, provider):
     server.reply = http(200, response())
     for _ in range(2):
         await provider.create(request())
@@ -628,7 +628,7 @@ async def test_it_can_be_closed_twice_and_used_again(server, provider):
     assert len(server.received) == 4
 
 
-# The emulator, which is Microsoft's server.
+# The emulator, which stands in for OpenAI's server.
 
 
 @pytest.fixture(scope="module")
@@ -658,7 +658,7 @@ def scripted(*turns: Json) -> list[transcript.Item]:
 
 
 @pytest.mark.parametrize("replay", [False, True])
-async def test_a_conversation_with_a_tool_goes_on_by_either_way_of_chaining(live, replay):
+async def test_a_conversation_with_a_tool_continues_with_both_kinds_of_chaining(live, replay):
     tool = {"type": "function", "name": "look_up", "strict": False, "parameters": {"type": "object"}}
     asked = scripted(
         {"calls": [{"name": "look_up", "arguments": {"topic": "moons"}}]}, {"text": "There are 4. 漢"}

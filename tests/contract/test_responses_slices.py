@@ -1,4 +1,4 @@
-"""Streams over real HTTP: what the adapter asks for, when it stops listening, and what it makes of what it heard."""
+"""Streams over real HTTP: what the adapter requests, when it disconnects, and what the received events lead to."""
 
 import asyncio
 import json
@@ -53,7 +53,7 @@ PLAIN = REFERENCES["plain"]
 
 @dataclass
 class StreamServer(Server):
-    """Answers each request with `head` and then `parts`, each sent by itself; `then` it ends, cuts, stalls or goes on."""
+    """Answers each request with `head` and then `parts`, each sent separately; `then` it ends, cuts, stalls or goes on."""
 
     head: bytes = HEAD
     parts: list[bytes] = field(default_factory=list)
@@ -96,21 +96,21 @@ async def server() -> AsyncIterator[StreamServer]:
 
 @pytest.fixture
 async def provider(server: StreamServer) -> AsyncIterator[ResponsesProvider]:
-    """A provider that listens to the end."""
+    """A provider that reads to the end."""
     async with provided(server) as found:
         yield found
 
 
 @pytest.fixture
 async def pausing(server: StreamServer) -> AsyncIterator[ResponsesProvider]:
-    """A provider that takes a short pause for the end of a slice."""
+    """A provider for which a short pause ends a slice."""
     async with provided(server, slice_pause=SHORT) as found:
         yield found
 
 
 @pytest.fixture
 async def hasty(server: StreamServer) -> AsyncIterator[ResponsesProvider]:
-    """A provider that waits for nothing."""
+    """A provider that waits only a short time."""
     async with provided(
         server, create_timeout=SHORT, read_timeout=SHORT, slice_budget=SHORT, slice_pause=SHORT
     ) as found:
@@ -124,7 +124,7 @@ def streamed(**fields: Any) -> ResponseRequest:
 # Creating.
 
 
-async def test_a_create_asks_for_a_stream_of_a_background_response(server, provider):
+async def test_a_streamed_create_requests_a_background_response(server, provider):
     server.parts = [PLAIN.written[0]]
     await provider.create(streamed())
     [sent] = server.requests
@@ -141,7 +141,7 @@ async def test_a_create_asks_for_a_stream_of_a_background_response(server, provi
 
 
 @pytest.mark.parametrize("number", [0, 7, 2**40])
-async def test_a_create_hears_the_response_and_leaves(server, provider, number):
+async def test_a_create_reads_the_response_and_disconnects(server, provider, number):
     server.parts = [PLAIN.write([{**PLAIN.events[0], "sequence_number": number}])]
     server.then = "stalls"
     created = await provider.create(streamed())
@@ -150,12 +150,12 @@ async def test_a_create_hears_the_response_and_leaves(server, provider, number):
         await server.left.wait()
 
 
-async def test_a_create_that_hears_more_begins_where_the_response_was_named(server, provider):
+async def test_a_create_that_receives_more_events_resumes_after_the_one_with_the_id(server, provider):
     server.parts = [b"".join(PLAIN.written)]
     assert (await provider.create(streamed())).sequence == 0
 
 
-async def test_a_create_reads_an_event_that_comes_in_pieces(server, provider):
+async def test_a_create_reads_an_event_that_arrives_in_parts(server, provider):
     first = PLAIN.written[0]
     server.parts = [first[at : at + 7] for at in range(0, len(first), 7)]
     server.then = "stalls"
@@ -183,13 +183,13 @@ async def test_a_create_reads_until_the_response_is_known(server, provider, befo
 
 
 @pytest.mark.parametrize("number", [None, True, -1, 1.5, "0", 2**53])
-async def test_a_stream_without_numbers_is_read_as_a_whole(server, provider, number):
+async def test_a_response_whose_stream_has_no_numbers_is_read_completely(server, provider, number):
     server.parts = [PLAIN.write([{**PLAIN.events[0], "sequence_number": number}])]
     found = await provider.create(streamed())
     assert found == Snapshot(response_id="resp_1", status=ResponseStatus.QUEUED, sequence=None)
 
 
-async def test_a_create_that_is_answered_without_a_stream(server, provider):
+async def test_a_create_may_be_answered_without_a_stream(server, provider):
     body = json.dumps({"id": "resp_1", "status": "queued", "output": []}).encode()
     server.head = reply(200, body, content_type="application/json")
     assert await provider.create(streamed()) == Snapshot(response_id="resp_1", status=ResponseStatus.QUEUED)
@@ -199,7 +199,7 @@ async def test_a_create_that_is_answered_without_a_stream(server, provider):
     "parts", [[], [b": ping\n\n"], [PLAIN.written[0][:-2]]], ids=["nothing", "a ping", "a part"]
 )
 @pytest.mark.parametrize("then", ["end", "cut", "stalls", "goes on"])
-async def test_a_create_that_does_not_say_what_it_created_may_have_created_it(server, hasty, parts, then):
+async def test_a_create_without_an_id_in_its_stream_is_of_unknown_outcome(server, hasty, parts, then):
     server.parts, server.then = parts, then
     found = await hasty.create(streamed())
     assert isinstance(found, NotNow)
@@ -210,7 +210,7 @@ REFUSALS = {400: "provider_rejected", 401: "provider_denied", 404: "model_not_fo
 
 
 @pytest.mark.parametrize(("status", "code"), REFUSALS.items())
-async def test_a_create_that_is_refused(server, provider, status, code):
+async def test_a_refused_streamed_create_has_its_reason(server, provider, status, code):
     body = json.dumps({"error": {"message": "No.", "code": None, "param": None}}).encode()
     server.head = reply(status, body, content_type="application/json")
     found = await provider.create(streamed())
@@ -220,13 +220,13 @@ async def test_a_create_that_is_refused(server, provider, status, code):
 
 
 @pytest.mark.parametrize(("status", "unknown"), [(429, False), (500, True), (503, True)])
-async def test_a_create_that_is_put_off(server, provider, status, unknown):
+async def test_a_deferred_streamed_create_is_tried_again(server, provider, status, unknown):
     server.head = reply(status, retry_after="7")
     found = await provider.create(streamed())
     assert (found.retry_after, found.unknown) == (timedelta(seconds=7), unknown)
 
 
-async def test_a_create_that_reaches_nobody_has_created_nothing():
+async def test_a_create_that_reaches_no_server_has_created_nothing():
     async def nobody(_reader, writer):
         writer.close()
 
@@ -244,7 +244,7 @@ async def test_a_create_that_reaches_nobody_has_created_nothing():
 # Slices.
 
 
-async def test_a_slice_asks_for_what_follows(server, provider):
+async def test_a_slice_requests_the_events_that_follow(server, provider):
     await provider.slice("resp_1", 41)
     [sent] = server.requests
     assert (sent.method, sent.path) == ("GET", "/v1/responses/resp_1?stream=true&starting_after=41")
@@ -254,14 +254,14 @@ async def test_a_slice_asks_for_what_follows(server, provider):
 
 
 @pytest.mark.parametrize("response_id", ["", "a/b", "a?b", "\u00e9", "x" * 300, "a\r\nb"])
-async def test_a_slice_of_what_is_no_response_is_never_asked_for(server, provider, response_id):
+async def test_a_slice_of_an_invalid_id_is_never_requested(server, provider, response_id):
     assert await provider.slice(response_id, 0) == NoStream()
     assert server.requests == []
 
 
 @pytest.mark.parametrize("name", REFERENCES)
 @pytest.mark.parametrize("size", [1, 97, 10**6])
-async def test_a_slice_is_put_together_from_whatever_pieces(server, provider, name, size):
+async def test_a_slice_is_the_same_whatever_the_parts_of_the_stream(server, provider, name, size):
     sent = REFERENCES[name]
     written = b"".join(sent.written[1:-1])
     server.parts = [written[at : at + size] for at in range(0, len(written), size)]
@@ -286,21 +286,21 @@ async def test_a_slice_ends_when_the_stream_pauses(server, pausing):
         await server.left.wait()
 
 
-async def test_a_stream_that_goes_on_is_left_when_the_time_is_over(server):
+async def test_a_slice_of_an_endless_stream_ends_after_its_budget(server):
     server.parts, server.then = [b"".join(PLAIN.written[1:4])], "goes on"
     async with provided(server, slice_budget=timedelta(seconds=1)) as provider:
         began = time.monotonic()
         async with asyncio.timeout(LONG.total_seconds()):
             while not (found := await provider.slice("resp_1", 0)).changed:
-                # A busy machine did not get that far in its time.
+                # A busy machine was not fast enough.
                 pass
             await server.left.wait()
         assert (found.text, found.sequence) == ("Once ", 3)
         assert time.monotonic() - began >= 1
 
 
-async def test_the_first_event_is_waited_for_longer_than_a_pause(server):
-    """A stream that has nothing new says nothing at first; one that has says it at once, or a moment later."""
+async def test_the_wait_for_the_first_event_is_longer_than_a_pause(server):
+    """A stream without new events is silent at first. One with new events sends them at once, or a moment later."""
     async with provided(server, slice_pause=timedelta(milliseconds=10), slice_budget=LONG) as provider:
         server.then = "goes on"
         asked = asyncio.create_task(provider.slice("resp_1", 0))
@@ -312,19 +312,19 @@ async def test_the_first_event_is_waited_for_longer_than_a_pause(server):
 
 
 @pytest.mark.parametrize("then", ["stalls", "end", "goes on"])
-async def test_a_slice_in_which_nothing_came_is_empty(server, then):
+async def test_a_slice_without_events_is_empty(server, then):
     server.then = then
     async with provided(server, slice_budget=SHORT) as provider:
         assert await provider.slice("resp_1", 3) == Slice(response_id="resp_1", after=3, sequence=3)
 
 
-async def test_a_server_that_does_not_answer_is_asked_again_later(server, hasty):
+async def test_a_server_that_does_not_answer_a_slice_is_tried_again_later(server, hasty):
     server.head, server.then = b"", "stalls"
     assert isinstance(await hasty.slice("resp_1", 0), NotNow)
 
 
 @pytest.mark.parametrize("cut", ["inside an event", "inside a character"])
-async def test_what_came_before_a_cut_is_kept(server, provider, cut):
+async def test_events_before_a_cut_are_kept(server, provider, cut):
     sent = stream(delta("Once "), delta("upon 漢"), output=[message("Once upon 漢")])
     third = sent.written[3]
     at = len(third) // 2 if cut == "inside an event" else third.index("漢".encode()) + 1
@@ -336,7 +336,7 @@ async def test_what_came_before_a_cut_is_kept(server, provider, cut):
     assert transcript.output_text(ended.final.output) == "Once upon 漢"
 
 
-async def test_a_stream_that_is_cut_before_its_first_event_says_nothing(server, provider):
+async def test_a_stream_that_is_cut_before_its_first_event_is_no_answer(server, provider):
     server.parts, server.then = [PLAIN.written[1][:-1]], "cut"
     assert isinstance(await provider.slice("resp_1", 0), NotNow)
 
@@ -354,31 +354,31 @@ REPLIES = {
 
 
 @pytest.mark.parametrize(("head", "found"), REPLIES.values(), ids=REPLIES)
-async def test_an_answer_that_is_no_stream(server, provider, head, found):
+async def test_an_answer_without_a_stream_is_read_as_such(server, provider, head, found):
     server.head = head
     assert await provider.slice("resp_1", 0) == found
 
 
 @pytest.mark.parametrize("status", [401, 403])
-async def test_a_denial_says_nothing_of_the_stream(server, provider, status):
+async def test_a_denied_slice_does_not_lose_the_stream(server, provider, status):
     server.head = reply(status)
     found = await provider.slice("resp_1", 0)
     assert isinstance(found, NotNow)
     assert "credentials" in found.reason
 
 
-async def test_a_page_instead_of_a_stream_says_nothing(server, provider):
+async def test_a_web_page_does_not_lose_the_stream(server, provider):
     server.head = reply(200, b"<html>Hello", content_type="text/html")
     assert isinstance(await provider.slice("resp_1", 0), NotNow)
 
 
-async def test_the_response_instead_of_its_stream_is_as_good(server, provider):
+async def test_the_response_may_come_instead_of_its_stream(server, provider):
     body = json.dumps(PLAIN.response).encode()
     server.head = reply(200, body, content_type="application/json")
     assert await provider.slice("resp_1", 0) == await provider.read("resp_1")
 
 
-async def test_a_stream_without_end_is_not_heard_without_end(server, provider, monkeypatch):
+async def test_a_slice_of_a_stream_is_limited_in_size(server, provider, monkeypatch):
     monkeypatch.setattr(transport, "MAX_REPLY_BYTES", 10_000)
     many = stream(*[delta("x" * 1000)] * 100)
     server.parts, server.then = list(many.written[1:-1]), "stalls"
@@ -387,7 +387,7 @@ async def test_a_stream_without_end_is_not_heard_without_end(server, provider, m
     assert found.text == "x" * 1000 * (found.sequence - 1)
 
 
-async def test_a_long_delta_arrives_whole_and_soon(server, provider):
+async def test_a_long_delta_arrives_completely_and_soon(server, provider):
     text = "".join(map(chr, range(0x4E00, 0x4E00 + 1000))) * 3_000
     sent = stream(delta(text), output=[message(text)])
     written = b"".join(sent.written[1:])
@@ -409,7 +409,7 @@ async def test_an_event_of_another_response_ends_nothing(server, provider):
     assert (found.changed, found.complete) == (False, False)
 
 
-# The emulator, which is Microsoft's server.
+# The emulator, which stands in for OpenAI's server.
 
 TEXT = "Grüße aus dem Weltraum \U0001f680, 漢字\r\n\u2028data: x\n\n\x00. " * 12
 
@@ -437,7 +437,7 @@ async def live(emulated: str, control: aiohttp.ClientSession) -> AsyncIterator[R
 
 @pytest.fixture
 async def patient(emulated: str, control: aiohttp.ClientSession) -> AsyncIterator[ResponsesProvider]:
-    """A provider that hears all that there is, on a busy machine too."""
+    """A provider that receives all events, also on a busy machine."""
     pause = timedelta(seconds=1.5)
     found = ResponsesProvider(
         Connection(base_url=f"{emulated}/v1", api_key="k", slice_budget=LONG, slice_pause=pause)
@@ -448,7 +448,7 @@ async def patient(emulated: str, control: aiohttp.ClientSession) -> AsyncIterato
 
 @pytest.fixture
 async def brief(emulated: str, control: aiohttp.ClientSession) -> AsyncIterator[ResponsesProvider]:
-    """A provider that hears a little at a time, so that there are many slices."""
+    """A provider that receives a little at a time, so that there are many slices."""
     found = ResponsesProvider(
         Connection(base_url=f"{emulated}/v1", api_key="k", slice_budget=2 * SHORT, slice_pause=SHORT)
     )
@@ -462,7 +462,7 @@ async def push(control: aiohttp.ClientSession, **fault: Any) -> None:
 
 
 async def withdrawn(control: aiohttp.ClientSession) -> int:
-    """Withdraw what faults are left, and return how often they hit."""
+    """Remove the remaining faults, and return how often they were applied."""
     async with control.get("/_emulator/faults") as reply:
         hits = sum(fault["hits"] for fault in (await reply.json())["faults"])
     async with control.delete("/_emulator/faults") as reply:
@@ -482,7 +482,7 @@ async def created(live: ResponsesProvider, *turns: Json, **settings: Any) -> Sna
 
 
 async def to_its_end(live: ResponsesProvider, response: Snapshot) -> tuple[list[Slice], Snapshot]:
-    """Read a stream slice by slice; return the slices with news, and its end."""
+    """Read a stream slice by slice; return the slices with changes, and its end."""
     found, after = [], response.sequence
     async with asyncio.timeout(90):
         while True:
@@ -516,12 +516,12 @@ async def test_a_response_of_the_emulator_is_read_slice_by_slice(live):
     assert changes[0] == ItemStarted(0, "message")
     assert transcript.output_text(final.output) == TEXT
     assert await live.read(response.response_id) == final
-    # After the end there is nothing, and that is no gap.
+    # After the end there are no events, and that is no gap.
     after = await live.slice(response.response_id, 10**6)
     assert after == Slice(response_id=response.response_id, after=10**6, sequence=10**6)
 
 
-async def test_calls_of_the_emulator_come_with_the_end(live):
+async def test_calls_of_the_emulator_arrive_with_the_end(live):
     turn = {"text": "Let me look.", "calls": [{"name": "look_up", "arguments": {"topic": "ice"}}]}
     response = await created(live, turn, seconds=1)
     found, final = await to_its_end(live, response)
@@ -543,14 +543,14 @@ async def test_a_cancelled_response_ends_with_its_stream_and_has_none_after(live
     response = await created(live, {"text": TEXT, "deltas": 60}, seconds=60)
     listening = asyncio.create_task(live.slice(response.response_id, 0))
     await live.cancel(response.response_id)
-    # Heard to its end, left before it, or asked for too late.
+    # Read to its end, left before it, or requested too late.
     heard = await listening
     assert heard == NoStream() or heard.final is None or heard.final.status is ResponseStatus.CANCELLED
     assert await live.slice(response.response_id, 0) == NoStream()
     assert (await live.read(response.response_id)).status is ResponseStatus.CANCELLED
 
 
-async def test_a_forgotten_response_has_no_stream(live):
+async def test_a_deleted_response_has_no_stream(live):
     response = await created(live, {"text": "x"})
     await finished(live, response)
     await live.delete(response.response_id)
@@ -564,7 +564,7 @@ async def test_a_response_that_was_not_streamed_has_no_stream(live):
     assert await live.slice(found.response_id, 0) == NoStream()
 
 
-async def test_a_stream_that_the_emulator_ignores_is_read_as_a_whole(live, control):
+async def test_a_response_whose_stream_was_ignored_is_read_completely(live, control):
     await push(control, kind="stream_ignored")
     response = await created(live, {"text": "x"})
     assert response.sequence is None
@@ -580,7 +580,7 @@ async def test_a_stream_that_is_too_old_is_refused(live, control):
 
 
 async def tampered(live: ResponsesProvider, control: aiohttp.ClientSession, **fault: Any) -> Slice | NotNow:
-    """Return the slice that a fault leaves of a complete stream; it is taken up after the event 4."""
+    """Return the slice after event 4 of a complete stream, with a fault."""
     response = await created(live, {"text": "abcdefgh漢字漢字漢字漢字", "deltas": 16})
     await finished(live, response)
     await push(control, **fault)
@@ -588,7 +588,7 @@ async def tampered(live: ResponsesProvider, control: aiohttp.ClientSession, **fa
 
 
 @pytest.mark.parametrize("kind", ["stream_doubled", "stream_shuffled"])
-async def test_events_of_the_emulator_doubled_or_swapped_are_as_good(live, control, kind):
+async def test_doubled_or_swapped_events_of_the_emulator_change_nothing(live, control, kind):
     response = await created(live, {"text": TEXT, "deltas": 40}, seconds=4)
     await push(control, kind=kind, times=0)
     found, final = await to_its_end(live, response)
@@ -599,8 +599,8 @@ async def test_events_of_the_emulator_doubled_or_swapped_are_as_good(live, contr
     assert transcript.output_text(final.output) == TEXT
 
 
-async def test_a_gap_is_noticed_and_not_passed(patient, control):
-    # The end must not be among what is heard: it would say everything.
+async def test_a_slice_ends_before_a_gap(patient, control):
+    # The end must not be received: it has the complete response.
     response = await created(patient, {"text": TEXT, "deltas": 4}, seconds=100)
     for left_out in (0, 1):
         await push(control, kind="stream_gap", after=left_out)
@@ -610,7 +610,7 @@ async def test_a_gap_is_noticed_and_not_passed(patient, control):
 
 
 @pytest.mark.parametrize("inside", ["event", "character"])
-async def test_a_cut_leaves_what_came_whole(patient, control, inside):
+async def test_complete_events_before_a_cut_are_kept(patient, control, inside):
     found = await tampered(patient, control, kind="stream_cut", inside=inside, after=2)
     assert isinstance(found, Slice)
     assert (found.final, found.complete) == (None, True)
@@ -627,7 +627,7 @@ async def test_a_stall_ends_a_slice(patient, control, after):
 
 
 @pytest.mark.parametrize("kind", ["stream_cut", "stream_stalls"])
-async def test_a_create_whose_stream_breaks_after_the_first_event_is_whole(live, control, kind):
+async def test_a_create_whose_stream_breaks_after_the_first_event_loses_no_text(live, control, kind):
     await push(control, kind=kind, operation="create", after=1)
     response = await created(live, {"text": TEXT})
     assert transcript.output_text((await to_its_end(live, response))[1].output) == TEXT
@@ -647,7 +647,7 @@ FAULTS = [
 
 
 async def turn_of_the_timer(context: Context, run_id: str) -> None:
-    """Poll the run if it is due by the machine's own clock, and do what messages ask of a worker."""
+    """Poll the run if it is due by the machine's own clock, and do the work of each message."""
     due = await claim_due(context, shard_of(run_id))
     messages = list(due.messages)
     for owed in due.polls:
@@ -657,7 +657,7 @@ async def turn_of_the_timer(context: Context, run_id: str) -> None:
 
 
 @pytest.mark.parametrize("seed", range(2))
-async def test_a_run_comes_to_the_providers_text_whatever_befalls_its_streams(brief, control, seed):
+async def test_a_run_has_the_providers_text_whatever_faults_its_streams_have(brief, control, seed):
     """Use cases over memory tables, the real adapter, the emulator: three turns with a tool in each of two.
 
     The emulator writes in real time, so the run lives in real time too: its deadline is half an hour away.

@@ -1,4 +1,4 @@
-"""What the stores keep, on every kind of table."""
+"""The stores, on every kind of table."""
 
 import asyncio
 from collections.abc import Callable
@@ -28,7 +28,7 @@ from tests.support.runs import a_delivery, a_logged_run, a_session, an_id
 NOW = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
 OWNER = "ann o'hara & 宇"
 COMPLETED = RunEnded("completed")
-# What the transition to `advanced` brings into the log.
+# The log entries of the transition to `advanced`.
 TWO = [RunInProgress(), ToolCompleted(1, "call/1", "look_up", "completed")]
 
 
@@ -95,7 +95,7 @@ def finished(run: Run) -> Run:
 
 
 def cancellation(run: Run, number: int = 0, seconds: float = 0) -> Delivery:
-    """A delivery that the run's next transition brings, due after so many seconds."""
+    """Return a delivery of the run's next transition, due after so many seconds."""
     name, response_id = f"{run.rev + 1:08d}-{number}", f"resp/late?{number} 宇"
     return a_delivery(run.id, name, response_id, due=NOW + timedelta(seconds=seconds))
 
@@ -130,7 +130,7 @@ def keys(table):
     return KeyStore(table)
 
 
-async def test_a_run_comes_back_as_it_was(store):
+async def test_a_run_is_read_as_it_was_written(store):
     run = new_run()
     inserted = await insert(store, run)
     assert await store.read(run.id) == inserted
@@ -194,7 +194,7 @@ class Counting:
         return found
 
 
-async def test_what_is_due_later_costs_a_tick_nothing(store, shards, table):
+async def test_rows_that_are_due_later_are_not_read_by_a_tick(store, shards, table):
     run = (await insert(store, new_run())).run
     await shards.claim("03", Tick(None, ""), NOW)
 
@@ -213,7 +213,7 @@ async def test_what_is_due_later_costs_a_tick_nothing(store, shards, table):
     assert (await shards.owed("03", NOW + timedelta(milliseconds=1))).clocks == due + later
 
 
-async def test_a_row_that_nobody_can_read_hides_no_other(store, shards, table):
+async def test_an_unreadable_row_hides_no_other(store, shards, table):
     run = (await insert(store, new_run())).run
     broken = ["pending|run_broken", "pending~2026-01-01", f"pending~2025-13-01|{run.id}|00000001-0"]
     await table.write("03", [Insert(Row(key, {})) for key in broken])
@@ -241,7 +241,7 @@ async def test_a_listing_is_newest_first_over_all_shards_and_goes_on_after_a_pos
     assert page + rest == newest_first
 
 
-async def test_a_listing_keeps_to_what_is_asked(store):
+async def test_a_listing_keeps_to_its_filters(store):
     one, other = new_run(number=1), new_run(number=2, agent="analyst")
     stored = await insert(store, one)
     await insert(store, other)
@@ -264,7 +264,7 @@ async def test_the_first_claim_of_a_key_stands(keys):
     assert await keys.claim("03", "abc", StoredKey("late", "late", "late"), NOW) == stood_for[0]
 
 
-async def test_results_of_a_turn_and_what_a_purge_leaves(store, table, shards):
+async def test_a_purge_removes_the_results_the_log_and_the_deliveries_of_a_run(store, table, shards):
     before, other = await insert(store, new_run()), await insert(store, new_run(number=1))
     results = [
         StoredResult(1, "call/1?#", Content(inline=b"one")),
@@ -284,7 +284,7 @@ async def test_results_of_a_turn_and_what_a_purge_leaves(store, table, shards):
     assert await store.read(before.run.id) == stored
 
 
-async def test_what_a_later_version_wrote_of_a_run_is_ignored_and_kept(store, table):
+async def test_fields_of_a_later_version_are_ignored_and_kept(store, table):
     inserted = await insert(store, new_run())
     key, later = rows.run_key(inserted.run.id), {"approvals": "two", "turn_limit": 7, "packed": b"\x00"}
     await table.write("03", [Merge(Row(key, later))])
@@ -304,7 +304,7 @@ async def outbox_rows(table) -> list[str]:
 
 
 async def delivered(store: RunStore, *deliveries: Delivery) -> StoredRun:
-    """Store a run whose second transition brings deliveries."""
+    """Store a run whose second transition has deliveries."""
     before = await insert(store, new_run())
     return await store.commit(before, advanced(before.run), TWO, deliveries=deliveries)
 
@@ -328,7 +328,7 @@ async def test_a_delivery_is_moved_with_its_clock_row(store, outbox, shards, tab
     assert len(await outbox_rows(table)) == 2
 
 
-async def test_a_delivery_that_was_made_leaves_nothing(store, outbox, table):
+async def test_a_delivery_that_was_made_leaves_no_row(store, outbox, table):
     one, other = cancellation(new_run()), cancellation(new_run(), number=1)
     await delivered(store, one, other)
     await outbox.remove(await outbox.read(one.clock))
@@ -341,32 +341,32 @@ async def test_a_delivery_that_was_made_leaves_nothing(store, outbox, table):
     assert await outbox_rows(table) == []
 
 
-async def test_a_clock_row_that_stands_for_nothing_is_dropped(store, outbox, table):
+async def test_a_clock_row_without_a_delivery_is_dropped(store, outbox, table):
     await delivered(store, there := cancellation(new_run()))
     gone = replace(there.clock, name="00000009-0")
     early = replace(there.clock, due=NOW - timedelta(hours=1))
     await table.write("03", [Insert(Row(rows.clock_key(clock), {})) for clock in (gone, early)])
-    # The second look finds no clock row to drop.
+    # The second read finds no clock row to remove.
     for clock in (gone, early, gone, early):
         assert await outbox.read(clock) is None
         assert await table.get("03", rows.clock_key(clock)) is None
     assert (await outbox.read(there.clock)).delivery == there
 
 
-async def test_a_delivery_of_a_later_version_is_left_to_it(store, outbox, table):
+async def test_a_delivery_of_a_later_version_is_kept(store, outbox, table):
     await delivered(store, delivery := cancellation(new_run()))
     await table.write("03", [Merge(Row(rows.delivery_key(delivery.run_id, delivery.name), {"type": "fax"}))])
     before = await outbox_rows(table)
     assert await outbox.read(delivery.clock) is None
     assert await outbox_rows(table) == before
-    # It goes with its run; its clock row is dropped when somebody looks for it.
+    # It is purged with its run. Its clock row is removed when it is read.
     await store.purge(delivery.run_id)
     assert await outbox_rows(table) == [rows.clock_key(delivery.clock)]
     assert await outbox.read(delivery.clock) is None
     assert await outbox_rows(table) == []
 
 
-async def test_of_two_who_move_a_delivery_one_does(store, outbox, table):
+async def test_of_two_moves_of_a_delivery_one_is_written(store, outbox, table):
     await delivered(store, delivery := cancellation(new_run()))
     stored = await outbox.read(delivery.clock)
     moved = await outbox.move(stored, NOW + timedelta(minutes=1))
@@ -374,10 +374,10 @@ async def test_of_two_who_move_a_delivery_one_does(store, outbox, table):
     for due in (NOW + timedelta(minutes=1), NOW + timedelta(minutes=2)):
         with pytest.raises(RowConflict):
             await outbox.move(stored, due)
-    # What was made meanwhile is left to whoever has moved it.
+    # A delivery that another worker has moved stays.
     await outbox.remove(stored)
     assert await table.query("03", "", "~") == before
-    # Not even when it has come back to the time at which it was read.
+    # Also when it was moved back to the time at which it was read.
     moved = await outbox.move(moved, NOW)
     with pytest.raises(RowConflict):
         await outbox.move(stored, NOW + timedelta(minutes=2))
@@ -388,7 +388,7 @@ async def test_of_two_who_move_a_delivery_one_does(store, outbox, table):
 
 
 class Tearing:
-    """A table whose next write ends with `error`: after it was carried out, or before."""
+    """A table whose next write raises `error`, after it took effect or before."""
 
     def __init__(self, table, error: Exception, *, after: bool) -> None:
         self._table = table
@@ -412,7 +412,7 @@ LOST = [StorageUnavailable("no reply"), RowConflict("repeated by a retry")]
 
 
 @pytest.mark.parametrize("error", LOST, ids=["no reply", "conflict with itself"])
-async def test_a_write_that_took_effect_counts_whatever_was_answered(table, error):
+async def test_a_write_that_took_effect_succeeds_whatever_the_reply(table, error):
     run = new_run()
     inserted = await insert(RunStore(Tearing(table, error, after=True), Seeded(11)), run)
     store = RunStore(Tearing(table, error, after=True), Seeded(12))
@@ -444,7 +444,7 @@ async def test_a_write_that_took_no_effect_is_an_error(table, error):
 
 
 @pytest.mark.parametrize("error", LOST, ids=["no reply", "conflict with itself"])
-async def test_a_key_that_was_stored_counts_whatever_was_answered(table, error):
+async def test_a_key_that_was_stored_is_claimed_whatever_the_reply(table, error):
     meant = StoredKey("run", "ses", "print")
     keys = KeyStore(Tearing(table, error, after=True))
     assert await keys.claim("03", "abc", meant, NOW) == meant
@@ -464,7 +464,7 @@ TEXTS = {
 
 
 @pytest.mark.parametrize("text", TEXTS.values(), ids=TEXTS)
-async def test_a_text_comes_back_as_it_was(table, text):
+async def test_a_text_is_read_as_it_was_written(table, text):
     store = ContentStore(table)
     content = await store.save("run_1", "turn-1", text)
     assert await store.load("run_1", content) == text
@@ -474,7 +474,7 @@ async def test_a_text_comes_back_as_it_was(table, text):
     assert await store.load("run_1", other) == "another"
 
 
-async def test_a_long_text_lies_in_rows_and_a_missing_one_is_noticed(table):
+async def test_a_long_text_is_stored_in_rows_and_a_missing_row_is_an_error(table):
     store = ContentStore(table)
     assert len(NOVEL.encode()) > 5_000_000
     content = await store.save("run_1", "turn-1", NOVEL)

@@ -1,4 +1,4 @@
-"""What a `Table` promises, of every implementation."""
+"""The contract of a `Table`, for every implementation."""
 
 import asyncio
 
@@ -32,13 +32,13 @@ async def keys(table, *bounds, **options):
     return [row.key for row in await table.query("p", *(bounds or ALL), **options)]
 
 
-async def test_a_row_that_is_not_there(table):
+async def test_a_missing_row_is_none(table):
     assert await table.get("p", "run|1") is None
     assert await keys(table) == []
 
 
 @pytest.mark.parametrize("others", [0, 1], ids=["alone", "in a transaction"])
-async def test_values_come_back_as_they_were(table, others):
+async def test_values_are_read_as_they_were_written(table, others):
     etag = await table.write(
         "p", [Insert(Row("a", VALUES)), *(Insert(Row(f"b{n}", {})) for n in range(others))]
     )
@@ -53,7 +53,7 @@ async def test_values_come_back_as_they_were(table, others):
 @pytest.mark.parametrize(
     "key", ["run|1", "it's", "50% + a&b=c; $x", "a b", "{[(|)]}", "ü宇\U0001f469", "%7C", "x" * 512]
 )
-async def test_any_allowed_key(table, key):
+async def test_any_allowed_key_can_be_written(table, key):
     etag = await table.write(key, [Insert(Row(key, {"n": 1}))])
     assert await table.get(key, key) == Row(key, {"n": 1}, etag)
     assert await table.query(key, key, f"{key}!") == [Row(key, {"n": 1}, etag)]
@@ -65,7 +65,7 @@ async def test_any_allowed_key(table, key):
     assert await table.get(key, key) is None
 
 
-async def test_partitions_are_apart(table):
+async def test_partitions_do_not_share_rows(table):
     await table.write("p", [Insert(Row("a", {"in": "p"}))])
     await table.write("q", [Insert(Row("a", {"in": "q"}))])
     assert (await table.get("p", "a")).values == {"in": "p"}
@@ -154,7 +154,7 @@ async def test_a_query_filters_and_stops_at_its_limit(table):
     assert await keys(table, where={"owner": "ann", "n": "x"}, limit=2) == ["0", "2"]
 
 
-async def test_a_query_goes_on_over_pages(table):
+async def test_a_query_reads_all_pages(table):
     every = [f"{number:04d}" for number in range(1005)]
     for start in range(0, len(every), limits.MAX_WRITES):
         chunk = every[start : start + limits.MAX_WRITES]
@@ -163,7 +163,7 @@ async def test_a_query_goes_on_over_pages(table):
     assert await keys(table, limit=1003) == every[:1003]
 
 
-async def test_partitions_are_queried_side_by_side(table):
+async def test_partitions_are_queried_concurrently(table):
     for shard in ("00", "01", "02"):
         await table.write(shard, [Insert(Row(f"{shard}{n}", {"owner": "ann"})) for n in range(4)])
     bounds = {"00": ("", "~"), "01": ("012", "~"), "02": ("", "~"), "03": ("", "~")}
@@ -198,7 +198,7 @@ TOO_MUCH = {
 
 
 @pytest.mark.parametrize("writes", TOO_MUCH.values(), ids=TOO_MUCH)
-async def test_what_the_storage_would_refuse_is_never_sent(table, writes):
+async def test_a_write_that_the_storage_would_refuse_is_never_sent(table, writes):
     with pytest.raises(ValueError):
         await table.write("p", writes)
     assert await keys(table) == []
@@ -211,7 +211,7 @@ async def test_a_bad_key_is_refused_when_read(table):
 
 # aiohttp warns that one write of over 1 MiB takes a while; Baton's own rows stay below that.
 @pytest.mark.filterwarnings("ignore:Sending a large body:ResourceWarning")
-async def test_the_largest_that_is_allowed(table):
+async def test_the_largest_allowed_write_succeeds(table):
     # Azurite counts the base64 of a row's data, so 11 values and not 15 are the most that fit in there.
     full = {f"x{n}": bytes([n]) * LARGEST for n in range(11)}
     await table.write("p", [Put(Row("data", full)), Put(Row("more", full)), Put(Row("third", full))])

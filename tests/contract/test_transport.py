@@ -1,4 +1,4 @@
-"""The transport under every request of the adapter: what is kept, followed and waited for, and what is not."""
+"""The transport of every request of the adapter: pools, time limits, denials, and what it does not keep or follow."""
 
 import asyncio
 import json
@@ -35,7 +35,7 @@ every = pytest.mark.parametrize("operation", ALL)
     ids=["long creates", "long polls"],
 )
 async def test_requests_of_one_pool_do_not_wait_for_those_of_the_other(held, waiting, others):
-    """Two connections in each pool, and in one both are taken by requests that are not answered yet."""
+    """Each pool has two connections. In one pool, both are in use by requests that are not answered yet."""
     release = asyncio.Event()
 
     async def answering(arrived: Arrived) -> AsyncIterator[bytes]:
@@ -55,7 +55,7 @@ async def test_requests_of_one_pool_do_not_wait_for_those_of_the_other(held, wai
         assert all(isinstance(found, Snapshot) for found in await asyncio.gather(*asked))
 
 
-# What is not kept, followed, or taken from the environment.
+# Cookies, redirects and the environment have no effect.
 
 
 @every
@@ -80,7 +80,7 @@ async def test_no_redirect_is_followed(operation, status):
 
 
 @every
-async def test_nothing_is_taken_from_the_environment(operation, monkeypatch, tmp_path):
+async def test_the_environment_changes_no_request(operation, monkeypatch, tmp_path):
     netrc = tmp_path / "netrc"
     netrc.write_text("default login evil password evil\n")
     monkeypatch.setenv("NETRC", str(netrc))
@@ -108,7 +108,7 @@ async def test_nothing_is_taken_from_the_environment(operation, monkeypatch, tmp
 
 
 class SlowAccess(Access):
-    """Asks for a token that never comes."""
+    """Requests a token that never arrives."""
 
     def __init__(self) -> None:
         super().__init__(Connection(base_url="https://x/v1"))
@@ -121,7 +121,7 @@ class SlowAccess(Access):
 
 
 @every
-async def test_the_time_limit_covers_the_token_and_nothing_was_done_without_one(operation):
+async def test_the_time_limit_covers_the_token_and_no_request_is_sent_without_one(operation):
     async with Loopback(always(b"")) as server:
         short = timedelta(milliseconds=20)
         async with provided(server, create_timeout=short, read_timeout=short, slice_budget=short) as provider:
@@ -174,7 +174,7 @@ async def test_denials_are_logged_when_they_begin_and_when_they_end(operation, c
 
 @pytest.fixture
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
-    """What is decoded from JSON, each time."""
+    """Collects all bytes that are decoded from JSON."""
     found: list[bytes] = []
     read_json = interpret.read_json
 
@@ -187,7 +187,7 @@ def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
 
 
 async def test_a_create_decodes_each_event_once(decoded):
-    """However many there are, and however they are cut, until one names the response."""
+    """It does so until an event names the response, however the stream is cut."""
     before = [b'data: {"type": "keepalive", "number": %d}\n\n' % number for number in range(40)]
 
     async def answering(_: Arrived) -> AsyncIterator[bytes]:
@@ -215,7 +215,7 @@ async def test_a_slice_decodes_each_event_once(decoded):
     [(EVENTS, None), (b"data: 1\n", NoAnswer("no answer: ClientPayloadError", may_be_done=True))],
     ids=["after an event", "before the first"],
 )
-async def test_a_stream_that_breaks_is_one_that_ended_if_an_event_came(body, found):
+async def test_a_broken_stream_counts_as_ended_if_an_event_arrived(body, found):
     broken = reply(200, body, content_type="text/event-stream", content_length="999999")
     async with Loopback(always(broken)) as server, Sending(server) as sending:
         listener = Counting()
@@ -223,7 +223,7 @@ async def test_a_stream_that_breaks_is_one_that_ended_if_an_event_came(body, fou
     assert listener.count == (3 if found is None else 0)
 
 
-async def test_an_answer_keeps_what_was_sent():
+async def test_an_answer_has_the_bytes_that_were_sent():
     sent = reply(418, b"\xff\x00", retry_after="7", content_type="text/event-stream")
     async with Loopback(always(sent)) as server, Sending(server) as sending:
         for found in (await sending.send(get(server)), await sending.listen(get(server), Counting())):

@@ -1,4 +1,4 @@
-"""Whatever a provider sends, and however it is packed, a reply takes no more memory than the limit."""
+"""No reply takes more memory than the limit, whatever its size and its encoding."""
 
 import json
 import tracemalloc
@@ -19,7 +19,7 @@ from tests.support.streams import delta, stream
 
 LIMIT = 8 * 2**20
 PIECE = 64 * 1024
-# BytesIO grows by an eighth; the rest is what aiohttp holds, what a read returns, and this test's own server.
+# BytesIO grows by an eighth. aiohttp, the bytes that a read returns and this test's own server need the rest.
 AT_MOST = 1.125 + 8 * transport.READ_BUFFER_BYTES / LIMIT
 
 PLAIN = REFERENCES["plain"]
@@ -27,7 +27,7 @@ every = pytest.mark.parametrize("operation", ALL)
 
 
 def plain(size: int, _: str) -> Iterator[bytes]:
-    """Send a body whose length is not said."""
+    """Send a body without Content-Length."""
     yield b"\r\n"
     for _ in range(size // PIECE):
         yield b" " * PIECE
@@ -94,7 +94,7 @@ def limited(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(transport, "MAX_REPLY_BYTES", LIMIT)
 
 
-# What a reply that is too long is taken for.
+# What a reply that is too long leads to.
 TOO_LONG: dict[tuple[str, int], Any] = {
     ("create", 200): NotNow,
     ("streamed create", 200): NotNow,
@@ -170,7 +170,7 @@ async def test_a_long_event_is_copied_once(limited):
 
 
 @pytest.mark.parametrize("way", ["until the connection ends", "with a length", "chunked"])
-async def test_a_body_of_just_the_limit_is_read_once_and_not_copied(limited, way):
+async def test_a_body_of_exactly_the_limit_is_read_once_and_not_copied(limited, way):
     async with Loopback(sends(200, way, LIMIT)) as server, Sending(server) as sending:
         with memory_at_most(AT_MOST):
             found = await sending.send(get(server))
@@ -179,8 +179,8 @@ async def test_a_body_of_just_the_limit_is_read_once_and_not_copied(limited, way
         assert (await sending.send(get(server))).body is None
 
 
-async def test_a_length_that_is_a_lie_is_not_believed(limited):
-    """A short body is not too long because its length says so: it is one that was cut."""
+async def test_a_wrong_content_length_is_not_trusted(limited):
+    """A short body with a long Content-Length is not too long. It was cut."""
     async with (
         Loopback(always(reply(503, b"{}", content_length=str(8 * LIMIT)))) as server,
         Sending(server) as sending,

@@ -1,4 +1,4 @@
-"""A client of the HTTP API without HTTP. Every reply is held against openapi.json before a test sees it."""
+"""A client of the HTTP API without HTTP. It compares every reply with openapi.json before a test sees it."""
 
 import ast
 import functools
@@ -64,7 +64,7 @@ def _wakes(function: ast.AsyncFunctionDef) -> bool:
 
 @dataclass(frozen=True)
 class Answer:
-    """A reply that is as the document says."""
+    """A reply that the document allows."""
 
     status: int
     headers: Mapping[str, str]
@@ -98,7 +98,7 @@ class Client:
     async def post(
         self, template: str, *ids: str, headers: Mapping[str, str] | None = None, body: object = None
     ) -> Answer:
-        """Send `body`, as it is if it is bytes and as JSON otherwise."""
+        """Send `body`: bytes as they are, anything else as JSON."""
         sent = body if isinstance(body, bytes) else json.dumps(body).encode()
         return await self.ask("POST", template, *ids, headers=headers, body=sent)
 
@@ -109,7 +109,7 @@ class Client:
         return await self.post("/runs", headers=headers, body={"agent": "writer", "input": "hi", **fields})
 
     async def follow(self, next_link: str) -> Answer:
-        """Ask for the page that a nextLink leads to."""
+        """Request the page of a nextLink."""
         path, _, query = next_link.removeprefix("https://app.example/api").partition("?")
         kind, *ids = path.strip("/").split("/")
         template = f"/{kind}" + "/{session_id}" * len(ids)
@@ -141,14 +141,14 @@ class Client:
 
 
 def check(route: Route, reply: Reply) -> None:
-    """Raise AssertionError unless the reply is one that the document promises for the route."""
+    """Raise AssertionError unless the document allows this reply for the route."""
     responses = DOCUMENT["paths"][route.template][route.method.lower()]["responses"]
     assert str(reply.status) in responses, (
         f"{reply.status} is not among {list(responses)}: {reply.body[:300]!r}"
     )
     response = resolve(responses[str(reply.status)])
     _check_headers(response.get("headers", {}), reply.headers)
-    assert route.wakes or not reply.messages, f"{route} has no queue to tell workers by"
+    assert route.wakes or not reply.messages, f"{route} has no queue output for messages"
     text = reply.body.decode()
     assert "Traceback" not in text
     assert '.py"' not in text
@@ -201,7 +201,7 @@ def _check_headers(declared: Mapping[str, Any], sent: Mapping[str, str]) -> None
 
 
 def resolve(part: dict[str, Any]) -> dict[str, Any]:
-    """Return what a part of the document stands for: itself, or what its $ref leads to."""
+    """Return a part of the document, or the part that its $ref names."""
     if "$ref" not in part:
         return part
     found: Any = DOCUMENT
@@ -211,7 +211,7 @@ def resolve(part: dict[str, Any]) -> dict[str, Any]:
 
 
 def conform(schema: dict[str, Any], value: object) -> None:
-    """Raise AssertionError unless `value` is as `schema`, a part of the document, says."""
+    """Raise AssertionError unless `value` is valid by `schema`, a part of the document."""
     faults = [
         f"{fault.json_path}: {fault.message[:300]}"
         for fault in _validator(json.dumps(schema)).iter_errors(value)

@@ -77,7 +77,7 @@ def asks(response_id: str, *names: str, call_ids: Sequence[str] = ()) -> Snapsho
 
 @dataclass
 class FakeProvider:
-    """Says what it was told to say next, and otherwise that it is still at work."""
+    """Gives the replies that a test has set. Without one, a response is in progress."""
 
     creates: list[ResponseRequest] = field(default_factory=list)
     reads: list[str] = field(default_factory=list)
@@ -128,7 +128,7 @@ class FakeProvider:
 
 @dataclass
 class FakeAgents:
-    """One agent with two tools, of which `look_up` is declared idempotent and `pay` is not."""
+    """One agent with two tools: `look_up` is idempotent, `pay` is not."""
 
     runs: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     during: Callable[[ToolCall], None] | None = None
@@ -162,7 +162,7 @@ class FakeAgents:
 
 
 class CountingTable(MemoryTable):
-    """A memory table that counts what is asked of it, and the rows that its queries return."""
+    """A memory table that counts its operations, and the rows that its queries return."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -184,6 +184,6 @@ class CountingTable(MemoryTable):
         return await super().write(*args, **kwargs)
 
     def taken(self) -> dict[str, int]:
-        """Return the counts since the last time, and begin anew."""
+        """Return the counts since the last call, and set them to zero."""
         counts, self.counts = dict(self.counts), defaultdict(int)
         return counts

@@ -24,7 +24,7 @@ class Arrived:
 
 @dataclass
 class Server:
-    """A server that listens within a block. A subclass says how it handles a connection."""
+    """A server that listens within a block. A subclass handles its connections."""
 
     port: int = field(default=0, kw_only=True)
     # A task for each connection that was ever made.

@@ -1,4 +1,4 @@
-"""Tables in memory: the model that the real ones are held against, and what simulations run on."""
+"""Tables in memory: for tests and simulations, and the model with which the real tables are compared."""
 
 from bisect import bisect_left
 from collections import defaultdict

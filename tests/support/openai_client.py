@@ -1,4 +1,4 @@
-"""OpenAI's own client beside ours, as an independent witness."""
+"""OpenAI's own client beside ours, for comparison."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

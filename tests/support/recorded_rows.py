@@ -1,4 +1,4 @@
-"""Rows as a version of this app has written them, kept as files: later versions have to read them.
+"""Rows that a version of this app has written, kept as files. Later versions must read them.
 
 `python -m tests.support.recorded_rows FORMAT` records them anew under tests/data/rows/FORMAT. A format that was released is
 never recorded again; a change of the rows gets a folder of its own.
@@ -32,7 +32,7 @@ from tests.support.world import World
 
 FOLDER = Path(__file__).parents[1] / "data" / "rows"
 
-# Long enough to be kept in chunk rows, whatever compression does.
+# Long enough for chunk rows, also after compression.
 _LONG = "".join(chr(0x4E00 + (n * 7919) % 20000) for n in range(9_000))
 
 Scene = Callable[[World, Client], Awaitable[None]]
@@ -74,7 +74,7 @@ async def streamed(world: World, client: Client) -> None:
 
 
 async def queued(world: World, client: Client) -> None:
-    """A run whose create the provider has put off."""
+    """A run whose create the provider has deferred."""
     world.provider.create_replies = [NotNow("busy", unknown=True)]
     await client.start()
 
@@ -112,7 +112,7 @@ async def expired(world: World, client: Client) -> None:
 
 
 async def missing(world: World, client: Client) -> None:
-    """A run whose response the provider does not find just now."""
+    """A run whose response the provider does not find at the moment."""
     await client.start()
 
     world.provider.state["resp_1"] = Absent()
@@ -136,7 +136,7 @@ async def conversation(world: World, client: Client) -> None:
 
 
 async def late_response(world: World, client: Client) -> None:
-    """A response that came too late: its cancellation is owed."""
+    """A response that came too late. Its cancellation is owed."""
     create = world.provider.create
 
     async def slow(request: Any) -> Snapshot | Any:
@@ -169,7 +169,7 @@ async def _slice(world: World, *changes: Any) -> None:
 
 
 async def record(scene: Scene) -> dict[str, Any]:
-    """Return the rows that a scene leaves, when that was, and what clients read then."""
+    """Return the rows of a scene, its time, and what clients read then."""
     world = World()
     client = Client(world.context)
     await scene(world, client)
@@ -182,7 +182,7 @@ async def record(scene: Scene) -> dict[str, Any]:
 
 
 async def answers(client: Client) -> dict[str, Any]:
-    """Return what clients read of all that there is."""
+    """Return everything that clients can read."""
     runs = (await client.get("/runs", limit="100")).json["data"]
     found: dict[str, Any] = {"GET /runs": runs}
     for run in runs:

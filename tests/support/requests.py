@@ -1,4 +1,4 @@
-"""Each request of the adapter, and the transport beneath it, to a server on this machine."""
+"""Each request of the adapter and of its transport, to a server on this machine."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -57,7 +57,7 @@ async def provided(
 
 
 class Counting:
-    """Listens to everything and keeps nothing."""
+    """A listener that counts what it receives."""
 
     def __init__(self) -> None:
         self.count = 0

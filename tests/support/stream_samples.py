@@ -25,7 +25,7 @@ _ALPHABET = 'ab \n"\\<é漢\u2028\x00\U0001f680\U0001f469\u200d\U0001f680\u0301'
 
 
 def random_stream(seed: random.Random) -> Stream:
-    """Return a stream of messages, reasoning and calls; now and then its end says something else than it did."""
+    """Return a stream of messages, reasoning and calls. Sometimes its end has another text than its deltas."""
     output = [_some_item(seed) for _ in range(seed.choice([0, 1, 1, 1, 2, 3]))]
     if seed.random() < 0.3:
         output.append(call("call_1", "pay"))
@@ -61,7 +61,7 @@ _DELTA = "response.output_text.delta"
 
 
 def _some_order(seed: random.Random, each: list[list[Json]]) -> tuple[list[Json], bool]:
-    """Return the events of some items as one of many providers writes them, and whether that is as it should be."""
+    """Return the events of some items in the order of one of many providers, and whether that order is right."""
     events = [one for events in each for one in events]
     match seed.random():
         case luck if luck < 0.45:
@@ -97,7 +97,7 @@ def _interleaved(seed: random.Random, each: list[list[Json]]) -> Iterator[Json]:
 
 
 def damaged(seed: random.Random, stream: Stream, after: int) -> bytes:
-    """Return what reaches a client that takes the stream up after an event: nothing of it may be taken on trust."""
+    """Return the bytes that a client receives after an event: events may be missing, doubled, swapped or cut."""
     numbers = []
     for n in range(after + 1, len(stream.events)):
         match seed.random():
@@ -111,7 +111,7 @@ def damaged(seed: random.Random, stream: Stream, after: int) -> bytes:
         # A server that does not know starting_after.
         numbers = [*range(seed.randrange(after + 2)), *numbers]
     complete = b"".join(stream.written[n] for n in numbers)
-    # Most of the bytes are those of the last event, and most slices bring a little.
+    # The last event has most of the bytes, and most slices are short.
     return complete[: int(len(complete) * seed.random() ** 1.5)] if seed.random() < 0.95 else complete
 
 

@@ -21,7 +21,7 @@ def delta(text: str, item: int | None = 0, part: int = 0) -> Json:
 
 
 def item_added(kind: str, at: int | None = None, **fields: object) -> Json:
-    """Say that an item has started, at a place in the response or, as some providers do, at none."""
+    """Return the start of an item at a place in the response. Some providers name no place."""
     return {"type": "response.output_item.added", **_at(at), "item": {"type": kind, **fields}}
 
 
@@ -101,16 +101,16 @@ class Style:
 
 @dataclass(frozen=True)
 class Stream:
-    """All events of a response's stream, numbered from 0, of which the first says its id and the last is its end."""
+    """All events of a response's stream, numbered from 0. The first has the id of the response, the last is its end."""
 
     events: tuple[Json, ...]
     style: Style = field(default_factory=Style)
-    # Whether it names all its items and parts, one after another, as they are in the end.
+    # Whether it names all items and parts of the finished response, one after another.
     orderly: bool = False
 
     @property
     def response(self) -> Json:
-        """The response as the stream ends with it."""
+        """The response that the last event has."""
         return dict(self.events[-1]["response"])
 
     @property
@@ -120,7 +120,7 @@ class Stream:
 
     @property
     def streamed_text(self) -> str:
-        """The text that its deltas come to."""
+        """The text of all its deltas."""
         return representable(
             "".join(one.get("delta", "") for one in self.events if one["type"] == delta("")["type"])
         )
@@ -145,7 +145,7 @@ def stream(
     response_id: str = "resp_1",
     orderly: bool = False,
 ) -> Stream:
-    """Return a whole stream around `events`; `output` are the items that its end says."""
+    """Return a complete stream around `events`; its last event has the items of `output`."""
 
     def response(kind: str, status: str, **fields: object) -> Json:
         return event(kind, response={"id": response_id, "status": status, "output": [], **fields})
@@ -163,7 +163,7 @@ def stream(
 
 
 def as_received(received: bytes) -> Received:
-    """Return what a client makes of the bytes that reached it."""
+    """Return the events of the bytes that a client received."""
     return Received(EventReader().feed(received))
 
 

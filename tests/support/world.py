@@ -124,7 +124,7 @@ class World:
 
 
 async def brings(world: World, *changes: StreamChange, final: Snapshot | None = None) -> None:
-    """Let the stream of the one run that is owed a poll bring something."""
+    """Poll the only run that is owed a poll, with a slice of these changes."""
     [owed] = await world.owed()
     response_id, after = owed.continuation.response_id, owed.continuation.sequence
     sequence = after + bool(changes)

@@ -1,4 +1,4 @@
-"""The rules of a run's life, one by one."""
+"""The rules of a run's life, one at a time."""
 
 import itertools
 from dataclasses import fields, replace
@@ -23,7 +23,7 @@ from tests.support.runs import NOW, a_run
 LEASE = Lease("mine", NOW + timedelta(seconds=60))
 OTHER = Lease("other", NOW + timedelta(seconds=60))
 OUTPUT = Content(inline=b"items")
-# Where a response is that is read as a whole, and one that is read by slices.
+# The continuation of a response that is read completely, and of one that is read in slices.
 PLAIN, STREAM = Continuation("resp_1"), Continuation("resp_1", 3)
 LATER = NOW + timedelta(seconds=61)
 
@@ -48,7 +48,7 @@ def call(name="pay", status=CallStatus.QUEUED, *, idempotent=False, turn=1) -> T
 
 
 def streaming(**changes) -> Run:
-    """Return a run whose slices have brought five characters of a message that is not finished."""
+    """Return a run with five characters, from slices, of a message that is not finished."""
     at_work = {
         "stream": True,
         "continuation": STREAM,
@@ -169,7 +169,7 @@ def test_a_lease_that_ran_out_on_a_create_is_counted():
 @pytest.mark.parametrize(
     "given", [creating(), polling(), a_run(due=LATER), a_run(status=RunStatus.FAILED, step=Step.NOTHING)]
 )
-def test_what_is_not_owed_now_is_not_claimed(given):
+def test_a_step_that_is_not_due_is_not_claimed(given):
     assert after(given, claims(given)) is given
 
 
@@ -180,7 +180,7 @@ def test_a_worker_that_read_another_step_or_turn_claims_nothing():
     assert after(given, claims(replace(given, step=Step.CREATE))) is given
 
 
-def test_the_first_sign_of_work_is_news_and_the_second_is_not():
+def test_only_the_first_sign_of_work_changes_the_run():
     seen = after(polling(status=RunStatus.QUEUED), events.Polled(snapshot(ResponseStatus.IN_PROGRESS)))
     assert seen.status is RunStatus.IN_PROGRESS
     assert after(seen, events.Polled(snapshot(ResponseStatus.IN_PROGRESS))) is seen
@@ -197,7 +197,7 @@ def test_the_first_sign_of_work_is_news_and_the_second_is_not():
     ],
 )
 @pytest.mark.parametrize("before", [RunStatus.QUEUED, RunStatus.IN_PROGRESS, RunStatus.CANCELLING])
-def test_a_finished_response_ends_the_run_whatever_else_is_going_on(status, outcome, before):
+def test_a_finished_response_ends_the_run_in_any_status(status, outcome, before):
     late = NOW + timedelta(hours=1)
     given = polling(status=before)
     ended = after(given, finished(given, snapshot(status)), late)
@@ -205,7 +205,7 @@ def test_a_finished_response_ends_the_run_whatever_else_is_going_on(status, outc
     assert (ended.turns, ended.usage, ended.completed_at) == ((OUTPUT,), Usage(1, 2, 3), late)
 
 
-def test_only_what_left_no_call_open_belongs_to_the_conversation():
+def test_a_run_without_open_calls_belongs_to_the_conversation():
     def ended(given, *names):
         return after(polling(), finished(polling(), snapshot(given, *names)))
 
@@ -227,11 +227,11 @@ def test_only_what_left_no_call_open_belongs_to_the_conversation():
         owing_tools(call()),
     ],
 )
-def test_what_is_said_of_another_response_is_ignored(given):
+def test_events_of_another_response_are_ignored(given):
     assert after(given, finished(given, snapshot())) is given
 
 
-def test_function_calls_are_owed_and_a_worker_is_told():
+def test_function_calls_are_owed_and_wake_a_worker():
     made, effects = advance(
         polling(),
         finished(
@@ -262,7 +262,7 @@ def test_calls_that_come_too_late_are_not_run(given, now, status, why):
     assert (ended.status, ended.incomplete_reason, ended.calls) == (status, why, ())
 
 
-def test_a_model_cannot_ask_for_calls_without_end():
+def test_a_run_with_too_many_calls_fails():
     names = [f"t{n}" for n in range(MAX_CALLS_PER_RUN + 1)]
     too_many, most = (snapshot(ResponseStatus.COMPLETED, *asked) for asked in (names, names[1:]))
     assert after(polling(), finished(polling(), too_many)).error.code == "too_many_tool_calls"
@@ -288,7 +288,7 @@ def test_a_lost_lease_repeats_only_idempotent_calls():
     assert made.step is Step.TOOLS
 
 
-def test_when_every_lost_call_is_unknown_the_next_turn_follows():
+def test_the_next_turn_follows_when_every_lost_call_is_unknown():
     started = owing_tools(call("pay", CallStatus.IN_PROGRESS), lease=LEASE, due=LEASE.expires_at)
     made = after(started, claims(started), LATER)
     assert (made.step, made.turn, made.lease) == (Step.CREATE, 2, OTHER)
@@ -332,7 +332,7 @@ def test_a_checkpoint_under_a_lost_lease_is_ignored():
         ),
     ],
 )
-def test_cancelling_waits_only_for_what_may_be_under_way(given, status, step):
+def test_cancelling_waits_only_for_work_that_may_be_running(given, status, step):
     made = after(given, events.CancelRequested(LEASE))
     assert (made.status, made.step) == (status, step)
     assert after(made, events.CancelRequested(OTHER)) is made
@@ -352,7 +352,7 @@ def test_no_further_tool_starts_after_a_cancellation():
     assert CallStatus.IN_PROGRESS not in {one.status for one in made.calls}
 
 
-def test_a_cancelled_run_ends_with_the_tool_that_was_under_way():
+def test_a_cancelled_run_ends_after_its_running_tool():
     given = owing_tools(
         call("a", CallStatus.IN_PROGRESS), status=RunStatus.CANCELLING, lease=LEASE, due=LEASE.expires_at
     )
@@ -367,7 +367,7 @@ def test_a_cancellation_is_confirmed_by_polls():
     assert after(sent, finished(sent, snapshot(ResponseStatus.CANCELLED))).status is RunStatus.CANCELLED
 
 
-def test_a_404_is_given_time():
+def test_a_missing_response_fails_the_run_only_after_the_grace():
     lost = after(polling(), events.Missing("resp_1"))
     assert lost.missing_since == NOW
     assert after(lost, events.Missing("resp_1"), NOW + MISSING_GRACE / 2) is lost
@@ -385,7 +385,7 @@ def test_a_response_that_turns_up_while_cancelling_is_cancelled_again():
     assert after(given, events.Missing("resp_1"), NOW + MISSING_GRACE).status is RunStatus.CANCELLED
 
 
-def test_patience_is_only_ever_extended():
+def test_a_due_time_is_only_ever_moved_later():
     later = after(polling(), events.PollDeferred("resp_1", LATER))
     assert later.due == LATER
     assert after(later, events.PollDeferred("resp_1", NOW)) is later
@@ -409,7 +409,7 @@ def test_the_deadline_ends_everything(given):
         advance(given, events.DeadlinePassed(), given.expires_at - timedelta(seconds=1))
 
 
-def test_a_tombstone_holds_nothing_but_what_is_left_to_forget():
+def test_a_tombstone_keeps_only_what_must_still_be_deleted():
     full = streaming(metadata={"a": "b"}, turns=(OUTPUT,), calls=(call(),), error=RunError("a", "b"))
     gone = after(full, events.DeleteRequested(LEASE))
     assert (gone.status, gone.step, gone.responses, gone.continuation, gone.open_items) == (
@@ -432,7 +432,7 @@ def test_a_tombstone_holds_nothing_but_what_is_left_to_forget():
     assert after(gone, events.Purged("other")) is gone
 
 
-def test_a_purge_that_has_to_wait_gives_up_its_lease():
+def test_a_deferred_purge_releases_its_lease():
     gone = after(polling(), events.DeleteRequested(LEASE))
     waits = after(gone, events.PurgeDeferred("mine", LATER))
     assert (waits.step, waits.lease, waits.due) == (Step.PURGE, None, LATER)
@@ -453,7 +453,7 @@ def test_a_created_stream_is_read_from_the_event_that_named_it():
     assert plain.continuation == Continuation("resp_2")
 
 
-def test_a_slice_is_taken_into_the_run():
+def test_a_slice_changes_the_run():
     where = Content(name="slice-1", chunks=2)
     brought = (ItemStarted(1, "reasoning"), ItemStarted(2, "message"), TextAdded(2, "four"))
     read = a_slice(sequence=9, changes=brought, status=ResponseStatus.IN_PROGRESS)
@@ -489,7 +489,7 @@ def test_items_of_a_later_turn_count_on():
     assert after(given, events.Sliced(brought)).items == 7
 
 
-def test_the_first_slice_that_shows_work_says_so_once():
+def test_the_first_slice_that_shows_work_logs_it_once():
     queued = streaming(status=RunStatus.QUEUED, written=0)
     assert kinds(queued, events.Sliced(a_slice())) == []
     assert after(queued, events.Sliced(a_slice())).status is RunStatus.QUEUED
@@ -518,12 +518,12 @@ def test_a_slice_that_follows_something_else_is_ignored(given):
     assert after(given, events.Sliced(a_slice("text"), OUTPUT)) is given
 
 
-def test_a_slice_without_news_changes_nothing():
+def test_an_empty_slice_changes_nothing():
     given = streaming()
     assert after(given, events.Sliced(a_slice(sequence=3, complete=False))) is given
 
 
-def test_a_lost_stream_is_read_as_a_whole_from_now_on():
+def test_after_a_lost_stream_the_complete_response_is_read():
     made, effects = advance(streaming(), events.StreamLost("resp_1"), NOW)
     assert (made.continuation, made.written, effects) == (PLAIN, 5, ())
     assert made.open_items == streaming().open_items
@@ -554,7 +554,7 @@ CLOSED = [log.PartCompleted(1, 0, 0), log.ItemCompleted(1, 0)]
     ids=["all was told", "more follows", "other and longer", "other", "nothing is left"],
 )
 @pytest.mark.parametrize("names", [(), ("pay",)], ids=["the end", "calls follow"])
-def test_the_finished_response_has_the_last_word_on_the_text(characters, agrees, told, names):
+def test_the_text_of_the_finished_response_counts(characters, agrees, told, names):
     given = streaming()
     polled = finished(
         given,
@@ -569,7 +569,7 @@ def test_the_finished_response_has_the_last_word_on_the_text(characters, agrees,
     assert (made.continuation, made.open_items) == (None, ())
 
 
-def test_a_text_that_was_not_sliced_is_told_at_the_end():
+def test_a_text_that_was_not_sliced_is_logged_at_the_end():
     polled = finished(polling(), snapshot(), outline=writes(9))
     assert entries(polling(), polled) == [
         log.ItemStarted(1, 0, "message"),
@@ -585,14 +585,14 @@ def test_a_text_that_was_not_sliced_is_told_at_the_end():
     "compared",
     [Continuation("resp_1", 2), Continuation("resp_1", 4), PLAIN, Continuation("resp_2", 3), None],
 )
-def test_an_answer_held_against_an_older_text_waits_for_the_next_poll(compared):
+def test_an_answer_compared_with_an_older_text_waits_for_the_next_poll(compared):
     given = streaming()
     for agrees in (True, False):
         polled = finished(given, snapshot(), outline=writes(9), compared=compared, agrees=agrees)
         assert after(given, polled) is given
 
 
-def test_an_answer_without_its_output_cannot_be():
+def test_an_answer_without_its_output_is_an_error():
     with pytest.raises(IllegalTransition):
         advance(polling(), events.Polled(snapshot(), compared=PLAIN), NOW)
 
@@ -704,7 +704,7 @@ def with_everything_that_can_happen():
     return ((given, event) for given in every_state() for event in everything_that_can_happen(given))
 
 
-def test_every_event_in_every_state_is_either_a_listed_move_or_nothing():
+def test_every_event_in_every_state_is_a_listed_move_or_changes_nothing():
     late = NOW + timedelta(hours=1)
     for given, event in with_everything_that_can_happen():
         made = after(given, event, late)

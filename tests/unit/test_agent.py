@@ -1,4 +1,4 @@
-"""What the author of an agent may write, and what is refused where it is written."""
+"""What the author of an agent may write, and what is refused."""
 
 import asyncio
 import subprocess
@@ -41,7 +41,7 @@ def make(**changes: Any) -> Agent:
     return Agent(**(fields | changes))
 
 
-def test_a_bare_tool_is_neither_repeated_nor_endless() -> None:
+def test_a_tool_without_options_is_not_repeated_and_has_a_timeout() -> None:
     assert (plain.name, plain.description) == ("plain", "Tell the weather.")
     assert (plain.timeout, plain.idempotent) == (timedelta(seconds=60), False)
 
@@ -151,7 +151,7 @@ def test_an_agent_that_cannot_work_is_refused(changes: dict[str, Any], complaint
         make(**changes)
 
 
-def test_all_faults_of_an_agent_are_told_at_once() -> None:
+def test_all_faults_of_an_agent_are_reported_at_once() -> None:
     with pytest.raises(ValueError, match=r"needs a model; it needs instructions; max_turns.*called plain"):
         make(model="", instructions="", max_turns=0, tools=[plain, plain])
 
@@ -168,7 +168,7 @@ def test_the_limits_themselves_are_allowed(changes: dict[str, Any]) -> None:
     assert make(**changes).max_turns in (1, 8, 32)
 
 
-def test_an_agent_keeps_its_tools_whatever_becomes_of_the_list() -> None:
+def test_an_agent_keeps_its_tools_when_the_list_changes() -> None:
     tools: list[Any] = [{"type": "web_search"}, refined, plain]
     agent = make(tools=tools)
     tools.clear()
@@ -176,7 +176,7 @@ def test_an_agent_keeps_its_tools_whatever_becomes_of_the_list() -> None:
     assert agent.function_tools == (refined, plain)
 
 
-def test_importing_the_agents_that_ship_leaves_the_heavy_packages_alone() -> None:
+def test_importing_the_agents_that_ship_imports_no_heavy_package() -> None:
     program = """
 import sys
 from agents.market_analyst import market_analyst

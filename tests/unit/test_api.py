@@ -1,4 +1,4 @@
-"""Good requests, and what they are answered with; tests.api holds each reply against openapi.json."""
+"""Good requests and their answers. The client compares each reply with openapi.json."""
 
 import asyncio
 import json
@@ -58,7 +58,7 @@ async def test_the_provider_is_given_the_input(world, client, given, sent):
 
 
 @pytest.mark.parametrize("nothing", ["session_id", "metadata", "deadline_seconds"])
-async def test_null_is_the_same_as_nothing(client, nothing):
+async def test_null_means_the_same_as_a_missing_field(client, nothing):
     run = (await client.start(**{nothing: None})).json
     assert run["metadata"] == {}
     assert run["expires_at"] == "2026-01-01T00:30:00.000Z"
@@ -105,7 +105,7 @@ async def test_starts_at_the_same_time_with_one_key_give_one_run(world, client):
 
 
 def yield_before(table: object, *names: str) -> None:
-    """Let others run before each operation of a table, as they do while a real one is waited for."""
+    """Let other tasks run before each operation of a table, as they do during a real request."""
 
     def wrap(method):
         async def wrapped(*args, **kwargs):
@@ -174,7 +174,7 @@ async def test_a_run_shows_its_tool_calls_and_its_outcome(world, client):
     ],
     ids=["failed", "incomplete", "cancelled"],
 )
-async def test_every_outcome_is_a_200_that_says_so(world, client, end, status, because):
+async def test_every_outcome_is_a_200_with_its_status(world, client, end, status, because):
     run_id = (await client.start()).json["id"]
     world.provider.state["resp_1"] = end
     await world.until_terminal(run_id)
@@ -185,13 +185,13 @@ async def test_every_outcome_is_a_200_that_says_so(world, client, end, status, b
     )
 
 
-async def test_an_expired_run_says_so(world, client):
+async def test_an_expired_run_has_its_status(world, client):
     run_id = (await client.start(deadline_seconds=10)).json["id"]
     await world.drive(3, seconds=5)
     assert (await client.get("/runs/{run_id}", run_id)).json["status"] == "expired"
 
 
-async def test_retry_after_grows_with_the_age_of_the_turn_and_goes_with_the_end(world, client):
+async def test_retry_after_grows_with_the_age_of_the_turn_until_the_run_ends(world, client):
     run_id = (await client.start()).json["id"]
     waits = []
     for _ in range(4):
@@ -344,7 +344,7 @@ async def test_a_run_is_cancelling_until_the_provider_has_stopped(world, client)
     assert (await client.get("/runs/{run_id}", run_id)).json["status"] == "cancelled"
 
 
-async def test_an_answer_that_is_finished_beats_its_cancellation(world, client):
+async def test_a_finished_answer_wins_over_a_cancellation(world, client):
     run_id = (await client.start()).json["id"]
     world.provider.cancel_replies["resp_1"] = answer("resp_1", "just in time")
     asked = await client.post("/runs/{run_id}/cancel", run_id)
@@ -391,7 +391,7 @@ def delete_before(part: object, name: str, client: Client) -> None:
     setattr(part, name, raced)
 
 
-async def test_deleting_a_pending_run_stops_and_forgets_it(world, client):
+async def test_deleting_a_pending_run_cancels_and_deletes_it_at_the_provider(world, client):
     run_id = (await client.start()).json["id"]
     deleted = await client.delete("/runs/{run_id}", run_id)
     assert (deleted.status, deleted.json, dict(deleted.headers)) == (204, None, {})
@@ -431,7 +431,7 @@ async def test_the_transcript_has_tool_outputs_where_they_belong(world, client):
     ]
 
 
-async def test_a_session_comes_page_by_page(world, client):
+async def test_a_session_has_pages(world, client):
     first = await finished(world, client, "text 0")
     session_id = first["session_id"]
     run_ids = await started_one_after_another(world, client, 4, session_id=session_id)
@@ -461,7 +461,7 @@ async def test_a_session_that_is_deleted_takes_its_runs_with_it(world, client):
 
 
 async def test_a_session_leaves_out_a_run_that_is_deleted_while_its_texts_are_read(world, client):
-    # Long enough to lie in rows of its own.
+    # Long enough for rows of its own.
     noise = "".join(chr(0x4E00 + (n * 7919) % 20000) for n in range(100_000))
     gone = await finished(world, client, noise)
     kept = await finished(world, client, "kept", session_id=gone["session_id"])
@@ -497,7 +497,7 @@ async def test_agents_are_listed(client):
     }
 
 
-async def test_health_is_ok_while_the_timer_comes(world, client):
+async def test_health_is_ok_while_the_timer_ticks(world, client):
     assert (await client.get("/health")).json == {
         "status": "ok",
         "pending": 0,
@@ -511,7 +511,7 @@ async def test_health_is_ok_while_the_timer_comes(world, client):
     assert health.json["last_tick_at"] == "2026-01-01T00:00:05.000Z"
 
 
-async def test_health_is_late_when_the_timer_does_not_come(world, client):
+async def test_health_is_late_when_the_timer_does_not_tick(world, client):
     run = (await client.start(deadline_seconds=3600)).json
     world.clock.pass_((LATE + 2 * world.context.schedule.longest).total_seconds() + 1)
     health = await client.get("/health")
@@ -525,7 +525,7 @@ async def test_health_is_late_when_the_timer_does_not_come(world, client):
     assert (await client.get("/health")).status == 200
 
 
-async def test_owners_see_their_own(world):
+async def test_owners_see_only_their_own_runs(world):
     ann, bob = Client(world.context, owner="ann"), Client(world.context, owner="bob")
     key = {"Idempotency-Key": "a key"}
     runs = {owner: (await owner.start(headers=key)).json["id"] for owner in (ann, bob)}
@@ -564,7 +564,7 @@ async def test_metadata_may_be_filled_to_its_limits(client, character):
         (r"\ud800 \u0000 \ud83d\ude80 e\u0301 \ufffd", "\ufffd \x00 \U0001f680 e\u0301 \ufffd"),
     ],
 )
-async def test_a_lone_surrogate_is_replaced_visibly_and_nothing_else(world, client, sent, kept):
+async def test_only_lone_surrogates_are_replaced(world, client, sent, kept):
     body = f'{{"agent": "writer", "input": "<{sent}>", "metadata": {{"k{sent}": "v{sent}"}}}}'
     run = (await client.post("/runs", body=body.encode())).json
     assert json.loads(world.provider.creates[0].input)[0]["content"] == f"<{kept}>"

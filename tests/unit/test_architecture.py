@@ -1,4 +1,4 @@
-"""The shape of the tree, and that the docs say what the code does."""
+"""The shape of the tree, and the agreement of docs and code."""
 
 import ast
 import json

@@ -1,4 +1,4 @@
-"""Requests that cannot be carried out: each gets a clear answer, stores nothing and asks the provider nothing."""
+"""Requests that cannot be carried out: each gets a clear answer, stores nothing and sends nothing to the provider."""
 
 import json
 from copy import deepcopy
@@ -47,7 +47,7 @@ class Town:
         return self
 
     def everything(self) -> object:
-        """Return all that is stored, and all that was asked of provider and tools."""
+        """Return everything that is stored, and every request to provider and tools."""
         tables = (self.world.table, self.world.content_table)
         rows = [{name: dict(part) for name, part in table._partitions.items() if part} for table in tables]
         provider, agents = self.world.provider, self.world.agents
@@ -128,13 +128,13 @@ UNREADABLE = {
 
 
 @pytest.mark.parametrize(("body", "code", "field"), UNREADABLE.values(), ids=UNREADABLE)
-async def test_a_body_that_cannot_be_read(town, body, code, field):
+async def test_a_body_that_cannot_be_read_is_refused(town, body, code, field):
     reply = await town.refused(town.ann.post("/runs", body=body), 400, code, field)
     assert "python" not in reply.json["detail"]
     assert "sys." not in reply.json["detail"]
 
 
-async def test_a_body_over_the_limit(town):
+async def test_a_body_over_the_limit_is_refused(town):
     body = json.dumps(GOOD).encode().ljust(8 * 1024 * 1024 + 1)
     await town.refused(town.ann.post("/runs", body=body), 413, "body_too_large")
     assert (await town.ann.post("/runs", body=body[:-1])).status == 202
@@ -147,7 +147,7 @@ async def test_nesting_up_to_the_limit_is_read(town):
 
 MISSING = object()
 PAIRS = {f"key {n}": "value" for n in range(17)}
-# What becomes of a good body, and how it is then refused.
+# Changes of a good body, each with its refusal.
 UNACCEPTABLE = {
     "no agent": ({"agent": MISSING}, 422, "unknown_agent", "agent"),
     "agent null": ({"agent": None}, 422, "unknown_agent", "agent"),
@@ -203,7 +203,7 @@ UNACCEPTABLE = {
     "unknown field, empty": ({"": 1}, 422, "unknown_field", None),
     "unknown field, very long": ({"x" * 1000: 1}, 422, "unknown_field", "x" * 64),
 }
-# What the schema of a body cannot know; and the line break, which only Python's $ overlooks.
+# Refusals that a schema cannot express, and the line break, which only Python's $ accepts.
 NOT_IN_THE_SCHEMA = {
     "agent unknown",
     "agent in capitals",
@@ -218,12 +218,12 @@ def changed(change: dict[str, object]) -> dict[str, object]:
 
 
 @pytest.mark.parametrize(("change", "status", "code", "field"), UNACCEPTABLE.values(), ids=UNACCEPTABLE)
-async def test_a_body_that_asks_for_what_cannot_be(town, change, status, code, field):
+async def test_a_body_with_an_invalid_field_is_refused(town, change, status, code, field):
     await town.refused(town.ann.post("/runs", body=changed(change)), status, code, field)
 
 
 @pytest.mark.parametrize("name", [name for name in UNACCEPTABLE if name not in NOT_IN_THE_SCHEMA])
-def test_the_described_schema_refuses_it_too(name):
+def test_the_documented_schema_refuses_it_too(name):
     with pytest.raises(AssertionError):
         conform(DOCUMENT["components"]["schemas"]["NewRun"], changed(UNACCEPTABLE[name][0]))
 
@@ -252,7 +252,7 @@ VALUES = [
 @pytest.mark.parametrize(
     "field", ["agent", "input", "session_id", "metadata", "deadline_seconds", "stream", "x"]
 )
-async def test_any_value_of_any_field_is_taken_or_refused(field):
+async def test_any_value_of_any_field_is_accepted_or_refused(field):
     for value in VALUES:
         town = Town()
         before = town.everything()
@@ -271,7 +271,7 @@ async def test_any_value_of_any_field_is_taken_or_refused(field):
     ids=["foreign", "foreign and of another agent", "busy", "of another agent"],
 )
 @pytest.mark.parametrize("key", [{}, {"Idempotency-Key": "new"}], ids=["without key", "with key"])
-async def test_a_session_that_cannot_be_continued(town, whose, agent, refusal, key):
+async def test_a_session_that_cannot_be_continued_is_refused(town, whose, agent, refusal, key):
     session_id = getattr(town, whose)["session_id"]
     await town.refused(town.ann.start(session_id=session_id, agent=agent, headers=key), *refusal)
 
@@ -282,7 +282,7 @@ async def test_a_key_of_a_refused_start_is_still_unused(town):
     assert (await town.ann.start(headers=key)).status == 202
 
 
-async def test_a_session_that_is_deleted(town):
+async def test_a_deleted_session_is_not_found(town):
     session_id = town.done["session_id"]
     assert (await town.ann.delete("/sessions/{session_id}", session_id)).status == 204
     for ask in (
@@ -298,7 +298,7 @@ KEYS = ["", " ", " a", "a ", "a\tb", "a\n", "é", "a\x00", "a\x7f", "漢字", "\
 
 
 @pytest.mark.parametrize("key", KEYS, ids=ascii)
-async def test_an_idempotency_key_that_is_none(town, key):
+async def test_an_invalid_idempotency_key_is_refused(town, key):
     asking = town.ann.start(headers={"Idempotency-Key": key})
     await town.refused(asking, 400, "invalid_idempotency_key", "Idempotency-Key")
 
@@ -314,12 +314,12 @@ async def test_an_idempotency_key_that_is_none(town, key):
     ],
     ids=lambda change: next(iter(change)),
 )
-async def test_an_idempotency_key_with_another_body(town, change):
+async def test_an_idempotency_key_with_another_body_is_refused(town, change):
     asking = town.ann.start(headers={"Idempotency-Key": "used"}, **change)
     await town.refused(asking, 422, "idempotency_key_reused", "Idempotency-Key")
 
 
-async def test_an_idempotency_key_whose_run_is_deleted(town):
+async def test_an_idempotency_key_whose_run_is_deleted_is_refused(town):
     asking = town.ann.start(headers={"Idempotency-Key": "of a deleted run"})
     await town.refused(asking, 409, "run_deleted", "Idempotency-Key")
 
@@ -354,11 +354,11 @@ BAD_LISTS = {
 
 
 @pytest.mark.parametrize(("query", "status", "code", "field"), BAD_LISTS.values(), ids=BAD_LISTS)
-async def test_a_list_that_cannot_be(town, query, status, code, field):
+async def test_an_invalid_query_of_a_list_is_refused(town, query, status, code, field):
     await town.refused(town.ann.get("/runs", **query), status, code, field)
 
 
-async def test_a_list_of_a_foreign_session(town):
+async def test_a_list_of_another_owners_session_is_refused(town):
     asking = town.ann.get("/runs", session_id=town.bobs["session_id"])
     await town.refused(asking, 404, "session_not_found", "session_id")
 
@@ -375,7 +375,7 @@ BAD_SESSION_PAGES = {
 @pytest.mark.parametrize(
     ("query", "status", "code", "field"), BAD_SESSION_PAGES.values(), ids=BAD_SESSION_PAGES
 )
-async def test_a_page_of_a_session_that_cannot_be(town, query, status, code, field):
+async def test_an_invalid_query_of_a_session_is_refused(town, query, status, code, field):
     asking = town.ann.get("/sessions/{session_id}", town.done["session_id"], **query)
     await town.refused(asking, status, code, field)
 
@@ -416,7 +416,7 @@ BAD_FEEDS = {
 
 @pytest.mark.parametrize("accept", ["application/json", "text/event-stream"])
 @pytest.mark.parametrize(("query", "headers", "code", "field"), BAD_FEEDS.values(), ids=BAD_FEEDS)
-async def test_a_part_of_a_feed_that_cannot_be(town, query, headers, code, field, accept):
+async def test_an_invalid_query_of_a_feed_is_refused(town, query, headers, code, field, accept):
     asking = town.ann.get(
         "/runs/{run_id}/events", town.done["id"], headers=headers | {"Accept": accept}, **query
     )
@@ -424,7 +424,7 @@ async def test_a_part_of_a_feed_that_cannot_be(town, query, headers, code, field
 
 
 @pytest.mark.parametrize("whose", ["pending", "bobs"])
-async def test_a_cursor_of_another_session(town, whose):
+async def test_a_cursor_of_another_session_is_refused(town, whose):
     run_id = getattr(town, whose)["id"]
     session_id = town.done["session_id"]
     in_session = town.ann.get("/sessions/{session_id}", session_id, cursor=run_id)
@@ -442,13 +442,13 @@ BY_RUN = [
 BY_SESSION = [("GET", "/sessions/{session_id}"), ("DELETE", "/sessions/{session_id}")]
 
 
-def test_no_route_with_an_id_is_forgotten():
+def test_every_route_with_an_id_is_tested_here():
     assert {*BY_RUN, *BY_SESSION} == {(r.method, r.template) for r in routes() if "{" in r.template}
 
 
 @pytest.mark.parametrize(("method", "template"), BY_RUN)
 @pytest.mark.parametrize("whose", ["unknown", "foreign", "deleted"])
-async def test_a_run_that_is_not_there(town, method, template, whose):
+async def test_an_unknown_run_is_not_found(town, method, template, whose):
     run_id = {"unknown": NOBODYS_RUN, "foreign": town.bobs["id"], "deleted": town.deleted["id"]}[whose]
     reply = await town.refused(town.ann.ask(method, template, run_id), 404, "run_not_found", "run_id")
     assert "bob" not in json.dumps(reply.json)
@@ -456,7 +456,7 @@ async def test_a_run_that_is_not_there(town, method, template, whose):
 
 @pytest.mark.parametrize(("method", "template"), BY_SESSION)
 @pytest.mark.parametrize("whose", ["unknown", "foreign"])
-async def test_a_session_that_is_not_there(town, method, template, whose):
+async def test_an_unknown_session_is_not_found(town, method, template, whose):
     session_id = {"unknown": NOBODYS_SESSION, "foreign": town.bobs["session_id"]}[whose]
     await town.refused(town.ann.ask(method, template, session_id), 404, "session_not_found", "session_id")
 
@@ -493,7 +493,7 @@ ODD_IDS = [
 
 
 @pytest.mark.parametrize(("method", "template"), [*BY_RUN, *BY_SESSION])
-async def test_an_id_that_is_none(town, method, template):
+async def test_an_invalid_id_is_not_found(town, method, template):
     kind = "run" if (method, template) in BY_RUN else "session"
     for text in ODD_IDS:
         odd = text if kind == "run" else text.replace("run_", "ses_", 1)
@@ -503,7 +503,7 @@ async def test_an_id_that_is_none(town, method, template):
         assert len(reply.json["detail"]) < 100
 
 
-async def test_an_id_of_the_other_kind(town):
+async def test_an_id_of_the_other_kind_is_not_found(town):
     await town.refused(
         town.ann.get("/runs/{run_id}", town.done["session_id"]), 404, "run_not_found", "run_id"
     )
@@ -520,7 +520,7 @@ ENDS = {
 
 
 @pytest.mark.parametrize("status", ENDS)
-async def test_cancelling_a_run_that_has_ended(town, status):
+async def test_cancelling_a_run_that_has_ended_is_a_conflict(town, status):
     run_id = (await town.ann.start(deadline_seconds=10)).json["id"]
     town.world.provider.state["resp_5"] = ENDS[status]
     assert (await town.world.until_terminal(run_id)).status == status
@@ -528,13 +528,13 @@ async def test_cancelling_a_run_that_has_ended(town, status):
     assert status in reply.json["detail"]
 
 
-async def test_deleting_twice(town):
+async def test_deleting_twice_is_not_found(town):
     assert (await town.ann.delete("/runs/{run_id}", town.pending["id"])).status == 204
     asking = town.ann.delete("/runs/{run_id}", town.pending["id"])
     await town.refused(asking, 404, "run_not_found", "run_id")
 
 
-# Each route as ann may use it, in an app that knows owners.
+# Each route as ann may use it, in an app with owners.
 def every_request(town: Town, client: Client) -> dict[str, object]:
     return {
         "startRun": client.start,
@@ -561,12 +561,12 @@ def every_request(town: Town, client: Client) -> dict[str, object]:
     ],
     ids=ascii,
 )
-async def test_a_request_that_does_not_say_whose_it_is(town, owner, code):
+async def test_a_request_without_an_owner_is_refused(town, owner, code):
     for ask in every_request(town, Client(town.world.context, owner=owner)).values():
         await town.refused(ask(), 401, code, OWNER_HEADER)
 
 
-async def test_what_belongs_to_nobody_needs_no_owner(town):
+async def test_routes_without_an_owners_data_need_no_owner(town):
     for template in ("/agents", "/health", "/openapi.json", "/dashboard"):
         assert (await Client(town.world.context, owner="").get(template)).status == 200
 
@@ -575,7 +575,7 @@ async def gone(*_args: object, **_kwargs: object) -> None:
     raise StorageUnavailable("https://account.table.core.windows.net said: AccountKey=s3cret")
 
 
-async def test_a_storage_that_does_not_answer(town):
+async def test_a_storage_that_does_not_answer_is_a_503(town):
     for table in (town.world.table, town.world.content_table):
         for operation in ("get", "query", "query_each", "write"):
             setattr(table, operation, gone)
@@ -587,7 +587,7 @@ async def test_a_storage_that_does_not_answer(town):
 
 
 @pytest.mark.parametrize("effect", ["before", "after"], ids=lambda when: f"fails {when} it takes effect")
-async def test_a_start_can_be_repeated_whichever_write_failed(effect):
+async def test_a_start_can_be_repeated_after_any_write_failed(effect):
     for failing in range(4):
         town = Town()
         fail_once(town.world, failing, effect)

@@ -1,4 +1,4 @@
-"""What each action costs in storage operations: the figures of docs/performance.md, held fast."""
+"""What each action costs in storage operations: the figures of docs/performance.md."""
 
 import pytest
 
@@ -43,7 +43,7 @@ async def test_the_next_run_of_a_session_reads_the_session(world):
     assert world.table.taken() == {"write": 2, "get": 1}
 
 
-async def test_an_unchanged_poll_costs_nothing(world):
+async def test_an_unchanged_poll_costs_no_storage_operation(world):
     run = await world.start()
     one = await pending(world, run)
     world.provider.state["resp_1"] = in_progress("resp_1")
@@ -56,7 +56,7 @@ async def test_an_unchanged_poll_costs_nothing(world):
 
 
 @pytest.mark.parametrize("news", [in_progress("resp_1"), answer("resp_1"), asks("resp_1", "pay")])
-async def test_a_poll_with_news_reads_the_run_and_writes_once(world, news):
+async def test_a_poll_with_changes_reads_the_run_and_writes_once(world, news):
     run = await world.start()
     one = await pending(world, run)
     world.provider.state["resp_1"] = news
@@ -85,7 +85,7 @@ async def sliced(world: World, run, **fields) -> None:
     await poll(world.context, one)
 
 
-async def test_a_slice_with_text_writes_it_apart_and_then_once(world):
+async def test_a_slice_with_text_writes_the_text_and_then_the_run(world):
     run = await world.start(stream=True)
     await sliced(world, run, changes=(TextAdded(0, "Chapter 1"),))
     assert world.table.taken() == {"get": 1, "write": 1}
@@ -100,7 +100,7 @@ async def test_a_slice_without_text_writes_once(world):
     assert world.content_table.taken() == {}
 
 
-async def test_an_empty_slice_costs_nothing(world):
+async def test_an_empty_slice_costs_no_storage_operation(world):
     run = await world.start(stream=True)
     await sliced(world, run, status=ResponseStatus.IN_PROGRESS)
     world.provider.state["resp_1"] = in_progress("resp_1")
@@ -110,7 +110,7 @@ async def test_an_empty_slice_costs_nothing(world):
 
 
 @pytest.mark.parametrize("text", ["", "Chapter 1"])
-async def test_the_end_of_a_stream_reads_the_text_that_was_told(world, text):
+async def test_the_end_of_a_stream_reads_the_text_that_was_stored(world, text):
     run = await world.start(stream=True)
     await sliced(world, run, changes=(TextAdded(0, text),) if text else ())
     await sliced(world, run, sequence=1, final=answer("resp_1", text))

@@ -50,7 +50,7 @@ def test_an_unfinished_response_is_its_id_and_status(status, output):
     )
 
 
-def test_a_completed_response_is_read_whole():
+def test_a_completed_response_is_read_completely():
     usage = {"input_tokens": 40, "output_tokens": 400, "total_tokens": 441}
     found = snapshot(output=[text_item("Once"), CALL], usage=usage, error=None, incomplete_details=None)
     assert found == Snapshot(
@@ -88,7 +88,7 @@ def test_a_completed_response_is_read_whole():
         body(status=["completed"]),
     ],
 )
-def test_what_is_no_response_or_another_one_is_unreadable(content):
+def test_a_body_without_the_expected_response_is_unreadable(content):
     assert isinstance(read(content), Unreadable)
 
 
@@ -108,7 +108,7 @@ def test_no_reason_repeats_the_body():
         assert secret not in found.reason
 
 
-def test_without_an_expected_id_any_usable_one_will_do():
+def test_any_usable_id_is_accepted_when_none_is_expected():
     assert isinstance(decode(body(id="resp_2"), None, ignore), Snapshot)
     for bad in ("", "a/b", "../x", "a b", "x" * 257, "résp", "resp_1\n", None, 7):
         assert isinstance(decode(body(id=bad), None, ignore), Unreadable)
@@ -155,21 +155,21 @@ def test_a_lone_surrogate_becomes_one_replacement_character_and_nothing_else_cha
     found.output.encode()
 
 
-def test_bytes_that_are_no_utf8_are_replaced_visibly():
+def test_bytes_that_are_no_utf8_are_replaced():
     content = body(output=[text_item("a?b")]).replace(b"?", b"\xc3\x28\xff")
     found = read(content)
     assert isinstance(found, Snapshot)
     assert transcript.output_text(found.output) == "a\ufffd(\ufffdb"
 
 
-def test_numbers_that_json_has_not_become_null():
+def test_numbers_that_json_does_not_have_become_null():
     content = b'{"id": "resp_1", "status": "completed", "output": [{"a": [NaN, -Infinity, 1e999, 1.5, 10]}]}'
     found = read(content)
     assert isinstance(found, Snapshot)
     assert found.output == '[{"a": [null, null, null, 1.5, 10]}]'
 
 
-def test_five_megabytes_come_through():
+def test_five_megabytes_are_decoded():
     text = "Beyond the last charted star 漢字. " * 140_000
     found = snapshot(output=[text_item(text)])
     assert transcript.output_text(found.output) == text
@@ -194,7 +194,7 @@ def test_usage_is_whole_numbers_within_bounds(given_usage, counted):
 
 
 @pytest.mark.parametrize("status", ["completed", "incomplete"])
-def test_calls_count_in_a_response_that_says_something(status):
+def test_calls_count_in_a_response_with_output(status):
     assert snapshot(status=status, output=[CALL, CALL]).calls == (ToolCall("c", "look_up", "{}"),)
 
 
@@ -226,7 +226,7 @@ def test_an_error_is_a_code_and_a_sentence(error, shown):
     assert snapshot(status="failed", error=error).error == shown
 
 
-def test_a_long_error_is_clipped_visibly():
+def test_a_long_error_is_shortened():
     error = read_error("na " * 1000)
     assert error is not None
     assert len(error.message) == MAX_MESSAGE_CHARACTERS
@@ -256,7 +256,7 @@ def test_an_error_never_shows_a_key(secret):
     ("details", "reason"),
     [({"reason": "max_output_tokens"}, "max_output_tokens"), ({"reason": 7}, None), ({}, None), ("x", None)],
 )
-def test_why_a_response_is_incomplete(details, reason):
+def test_an_incomplete_response_has_its_reason(details, reason):
     assert snapshot(status="incomplete", incomplete_details=details).incomplete_reason == reason
 
 

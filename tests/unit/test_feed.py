@@ -1,4 +1,4 @@
-"""The event feed, over HTTP's shapes and without: the same for whoever reads it, whenever, and from wherever."""
+"""The event feed as JSON and as an event stream: it is the same for every reader, at any time and from any event."""
 
 import json
 import random
@@ -37,7 +37,7 @@ async def owed(world: World, run_id: str) -> Owed:
 
 
 async def slice_by_slice(world: World, run_id: str, *texts: str) -> None:
-    """Bring texts into the current turn of a run, one with each poll."""
+    """Add texts to the current turn of a run, one with each poll."""
     for text in texts:
         one = await owed(world, run_id)
         world.provider.slice_replies = [brings(one, TextAdded(0, text))]
@@ -60,7 +60,7 @@ async def ends(world: World, run_id: str, final: Snapshot) -> None:
 
 
 async def finished(world: World, client: Client, *texts: str, last: str | None = None) -> str:
-    """Return a streamed run that said these texts and has ended."""
+    """Return a streamed run that has ended with these texts."""
     run_id = (await client.start(stream=True)).json["id"]
     await slice_by_slice(world, run_id, *texts)
     response_id = (await world.run(run_id)).continuation.response_id
@@ -69,7 +69,7 @@ async def finished(world: World, client: Client, *texts: str, last: str | None =
 
 
 def stream_events(reply: Answer) -> tuple[int, list[tuple[str, dict]]]:
-    """Return what EventSource makes of a reply: the pause, and the id of each event with what it says."""
+    """Return what EventSource reads from a reply: the pause, and the id and data of each event."""
     assert reply.headers["Content-Type"] == "text/event-stream; charset=utf-8"
     assert reply.headers["Cache-Control"] == "no-store"
     first, *blocks = reply.text.removesuffix("\n\n").split("\n\n")
@@ -168,7 +168,7 @@ async def test_the_feed_of_a_run_with_tools_and_text_from_its_beginning_to_its_e
     assert (await client.get("/runs/{run_id}", run_id)).json["output_text"] == "Once upon a time"
 
 
-async def test_a_page_ends_at_the_limit_and_says_so(world, client):
+async def test_a_page_ends_at_the_limit_and_is_not_done(world, client):
     run_id = await finished(world, client, "a", "b", "c")
     complete = (await client.get(EVENTS, run_id)).json["data"]
     assert len(complete) == 11
@@ -187,7 +187,7 @@ async def test_a_page_ends_at_the_limit_and_says_so(world, client):
         assert seen == complete
 
 
-async def test_a_feed_that_is_longer_than_a_page(world, client):
+async def test_a_feed_that_is_longer_than_a_page_has_further_pages(world, client):
     run_id = (await client.start(stream=True)).json["id"]
     await slice_by_slice(world, run_id, *(f"{n} " for n in range(250)))
     page = (await client.get(EVENTS, run_id)).json
@@ -198,14 +198,14 @@ async def test_a_feed_that_is_longer_than_a_page(world, client):
 
 
 @pytest.mark.parametrize("after", [2, 3, 999_999_999])
-async def test_where_nothing_is_new_nothing_is_said(world, client, after):
+async def test_a_page_without_new_events_is_empty(world, client, after):
     run_id = (await client.start()).json["id"]
     reply = (await client.get(EVENTS, run_id, after=str(after))).json
     assert reply == {"object": "list", "data": [], "last_id": 2, "done": False, "retry_ms": 2000}
     assert stream_events(await client.get(EVENTS, run_id, headers=SSE, after=str(after))) == (2000, [])
 
 
-async def test_it_is_worth_coming_back_when_the_next_poll_is_over(world, client):
+async def test_the_retry_of_a_feed_ends_after_the_next_poll(world, client):
     for streams, longest in ((True, 5000), (False, 30_000)):
         run_id = (await client.start(stream=streams)).json["id"]
         world.clock.pass_(2000)
@@ -224,26 +224,26 @@ async def test_events_as_event_source_reads_them(world, client):
     assert [data["text"] for _, data in found if data["type"] == "text.delta"] == [TEXT, "and more", "."]
 
 
-async def test_a_client_comes_back_with_the_last_event_it_saw(world, client):
+async def test_a_client_resumes_after_the_last_event_it_received(world, client):
     run_id = await finished(world, client, "a", "b")
     complete = stream_events(await client.get(EVENTS, run_id, headers=SSE))[1]
     for last in range(len(complete)):
         back = await client.get(EVENTS, run_id, headers=SSE | {"Last-Event-ID": str(last)})
         assert stream_events(back)[1] == complete[last:]
-        # Where it came in at first stands in its address for ever.
+        # The address keeps the `after` of the first request.
         back = await client.get(EVENTS, run_id, headers=SSE | {"Last-Event-ID": str(last)}, after="1")
         assert stream_events(back)[1] == complete[last:]
         begun = await client.get(EVENTS, run_id, headers=SSE, after=str(last))
         assert stream_events(begun)[1] == complete[last:]
 
 
-async def test_the_header_holds_for_json_as_well(world, client):
+async def test_the_header_counts_for_json_as_well(world, client):
     run_id = await finished(world, client, "a", "b")
     page = (await client.get(EVENTS, run_id, headers={"Last-Event-ID": "4"}, after="1")).json
     assert page["data"][0]["id"] == 5
 
 
-async def test_after_the_last_event_a_client_is_told_to_stop(world, client):
+async def test_after_the_last_event_a_client_gets_a_204(world, client):
     run_id = await finished(world, client, "a")
     for last in ("9", "10", "999999999"):
         for asked in ({"headers": SSE | {"Last-Event-ID": last}}, {"headers": SSE, "after": last}):
@@ -255,7 +255,7 @@ async def test_after_the_last_event_a_client_is_told_to_stop(world, client):
     assert [number for number, _ in stream_events(reply)[1]] == ["9"]
 
 
-async def test_while_a_run_goes_on_nobody_is_told_to_stop(world, client):
+async def test_no_client_gets_a_204_while_the_run_is_pending(world, client):
     run_id = (await client.start()).json["id"]
     assert (await client.get(EVENTS, run_id, headers=SSE | {"Last-Event-ID": "2"})).status == 200
     await client.post("/runs/{run_id}/cancel", run_id)
@@ -274,23 +274,23 @@ async def test_while_a_run_goes_on_nobody_is_told_to_stop(world, client):
         ("text/html", False),
     ],
 )
-async def test_who_does_not_ask_for_a_stream_gets_json(world, client, accept, streams):
+async def test_a_client_that_does_not_accept_a_stream_gets_json(world, client, accept, streams):
     run_id = (await client.start()).json["id"]
     reply = await client.get(EVENTS, run_id, headers={"Accept": accept})
     assert (reply.json is None) == streams
 
 
-async def test_a_stream_ends_at_the_limit_and_the_rest_is_to_be_had_at_once(world, client):
+async def test_a_stream_ends_at_the_limit_and_the_rest_is_available_at_once(world, client):
     run_id = await finished(world, client, "a", "b", "c")
     retry, found = stream_events(await client.get(EVENTS, run_id, headers=SSE, limit="2"))
     assert (retry, len(found)) == (0, 2)
 
 
-# Whose it is.
+# Owners.
 
 
 @pytest.mark.parametrize("headers", [{}, SSE], ids=["JSON", "stream"])
-async def test_a_feed_is_its_owners_alone(world, headers):
+async def test_only_its_owner_reads_a_feed(world, headers):
     ann, bob = Client(world.context, owner="ann"), Client(world.context, owner="bob")
     run_id = await finished(world, ann, "secret")
     for last in ("0", "5", "99"):
@@ -309,7 +309,7 @@ async def test_a_deleted_run_has_no_feed(world, client, headers):
 
 
 @pytest.mark.parametrize("kind", ["text.delta", "tool.completed", "the answer"])
-async def test_a_run_that_is_deleted_while_its_feed_is_read_is_not_there(world, client, kind):
+async def test_a_run_that_is_deleted_while_its_feed_is_read_is_not_found(world, client, kind):
     long = "".join(chr(0x4E00 + (n * 7919) % 20000) for n in range(60_000))
     run_id = (await client.start(stream=True)).json["id"]
     if kind == "text.delta":
@@ -336,7 +336,7 @@ async def test_a_run_that_is_deleted_while_its_feed_is_read_is_not_there(world, 
     assert (await client.get(EVENTS, run_id)).status == 404
 
 
-# What it tells.
+# Contents.
 
 
 async def test_a_text_that_the_end_changed_is_replaced(world, client):
@@ -353,7 +353,7 @@ async def test_a_text_that_the_end_changed_is_replaced(world, client):
         ("run.completed", None),
     ]
     assert data[7]["turn"] == 1
-    # Somebody who comes in here holds the complete text as well.
+    # A reader that starts here has the complete text as well.
     assert (await client.get(EVENTS, run_id, after="7")).json["data"] == data[7:]
 
 
@@ -367,7 +367,7 @@ async def test_a_text_of_a_run_that_failed_is_taken_back(world, client):
     assert (part["type"], item["type"]) == ("part.completed", "item.completed")
 
 
-async def test_a_call_id_that_comes_back_in_a_later_turn_is_another_call(world, client):
+async def test_a_call_id_in_a_later_turn_is_another_call(world, client):
     run_id = (await client.start(stream=True)).json["id"]
     run_tools = world.agents.run_tools
 
@@ -389,7 +389,7 @@ async def test_a_call_id_that_comes_back_in_a_later_turn_is_another_call(world, 
     assert told == [(1, "1", None), (1, None, "did 1"), (2, "2", None), (2, None, "did 2")]
 
 
-async def test_a_call_of_which_nobody_knows_the_outcome_has_no_output(world, client):
+async def test_a_call_of_unknown_outcome_has_no_output(world, client):
     run_id = (await client.start()).json["id"]
     world.provider.state["resp_1"] = asks("resp_1", "pay")
 
@@ -409,7 +409,7 @@ async def test_a_call_of_which_nobody_knows_the_outcome_has_no_output(world, cli
     await world.until_terminal(run_id)
 
 
-async def test_long_arguments_results_and_texts_come_whole(world, client):
+async def test_long_arguments_results_and_texts_are_complete(world, client):
     long = "".join(chr(0x4E00 + (n * 7919) % 20000) for n in range(400_000))
     run_id = (await client.start(stream=True)).json["id"]
     run_tools = world.agents.run_tools
@@ -431,8 +431,8 @@ async def test_long_arguments_results_and_texts_come_whole(world, client):
     assert [one["text"] for one in data if one["type"] == "text.delta"] == [long, "."]
 
 
-async def test_what_was_told_once_is_told_ever_after(world, client):
-    """Each part of a feed is as it was when it was first read: pointers lead to the same texts for ever."""
+async def test_events_stay_the_same_for_ever(world, client):
+    """Each event stays as it was when it was first read, because pointers lead to the same texts for ever."""
     run_id = (await client.start(stream=True)).json["id"]
     seen: list[list[dict]] = []
 
@@ -456,8 +456,8 @@ async def test_what_was_told_once_is_told_ever_after(world, client):
 
 
 @pytest.mark.parametrize("seed", range(10))
-async def test_ten_clients_that_come_and_go_hold_the_same_text(world, client, seed):
-    """They come as EventSource does and as JSON clients do, at times of their own, and forget what broke off."""
+async def test_ten_clients_that_reconnect_have_the_same_text(world, client, seed):
+    """They read as EventSource and as JSON clients do, at random times, and lose pages that break off."""
     luck = random.Random(seed)
     run_id = (await client.start(stream=True)).json["id"]
     readers = [Reader() for _ in range(10)]
@@ -491,7 +491,7 @@ async def test_ten_clients_that_come_and_go_hold_the_same_text(world, client, se
     assert (await client.get("/runs/{run_id}", run_id)).json["output_text"] == text
 
 
-async def test_entries_that_come_while_a_feed_is_read_wait_for_the_next_time(world, client):
+async def test_entries_added_while_a_feed_is_read_come_with_the_next_page(world, client):
     run_id = (await client.start(stream=True)).json["id"]
     log = world.context.runs.log
 
@@ -526,7 +526,7 @@ async def test_a_transition_of_many_entries_is_read_from_any_of_them(world, clie
             assert page["data"] == complete[after : after + limit]
 
 
-# Progress, as the run itself shows it.
+# Progress, in the run itself.
 
 
 async def test_progress_of_a_run_that_streams(world, client):
@@ -574,7 +574,7 @@ async def test_progress_names_the_tools_that_run(world, client):
     assert run["progress"]["activity"] == "running pay, look_up"
 
 
-async def test_progress_takes_a_status_read_no_further_than_one_row(world, client):
+async def test_progress_needs_no_further_row_than_the_run(world, client):
     run_id = (await client.start(stream=True)).json["id"]
     await slice_by_slice(world, run_id, "a", "b")
     world.table.taken()

@@ -13,7 +13,7 @@ def test_ids_sort_newest_first():
     assert sorted(made, reverse=True) == made
 
 
-def test_an_id_says_where_its_row_lies():
+def test_an_id_names_the_shard_of_its_row():
     made = ids.new_id("ses", 15, NOW, bytes(10))
     assert ids.shard_of(made) == "0f"
     assert ids.is_id("ses", made)

@@ -28,7 +28,7 @@ def kept_calls(*found: object) -> tuple[ToolCall, ...]:
 
 
 @pytest.mark.parametrize("text", ["", "{", "null", "7", '"text"', '{"a": 1}', "[" * 100_000])
-def test_what_is_no_list_has_no_items(text):
+def test_output_that_is_no_list_has_no_items(text):
     assert transcript.parse(text) == []
     assert transcript.calls(text) == ()
     assert transcript.output_text(text) == ""
@@ -91,7 +91,7 @@ def test_output_text_joins_the_texts_of_messages_and_nothing_else():
     assert transcript.output_text(json.dumps(found)) == "Once upon a time\x00\U0001f680"
 
 
-def test_output_text_is_what_openais_sdk_says():
+def test_output_text_is_the_same_as_in_openais_sdk():
     found = [message("Once ", "upon"), call("c"), message(" a time")]
     theirs = Response.construct(output=found)
     assert transcript.output_text(json.dumps(found)) == theirs.output_text
@@ -147,7 +147,7 @@ def test_a_conversation_is_replayed_without_what_ties_it_to_its_responses():
         {"type": "function_call_output", "call_id": ["c"], "output": "4"},
     ],
 )
-def test_what_a_provider_would_refuse_is_not_replayed(item):
+def test_items_that_a_provider_refuses_are_not_replayed(item):
     pair = [call("c"), transcript.tool_output("c", "4")]
     assert transcript.replayable([item, *pair]) == transcript.replayable(pair)
     assert transcript.replayable([*pair, item]) == transcript.replayable(pair)

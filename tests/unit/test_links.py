@@ -1,4 +1,4 @@
-"""Absolute addresses, as the client has to see them."""
+"""Absolute addresses as the client sees them."""
 
 import pytest
 
@@ -50,12 +50,12 @@ def test_an_address_is_the_one_that_the_client_asked(headers, address):
     ],
     ids=str,
 )
-def test_a_header_that_names_no_host_or_scheme_is_passed_over(headers):
+def test_a_header_without_a_host_or_scheme_is_ignored(headers):
     assert linked(headers) == "http://10.0.0.7:8080/api/runs/run_1"
 
 
 @pytest.mark.parametrize("base", ["https://public.example", "https://public.example/"])
-def test_the_public_address_that_is_set_comes_first(base):
+def test_the_public_address_of_the_settings_wins(base):
     headers = {"x-forwarded-proto": "http", "x-forwarded-host": "other.example"}
     assert linked(headers, base=base) == "https://public.example/api/runs/run_1"
 

@@ -1,4 +1,4 @@
-"""The rows of a run's log: what is written is read back, and what is new is found by its key."""
+"""The rows of a run's log: they are read as they were written, and new entries are found by their keys."""
 
 import random
 import string
@@ -54,7 +54,7 @@ ENTRIES: tuple[LogEntry, ...] = (
     *(log.ToolCompleted(1, "call_1", "pay", status.value) for status in CallStatus),
     log.ItemStarted(1, 0, "message"),
     log.ItemStarted(1, 1, "function_call", "pay"),
-    # A provider may leave out what it has to say.
+    # A provider may leave out the kind.
     log.ItemStarted(1, 2, ""),
     log.ItemCompleted(1, 0),
     log.PartStarted(1, 0, 0, "output_text"),
@@ -83,7 +83,7 @@ async def written(*transitions: Sequence[LogEntry]) -> MemoryTable:
 
 
 async def stored(*entries: dict[str, Any]) -> MemoryTable:
-    """Return a table with a row as some version of this app has written it."""
+    """Return a table with a row of some version of this app."""
     values = {
         "at": rows.time_text(NOW),
         "first": 1,
@@ -128,7 +128,7 @@ def random_name() -> str:
 
 
 def the_longest_answer() -> Sequence[LogEntry]:
-    """Return the entries of an answer with as much in it as an answer can have."""
+    """Return the entries of the largest possible answer."""
     items = [
         {
             "type": "message",
@@ -159,7 +159,7 @@ def test_the_entries_of_the_largest_transition_fit_into_a_property(make):
     assert len(write.row.values["entries"]) <= MAX_VALUE_BYTES
 
 
-def test_what_says_nothing_is_not_stored():
+def test_empty_fields_are_not_stored():
     assert fields_of(log.ItemStarted(1, 0, "message")) == {
         "type": "item.started",
         "turn": 1,
@@ -224,7 +224,7 @@ async def test_a_log_is_read_from_any_entry_up_to_any_limit():
             assert await read_log(table, RUN_ID, after, limit) == complete[after : after + limit]
 
 
-async def test_a_log_is_that_of_its_run_alone():
+async def test_a_log_has_only_the_entries_of_its_run():
     table, complete = await some_log()
     for other in (f"{RUN_ID[:-1]}1", RUN_ID[:-1]):
         run = logged([log.RunQueued()], id=other)
@@ -240,7 +240,7 @@ async def long_run(world: World) -> str:
     return run.id
 
 
-async def test_what_is_new_in_a_long_log_is_found_in_one_row(world):
+async def test_a_new_entry_of_a_long_log_is_found_in_one_row(world):
     run_id = await long_run(world)
     last = (await world.run(run_id)).entries
     assert last > 320
@@ -251,7 +251,7 @@ async def test_what_is_new_in_a_long_log_is_found_in_one_row(world):
     feed = await read_feed(world.context, CALLER, run_id, after=last - 1, limit=1000)
     assert ([line.text for line in feed.lines], feed.more) == (["319 "], False)
     assert (world.table.taken(), world.table.rows_read) == ({"get": 1, "query": 1}, 2)
-    # Where nothing is new, nothing is looked for.
+    # Without new entries no row is read.
     await read_feed(world.context, CALLER, run_id, after=last, limit=1000)
     assert (world.table.taken(), world.table.rows_read) == ({"get": 1}, 2)
 
@@ -267,7 +267,7 @@ async def test_a_page_reads_no_more_rows_than_it_has_lines(world, after, limit):
     assert 0 < world.table.rows_read <= limit
 
 
-# What each row says of those before it.
+# Each row counts the rows before it.
 
 
 async def plain(world: World) -> None:

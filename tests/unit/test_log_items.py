@@ -1,4 +1,4 @@
-"""The items of a run in its log: each starts once and ends once, with its text in it, however a turn goes.
+"""The items of a run in its log: each starts once and ends once, and its text is between, however a turn ends.
 
 How torn streams come to the same items is in test_stream.
 """
@@ -48,7 +48,7 @@ MANY = 10_000
 
 @dataclass
 class Turn:
-    """The first turn of a run, of which only the items count."""
+    """The items of the first turn of a run."""
 
     seen: ItemsSeen = field(default_factory=lambda: ItemsSeen(turn=1))
     entries: list[LogEntry] = field(default_factory=list)
@@ -56,7 +56,7 @@ class Turn:
     run: Run = field(default_factory=lambda: a_run(step=Step.POLL))
 
     def brings(self, *changes: StreamChange) -> list[LogEntry]:
-        """Let a slice come, and return what it adds to the log."""
+        """Apply a slice, and return what it adds to the log."""
         text = "".join(change.text for change in changes if isinstance(change, TextAdded))
         items = ItemLog.of(self.run)
         items.follow(changes, SLICE)
@@ -65,7 +65,7 @@ class Turn:
         return items.entries
 
     def ends(self, *outline: ItemOutline, agrees: bool = True) -> list[LogEntry]:
-        """Let the response finish with these items, and return what that adds to the log."""
+        """Finish the response with these items, and return what that adds to the log."""
         text = "".join(
             chr(0x4E00 + n) for n in range(sum(part.characters for item in outline for part in item.parts))
         )
@@ -77,7 +77,7 @@ class Turn:
         return items.entries
 
     def _keep(self, items: ItemLog, text: str) -> None:
-        """Follow the entries as a reader does."""
+        """Read the entries as a reader does."""
         for entry in items.entries:
             part_text = text[entry.start : entry.end] if isinstance(entry, log.TextDelta) else ""
             self.text += part_text
@@ -105,12 +105,12 @@ def part_completed(item: int, part: int = 0) -> LogEntry:
 
 
 def sliced(item: int, part: int, start: int, end: int) -> LogEntry:
-    """Return text that a slice brought."""
+    """Return the entry of a text from a slice."""
     return log.TextDelta(1, item, part, start, end, SLICE)
 
 
 def added(item: int, part: int, start: int, end: int) -> LogEntry:
-    """Return text that only the finished response has."""
+    """Return the entry of a text that only the finished response has."""
     return log.TextDelta(1, item, part, start, end)
 
 
@@ -118,7 +118,7 @@ def outline(kind: str, *characters: int, name: str = "") -> ItemOutline:
     return ItemOutline(kind, name, tuple(PartOutline("output_text", count) for count in characters))
 
 
-# What a slice brings.
+# Slices.
 
 BROUGHT: dict[str, tuple[Sequence[StreamChange], Sequence[LogEntry]]] = {
     "an item with two parts": (
@@ -249,7 +249,7 @@ BROUGHT: dict[str, tuple[Sequence[StreamChange], Sequence[LogEntry]]] = {
 
 
 @pytest.mark.parametrize(("changes", "entries"), BROUGHT.values(), ids=BROUGHT)
-def test_what_a_slice_adds_to_the_log(changes, entries):
+def test_a_slice_adds_its_items_to_the_log(changes, entries):
     assert Turn().brings(*changes) == entries
 
 
@@ -280,9 +280,9 @@ def test_items_of_a_run_count_on_from_turn_to_turn():
     assert (after.items, after.turn_items, after.open_items) == (8, 3, ())
 
 
-# What the finished response adds.
+# The finished response.
 
-# What is missing then cannot be distinguished from what has ended.
+# Then missing items cannot be distinguished from those that have ended.
 WRONG_ORDER = "items had come in the wrong order"
 
 ENDS: dict[str, tuple[Sequence[StreamChange], Sequence[ItemOutline], Sequence[LogEntry]]] = {
@@ -383,7 +383,7 @@ ENDS: dict[str, tuple[Sequence[StreamChange], Sequence[ItemOutline], Sequence[Lo
 
 
 @pytest.mark.parametrize(("changes", "complete", "entries"), ENDS.values(), ids=ENDS)
-def test_what_the_finished_response_adds_to_the_log(changes, complete, entries):
+def test_the_finished_response_adds_the_missing_items_to_the_log(changes, complete, entries):
     turn = Turn()
     turn.brings(*changes)
     assert turn.ends(*complete) == entries
@@ -391,7 +391,7 @@ def test_what_the_finished_response_adds_to_the_log(changes, complete, entries):
 
 
 @pytest.mark.parametrize(("changes", "complete"), [case[:2] for case in ENDS.values()], ids=ENDS)
-def test_a_response_that_says_something_else_adds_its_items_without_text(changes, complete):
+def test_a_response_with_another_text_adds_its_items_without_text(changes, complete):
     turn = Turn()
     turn.brings(*changes)
     held = turn.text
@@ -403,7 +403,7 @@ def test_a_response_that_says_something_else_adds_its_items_without_text(changes
     assert turn.run.items >= len(complete) - (changes == ENDS[WRONG_ORDER][0])
 
 
-def test_what_is_open_can_be_closed():
+def test_open_items_can_be_closed():
     turn = Turn()
     turn.brings(ItemStarted(0, "reasoning"), TextAdded(1, "a"))
     items = ItemLog.of(turn.run)
@@ -437,12 +437,12 @@ def many_parts(number: int) -> list[StreamChange]:
 
 
 def many_turns(number: int) -> list[StreamChange]:
-    """Two items that take turns."""
+    """Return texts that alternate between two items."""
     return [TextAdded(n % 2, f"{n} ") for n in range(number)]
 
 
 def many_restarts(number: int) -> list[StreamChange]:
-    """Text that comes again and again after its item has ended."""
+    """Return texts that follow the end of their item, again and again."""
     return [change for n in range(number) for change in (TextAdded(0, f"{n} "), ItemCompleted(n))]
 
 
@@ -452,7 +452,7 @@ TEXT = "".join(f"{n} " for n in range(MANY))
 
 @pytest.mark.parametrize("horde", HORDES.values(), ids=HORDES)
 @pytest.mark.parametrize("slices", [1, 3])
-def test_hordes_are_bounded_and_their_text_is_whole(horde, slices):
+def test_many_changes_lead_to_a_bounded_log_with_all_of_the_text(horde, slices):
     turn, changes = Turn(ItemsSeen(strict=False, turn=1)), horde(MANY)
     size = -(-len(changes) // slices)
     for start in range(0, len(changes), size):
@@ -480,13 +480,13 @@ def test_the_limits_are_reached():
         (many_turns, MAX_DELTAS_PER_SLICE),
     ],
 )
-def test_up_to_the_limits_every_text_has_its_own_place(horde, most):
+def test_up_to_the_limits_every_text_has_its_own_part(horde, most):
     turn = Turn()
     turn.brings(*horde(most))
     assert count(turn.entries, log.TextDelta) == most
 
 
-def test_text_beyond_a_limit_is_in_what_came_last_within_it():
+def test_text_beyond_a_limit_is_in_the_last_part_within_it():
     turn = Turn(ItemsSeen(strict=False, turn=1))
     within = turn.brings(*many_items(MAX_ITEMS_PER_TURN))
     last = within[-3]
@@ -517,7 +517,7 @@ def test_a_finished_response_of_many_items_and_parts_is_bounded(agrees):
 
 
 def seconds(work: Callable[[], object]) -> float:
-    """Return the least processor time that some work takes."""
+    """Return the least processor time of several runs of some work."""
 
     def once() -> float:
         begun = time.process_time()
@@ -608,7 +608,7 @@ async def lines(world: World, run_id: str) -> list[LogLine]:
 
 
 @pytest.mark.parametrize("cut", range(13))
-async def test_wherever_a_stream_is_lost_its_items_are_those_of_the_response(world, cut):
+async def test_a_stream_lost_at_any_event_has_the_items_of_the_response(world, cut):
     run = await world.start(stream=True)
     changes = [
         ItemStarted(0, "reasoning"),
@@ -731,13 +731,13 @@ async def test_texts_of_one_slice_are_cut_out_of_what_it_brought(world):
     reader = await follow(world, run.id)
     assert reader.seen.texts == {(0, 0): "a🚀bbmore", (1, 0): "漢", (2, 0): "\x00é"}
     assert reader.text == "a🚀漢\x00bbémore"
-    # Slices are compared with the answer in the order of the log, whichever items they are of.
+    # The texts of slices are compared with the answer in the order of the log.
     await brings(world, final=finished(1, message(reader.text)))
     assert (await follow(world, run.id)).replaced == 0
 
 
 @pytest.mark.parametrize("horde", HORDES.values(), ids=HORDES)
-async def test_a_horde_goes_through_the_storage(world, horde):
+async def test_a_log_of_many_changes_can_be_stored(world, horde):
     run = await world.start(stream=True)
     await brings(world, *horde(MANY))
     reader = await follow(world, run.id, Reader(seen=ItemsSeen(strict=False)))

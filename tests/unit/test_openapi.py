@@ -1,4 +1,4 @@
-"""The description of the API: that it is valid, and says what the code says."""
+"""The description of the API is valid and agrees with the code."""
 
 import ast
 import json
@@ -68,7 +68,7 @@ def test_the_codes_of_problems_are_those_that_the_code_raises():
 
 
 def _raised(path: Path) -> list[tuple[str, int]]:
-    """Return the code and status of each error that a client may get, as a module makes them."""
+    """Return the code and status of each error that a module raises for clients."""
     made = []
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Call) and ast.unparse(node.func) in STATUSES:
@@ -143,7 +143,7 @@ def _examples(part: object):
             yield from _examples(inner)
 
 
-def test_examples_are_as_their_schemas_say():
+def test_examples_match_their_schemas():
     found = list(_examples(DOCUMENT["paths"])) + list(_examples(DOCUMENT["components"]))
     assert len(found) >= 5
     for media in found:
@@ -172,7 +172,7 @@ def test_example_ids_are_ids():
     ],
     ids=lambda change: next(iter(change)),
 )
-async def test_a_reply_that_is_not_as_described_is_noticed(client, change):
+async def test_a_reply_that_breaks_its_schema_is_refused(client, change):
     run = (await client.start()).json
     conform(SCHEMAS["PendingRun"], run)
     with pytest.raises(AssertionError):
@@ -187,7 +187,7 @@ async def test_the_document_is_served_as_it_is(client):
     assert reply.json == DOCUMENT
 
 
-def test_a_status_or_header_that_is_not_described_is_noticed():
+def test_a_status_or_header_that_is_not_documented_is_refused():
     [route] = [one for one in routes() if (one.method, one.template) == ("DELETE", "/runs/{run_id}")]
     check(route, Reply(204))
     for reply in (Reply(200), Reply(204, headers={"X-Powered-By": "me"}), Reply(204, b"{}")):

@@ -98,7 +98,7 @@ def test_a_completed_call_without_an_effect_is_found():
         ("look_up map", ["look_up map"], "completed"),
     ],
 )
-def test_an_interrupted_call_may_end_so(call, interrupted, status):
+def test_the_right_status_of_an_interrupted_call_is_no_finding(call, interrupted, status):
     seen = replace(SEEN, calls=[(call, status)], interrupted=interrupted)
     assert kinds(judge_run(replace(EXPECTED, calls=[call]), seen, EFFECTS)) == []
 

@@ -1,4 +1,4 @@
-"""The ten promises of docs/guarantees.md, each shown directly on the use cases over memory tables."""
+"""The ten promises of docs/guarantees.md, each tested on the use cases over memory tables."""
 
 import asyncio
 import json
@@ -45,7 +45,7 @@ async def test_1_a_terminal_status_is_never_left(world):
     assert await world.run(run.id) == cancelled
 
 
-async def test_1_a_finished_answer_beats_a_cancellation(world):
+async def test_1_a_finished_answer_wins_over_a_cancellation(world):
     run = await world.start()
     world.provider.cancel_replies["resp_1"] = answer("resp_1", "just in time")
     applied = await cancel(world.context, CALLER, run.id)
@@ -87,7 +87,7 @@ async def test_2_a_run_is_terminal_two_ticks_after_its_deadline(world, status):
     assert world.provider.cancels == ["resp_1"]
 
 
-async def test_2_a_run_expires_though_the_provider_is_gone(world):
+async def test_2_a_run_expires_when_the_provider_does_not_answer(world):
     run = await world.start(deadline=timedelta(minutes=5))
     world.provider.state["resp_1"] = NotNow("connection refused")
     world.provider.cancel_replies["resp_1"] = NotNow("connection refused")
@@ -96,7 +96,7 @@ async def test_2_a_run_expires_though_the_provider_is_gone(world):
     assert (await world.run(run.id)).status is RunStatus.EXPIRED
 
 
-async def test_2_a_finished_answer_beats_the_deadline(world):
+async def test_2_a_finished_answer_wins_over_the_deadline(world):
     run = await world.start(deadline=timedelta(minutes=5))
     world.provider.state["resp_1"] = answer("resp_1")
     world.clock.pass_(400)
@@ -135,7 +135,7 @@ async def test_3_two_workers_run_a_tool_once(world):
     assert world.agents.runs == {CALL: 1}
 
 
-async def test_3_a_worker_that_wakes_up_late_changes_nothing(world):
+async def test_3_a_worker_that_was_frozen_past_its_lease_changes_nothing(world):
     run = await world.start()
     world.provider.state = {"resp_1": asks("resp_1", "pay"), "resp_2": answer("resp_2")}
     [run_id] = await world.tick()
@@ -143,7 +143,7 @@ async def test_3_a_worker_that_wakes_up_late_changes_nothing(world):
     lease = world.context.lease()
 
     def freeze(_request):
-        # While this worker stands still its lease runs out and others finish the run.
+        # While this worker is frozen, its lease expires and others finish the run.
         world.agents.during = None
         world.clock.pass_(600)
 
@@ -155,7 +155,7 @@ async def test_3_a_worker_that_wakes_up_late_changes_nothing(world):
     assert world.agents.runs == {CALL: 1}
 
 
-async def test_3_a_worker_that_read_an_earlier_turn_takes_nothing(world):
+async def test_3_a_worker_that_read_an_earlier_turn_claims_nothing(world):
     run = await world.start()
     world.provider.state = {"resp_1": asks("resp_1", "pay"), "resp_2": asks("resp_2", "pay")}
     [run_id] = await world.tick()
@@ -163,7 +163,7 @@ async def test_3_a_worker_that_read_an_earlier_turn_takes_nothing(world):
 
     async def overtaken(*args):
         text = await load(*args)
-        # Before this worker claims the step, another one does it, and the next turn comes to the same step.
+        # Before this worker claims the step, another worker does it, and the next turn reaches the same step.
         world.context.content.load = load
         await work(world.context, run_id)
         assert await world.tick() == [run_id]
@@ -217,7 +217,7 @@ async def test_5_a_response_created_under_a_lost_lease_is_abandoned(world):
     assert done.responses == ("resp_2",)
     assert done.unknown_creates == 1
     assert world.provider.cancels == []
-    # Whoever created it is gone, and the message for a worker with it: the timer finds what is owed.
+    # The worker that created it has died, and its message is lost. The timer finds what is owed.
     await world.drive()
     assert world.provider.cancels == ["resp_1"]
     left = [row.key for row in await world.table.query(run.id[4:6], "", "~")]
@@ -282,7 +282,7 @@ async def test_8_a_provider_that_does_not_answer_is_asked_again_to_forget(world)
     world.provider.delete_replies = [NotNow("500"), NotNow("500")]
     await delete_run(world.context, CALLER, run.id)
     await world.drive(100, 10)
-    # Twice in vain, once with success, and once more when nobody can be at work on the run any longer.
+    # Two failures, one success, and once more when no worker can have a lease any longer.
     assert world.provider.deletes == ["resp_1"] * 4
     assert (await world.run(run.id)).step is Step.NOTHING
 
@@ -299,7 +299,7 @@ async def test_8_foreign_runs_and_sessions_are_not_found(world):
         await world.start(caller=Caller("somebody else"), session_id=run.session_id)
 
 
-async def test_9_polls_follow_the_schedule_however_often_the_timer_wakes(world):
+async def test_9_polls_follow_the_schedule_however_often_the_timer_ticks(world):
     run = await world.start()
     for _ in range(3000):
         await world.tick(0.2)
@@ -325,7 +325,7 @@ async def test_9_two_pollers_share_the_schedule(world):
 async def test_9_a_host_whose_clock_is_behind_does_not_have_points_polled_again(world):
     run = await world.start()
     shard = run.id[4:6]
-    # The row of an expired run that is gone: every tick has something to do, whatever its time.
+    # The row of an expired run that does not exist gives every tick something to do.
     lost = replace((await world.owed())[0], run_id=run.id[:-1] + "z", expires_at=NOW - timedelta(hours=1))
     await world.table.write(shard, [Put(owed_row(lost))])
     ahead, behind = world.context, replace(world.context, clock=FakeClock(NOW - timedelta(minutes=5)))
@@ -339,7 +339,7 @@ async def test_9_a_host_whose_clock_is_behind_does_not_have_points_polled_again(
     assert len(world.provider.reads) <= len(allowed)
 
 
-async def test_9_a_create_that_keeps_failing_is_tried_ever_more_rarely(world):
+async def test_9_a_create_that_keeps_failing_is_tried_less_and_less_often(world):
     world.provider.create_replies = [NotNow("429")] * 10_000
     run = await world.start(deadline=timedelta(hours=1))
     await world.until_terminal(run.id, ticks=2000, seconds=2)
@@ -361,7 +361,7 @@ async def test_9_a_create_that_keeps_failing_is_tried_ever_more_rarely(world):
     ],
     ids=str,
 )
-async def test_10_one_bad_row_stops_nobody(world, wrong):
+async def test_10_one_bad_row_stops_no_other_run(world, wrong):
     runs = [await world.start() for _ in range(20)]
     for n in range(20):
         world.provider.state[f"resp_{n + 1}"] = answer(f"resp_{n + 1}")
@@ -381,7 +381,7 @@ async def test_10_one_bad_row_stops_nobody(world, wrong):
 @pytest.mark.parametrize(
     "wrong", [{"due": "gibberish"}, {"due": "2026-01-01T00:00:00"}, {"step": ""}, {"provider": None}], ids=str
 )
-async def test_10_one_bad_pending_row_stops_nobody(world, wrong):
+async def test_10_one_bad_pending_row_stops_no_other_run(world, wrong):
     runs = [await world.start() for _ in range(40)]
     for n in range(40):
         world.provider.state[f"resp_{n + 1}"] = answer(f"resp_{n + 1}")
@@ -395,10 +395,10 @@ async def test_10_one_bad_pending_row_stops_nobody(world, wrong):
 
 
 @pytest.mark.parametrize("when", ["before", "after"])
-async def test_10_a_run_that_is_deleted_around_the_look_at_its_calls_ends_its_worker_quietly(world, when):
+async def test_10_a_run_that_is_deleted_while_its_calls_are_read_raises_no_error(world, when):
     run = await world.start()
     asked = asks("resp_1", "pay")
-    # Long enough to lie in rows of its own.
+    # Long enough for rows of its own.
     text = answer("resp_1", "".join(chr(0x4E00 + (n * 7919) % 20000) for n in range(100_000)))
     output = json.dumps(json.loads(asked.output) + json.loads(text.output))
     world.provider.state["resp_1"] = replace(asked, output=output)

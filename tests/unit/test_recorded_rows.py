@@ -1,4 +1,4 @@
-"""Rows that an earlier version has written are read for ever: what clients saw of them then, they see now."""
+"""Rows that an earlier version has written are read for ever: clients still see what they saw then."""
 
 import json
 from dataclasses import fields
@@ -42,7 +42,7 @@ async def test_clients_read_what_they_read_then(file):
 
 
 def assert_covers(now: Any, then: Any) -> None:
-    """Raise AssertionError unless everything that was answered then is answered now; more may be."""
+    """Raise AssertionError unless the answer now has everything that it had then. It may have more."""
     match then:
         case dict():
             assert now.keys() >= then.keys()
@@ -57,7 +57,7 @@ def assert_covers(now: Any, then: Any) -> None:
 
 
 @every_recording
-async def test_every_run_is_carried_to_its_end(file):
+async def test_every_recorded_run_reaches_its_end(file):
     recorded = read(file)
     world = await restored(recorded)
     await carried_to_the_end(world)
@@ -94,7 +94,7 @@ async def test_fields_of_a_later_version_are_ignored_and_kept(file):
 
 
 async def goes_on(world: World, recorded: dict[str, Any]) -> None:
-    """Start another run in each session, which writes the session anew."""
+    """Start another run in each session, which writes the session again."""
     keys = [key for rows in recorded["runs"].values() for key in rows if key.startswith("session|")]
     for key in keys:
         await world.start(session_id=key.partition("|")[2])

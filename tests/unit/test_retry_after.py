@@ -23,12 +23,12 @@ NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
         ({"retry-after-ms": "0", "retry-after": "7"}, 7),
     ],
 )
-def test_reads_seconds_milliseconds_and_dates(headers, seconds):
+def test_retry_after_may_be_seconds_milliseconds_or_a_date(headers, seconds):
     assert retry_after(headers, NOW) == timedelta(seconds=seconds)
 
 
 @pytest.mark.parametrize("value", ["301", "86400", "9" * 400, "Fri, 31 Dec 9999 23:59:59 GMT"])
-def test_does_not_believe_an_absurdly_long_wait(value):
+def test_an_absurdly_long_wait_is_shortened(value):
     assert retry_after({"retry-after": value}, NOW) == MAX_RETRY_AFTER
     assert retry_after({"retry-after-ms": "9" * 400}, NOW) == MAX_RETRY_AFTER
 
@@ -44,16 +44,16 @@ def test_does_not_believe_an_absurdly_long_wait(value):
         "Thu, 01 Jan 2026 12:00:40 +99999999999999999999",
     ],
 )
-def test_ignores_what_asks_for_nothing(value):
+def test_a_header_without_a_wait_is_ignored(value):
     assert retry_after({"retry-after": value}, NOW) is None
     assert retry_after({"retry-after-ms": value}, NOW) is None
 
 
-def test_no_header_asks_for_nothing():
+def test_without_a_header_there_is_no_wait():
     assert retry_after({}, NOW) is None
 
 
 @given(st.text() | st.from_regex(r"[A-Z][a-z]{2}, \d{1,3} [A-Z][a-z]{2} \d{1,5} \d{1,3}:\d\d:\d\d.{0,6}"))
-def test_never_raises(value):
+def test_no_value_raises(value):
     wait = retry_after({"retry-after": value, "retry-after-ms": value}, NOW)
     assert wait is None or timedelta() < wait <= MAX_RETRY_AFTER

@@ -22,7 +22,7 @@ def test_gaps_grow_with_age_between_the_limits():
 
 
 @pytest.mark.parametrize("interval", [0.3, 1, 5, 17])
-def test_each_point_falls_into_one_tick(interval):
+def test_each_poll_point_is_due_in_exactly_one_tick(interval):
     ticks = [at(n * interval) for n in range(int(1000 / interval) + 1)]
     due = sum(SCHEDULE.poll_due(START, before, now) for before, now in pairwise(ticks))
     points = [point for point in SCHEDULE.points if 0 < point <= (ticks[-1] - START).total_seconds()]
@@ -30,19 +30,19 @@ def test_each_point_falls_into_one_tick(interval):
     assert due == len(windows)
 
 
-def test_a_turn_is_not_polled_at_its_very_start():
+def test_a_turn_is_not_polled_at_its_start():
     assert not SCHEDULE.poll_due(START, at(-10), at(1.9))
     assert SCHEDULE.poll_due(START, at(-10), at(2))
 
 
-def test_a_reminder_falls_due_at_once_and_not_before():
+def test_a_reminder_is_due_at_its_points_and_not_between():
     assert reminder_due(START, at(-10), at(0))
     assert not reminder_due(START, at(-10), at(-1))
     assert not reminder_due(START, at(0), at(14))
     assert reminder_due(START, at(0), at(15))
 
 
-def test_reminders_do_not_fill_the_queue_of_workers_that_fell_behind():
+def test_reminders_become_rarer_while_workers_are_behind():
     ticks = [at(2 * n) for n in range(600 // 2)]
     reminded = [now for before, now in pairwise(ticks) if reminder_due(START, before, now)]
     assert [(now - START).total_seconds() for now in reminded] == [16, 46, 106, 226, 466]

@@ -1,4 +1,4 @@
-"""Settings: what they become, and that an app with wrong ones refuses to start and lists every fault."""
+"""Settings are read, and an app with wrong ones refuses to start and lists every fault."""
 
 from datetime import timedelta
 
@@ -26,7 +26,7 @@ def faults_of(environment: dict[str, str], *placeholders: str) -> list[str]:
     return refusal.value.faults
 
 
-def test_the_least_that_must_be_set_is_enough():
+def test_the_required_settings_are_enough():
     settings = load(GOOD)
     assert settings.storage.connection == "UseDevelopmentStorage=true"
     assert (settings.storage.runs_table, settings.storage.content_table) == ("runs", "content")
@@ -39,7 +39,7 @@ def test_the_least_that_must_be_set_is_enough():
     assert settings.owner_header is settings.public_base_url is None
 
 
-def test_everything_can_be_set():
+def test_every_setting_is_read():
     settings = load(
         GOOD
         | {
@@ -68,7 +68,7 @@ def test_everything_can_be_set():
     assert settings.models == {"NOVELIST_MODEL": "gpt-5"}
 
 
-def test_an_identity_may_stand_for_keys():
+def test_an_identity_can_replace_keys():
     identity = GOOD | {
         "AzureWebJobsStorage": "",
         "AzureWebJobsStorage__accountName": "account7",
@@ -80,7 +80,7 @@ def test_an_identity_may_stand_for_keys():
     assert load(identity | uri).storage.endpoint == uri["AzureWebJobsStorage__tableServiceUri"]
 
 
-def test_nothing_set_names_everything_that_is_missing():
+def test_without_settings_every_missing_one_is_named():
     faults = faults_of({}, "NOVELIST_MODEL", "ANALYST_MODEL")
     names = [
         "AzureWebJobsStorage",
@@ -147,7 +147,7 @@ WRONG = {
 @pytest.mark.parametrize(
     ("name", "value"), [(name, value) for name, values in WRONG.items() for value in values]
 )
-def test_a_wrong_value_is_refused_by_name_and_not_repeated(name, value):
+def test_a_wrong_value_is_refused_by_name_and_not_shown(name, value):
     [fault] = faults_of(GOOD | {name: value})
     assert name in fault
     assert "s3cret" not in fault

@@ -1,4 +1,4 @@
-"""Polls by slices of a stream, over memory tables: what is stored, what is source, and who takes over when it breaks."""
+"""Polls in slices of a stream, over memory tables: what is stored and logged, and what follows when a stream breaks."""
 
 import asyncio
 import logging
@@ -59,7 +59,7 @@ def at(run: Run) -> int | None:
     return run.continuation.sequence if run.continuation else None
 
 
-# What is in the log of a message whose text came at once.
+# The log of a message whose text came at once.
 STARTED = ["item.started", "part.started", "text.delta"]
 ENDED = ["part.completed", "item.completed"]
 
@@ -123,20 +123,20 @@ async def test_a_run_that_is_not_streamed_is_never_sliced(world):
 @pytest.mark.parametrize(
     ("agent", "asked", "streams"), [(True, None, True), (True, False, False), (False, True, True)]
 )
-async def test_the_agent_says_whether_to_stream_unless_the_client_does(world, agent, asked, streams):
+async def test_the_agent_decides_whether_to_stream_unless_the_client_does(world, agent, asked, streams):
     spec = world.agents.spec
     world.agents.spec = lambda name: replace(spec(name), stream=agent)
     run = await world.start(stream=asked)
     assert (run.stream, world.provider.creates[0].stream) == (streams, streams)
 
 
-async def test_streams_are_polled_as_often_as_people_who_watch_expect(world):
+async def test_streams_are_polled_more_often_than_other_responses(world):
     for streams in (True, False):
         await world.start(stream=streams)
     for _ in range(60):
         await world.tick(10)
     assert len(world.provider.slices) > 55
-    # The same read, made for an empty slice and for what is not streamed.
+    # The same read follows an empty slice and belongs to a response without a stream.
     counts = Counter(world.provider.reads)
     assert counts["resp_2"] < counts["resp_1"] / 1.4
 
@@ -161,12 +161,12 @@ async def test_of_two_slices_from_the_same_place_one_is_kept(world, first):
     assert reader.types.count("text.delta") == 1
 
 
-async def test_a_slice_that_lost_the_race_at_the_last_moment_leaves_no_trace(world):
+async def test_a_slice_that_loses_a_race_changes_nothing(world):
     run = await world.start(stream=True)
     stored = await world.context.runs.read(run.id)
     assert (await keep(world.context, stored, a_slice("Once ", 0))).changed
     assert not (await keep(world.context, stored, a_slice("Twice ", 0))).changed
-    # The loser's text lies there; nothing points to it.
+    # The text of the dropped slice is stored; nothing points to it.
     assert len(await world.content_table.query(run.id, "slice-", "slice-~")) == 2
     assert (await follow(world, run.id)).text == "Once "
     fresh = await world.context.runs.read(run.id)
@@ -178,7 +178,7 @@ async def test_a_slice_that_lost_the_race_at_the_last_moment_leaves_no_trace(wor
     assert (await follow(world, run.id)).replaced == 0
 
 
-async def test_an_answer_that_a_slice_overtakes_is_held_against_its_text_too(world):
+async def test_an_answer_is_compared_again_when_a_slice_was_stored_meanwhile(world):
     run = await world.start(stream=True)
     stored = await world.context.runs.read(run.id)
     final = answer("resp_1", "The end.")
@@ -192,13 +192,13 @@ async def test_an_answer_that_a_slice_overtakes_is_held_against_its_text_too(wor
     assert len(await world.content_table.query(run.id, "turn-", "turn-~")) == 0
 
 
-# The stream does not do what it should.
+# Streams with faults.
 
 
 @pytest.mark.parametrize(
     "gap", [a_slice("", 1, sequence=1, complete=False), NoStream()], ids=["gap", "refused"]
 )
-async def test_a_lost_stream_leaves_the_run_to_plain_polls(world, gap):
+async def test_after_a_lost_stream_the_run_is_polled_without_stream(world, gap):
     run = await world.start(stream=True)
     await sliced(world, run, a_slice("Once ", 0), gap)
     stored = await world.run(run.id)
@@ -231,7 +231,7 @@ async def test_a_lost_stream_whose_response_is_finished_ends_at_once(world):
 
 
 @pytest.mark.parametrize("reply", [Absent(), NotNow("HTTP 503")])
-async def test_a_stream_is_not_lost_while_nothing_is_known_of_the_response(world, reply):
+async def test_a_stream_is_kept_while_the_response_cannot_be_read(world, reply):
     run = await world.start(stream=True)
     world.provider.state["resp_1"] = reply
     await sliced(world, run, NoStream())
@@ -242,7 +242,7 @@ async def test_a_stream_is_not_lost_while_nothing_is_known_of_the_response(world
     assert (at(stored), stored.missing_since) == (1, None)
 
 
-async def test_a_stream_that_says_nothing_is_read_as_a_whole_each_time(world):
+async def test_an_empty_slice_is_followed_by_a_complete_read(world):
     run = await world.start(stream=True)
     await world.drive(3)
     assert len(world.provider.slices) == len(world.provider.reads) == 3
@@ -265,18 +265,18 @@ async def test_a_stream_that_never_ends_is_ended_by_the_deadline(world):
     assert (reader.text, reader.types[-4:]) == ("", [*ENDED, "text.replaced", "run.expired"])
 
 
-async def test_a_stream_that_only_ever_fails_leaves_the_run_to_plain_polls(world):
+async def test_a_stream_that_keeps_failing_is_followed_by_complete_reads(world):
     run = await world.start(stream=True)
     await sliced(world, run, NotNow("HTTP 502"))
     assert world.provider.reads == ["resp_1"]
-    # It may only have been out of order for a moment.
+    # The fault may pass.
     assert at(await world.run(run.id)) == 0
     world.provider.state["resp_1"] = answer("resp_1", "Once upon a time")
     await sliced(world, run, NotNow("no answer: TimeoutError"))
     assert (await world.run(run.id)).status is RunStatus.COMPLETED
 
 
-async def test_a_provider_that_asks_for_patience_is_given_it(world):
+async def test_a_retry_after_of_a_slice_is_respected(world):
     run = await world.start(stream=True)
     await sliced(world, run, NotNow("HTTP 429", timedelta(seconds=60)))
     assert world.provider.reads == []
@@ -292,7 +292,7 @@ async def test_a_provider_that_does_not_stream_answers_with_the_response(world):
     assert world.provider.reads == []
 
 
-async def test_a_response_created_without_a_stream_is_read_as_a_whole(world):
+async def test_a_response_created_without_a_stream_is_read_completely(world):
     world.provider.create_replies = [lambda: Snapshot(response_id="resp_1", status=AT_WORK)]
     run = await world.start(stream=True)
     await world.drive(2)
@@ -301,14 +301,14 @@ async def test_a_response_created_without_a_stream_is_read_as_a_whole(world):
     assert (await world.until_terminal(run.id)).status is RunStatus.COMPLETED
 
 
-# The end has the last word.
+# The end decides.
 
 
 @pytest.mark.parametrize(
     ("last", "replaced"),
     [("Once upon a time", 0), ("Once ", 0), ("Once", 1), ("", 1), ("once upon a time", 1)],
 )
-async def test_the_finished_response_has_the_last_word(world, last, replaced, caplog):
+async def test_the_finished_response_decides_the_text(world, last, replaced, caplog):
     run = await world.start(stream=True)
     await sliced(world, run, a_slice("On", 0), a_slice("ce ", 1))
     with caplog.at_level(logging.WARNING):
@@ -332,7 +332,7 @@ async def test_text_of_a_response_that_ends_without_any_is_taken_back(world, sta
     assert (await world.run(run.id)).status == status.value
 
 
-async def test_a_run_that_expires_keeps_no_half_text(world):
+async def test_a_run_that_expires_keeps_no_partial_text(world):
     run = await world.start(stream=True, deadline=timedelta(minutes=5))
     await sliced(world, run, a_slice("Once ", 0))
     slices = len(world.provider.slices)
@@ -359,7 +359,7 @@ async def test_a_finished_answer_at_the_deadline_still_counts(world):
 
 
 @pytest.mark.parametrize("output_at_cancel", ["", "Once upon"])
-async def test_a_run_cancelled_while_it_writes(world, output_at_cancel):
+async def test_a_run_cancelled_while_it_writes_has_the_text_of_its_response(world, output_at_cancel):
     run = await world.start(stream=True)
     await sliced(world, run, a_slice("Once ", 0))
     cancelled = replace(answer("resp_1", output_at_cancel), status=ResponseStatus.CANCELLED)
@@ -370,7 +370,7 @@ async def test_a_run_cancelled_while_it_writes(world, output_at_cancel):
     assert reader.text == output_at_cancel == await output(world, run.id)
 
 
-async def test_a_run_that_is_being_cancelled_is_read_as_a_whole(world):
+async def test_a_run_that_is_being_cancelled_is_read_completely(world):
     run = await world.start(stream=True)
     await sliced(world, run, a_slice("Once ", 0))
     world.provider.cancel_replies["resp_1"] = Snapshot(response_id="resp_1", status=AT_WORK)
@@ -384,7 +384,7 @@ async def test_a_run_that_is_being_cancelled_is_read_as_a_whole(world):
     assert (await follow(world, run.id)).text == "Once upon a time"
 
 
-async def test_a_slice_that_a_cancellation_overtakes_is_dropped(world):
+async def test_a_slice_that_arrives_after_a_cancellation_is_dropped(world):
     run = await world.start(stream=True)
     one = await owed(world)
     world.provider.cancel_replies["resp_1"] = Snapshot(response_id="resp_1", status=AT_WORK)
@@ -400,7 +400,7 @@ async def test_a_slice_that_a_cancellation_overtakes_is_dropped(world):
     assert (await follow(world, run.id)).types[-1] == "run.cancelling"
 
 
-async def test_a_slice_that_a_deletion_overtakes_is_dropped_and_purged(world):
+async def test_a_slice_that_arrives_after_a_deletion_is_dropped_and_purged(world):
     run = await world.start(stream=True)
     await sliced(world, run, a_slice("Once ", 0))
     stored = await world.context.runs.read(run.id)
@@ -418,7 +418,7 @@ async def test_a_slice_that_a_deletion_overtakes_is_dropped_and_purged(world):
 # Tools over several turns.
 
 
-async def test_tools_and_text_over_several_turns(world):
+async def test_several_turns_with_tools_have_their_texts(world):
     run = await world.start(stream=True)
     reader = Reader()
     calls = {n: asks(f"resp_{n}", "pay", "look_up") for n in (1, 2)}
@@ -429,7 +429,7 @@ async def test_tools_and_text_over_several_turns(world):
         final = replace(a_slice("", 1, sequence=1, final=calls[turn]), response_id=f"resp_{turn}")
         world.provider.slice_replies = [final]
         await world.drive()
-        # The end of that response says that there was no text in it.
+        # The finished response has no text.
         assert (await follow(world, run.id, reader)).text == ""
         assert (await world.run(run.id)).turn == turn + 1
         assert at(await world.run(run.id)) == 0
@@ -453,7 +453,7 @@ async def test_tools_and_text_over_several_turns(world):
     ]
 
 
-async def test_a_stream_lost_in_one_turn_is_taken_up_in_the_next(world):
+async def test_after_a_stream_was_lost_the_next_turn_streams_again(world):
     run = await world.start(stream=True)
     await sliced(world, run, NoStream())
     world.provider.state["resp_1"] = asks("resp_1", "pay")
@@ -462,7 +462,7 @@ async def test_a_stream_lost_in_one_turn_is_taken_up_in_the_next(world):
     assert (stored.turn, at(stored)) == (2, 0)
 
 
-async def test_an_earlier_turns_text_comes_back_when_a_later_turn_ends_without_an_answer(world):
+async def test_an_earlier_turns_text_is_shown_again_when_a_later_turn_has_no_answer(world):
     run = await world.start(stream=True, deadline=timedelta(minutes=5))
     calls = asks("resp_1", "pay")
     text = answer("resp_1", "Let me pay.").output[1:-1]
@@ -498,7 +498,7 @@ async def test_a_slice_that_could_not_be_saved_is_read_again(world, which, takes
 
     getattr(world, which).write = fails
     world.provider.slice_replies = [a_slice("Once ", 0)]
-    # What the store would find out by reading again, it cannot now.
+    # The store cannot find out by reading again.
     stored = await world.context.runs.read(run.id)
     world.table.get = gone
     with pytest.raises(StorageUnavailable):
@@ -515,12 +515,12 @@ async def test_a_slice_that_could_not_be_saved_is_read_again(world, which, takes
     assert (await follow(world, run.id)).text == "Once upon a time"
 
 
-# Many streams, torn on the way, with several pollers at once.
+# Many damaged streams, with several pollers at once.
 
 
 @dataclass
 class Torn(FakeProvider):
-    """Streams `source` to whoever asks; `tear` decides what reaches them. Its response is finished after so many reads."""
+    """Streams `source`, damaged as `tear` decides. Its response is finished after so many reads."""
 
     source: Stream = field(default_factory=lambda: REFERENCES["plain"])
     tear: random.Random = field(default_factory=random.Random)
@@ -547,7 +547,7 @@ class Torn(FakeProvider):
 
 
 async def pause(seed: random.Random) -> None:
-    """Let others go first, perhaps."""
+    """Let other tasks run first, perhaps."""
     for _ in range(seed.randrange(4)):
         await asyncio.sleep(0)
 
@@ -559,7 +559,7 @@ def final(source: Stream) -> Snapshot:
 
 
 class Pausing:
-    """A table between whose operations others are at work."""
+    """A table that lets other tasks run around each of its operations."""
 
     def __init__(self, table: object, seed: random.Random) -> None:
         self._table, self._seed = table, seed
@@ -578,7 +578,7 @@ class Pausing:
 
 def torn_world(number: int) -> World:
     seed = random.Random(number)
-    # Whether tools are called is no matter here.
+    # Tool calls are not run here.
     source = random_stream(seed)
     world = World(Torn(source=source, tear=seed, reads_left=seed.randrange(12)), randomness=Seeded(number))
     tables = stores(Pausing(world.table, seed), Pausing(world.content_table, seed), Seeded(number))
@@ -600,7 +600,7 @@ async def test_two_pollers_of_one_stream_come_to_the_same_text():
 
 
 async def race(world: World) -> Counter[str]:
-    """Poll a run with two pollers at once until it ends, while somebody reads its feed."""
+    """Poll a run with two pollers at once until it ends, while a reader follows its feed."""
     reached: Counter[str] = Counter()
     run, reader = await world.start(stream=True), Reader()
     while (before := await world.run(run.id)).step is Step.POLL:
@@ -627,14 +627,14 @@ async def race(world: World) -> Counter[str]:
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-async def test_each_reference_stream_comes_whole_through_the_storage(world, name):
+async def test_each_reference_stream_is_stored_completely(world, name):
     source = REFERENCES[name]
     run = await world.start(stream=True)
     for after in range(len(source.events) - 1):
         found = INTERPRETER.slice("resp_1", after, as_received(source.written[after + 1]), NOW)
         assert isinstance(found, Slice)
         if at(await world.run(run.id)) != after:
-            # Half a character was left before this event.
+            # Half a character waits before this event.
             found = INTERPRETER.slice("resp_1", after, as_received(source.write(source.after(after))), NOW)
         stored = await world.context.runs.read(run.id)
         if found.final:

@@ -1,4 +1,4 @@
-"""Server-sent events are put together however they are written and wherever they are cut."""
+"""Server-sent events are read however they are written and wherever they are cut."""
 
 import json
 import time
@@ -29,12 +29,12 @@ READ = {
 
 
 @pytest.mark.parametrize(("written", "data"), READ.values(), ids=READ)
-def test_what_is_read(written, data):
+def test_events_are_parsed_as_the_standard_says(written, data):
     assert EventReader().feed(written) == data
 
 
 @pytest.mark.parametrize("written", [written for written, _ in READ.values()], ids=READ)
-def test_wherever_it_is_cut_the_same_is_read(written):
+def test_events_are_the_same_wherever_the_bytes_are_cut(written):
     complete = EventReader().feed(written)
     for first in range(len(written) + 1):
         for second in range(first, len(written) + 1):
@@ -44,7 +44,7 @@ def test_wherever_it_is_cut_the_same_is_read(written):
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-def test_a_reference_stream_is_read_whole_wherever_it_is_cut(name):
+def test_a_reference_stream_is_complete_wherever_it_is_cut(name):
     stream = REFERENCES[name]
     written = stream.write(stream.events)
     complete = EventReader().feed(written)
@@ -57,12 +57,12 @@ def test_a_reference_stream_is_read_whole_wherever_it_is_cut(name):
     assert [data for at in range(len(written)) for data in reader.feed(written[at : at + 1])] == complete
 
 
-def test_a_long_event_costs_its_length():
+def test_a_long_event_is_read_in_linear_time():
     text = b'data: {"delta": "' + b"a" * 20_000_000 + b'"}'
     written = b"data: 1\n\n" + text + b"\n\ndata: 2\n\n"
     reader, size = EventReader(), 16 * 1024
     began = time.process_time()
     data = [data for at in range(0, len(written), size) for data in reader.feed(written[at : at + size])]
     assert data == [b"1", text.removeprefix(b"data: "), b"2"]
-    # A reader that searches it all again for each part takes minutes.
+    # A reader that searches all of it again for each part takes minutes.
     assert time.process_time() - began < 5

@@ -1,4 +1,4 @@
-"""What slices of a stream come to: the same text, however the stream is cut, repeated, swapped or torn."""
+"""The slices of a stream have the same text, however the stream is cut, repeated, swapped or broken."""
 
 import functools
 import json
@@ -55,7 +55,7 @@ OUTPUT = Content(inline=b"items")
 
 
 def nothing(_value: object) -> None:
-    """Find no response in any event."""
+    """Read no response from any event."""
 
 
 def read(value: object) -> StreamEvent | None:
@@ -67,23 +67,23 @@ def gathered(after: int, *given: tuple[int, dict]) -> Slice:
 
 
 def shown(found: Slice) -> tuple[int, str]:
-    """Return how many items a run has started with a slice, and what its model does then."""
+    """Return how many items a run has started with a slice, and its activity then."""
     seen = watched()
     seen.run = replace(seen.run, continuation=Continuation("resp_1", found.after))
     seen.takes(found)
     return seen.run.items, seen.run.activity
 
 
-# What one slice takes of what it heard.
+# One slice.
 
 
-def test_a_slice_is_what_follows_without_a_gap():
+def test_a_slice_has_the_events_before_the_first_gap():
     found = gathered(3, (4, delta("a")), (5, delta("b")), (7, delta("d")))
     assert (found.after, found.sequence, found.text, found.complete) == (3, 5, "ab", False)
     assert gathered(3, (4, delta("a")), (5, delta("b"))).complete
 
 
-def test_a_slice_after_a_gap_has_no_news():
+def test_a_slice_after_a_gap_is_empty():
     found = gathered(3, (5, delta("b")), (6, delta("c")))
     assert (found.sequence, found.text, found.complete, found.changed) == (3, "", False, False)
 
@@ -96,13 +96,13 @@ def test_order_does_not_matter():
     assert gathered(3, (6, delta("c")), (4, delta("a")), (5, delta("b"))).text == "abc"
 
 
-def test_repeated_events_count_once_and_known_ones_not_at_all():
+def test_repeated_events_count_once_and_known_events_are_ignored():
     found = gathered(3, (3, delta("x")), (4, delta("a")), (0, item_added("message")), (4, delta("y")))
     assert (found.sequence, found.changes, found.complete) == (4, (TextAdded(0, "a"),), True)
 
 
 @pytest.mark.parametrize("missing", [(), (4, 5)], ids=["complete", "with a gap"])
-def test_the_end_of_a_stream_says_everything_whatever_is_missing_before_it(missing):
+def test_the_end_of_a_stream_counts_when_events_are_missing_before_it(missing):
     answer = Snapshot(response_id="resp_1", status=ResponseStatus.COMPLETED)
     given = [delta("a"), delta("b"), event("completed", response={"id": "resp_1"})]
     numbered = [one | {"sequence_number": n} for n, one in enumerate(given, 4) if n not in missing]
@@ -127,7 +127,7 @@ ENDS_THAT_SAY_NOTHING = {
 
 @pytest.mark.parametrize("response", ENDS_THAT_SAY_NOTHING.values(), ids=ENDS_THAT_SAY_NOTHING)
 @pytest.mark.parametrize("kind", ["completed", "failed", "incomplete", "cancelled"])
-def test_an_end_that_says_nothing_of_the_response_is_none(kind, response):
+def test_an_end_without_a_response_is_no_end(kind, response):
     written = stream().write([event(kind, response=response, sequence_number=4)])
     found = INTERPRETER.slice("resp_1", 3, as_received(written), NOW)
     assert (found.final, found.sequence) == (None, 4)
@@ -141,7 +141,7 @@ def test_the_status_of_the_response_counts_and_not_the_name_of_the_event():
     assert INTERPRETER.slice("resp_1", 3, as_received(at_work), NOW).final is None
 
 
-def test_an_error_in_a_stream_is_never_passed():
+def test_a_slice_ends_before_an_error():
     broken = {"type": "error", "code": "server_error"}
     found = gathered(3, (4, delta("a")), (5, broken), (6, delta("b")))
     assert (found.sequence, found.text, found.complete) == (4, "a", False)
@@ -161,7 +161,7 @@ def test_half_a_character_without_the_other_half_is_replaced():
     assert (found.sequence, found.text) == (6, "\ufffda\ufffdb\ufffd")
 
 
-def test_a_character_in_halves_belongs_where_its_second_half_is():
+def test_a_split_character_belongs_to_the_item_of_its_second_half():
     found = gathered(
         3,
         (4, delta("a\ud83d", 0)),
@@ -177,7 +177,7 @@ def test_a_character_in_halves_belongs_where_its_second_half_is():
     )
 
 
-def test_halves_of_two_items_that_take_turns_meet_in_the_order_of_the_stream():
+def test_halves_of_alternating_items_are_joined_in_the_order_of_the_stream():
     halves = [delta("\ud83d", 0), delta("\ude80\ud83d", 1), delta("\ude81\ud83d", 0), delta("\ude82", 1)]
     found = gathered(3, *enumerate(halves, 4))
     assert found.changes == (
@@ -197,7 +197,7 @@ def test_halves_of_two_items_that_take_turns_meet_in_the_order_of_the_stream():
     ],
     ids=["items", "parts", "a call", "what is passed over"],
 )
-def test_half_a_character_waits_for_its_other_half_whatever_comes_between(between):
+def test_half_a_character_waits_for_its_other_half(between):
     given = [delta("a"), delta("b\ud83d"), *between]
     found = gathered(3, *enumerate(given, 4))
     assert (found.sequence, found.changes, found.complete) == (4, (TextAdded(0, "a"),), True)
@@ -231,7 +231,7 @@ def test_deltas_are_joined_while_they_are_of_one_item():
     )
 
 
-def test_items_and_parts_are_changes_where_they_say_what_they_are_about():
+def test_items_and_parts_with_a_place_are_changes():
     given = [
         item_added("message", 2),
         part_added(2),
@@ -252,7 +252,7 @@ def test_items_and_parts_are_changes_where_they_say_what_they_are_about():
 
 
 @pytest.mark.parametrize("index", [-1, 10_000, True, 1.0, "1", None, [1], math.inf, 10**400])
-def test_a_place_that_no_item_has_is_none(index):
+def test_an_impossible_place_is_ignored(index):
     places = {"output_index": index}
     given = [
         item_added("message") | places,
@@ -285,7 +285,7 @@ def test_a_delta_that_is_no_text_adds_none(odd):
     assert (found.text, found.sequence) == ("ab", 6)
 
 
-def test_a_response_is_at_work_once_anything_shows_it():
+def test_any_event_of_work_shows_that_the_response_is_in_progress():
     assert gathered(0, (1, event("created")), (2, event("queued"))).status is ResponseStatus.QUEUED
     assert gathered(0, (1, event("queued")), (2, event("in_progress"))).status is ResponseStatus.IN_PROGRESS
     assert gathered(0, (1, delta(""))).status is ResponseStatus.IN_PROGRESS
@@ -305,7 +305,7 @@ ACTIVITIES = {
 
 
 @pytest.mark.parametrize(("activity", "item"), ACTIVITIES.items(), ids=ACTIVITIES)
-def test_an_item_that_is_begun_is_what_the_model_is_at(activity, item):
+def test_the_activity_is_that_of_the_item_that_started_last(activity, item):
     found = gathered(3, (4, item_added("reasoning")), (5, item), (6, delta("")))
     assert shown(found) == (2, activity)
 
@@ -316,7 +316,7 @@ def test_a_name_that_no_tool_has_is_not_shown(name):
 
 
 @pytest.mark.parametrize("item", [None, 7, "message", [], {}, {"type": None}, {"type": ["message"]}])
-def test_an_item_of_no_kind_counts_as_one_that_nobody_knows(item):
+def test_an_item_without_a_kind_counts_as_unknown(item):
     odd = {"type": "response.output_item.added", "item": item}
     found = gathered(3, (4, item_added("reasoning")), (5, odd))
     assert found.changes[1:] == (ItemStarted(None, "unknown"),)
@@ -324,18 +324,18 @@ def test_an_item_of_no_kind_counts_as_one_that_nobody_knows(item):
 
 
 @pytest.mark.parametrize("part", [None, 7, "output_text", [], {}, {"type": None}, {"type": "a b"}])
-def test_a_part_of_no_kind_counts_as_one_that_nobody_knows(part):
+def test_a_part_without_a_kind_counts_as_unknown(part):
     odd = {"type": "response.content_part.added", "output_index": 0, "part": part}
     assert gathered(3, (4, odd)).changes == (PartStarted(0, "unknown"),)
 
 
-# What is no event.
+# Values that are no events.
 
 NUMBERS = [None, True, False, -1, 2**53, 10**400, 1.0, 4.5, math.nan, math.inf, "4", "", [], [4], {}]
 
 
 @pytest.mark.parametrize("number", NUMBERS, ids=lambda number: repr(number)[:12])
-def test_an_event_without_a_number_is_none(number):
+def test_an_event_without_a_number_is_ignored(number):
     assert read({"type": "x", "sequence_number": number}) is None
     written = b'data: {"type": "response.output_text.delta", "delta": "x", "sequence_number": %s}\n\n'
     found = INTERPRETER.slice("resp_1", 0, as_received(written % json.dumps(number).encode()), NOW)
@@ -343,16 +343,16 @@ def test_an_event_without_a_number_is_none(number):
 
 
 @pytest.mark.parametrize("value", [None, 4, "x", [], [4], True, 0.5, {}, {"sequence_number": 4}])
-def test_a_value_that_is_no_event_is_none(value):
+def test_a_value_that_is_no_event_is_ignored(value):
     assert read(value) is None
 
 
 @pytest.mark.parametrize("kind", [None, 7, [], {}, True])
-def test_an_event_without_a_type_is_none(kind):
+def test_an_event_without_a_type_is_ignored(kind):
     assert read({"type": kind, "sequence_number": 4}) is None
 
 
-def test_the_largest_number_is_one():
+def test_the_largest_number_is_accepted():
     assert read({"type": "x", "sequence_number": 2**53 - 1}) is not None
     assert read({"type": "x", "sequence_number": 0}) is not None
 
@@ -373,7 +373,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("data", HOSTILE.values(), ids=HOSTILE)
-def test_what_cannot_be_read_is_passed_over(data):
+def test_data_that_cannot_be_read_is_ignored(data):
     around = stream(delta("a"), delta("b"))
     before, behind = around.write(around.events[2:3]), around.write(around.events[3:4])
     between = b"data: " + data + b"\n\n"
@@ -388,7 +388,7 @@ def test_bytes_that_are_no_text_are_replaced(raw):
     assert (found.text[0], found.text[-1], set(found.text[1:-1])) == ("a", "b", {"\ufffd"})
 
 
-def test_a_delta_of_ten_million_characters():
+def test_a_delta_of_ten_million_characters_is_complete():
     text = "".join(map(chr, range(0x4E00, 0x4E00 + 1000))) * 10_000
     around = stream(delta(text))
     found = INTERPRETER.slice("resp_1", 0, as_received(around.write(around.events[1:3])), NOW)
@@ -431,7 +431,7 @@ EVENTS = st.lists(
 
 
 @hypothesis.given(EVENTS, st.integers(0, 10))
-def test_whatever_a_stream_holds_a_slice_of_it_is_sound(given, after):
+def test_a_slice_of_any_stream_keeps_its_rules(given, after):
     found = INTERPRETER.slice("resp_1", after, as_received(b"".join(map(as_event, given))), NOW)
     found.text.encode()
     assert found.final is None
@@ -454,7 +454,7 @@ def as_event(value: object) -> bytes:
 
 @dataclass
 class Watched:
-    """A run whose response is read by slices, with one who follows its feed. It knows no storage."""
+    """A run whose response is read in slices, with a reader of its feed, and without storage."""
 
     run: Run
     reader: Reader = field(default_factory=Reader)
@@ -534,7 +534,7 @@ def final_of(stream: Stream) -> Snapshot:
 
 
 def check(stream: Stream, seen: Watched) -> None:
-    """The text is the provider's, to the character, and was only replaced where the stream had said another."""
+    """The text is the provider's, to the character, and was replaced only where the stream had another."""
     assert seen.reader.text == stream.text
     said_otherwise = not stream.text.startswith("".join(seen.texts))
     assert seen.reader.replaced == said_otherwise
@@ -569,8 +569,8 @@ def check_items(stream: Stream, seen: Watched) -> None:
 SEEDS = 5_000
 
 
-def test_the_text_is_the_same_however_a_stream_is_torn():
-    """Each seed is a stream of its own and a chain of slices, each of which hears it cut, doubled, swapped, with gaps."""
+def test_the_text_is_the_same_however_a_stream_is_damaged():
+    """Each seed is a stream and a chain of slices, each of which receives it cut, doubled, swapped or with gaps."""
     reached: Counter[str] = Counter()
     for number in range(SEEDS):
         try:
@@ -578,7 +578,7 @@ def test_the_text_is_the_same_however_a_stream_is_torn():
         except AssertionError as fault:
             fault.add_note(f"seed {number}")
             raise
-    # What was never reached was not shown.
+    # A case that never occurred was not tested.
     least = {
         "slices": 20_000,
         "cut inside a character": 500,
@@ -626,8 +626,8 @@ def tear(seed: random.Random) -> Counter[str]:
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-def test_wherever_a_stream_is_cut_the_text_is_the_same(name):
-    """The first slice ends at each byte in turn; the second takes the stream up from there."""
+def test_the_text_is_the_same_wherever_a_stream_is_cut(name):
+    """The first slice ends at each byte in turn; the second one resumes there."""
     given = REFERENCES[name]
     written = given.write(given.after(0))
 
@@ -645,7 +645,7 @@ def test_wherever_a_stream_is_cut_the_text_is_the_same(name):
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-def test_wherever_a_stream_is_cut_twice_the_text_is_the_same(name):
+def test_the_text_is_the_same_wherever_a_stream_is_cut_twice(name):
     given = REFERENCES[name]
     for cuts in combinations_with_replacement(range(1, len(given.events)), 2):
         seen = watched()
@@ -656,7 +656,7 @@ def test_wherever_a_stream_is_cut_twice_the_text_is_the_same(name):
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-def test_a_stream_that_comes_event_by_event_comes_to_the_same_text(name):
+def test_a_stream_that_arrives_event_by_event_has_the_same_text(name):
     given, seen = REFERENCES[name], watched()
     for cut in range(1, len(given.events) + 1):
         if seen.at is not None:
@@ -675,7 +675,7 @@ def test_a_stream_that_comes_event_by_event_comes_to_the_same_text(name):
     ],
     ids=["doubled", "backwards", "neighbours swapped", "twice"],
 )
-def test_a_spoilt_stream_that_is_whole_is_as_good_as_any(name, spoil: Callable):
+def test_repeated_or_swapped_events_change_nothing(name, spoil: Callable):
     given = REFERENCES[name]
     middle = given.events[1:-1]
     assert sliced(given, 0, given.write(spoil(middle))) == sliced(given, 0, given.write(middle))
@@ -686,7 +686,7 @@ def test_a_spoilt_stream_that_is_whole_is_as_good_as_any(name, spoil: Callable):
 
 
 @pytest.mark.parametrize("name", REFERENCES)
-def test_whichever_event_is_missing_the_text_is_the_same(name):
+def test_the_text_is_the_same_whichever_event_is_missing(name):
     given = REFERENCES[name]
     for missing in range(1, len(given.events)):
         seen = watched()
@@ -700,7 +700,7 @@ def test_whichever_event_is_missing_the_text_is_the_same(name):
         check(given, seen)
 
 
-def test_the_reference_streams_are_what_they_are_for():
+def test_the_reference_streams_cover_the_hard_cases():
     assert len(REFERENCES) >= 20
     assert any(not given.text.startswith(given.streamed_text) for given in REFERENCES.values())
     assert any("\ufffd" in given.text for given in REFERENCES.values())

@@ -1,4 +1,4 @@
-"""Requests and replies of Azure Table Storage as text, and who may sign them."""
+"""Requests and replies of Azure Table Storage as text, and the credentials that sign them."""
 
 import json
 from email import message_from_bytes, policy
@@ -73,7 +73,7 @@ def test_the_path_that_is_signed_is_the_path_that_is_sent(partition, key):
 
 
 @given(KEYS, TEXT, TEXT)
-def test_a_filter_says_what_was_meant(partition, first, value):
+def test_a_filter_quotes_its_values(partition, first, value):
     query = wire.query_string((partition, first, "~"), {"owner": value}, 7, {"NextRowKey": "a&b=c+d"})
     p, f, v = (text.replace("'", "''") for text in (partition, first, value))
     assert dict(URL(f"{ENDPOINT}/runs()?{query}").query) == {
@@ -92,7 +92,7 @@ WRITES = [
 ]
 
 
-def test_a_batch_is_what_a_mail_parser_understands():
+def test_a_mail_parser_reads_a_batch():
     body = wire.batch_body(ENDPOINT, [wire.operation("runs", "p", write) for write in WRITES])
     message = message_from_bytes(
         b"Content-Type: " + wire.BATCH_TYPE.encode() + b"\r\n\r\n" + body, policy=policy.HTTP
@@ -158,7 +158,7 @@ specified in the request was not satisfied.\\nRequestId:1\\nTime:2026-01-02T03:0
 
 
 @pytest.mark.parametrize("line_end", [b"\r\n", b"\n"])
-def test_a_batch_reply_is_taken_apart(line_end):
+def test_a_batch_reply_is_parsed(line_end):
     done = wire.read_batch(AZURE_REPLY.replace(b"\n", line_end))
     assert [(reply.status, reply.etag) for reply in done] == [
         (204, "W/\"datetime'2026-01-02T03%3A04%3A05.6789012Z'\""),
@@ -176,7 +176,7 @@ def test_a_batch_reply_is_taken_apart(line_end):
 @pytest.mark.parametrize(
     "body", [b"", b"<html>", b"[]", b"\xff", b"null", b'{"odata.error":7}', b"HTTP/1.1 x"]
 )
-def test_anything_may_come_back(body):
+def test_an_unreadable_reply_raises_only_the_expected_errors(body):
     assert wire.read_fault(body) == wire.Fault("", "")
     assert wire.read_batch(body) == []
     for read in (wire.read_entity, wire.read_entities):

@@ -4,7 +4,7 @@ from shared.core.text import representable
 
 
 @pytest.mark.parametrize("text", ["", "plain", "漢字 \U0001f680", "\x00\x1f\x7f\ufffe\uffff"])
-def test_what_json_can_carry_stays(text):
+def test_text_that_json_can_represent_stays(text):
     assert representable(text) is text
 
 

@@ -1,4 +1,4 @@
-"""Agents found, tools described to the model, and every way in which a tool call can end."""
+"""Agents are found, tools are described to the model, and tool calls end in every possible way."""
 
 import asyncio
 import json
@@ -24,7 +24,7 @@ from shared.errors import InvalidSettings
 from shared.ports.agents import Agents, AgentSpec
 
 SOON = timedelta(milliseconds=10)
-# A tool that nothing stops would hang the test: nothing here takes nearly as long.
+# Longer than anything here takes. A tool that nothing stops would block the test.
 GIVE_UP_SECONDS = 60
 
 
@@ -52,7 +52,7 @@ class Open(BaseModel, extra="allow"):
 def installed(*tools: Tool[..., Any], **settings: str) -> InstalledAgents:
     agent = Agent(name="tester", model="m", instructions="i", tools=tools)
     agents = InstalledAgents({"tester": agent}, settings)
-    # Builds the schemas, which is no part of any call's time.
+    # Build the schemas before any call is timed.
     agents.spec("tester")
     return agents
 
@@ -83,7 +83,7 @@ def parameters_of(function: Callable[..., Any]) -> tuple[dict[str, Any], bool]:
     return definition["parameters"], definition["strict"]
 
 
-# What the model is told
+# What the model gets
 
 
 def test_a_tool_is_described_in_the_strict_dialect() -> None:
@@ -152,7 +152,7 @@ def test_a_tool_without_parameters_is_strict() -> None:
 @pytest.mark.parametrize(
     "kind", [str, int, float, bool, date, Decimal, list[str], Literal["a", "b"], int | str]
 )
-def test_what_the_strict_dialect_knows_stays_strict(kind: Any) -> None:
+def test_a_type_of_the_strict_dialect_stays_strict(kind: Any) -> None:
     def act(value: Any) -> None:
         """Act."""
 
@@ -178,7 +178,7 @@ def test_what_the_strict_dialect_knows_stays_strict(kind: Any) -> None:
         *(Annotated[str, Field(max_length=9)], Annotated[str, Field(pattern="(?i)a")]),
     ],
 )
-def test_what_the_strict_dialect_cannot_say_is_said_loosely(kind: Any) -> None:
+def test_a_type_outside_the_strict_dialect_is_described_loosely(kind: Any) -> None:
     def act(value: Any, extra: int = 3) -> None:
         """Act."""
 
@@ -219,7 +219,7 @@ def echo(
         (' {"count": 2}\n', {"count": 2}),
     ],
 )
-def test_null_and_nothing_both_stand_for_the_default(text: str, expected: dict[str, Any]) -> None:
+def test_null_and_a_missing_argument_both_mean_the_default(text: str, expected: dict[str, Any]) -> None:
     assert ToolSchema(tool(echo)).arguments(text, "k") == expected
 
 
@@ -252,7 +252,7 @@ def test_null_is_a_value_where_there_is_no_default() -> None:
         ('{"count": 1, "schema": "' + "x" * MAX_ARGUMENT_BYTES + '"}', "longer than 1048576 bytes"),
     ],
 )
-def test_bad_arguments_are_told_to_the_model(text: str, complaint: str) -> None:
+def test_bad_arguments_are_explained_to_the_model(text: str, complaint: str) -> None:
     with pytest.raises(BadArguments, match=complaint):
         ToolSchema(tool(echo)).arguments(text, "k")
 
@@ -270,7 +270,7 @@ def test_bad_arguments_fail_the_call_before_the_tool_runs() -> None:
     assert message.startswith("count: ")
 
 
-def test_a_tool_learns_its_idempotency_key_and_the_model_does_not_see_it() -> None:
+def test_a_tool_gets_its_idempotency_key_and_the_model_does_not_see_it() -> None:
     @tool
     async def pay(amount: int, key: IdempotencyKey) -> str:
         """Pay."""
@@ -313,7 +313,7 @@ def returning(value: object, *, threaded: bool = False) -> Tool[..., Any]:
         (date(2026, 1, 2), '"2026-01-02"'),
     ],
 )
-def test_what_a_tool_returns_is_what_the_model_gets(value: object, output: str, threaded: bool) -> None:
+def test_the_model_gets_what_a_tool_returns(value: object, output: str, threaded: bool) -> None:
     result = run_one(returning(value, threaded=threaded))
     assert result == ToolResult("c1", CallStatus.COMPLETED, output)
     assert type(result.output) is str
@@ -420,7 +420,7 @@ def test_an_agent_that_is_gone_fails_the_calls() -> None:
 # Time
 
 
-def test_an_async_tool_is_stopped_at_its_timeout_and_cleans_up_before_that_is_told() -> None:
+def test_an_async_tool_is_stopped_at_its_timeout_and_cleans_up_before_its_result() -> None:
     cleaned = []
 
     @tool(timeout=SOON)
@@ -461,7 +461,7 @@ def test_a_sync_tool_that_is_late_fails_and_goes_on_in_its_thread() -> None:
     assert finished.wait(GIVE_UP_SECONDS)
 
 
-def test_a_tool_that_ignores_its_cancellation_holds_nobody_up() -> None:
+def test_a_tool_that_ignores_its_cancellation_delays_no_other_call() -> None:
     async def scenario() -> tuple[str, str]:
         release = asyncio.Event()
 
@@ -481,7 +481,7 @@ def test_a_tool_that_ignores_its_cancellation_holds_nobody_up() -> None:
     assert asyncio.run(scenario())[0] == "timeout"
 
 
-def test_calls_run_side_by_side_and_come_as_they_finish() -> None:
+def test_calls_run_concurrently_and_give_results_as_they_finish() -> None:
     async def scenario() -> list[str]:
         second_is_read, both_run = asyncio.Event(), asyncio.Barrier(2)
 
@@ -506,7 +506,7 @@ def test_calls_run_side_by_side_and_come_as_they_finish() -> None:
     assert asyncio.run(scenario()) == ["second", "first"]
 
 
-def test_sync_tools_run_side_by_side_too() -> None:
+def test_sync_tools_run_concurrently_too() -> None:
     both_run = threading.Barrier(2, timeout=GIVE_UP_SECONDS)
 
     @tool
@@ -546,7 +546,7 @@ def test_closing_or_cancelling_stops_what_still_runs(way: str) -> None:
             rest.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await rest
-        # A copy: the end of the loop stops everything, which proves nothing.
+        # A copy, because the end of the loop stops everything, which proves nothing.
         return [*ended]
 
     async def bounded() -> list[str]:
@@ -589,7 +589,7 @@ def test_every_agent_of_every_module_is_found_once(package: Callable[..., str]) 
     assert list(discover(name)) == ["a", "b", "c"]
 
 
-def test_all_that_is_wrong_with_a_package_is_told_at_once(package: Callable[..., str]) -> None:
+def test_all_faults_of_a_package_are_reported_at_once(package: Callable[..., str]) -> None:
     name = package(
         one=source("same"), two=source("same"), three="import nowhere_at_all", four=source("x", "")
     )
@@ -628,7 +628,7 @@ def test_settings_stand_for_the_model_and_missing_ones_are_listed_together(
     assert models == ["x-y-%SECOND%", "gpt-100%", None]
 
 
-def test_a_spec_says_what_the_use_cases_need() -> None:
+def test_a_spec_has_what_the_use_cases_need() -> None:
     quick = tool(timeout=timedelta(seconds=1), idempotent=True)(returning("q").function)
     slow = tool(timeout=timedelta(seconds=90))(returning("s", threaded=True).function)
     agent = Agent(

@@ -1,4 +1,4 @@
-"""Situations in a run's life that no promise names, on the use cases over memory tables."""
+"""Situations in a run's life that no promise names, tested on the use cases over memory tables."""
 
 import asyncio
 import json
@@ -33,7 +33,7 @@ async def finished(world: World, text: str = "done", **changes):
     return await world.until_terminal(run.id)
 
 
-async def test_a_response_that_stays_gone_fails_the_run_after_its_grace(world):
+async def test_a_response_that_stays_missing_fails_the_run_after_its_grace(world):
     run = await world.start()
     world.provider.state["resp_1"] = Absent()
     await world.drive(1, 5)
@@ -45,7 +45,7 @@ async def test_a_response_that_stays_gone_fails_the_run_after_its_grace(world):
     assert done.completed_at - done.created_at < timedelta(minutes=3)
 
 
-async def test_a_response_that_turns_up_again_goes_on(world):
+async def test_a_response_that_is_found_again_goes_on(world):
     run = await world.start()
     world.provider.state["resp_1"] = Absent()
     await world.drive(3, 5)
@@ -57,7 +57,7 @@ async def test_a_response_that_turns_up_again_goes_on(world):
     assert not (await world.run(run.id)).terminal
 
 
-async def test_the_provider_is_left_alone_for_as_long_as_it_asks(world):
+async def test_the_provider_is_not_asked_before_its_retry_after(world):
     await world.start()
     world.provider.state["resp_1"] = NotNow("429", timedelta(seconds=100))
     await world.drive(1, 5)
@@ -113,7 +113,7 @@ async def test_a_busy_session_takes_no_second_run(world):
     assert world.provider.creates[-1].previous_response_id == "resp_1"
 
 
-async def test_what_failed_is_not_part_of_the_conversation(world):
+async def test_a_failed_run_is_not_part_of_the_conversation(world):
     first = await finished(world)
     world.provider.create_replies = [Refused(RunError("provider_rejected", "no"))]
     await world.start(session_id=first.session_id, input='[{"role": "user", "content": "forget this"}]')
@@ -151,7 +151,7 @@ async def test_a_broken_chain_falls_back_to_replay_once(world):
     assert world.agents.runs == {"call_resp_1_0": 1}
 
 
-async def test_a_cancellation_that_the_provider_takes_its_time_over_is_confirmed_by_polls(world):
+async def test_a_slow_cancellation_is_confirmed_by_polls(world):
     run = await world.start()
     world.provider.cancel_replies["resp_1"] = Snapshot(
         response_id="resp_1", status=ResponseStatus.IN_PROGRESS
@@ -162,7 +162,7 @@ async def test_a_cancellation_that_the_provider_takes_its_time_over_is_confirmed
     assert (await world.until_terminal(run.id)).status is RunStatus.CANCELLED
 
 
-async def test_a_cancellation_is_tried_again_when_the_provider_is_away(world):
+async def test_a_cancellation_is_tried_again_when_the_provider_does_not_answer(world):
     run = await world.start()
     world.provider.cancel_replies["resp_1"] = NotNow("503")
     await cancel(world.context, CALLER, run.id)
@@ -190,7 +190,7 @@ async def test_a_tool_at_work_ends_before_its_run_is_cancelled(world):
 
 
 def run_sync(coroutine):
-    """Run a use case over memory tables to its end: nothing in it ever waits."""
+    """Run a use case over memory tables to its end. Nothing in it waits."""
     try:
         while True:
             coroutine.send(None)
@@ -216,7 +216,7 @@ async def test_a_checkpoint_that_the_storage_refuses_is_saved_after_the_others(w
     assert set(world.agents.runs.values()) == {1}
 
 
-async def test_a_run_that_keeps_changing_is_given_up_for_now(world):
+async def test_a_transition_of_a_run_that_keeps_changing_is_given_up(world):
     run = await world.start()
 
     async def always_conflicts(*_args, **_kwargs):
@@ -253,7 +253,7 @@ async def test_a_deleted_run_leaves_its_place_in_the_session(world):
     assert "two" not in json.dumps(page.transcript)
 
 
-async def test_a_refusal_to_forget_is_final_unless_the_response_was_at_work(world):
+async def test_a_refused_delete_is_final_unless_the_response_was_in_progress(world):
     done = await finished(world)
     world.provider.delete_replies = [Refused(RunError("provider_rejected", "no"))]
     await delete_run(world.context, CALLER, done.id)
@@ -266,7 +266,7 @@ async def test_a_refusal_to_forget_is_final_unless_the_response_was_at_work(worl
     assert len(world.provider.deletes) == 3
 
 
-async def test_a_provider_that_never_answers_is_not_asked_to_forget_for_ever(world):
+async def test_a_provider_that_never_answers_is_not_asked_to_delete_for_ever(world):
     run = await world.start()
     world.provider.delete_replies = [NotNow("503")] * 10_000
     await delete_run(world.context, CALLER, run.id)
@@ -296,7 +296,7 @@ async def test_messages_about_what_is_not_owed_do_nothing(world):
     assert await world.context.runs.read(run.id) == before
 
 
-async def test_a_pending_row_without_a_run_is_said_and_survived(world):
+async def test_a_pending_row_without_a_run_is_logged_and_stops_nothing(world):
     run = await world.start()
     one = (await world.owed())[0]
     orphan = replace(one, run_id=run.id[:-1] + ("1" if run.id[-1] == "0" else "0"))
@@ -313,7 +313,7 @@ async def test_a_run_that_is_deleted_while_it_is_read_is_not_found(world):
         await output_of(world.context, run)
 
 
-async def test_rows_that_somebody_else_removes_meanwhile_are_no_fault(world):
+async def test_rows_that_another_worker_removes_meanwhile_are_no_error(world):
     run = await world.start()
     query = world.content_table.query
     for n in range(3):
@@ -331,7 +331,7 @@ async def test_rows_that_somebody_else_removes_meanwhile_are_no_fault(world):
 
 
 @pytest.mark.parametrize("what", ["start", "cancel", "delete"])
-async def test_what_was_accepted_is_answered_so_though_the_storage_fails_then(world, what):
+async def test_an_accepted_request_is_answered_as_accepted_when_the_storage_fails_later(world, what):
     run = None if what == "start" else await world.start()
     commit, allowed = world.context.runs.commit, [] if what == "start" else [True]
 
@@ -363,12 +363,12 @@ async def test_what_was_accepted_is_answered_so_though_the_storage_fails_then(wo
 
 
 def long_text() -> str:
-    """A text that does not compress into a row."""
+    """Return a text that is too long for a row, also when it is compressed."""
     return "".join(chr(0x4E00 + (n * 7919) % 20000) for n in range(100_000))
 
 
 class LosesReplies:
-    """Wraps a commit: it takes effect, somebody else writes after it, and the reply is lost."""
+    """A commit that takes effect, is followed by another write, and whose reply is lost."""
 
     def __init__(self, world, meanwhile):
         self._commit, self._meanwhile, self._done = world.context.runs.commit, meanwhile, False
@@ -422,7 +422,7 @@ async def test_an_unreadable_tick_is_replaced(world):
     assert (await world.until_terminal(run.id, ticks=3)).status is RunStatus.COMPLETED
 
 
-async def test_a_start_that_stood_still_leaves_the_create_to_others(world):
+async def test_a_start_that_was_frozen_leaves_the_create_to_others(world):
     insert = world.context.runs.insert
 
     async def slow(*args):
@@ -466,7 +466,7 @@ async def test_the_id_of_a_new_response_is_saved_again_when_the_storage_fails_on
 
 
 @pytest.mark.parametrize("how", ["cancel", "deadline"])
-async def test_a_create_of_which_nobody_heard_is_counted_however_the_run_ends(world, how):
+async def test_a_create_without_a_reply_is_counted_however_the_run_ends(world, how):
 
     def dies():
         raise asyncio.CancelledError
@@ -484,7 +484,7 @@ async def test_a_create_of_which_nobody_heard_is_counted_however_the_run_ends(wo
     assert (done.terminal, done.unknown_creates) == (True, 1)
 
 
-async def test_an_old_run_is_deleted_as_patiently_as_a_new_one(world):
+async def test_deletes_of_an_old_run_are_repeated_as_long_as_those_of_a_new_one(world):
     run = await finished(world)
     world.clock.pass_(2 * 3600)
     world.provider.delete_replies = [NotNow("503"), NotNow("503")]
@@ -493,7 +493,7 @@ async def test_an_old_run_is_deleted_as_patiently_as_a_new_one(world):
     assert len(world.provider.deletes) == 3
 
 
-async def test_what_a_late_writer_left_of_a_deleted_run_is_swept_up(world):
+async def test_rows_that_a_late_writer_adds_to_a_deleted_run_are_purged(world):
     run = await world.start()
     await delete_run(world.context, CALLER, run.id)
     await world.content_table.write(run.id, [Put(Row("turn-01-late|0000", {"c00": b"secret"}))])
@@ -516,7 +516,7 @@ async def test_a_deleted_run_leaves_the_conversation(world, deleted):
     )
 
 
-async def test_what_is_said_of_an_earlier_response_is_not_charged_to_the_next(world):
+async def test_a_404_of_an_earlier_response_does_not_count_for_the_next(world):
     run = await world.start()
     pending = (await world.owed())[0]
     world.provider.state["resp_1"] = asks("resp_1", "pay")
@@ -529,7 +529,7 @@ async def test_what_is_said_of_an_earlier_response_is_not_charged_to_the_next(wo
         assert await world.run(run.id) == before
 
 
-async def test_an_expired_run_whose_row_is_broken_costs_the_provider_nothing(world):
+async def test_an_expired_run_whose_row_is_broken_is_not_read_at_the_provider(world):
     run = await world.start(deadline=timedelta(minutes=1))
     row = await world.table.get(run.id[4:6], f"run|{run.id}")
     world.table._partitions[run.id[4:6]][row.key] = replace(row, values={**row.values, "status": "gibberish"})
