@@ -1,4 +1,4 @@
-"""What has to be true of every trial. It knows only what clients, tools, provider and tables show."""
+"""What must be true of every trial, judged by what clients, tools, provider and tables show."""
 
 from collections.abc import Iterator
 
@@ -48,7 +48,7 @@ def _noted(trial: Trial) -> int:
 
 
 def _saved(trial: Trial) -> dict[int, bool]:
-    """Say of each response that life 1 created, by ordinal, whether life 1 saved its id.
+    """Return for each response that life 1 created, by ordinal, whether life 1 saved its id.
 
     A late response is saved by the write that puts its cancellation into the outbox, any other by the next write.
     """

@@ -1,4 +1,4 @@
-"""One life of the app, in a process of its own, and what is to be found when it has done everything."""
+"""One life of the app, in a process of its own, and what is left after it."""
 
 import asyncio
 import ctypes
@@ -25,18 +25,18 @@ from tests.proofs.crash.scenarios import Scenario
 from tests.support.client import Client as ApiClient
 from tests.support.oracle import read_as_client
 
-# Nothing here waits; a life that takes longer hangs, and is ended by a signal.
+# Nothing here waits. A life that takes longer hangs, and a signal ends it.
 _LONGEST_SECONDS = 240
 
 
 def warm_up(scenario: Scenario, place: Place) -> None:
-    """Live once in this very process, so that the lives forked from it find everything imported."""
+    """Run one life in this process, so that the lives forked from it need no imports."""
     asyncio.run(_live(scenario, place))
     assert threading.active_count() == 1, "a process with threads cannot be forked safely"
 
 
 def fork_life(scenario: Scenario, place: Place) -> int:
-    """Live in a forked process, which spares the imports, and return its exit status."""
+    """Run a life in a forked process, which needs no imports, and return its exit status."""
     parent = os.getpid()
     child = os.fork()
     if child == 0:
@@ -57,7 +57,7 @@ def _live_and_exit(scenario: Scenario, place: Place, parent: int) -> None:
             status = 0
     except Stuck as stuck:
         (place.folder / "error").write_text(str(stuck))
-    except BaseException:  # noqa: BLE001  (told to whoever reads the report; the process ends here)
+    except BaseException:  # noqa: BLE001  (shown in the report; the process ends here)
         (place.folder / "error").write_text(traceback.format_exc())
     finally:
         os._exit(status)

@@ -1,4 +1,4 @@
-"""A whole app over the real adapters, all of whose requests go through a network that can lie.
+"""A complete app over the real adapters. All of its requests go through a network with faults.
 
 The app's clock is set by hand. It stands still while a request is under way and while the provider has anything left
 to do, so no outcome depends on how fast the machine is.
@@ -36,7 +36,7 @@ from tests.support.fakes import FakeAgents, FakeClock
 from tests.support.oracle import Seen, read_as_client
 from tests.support.world import CALLER, a_context, carry_out
 
-# Laid out once: it is the same for all.
+# Computed once, because it is the same for all.
 _SCHEDULE = Schedule(timedelta(seconds=2), timedelta(seconds=30))
 _CREATE = {
     "Accept": "application/json;odata=nometadata",
@@ -46,10 +46,10 @@ _CREATE = {
 _Result = TypeVar("_Result")
 
 PATIENCE_SECONDS = 30.0
-# How often a client repeats what a server could not do, and a queue a message that was not done with.
+# How often a client repeats a request that failed, and a queue a message whose work failed.
 TRIES = 6
 TICKS = 200
-# Noise, so that it is too long for a row also when it is compressed.
+# Random, so that it is too long for a row also when it is compressed.
 NOVEL = secrets.token_hex(20_000)
 FACTS = secrets.token_hex(20_000)
 
@@ -69,7 +69,7 @@ ENDLESS = script({"text": "never", "seconds": 1000})
 
 @dataclass
 class Agents(FakeAgents):
-    """Notes outside of the app what its tools did, and gives one short and one long result."""
+    """Records outside of the app what its tools did, and returns one short and one long result."""
 
     # The tool, call and key of each effect.
     effects: list[tuple[str, str, str]] = field(default_factory=list)
@@ -83,7 +83,7 @@ class Agents(FakeAgents):
 
 @dataclass
 class Rig:
-    """`context` goes by the network, `plain` by none. Both are the same app."""
+    """An app and its clients. `context` uses the network with faults, `plain` uses none. Both are the same app."""
 
     network: Network
     context: Context
@@ -95,7 +95,7 @@ class Rig:
     # The run before it was deleted.
     last: Run | None = None
     failures: int = 0
-    # The first request that this scenario is about, counted from 1; those before it are another one's.
+    # The first request of this scenario itself, counted from 1. Those before it belong to another scenario.
     first: int = 1
     _messages: list[str] = field(default_factory=list)
 
@@ -118,7 +118,7 @@ class Rig:
         self._note(await self.insist(lambda: action(self.context, CALLER, self.run_id)))
 
     def from_here(self) -> None:
-        """Say that what went before is what any run begins with."""
+        """Begin the requests of this scenario itself. Those before are the same for any run."""
         self.first = len(self.network.seen) + 1
 
     async def insist(self, action: Callable[[], Awaitable[_Result]]) -> _Result:
@@ -136,7 +136,7 @@ class Rig:
         return stored.run
 
     async def tick(self, seconds: float) -> None:
-        """Let the provider do its part and time pass, poll, and let workers do what they are told of."""
+        """Let the provider finish and time pass, poll, and do the work of all messages."""
         await self.provider_is_done()
         self.clock.pass_(seconds)
         self._messages += await tick(self.context, 1, [ids.shard_of(self.run_id)])
@@ -152,7 +152,7 @@ class Rig:
         raise AssertionError(f"after {TICKS} ticks it is still {run.status}, owed {run.step}")
 
     async def provider_is_done(self) -> None:
-        """Wait until the provider's part does not hang on how fast it is."""
+        """Wait until the provider has finished, so that its speed does not matter."""
         async with asyncio.timeout(PATIENCE_SECONDS):
             while continuation := (await self.run()).continuation:
                 reply = await self.provider.read(continuation.response_id)
@@ -166,7 +166,7 @@ class Rig:
 
     @property
     def provider(self) -> Provider:
-        """The provider, as it is reached by no network."""
+        """The provider without the network."""
         return self.plain.provider(DEFAULT_PROVIDER)
 
     def creates(self) -> list[Request]:
@@ -212,7 +212,7 @@ class Rig:
 
 @dataclass
 class Bench:
-    """Gives one app after the other, each with tables of its own, over connections that they share."""
+    """Builds apps, each with tables of its own, over shared connections."""
 
     network: Network
     lying: tuple[TableStorage, ResponsesProvider]
@@ -221,7 +221,7 @@ class Bench:
     async def rig(self) -> Rig:
         names = [f"{name}{secrets.token_hex(8)}" for name in ("runs", "content")]
         for name in names:
-            # The SDK does the same, at ten times the cost.
+            # The SDK sends the same request, and takes ten times as long.
             reply = await self.honest[0].send("POST", "/Tables", _CREATE, json.dumps({"TableName": name}))
             assert reply.status_code < 300
         clock, agents = FakeClock(), Agents()
@@ -244,7 +244,7 @@ async def bench(account: TableAccount, emulator: str, seconds: float) -> AsyncIt
         provider = _provider(await network.link("provider", base), seconds)
         direct = _provider(base, PATIENCE_SECONDS)
         try:
-            # Opening the SDK takes long, and is not to be taken for a slow reply.
+            # Opening the SDK takes long. It must not count as a slow reply.
             for adapter in (provider, direct):
                 await adapter.delete("resp_none")
             yield Bench(network, (lying, provider), (honest, direct))
