@@ -46,6 +46,8 @@ class RunAuditor:
         if run.terminal and not before.terminal:
             seen.ended_at = now
             self._ended_rightly(seen, before, run, by)
+        if late_claim := evidence.late_claims.get(run.id):
+            late_claim.saw(run)
         if late := evidence.late.get(run.id):
             late.saw(run)
 

@@ -35,6 +35,8 @@ class Auditor:
     def looked(self, key: str, by: Invocation) -> None:
         if key.startswith("run|"):
             self._touch(key[4:], by)
+            if by.operation == "poll" and (late := self.evidence.late_slices.pop(key[4:], None)):
+                late.end()
 
     def wrote(self, writes: Sequence[Write], by: Invocation) -> None:
         """Note what was written to the runs' table."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from shared.core.run import Run, RunStatus
-from tests.proofs.simulation.scheduler import Invocation
+from tests.proofs.simulation.scheduler import Hold, Invocation
 
 if TYPE_CHECKING:
-    from tests.proofs.simulation.late import LateCreate
+    from tests.proofs.simulation.late import LateClaim, LateCreate
     from tests.proofs.simulation.responses import Response
 
 
@@ -91,6 +91,10 @@ class Evidence:
     breaches: list[Breach] = field(default_factory=list)
     # By run, the create whose reply is late.
     late: dict[str, "LateCreate"] = field(default_factory=dict)
+    # By run, the worker that claims late.
+    late_claims: dict[str, "LateClaim"] = field(default_factory=dict)
+    # By run, a slice that arrives when another poller has begun to settle the answer.
+    late_slices: dict[str, Hold] = field(default_factory=dict)
     # The deliveries that are stored.
     deliveries: set[str] = field(default_factory=set)
 

@@ -35,6 +35,8 @@ OCCASIONS: Mapping[str, Mapping[str, float]] = {
         "frozen_before": 0.008,
         "frozen_after": 0.008,
     },
+    # After a worker has read the tools of a turn, before it claims them.
+    "claim": {"claim_late": 0.5},
     "create": {
         "throttled": 0.1,
         "create_reply_lost": 0.1,
@@ -57,7 +59,7 @@ OCCASIONS: Mapping[str, Mapping[str, float]] = {
         "stream_cut": 0.15,
         "stream_gap": 0.05,
         "stream_stalled": 0.1,
-        "slice_late": 0.15,
+        "slice_late": 0.3,
     },
     "cancel": {"cancel_unavailable": 0.4, "cancel_refused": 0.3, "cancel_not_found": 0.2},
     "delete": {"delete_unavailable": 0.2, "delete_refused": 0.1},

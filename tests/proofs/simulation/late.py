@@ -1,4 +1,4 @@
-"""Creates whose process stands still until the run is in a chosen state.
+"""Creates and claims whose process stands still until the run is in a chosen state.
 
 By chance alone, the rarest of these states would need millions of seeds.
 """
@@ -18,6 +18,11 @@ OVERTAKEN = 40.0
 LONGEST = 200.0
 
 _TARGETS = tuple(sorted(before for before, afters in MOVES[events.Created].items() if before in afters))
+# Unfinished states are chosen more often, because most attempts to meet them fail.
+_WEIGHTS = tuple(
+    1 if status.terminal else 30 if (status, step) == (RunStatus.CANCELLING, Step.TOOLS) else 3
+    for status, step in _TARGETS
+)
 # By the step that a cancelling run is owed: the steps that it could be owed before the cancellation.
 _BEFORE_CANCEL = {
     Step.CREATE: {Step.CREATE},
@@ -40,7 +45,7 @@ class LateCreate:
     @classmethod
     def of(cls, run: Run, random: Random, cancel: Callable[[], None]) -> "LateCreate":
         lease_id = run.lease.id if run.lease else ""
-        return cls(random.choice(_TARGETS), lease_id, Hold(), cancel)
+        return cls(random.choices(_TARGETS, _WEIGHTS)[0], lease_id, Hold(), cancel)
 
     def saw(self, run: Run) -> None:
         """Note a new state of the run."""
@@ -58,3 +63,16 @@ class LateCreate:
     def prolongs(self, step: Step) -> bool:
         """Return whether calls for this step take longer than usual, so that the create can end during them."""
         return not self.hold.over and self.target[1] is step
+
+
+@dataclass(frozen=True, slots=True)
+class LateClaim:
+    """Waits until the run is owed the tools of another turn than the worker has read."""
+
+    turn: int
+    hold: Hold
+
+    def saw(self, run: Run) -> None:
+        """Note a new state of the run."""
+        if run.terminal or (run.turn != self.turn and run.step is Step.TOOLS):
+            self.hold.end()

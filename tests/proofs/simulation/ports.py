@@ -13,6 +13,7 @@ from shared.ports.tables import Delete, Insert, Put, Row, Write
 from shared.store.content import ContentStore
 from tests.proofs.simulation.auditor import Auditor
 from tests.proofs.simulation.faults import Faults
+from tests.proofs.simulation.late import LONGEST, OVERTAKEN
 from tests.proofs.simulation.scheduler import DEATH, Hold, Invocation, Scheduler
 from tests.support.memory_table import MemoryTable
 
@@ -57,6 +58,8 @@ class Gate:
 
     def __init__(self, random: randoms.Random, scheduler: Scheduler, faults: Faults, trace: Trace) -> None:
         self.random, self.scheduler, self.faults, self.trace = random, scheduler, faults, trace
+        # Returns until when an invocation stands still, if that is not decided by time alone.
+        self.overtaken: Callable[[Invocation], Hold | None] = lambda _: None
         # Called when an invocation dies or stands still.
         self.stuck: Callable[[Invocation], None] | None = None
 
@@ -89,13 +92,15 @@ class Gate:
         return own, fate
 
     @types.coroutine
-    def leave(self, fate: str | None) -> Generator[float, None, None]:
+    def leave(self, fate: str | None) -> Generator[float | Hold, None, None]:
         """Let time pass after a call took effect, before its process gets the reply."""
         if fate == "killed_after":
             yield self._die(whole_host=False)
         yield self.latency()
         if fate == "frozen_after":
             yield from self.freeze()
+        elif hold := self.overtaken(self.caller):
+            yield from self.hold(hold, OVERTAKEN, LONGEST)
 
     def _die(self, *, whole_host: bool) -> float:
         self._report_stuck()

@@ -32,6 +32,7 @@ from tests.proofs.simulation.auditor import Auditor
 from tests.proofs.simulation.late import LONGEST, OVERTAKEN, LateCreate
 from tests.proofs.simulation.ports import PROLONGED, Gate
 from tests.proofs.simulation.responses import Response
+from tests.proofs.simulation.scheduler import Hold
 
 # How long the provider may not know a response that its run did not adopt.
 _SEEMS_ABSENT = 30.0
@@ -130,9 +131,9 @@ class SimulatedProvider:
         if isinstance(reply, Slice) and reply.final:
             self._auditor.replied(response, reply.final, self._gate.caller)
         if own == "slice_late":
-            # The next poller may read the finished response before this slice arrives.
-            left = response.finishes_at - self._gate.scheduler.now
-            await self._gate.wait(min(max(left, 0.0) + 6 * self._gate.random.random(), LONGEST_SLICE))
+            # Another poller may have read the finished response before this slice arrives.
+            hold = self._auditor.evidence.late_slices[response.request.run_id] = Hold()
+            await self._gate.hold(hold, 0.0, LONGEST_SLICE)
         await self._gate.leave(fate)
         return reply
 

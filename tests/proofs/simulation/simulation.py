@@ -18,6 +18,7 @@ from tests.proofs.simulation.clients import OWNERS, Clients
 from tests.proofs.simulation.coverage import Coverage, transition
 from tests.proofs.simulation.evidence import Breach
 from tests.proofs.simulation.faults import Faults
+from tests.proofs.simulation.late import LONGEST, LateClaim
 from tests.proofs.simulation.ports import (
     PROVIDER_TIMEOUT,
     Gate,
@@ -28,7 +29,7 @@ from tests.proofs.simulation.ports import (
     SimulatedTable,
 )
 from tests.proofs.simulation.provider import SimulatedProvider
-from tests.proofs.simulation.scheduler import MAX_SKEW, Invocation, Scheduler
+from tests.proofs.simulation.scheduler import MAX_SKEW, Hold, Invocation, Scheduler
 from tests.proofs.simulation.triggers import HOSTS, Triggers, seconds_of
 from tests.support.world import stores
 
@@ -97,6 +98,7 @@ class Simulation:
         answers = AnswerAuditor(self.auditor.evidence, self.coverage)
         self.clients = Clients(self.gate, self.triggers, answers, LONG_TEXT)
         self.gate.stuck = self._worker_is_stuck
+        self.gate.overtaken = self._overtaken
         self.provider.prolong_faults = self._prolong_faults
         self.provider.cancel_run = lambda run_id: self.scheduler.after(
             0.0, lambda: self.clients.cancel(run_id)
@@ -298,6 +300,21 @@ class Simulation:
                 self._interfere(self.scheduler.current)
         if self.content_table.lag and self.scheduler.current and call.startswith("content.query"):
             self._delete_meanwhile(self.scheduler.current)
+
+    def _overtaken(self, caller: Invocation) -> Hold | None:
+        """Return when a worker goes on that has read the tools of a turn and has not claimed them."""
+        evidence = self.auditor.evidence
+        if caller.operation != "work: tools" or len(caller.touched) != 1:
+            return None
+        [run_id] = caller.touched
+        run = evidence.runs[run_id].run
+        if run.step is not Step.TOOLS or run.lease or run_id in evidence.late_claims:
+            return None
+        if self.faults.draw("claim") is None:
+            return None
+        evidence.late_claims[run_id] = LateClaim(run.turn, Hold())
+        self._prolong_faults(self.scheduler.now + LONGEST)
+        return evidence.late_claims[run_id].hold
 
     def _worker_is_stuck(self, caller: Invocation) -> None:
         """Let a client intervene in a run whose worker has died or stands still."""
