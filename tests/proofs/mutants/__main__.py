@@ -36,6 +36,10 @@ def find(bug: Bug) -> tuple[bool, str]:
     if done.returncode not in {0, 1} or "Traceback" in done.stderr:
         raise RuntimeError(f"{bug.name}: the simulation itself failed\n{done.stderr[-2000:]}")
     lines = done.stdout.splitlines()
+    if "NameError" in done.stdout:
+        raise RuntimeError(
+            f"{bug.name}: the bug uses a name that its file does not import\n{done.stdout[:500]}"
+        )
     return done.returncode == 1, " ".join(line.strip() for line in lines[:2])
 
 

@@ -89,10 +89,10 @@ BUGS = (
         "    key = fresh\n",
     ),
     Bug(
-        "the key is overwritten",
+        "a key that another request has claimed is taken",
         "shared/store/keys.py",
-        '[Insert(Row(f"key|{hashed}", values))]',
-        '[Put(Row(f"key|{hashed}", values))]',
+        "                return stored\n            raise\n",
+        "                return fresh\n            raise\n",
     ),
     Bug(
         "another body with the same key is accepted",
