@@ -27,8 +27,10 @@ async def deliver(context: Context, clock: ClockRow) -> None:
     except RowConflict:
         return
     delivery = claimed.delivery
+    # Taken before the request, because this process may stand still before it has the reply.
+    age = context.clock.now() - delivery.created_at
     reply = await context.provider(delivery.content.provider).cancel(delivery.content.response_id)
-    if context.clock.now() - delivery.created_at < _patience(reply):
+    if age < _patience(reply):
         log_event(
             "delivery.deferred", level=logging.WARNING, run_id=delivery.run_id, reply=type(reply).__name__
         )

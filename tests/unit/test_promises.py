@@ -10,7 +10,7 @@ import pytest
 from shared.core.caller import Caller
 from shared.core.calls import CallStatus
 from shared.core.life.events import Claimed
-from shared.core.response import NotNow, ResponseStatus, Snapshot, Usage
+from shared.core.response import Absent, NotNow, Refused, ResponseStatus, RunError, Snapshot, Usage
 from shared.core.run import RunStatus, Step
 from shared.core.transcript import output_text
 from shared.errors import InvalidInput, NotFound, UnreadableRow
@@ -198,7 +198,8 @@ async def test_5_a_lost_create_reply_is_counted_and_one_response_is_adopted(worl
     assert len(world.provider.creates) == 2
 
 
-async def test_5_a_response_created_under_a_lost_lease_is_abandoned(world):
+async def abandon_a_response(world):
+    """Start a run whose first response came too late, and return the run."""
     world.provider.create_replies = [
         lambda: world.clock.pass_(600),
     ]
@@ -212,7 +213,11 @@ async def test_5_a_response_created_under_a_lost_lease_is_abandoned(world):
         return reply
 
     world.provider.create = slow
-    run = await world.start()
+    return await world.start()
+
+
+async def test_5_a_response_created_under_a_lost_lease_is_abandoned(world):
+    run = await abandon_a_response(world)
     done = await world.run(run.id)
     assert done.responses == ("resp_2",)
     assert done.unknown_creates == 1
@@ -222,6 +227,23 @@ async def test_5_a_response_created_under_a_lost_lease_is_abandoned(world):
     assert world.provider.cancels == ["resp_1"]
     left = [row.key for row in await world.table.query(run.id[4:6], "", "~")]
     assert not [key for key in left if key.startswith(("delivery|", "pending~"))]
+
+
+@pytest.mark.parametrize("reply", [Absent(), Refused(RunError("busy", "not now"))], ids=["absent", "refused"])
+async def test_5_a_reply_to_a_cancellation_counts_as_of_its_request(world, reply):
+    await abandon_a_response(world)
+    cancel_response = world.provider.cancel
+
+    async def stands_still(response_id):
+        world.provider.cancel = cancel_response
+        await cancel_response(response_id)
+        # By the time the worker goes on, this reply would be final.
+        world.clock.pass_(7200)
+        return reply
+
+    world.provider.cancel = stands_still
+    await world.drive(20, 30)
+    assert world.provider.cancels.count("resp_1") == 2
 
 
 async def test_6_the_same_key_gives_the_same_run(world):

@@ -285,7 +285,7 @@ BUGS = (
     Bug(
         "a delivery that could not be made is given up",
         _DELIVER,
-        "    if context.clock.now() - delivery.created_at < _patience(reply):",
+        "    if age < _patience(reply):",
         "    if isinstance(reply, Delivery):",
     ),
     Bug(
