@@ -1,5 +1,6 @@
 """The scenarios that are measured, and those that they are compared with."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
@@ -47,9 +48,9 @@ def sections(share: int = 1) -> tuple[Section, ...]:
     requests = (
         _provider_request("create", 2_000 // share),
         _provider_request("read", 2_000 // share),
-        _request("get", 500 // share),
-        _request("transaction", 200 // share),
-        _request("query", 40 // share),
+        _table_request("get", 500 // share),
+        _table_request("transaction", 200 // share),
+        _table_request("query", 40 // share),
     )
     timed = (_poll(share), _slices(share), _run(share), _slow(share), _big(share))
     return (*timed, _operations(), _cold(), *requests)
@@ -238,40 +239,30 @@ def _big(share: int) -> Section:
     )
 
 
-def _request(request: str, times: int) -> Section:
+def _table_request(request: str, times: int) -> Section:
     clients = {
         "default": "azure-data-tables",
         "tuned": "azure-data-tables, no proxies and fewer retries",
         "own": "Baton",
     }
-    return Section(
-        key=request,
-        title=f"A request to Table Storage: {request}",
-        unit="request",
-        references=("sdk",),
-        columns=(Column.CPU, Column.RATE),
-        scenarios=tuple(
-            Scenario(
-                name=f"{name}: {request}",
-                group="baton" if client == "own" else "sdk",
-                target="bench.requests_to_tables:requests",
-                options={"client": client, "request": request, "times": times},
-                storage=True,
-            )
-            for client, name in clients.items()
-        ),
+    return _request(
+        "Table Storage", "bench.requests_to_tables:requests", clients, request, times, provider=False
     )
 
 
 def _provider_request(request: str, times: int) -> Section:
-    clients = {
-        "httpx": "openai, as it comes",
-        "aiohttp": "openai over aiohttp",
-        "own": "Baton",
-    }
+    clients = {"httpx": "openai, as it comes", "aiohttp": "openai over aiohttp", "own": "Baton"}
+    target = "bench.requests_to_provider:requests"
+    return _request("the provider", target, clients, request, times, provider=True)
+
+
+def _request(
+    receiver: str, target: str, clients: Mapping[str, str], request: str, times: int, *, provider: bool
+) -> Section:
+    """Return the section that compares how `clients`, each with its name, send a request."""
     return Section(
         key=request,
-        title=f"A request to the provider: {request}",
+        title=f"A request to {receiver}: {request}",
         unit="request",
         references=("sdk",),
         columns=(Column.CPU, Column.RATE),
@@ -279,9 +270,10 @@ def _provider_request(request: str, times: int) -> Section:
             Scenario(
                 name=f"{name}: {request}",
                 group="baton" if client == "own" else "sdk",
-                target="bench.requests_to_provider:requests",
+                target=target,
                 options={"client": client, "request": request, "times": times},
-                provider=True,
+                provider=provider,
+                storage=not provider,
             )
             for client, name in clients.items()
         ),
