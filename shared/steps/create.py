@@ -11,7 +11,7 @@ from shared.log import log_event
 from shared.steps.context import Context
 from shared.steps.conversation import request_for
 from shared.steps.lease import too_late
-from shared.steps.transition import Applied, apply, reread
+from shared.steps.transition import Applied, apply, log_skip, reread
 from shared.store.runs import StoredRun
 
 # How many times saving the id of a new response is tried.
@@ -28,8 +28,7 @@ async def create(context: Context, stored: StoredRun, lease: Lease, input_text: 
     try:
         request = await request_for(context, run, spec, input_text)
     except LookupError as fault:
-        # Most likely the run was deleted meanwhile.
-        log_event("step.skipped", level=logging.WARNING, run_id=run.id, step=run.step, reason=str(fault))
+        log_skip(run, fault)
         return Applied(await reread(context, stored))
     if too_late(context, run):
         return Applied(stored)

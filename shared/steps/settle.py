@@ -8,7 +8,7 @@ from shared.core.response import Snapshot
 from shared.log import log_event
 from shared.steps.context import Context
 from shared.steps.slices import streamed_text
-from shared.steps.transition import Applied, apply, reread
+from shared.steps.transition import Applied, apply, log_skip, reread
 from shared.store.runs import StoredRun
 
 
@@ -26,8 +26,7 @@ async def settle(context: Context, stored: StoredRun, snapshot: Snapshot) -> App
     try:
         agrees = transcript.text_of(items).startswith(await streamed_text(context, run))
     except LookupError as fault:
-        # Most likely the run was deleted meanwhile.
-        log_event("step.skipped", level=logging.WARNING, run_id=run.id, step=run.step, reason=str(fault))
+        log_skip(run, fault)
         return Applied(await reread(context, stored))
     if not agrees:
         log_event("text.replaced", level=logging.WARNING, run_id=run.id, turn=run.turn)

@@ -12,7 +12,7 @@ from shared.errors import StorageUnavailable
 from shared.log import log_event
 from shared.steps.context import Context
 from shared.steps.lease import too_late
-from shared.steps.transition import Applied, apply
+from shared.steps.transition import Applied, apply, log_skip
 from shared.store import rows
 from shared.store.runs import StoredResult, StoredRun
 
@@ -22,8 +22,7 @@ async def requested_calls(context: Context, run: Run) -> tuple[ToolCall, ...] | 
     try:
         return transcript.calls(await context.content.load(run.id, run.turns[-1]))
     except LookupError as fault:
-        # Most likely the run was deleted meanwhile.
-        log_event("step.skipped", level=logging.WARNING, run_id=run.id, step=run.step, reason=str(fault))
+        log_skip(run, fault)
         return None
 
 

@@ -1,5 +1,6 @@
 """Apply an event: advance the run, and commit it together with everything that must survive a crash."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -100,3 +101,8 @@ async def reread(context: Context, stored: StoredRun) -> StoredRun:
             f"The row of run {stored.run.id} is missing, although rows of runs are never removed."
         )
     return fresh
+
+
+def log_skip(run: Run, fault: LookupError) -> None:
+    """Log that a step was skipped because content is missing. Most likely the run was deleted meanwhile."""
+    log_event("step.skipped", level=logging.WARNING, run_id=run.id, step=run.step, reason=str(fault))
