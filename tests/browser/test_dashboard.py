@@ -122,7 +122,8 @@ def test_a_double_click_starts_one_run(api: FakeApi, open_page: Open) -> None:
     page.get_by_text("More settings").click()
     page.get_by_role("textbox", name="Metadata").fill("reader=a=b\nedition = first")
     page.get_by_role("button", name="Start", exact=True).dblclick()
-    expect(page.get_by_role("heading", name="space_novelist")).to_be_focused()
+    # The second click may land on the run's page, so this says nothing about the focus.
+    expect(page.get_by_role("heading", name="space_novelist")).to_be_visible()
     assert len(api.runs) == 1
     assert next(iter(api.runs.values())).fields["metadata"] == {"reader": "a=b", "edition": "first"}
 
@@ -136,7 +137,7 @@ def test_a_start_whose_answer_was_lost_can_be_repeated(api: FakeApi, open_page: 
     page.get_by_role("button", name="Start", exact=True).click()
     expect(page.get_by_text("nothing is done twice")).to_be_visible()
     page.get_by_role("button", name="Start", exact=True).click()
-    expect(page.get_by_role("heading", name="market_analyst")).to_be_visible()
+    expect(page.get_by_role("heading", name="market_analyst")).to_be_focused()
     assert len(api.starts) == 2
     assert len(api.runs) == 1
 

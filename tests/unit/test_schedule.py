@@ -46,3 +46,9 @@ def test_reminders_become_rarer_while_workers_are_behind():
     ticks = [at(2 * n) for n in range(600 // 2)]
     reminded = [now for before, now in pairwise(ticks) if reminder_due(START, before, now)]
     assert [(now - START).total_seconds() for now in reminded] == [16, 46, 106, 226, 466]
+
+
+def test_reminders_never_end():
+    ticks = [at(days * 86_400 + seconds) for days in (1, 2, 30) for seconds in (0, 600)]
+    assert all(reminder_due(START, before, now) for before, now in pairwise(ticks))
+    assert not reminder_due(START, at(30 * 86_400), at(30 * 86_400))
