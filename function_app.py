@@ -36,14 +36,16 @@ async def start_run(req: func.HttpRequest, work: Messages) -> func.HttpResponse:
     return await _answer(req, handlers.start_run, work)
 
 
-@app.route("runs", methods=["GET"])
+# A Functions host answers a HEAD with 404 unless the function names it beside GET.
+@app.route("runs", methods=["GET", "HEAD"])
 async def get_runs(req: func.HttpRequest) -> func.HttpResponse:
     return await _answer(req, handlers.get_runs)
 
 
-@app.route("runs/{run_id}", methods=["GET"])
-async def get_run(req: func.HttpRequest) -> func.HttpResponse:
-    return await _answer(req, handlers.get_run)
+@app.route("runs/{run_id}", methods=["GET", "HEAD"])
+@app.queue_output("work", QUEUE, STORAGE)
+async def get_run(req: func.HttpRequest, work: Messages) -> func.HttpResponse:
+    return await _answer(req, handlers.get_run, work)
 
 
 @app.route("runs/{run_id}", methods=["DELETE"])
@@ -58,12 +60,12 @@ async def cancel_run(req: func.HttpRequest, work: Messages) -> func.HttpResponse
     return await _answer(req, handlers.cancel_run, work)
 
 
-@app.route("runs/{run_id}/events", methods=["GET"])
+@app.route("runs/{run_id}/events", methods=["GET", "HEAD"])
 async def get_events(req: func.HttpRequest) -> func.HttpResponse:
     return await _answer(req, handlers.get_events)
 
 
-@app.route("sessions/{session_id}", methods=["GET"])
+@app.route("sessions/{session_id}", methods=["GET", "HEAD"])
 async def get_session(req: func.HttpRequest) -> func.HttpResponse:
     return await _answer(req, handlers.get_session)
 
@@ -74,23 +76,23 @@ async def delete_session(req: func.HttpRequest, work: Messages) -> func.HttpResp
     return await _answer(req, handlers.delete_session, work)
 
 
-@app.route("agents", methods=["GET"])
+@app.route("agents", methods=["GET", "HEAD"])
 async def get_agents(req: func.HttpRequest) -> func.HttpResponse:
     return await _answer(req, handlers.get_agents)
 
 
-@app.route("health", methods=["GET"])
+@app.route("health", methods=["GET", "HEAD"])
 async def get_health(req: func.HttpRequest) -> func.HttpResponse:
     return await _answer(req, handlers.get_health)
 
 
-@app.route("openapi.json", methods=["GET"])
+@app.route("openapi.json", methods=["GET", "HEAD"])
 async def get_openapi(req: func.HttpRequest) -> func.HttpResponse:
     return await _answer(req, handlers.get_openapi)
 
 
 # The page holds no data. It asks the user for the key, and sends the key with each of its requests.
-@app.route("dashboard", methods=["GET"], auth_level=func.AuthLevel.ANONYMOUS)
+@app.route("dashboard", methods=["GET", "HEAD"], auth_level=func.AuthLevel.ANONYMOUS)
 async def get_dashboard(req: func.HttpRequest) -> func.HttpResponse:
     return await _answer(req, handlers.get_dashboard)
 
@@ -100,6 +102,7 @@ async def _answer(
 ) -> func.HttpResponse:
     request = Request(
         url=req.url,
+        method=req.method.upper(),
         headers={name.lower(): value for name, value in req.headers.items()},
         query=dict(req.params),
         body=req.get_body(),

@@ -80,6 +80,13 @@ class Reader:
             self.ended = kind in _ENDINGS
             if self.ended or kind == "run.cancelling":
                 self._activity = self.status
+        elif kind == "run.waiting":
+            self._notes.append(f"waiting: {event['message']}")
+        elif kind == "refusal":
+            self._notes.append(f"the model refuses: {event['refusal']}")
+        elif kind == "commentary.delta":
+            self._mark_in_progress()
+            self._activity = "commenting"
         elif kind.startswith("text."):
             self._mark_in_progress()
             self._read_text(kind, event["text"])

@@ -22,7 +22,13 @@ _DEFAULTS = {
     "NOVELIST_MODEL": "novelist",
     "ANALYST_MODEL": "analyst",
 }
-_PROVIDER_SETTINGS = ("OPENAI_BASE_URL", "OPENAI_API_KEY", "AZURE_OPENAI_ENDPOINT", "AZURE_OPENAI_API_KEY")
+_PROVIDER_SETTINGS = (
+    "OPENAI_BASE_URL",
+    "OPENAI_API_KEY",
+    "AZURE_OPENAI_ENDPOINT",
+    "AZURE_OPENAI_API_KEY",
+    "PROVIDER_HEADERS",
+)
 
 
 def own_provider(environment: Mapping[str, str]) -> str | None:

@@ -76,6 +76,10 @@ def tool(
     The model gets its name, the types of its parameters and its docstring. An `Args:` section in the
     docstring describes the parameters. The model may leave out a parameter that has a default.
 
+    The model gets a text as it is, and any other result as JSON. A number that JSON does not have, such as NaN, is
+    null. A list of content parts, such as `{"type": "input_image", "image_url": ...}`, is sent as these parts. A
+    tool that returned has taken effect, so its call is completed even if its result cannot be shown to the model.
+
     After `timeout` the call fails, and the model gets an error. An async tool is then cancelled. A sync tool
     runs in a thread, which cannot be stopped: it runs on, and its result is ignored.
 
@@ -119,6 +123,9 @@ class Agent:
     stream: bool = False
     # Further fields of each request to the provider, such as `max_output_tokens` or `reasoning`.
     options: Mapping[str, Any] = field(default_factory=dict)
+    # An option `tool_choice` that forces the model to call a tool applies to the first turn of a run only, because
+    # a model that must always call a tool never answers. True applies it to every turn.
+    tool_choice_every_turn: bool = False
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tools", tuple(self.tools))

@@ -6,6 +6,7 @@ import os
 from functools import cache, cached_property
 
 from shared.adapters.agents.discover import discover, placeholders
+from shared.adapters.agents.hosted import warn_of_unanswered_tools
 from shared.adapters.agents.running import InstalledAgents
 from shared.adapters.azure_tables.account import TableAccount, create_missing_tables
 from shared.adapters.azure_tables.table import TableStorage
@@ -19,7 +20,8 @@ from shared.ports.providers import DEFAULT_PROVIDER
 from shared.settings import PollSettings, ProviderSettings, Settings, StorageSettings, load
 from shared.steps.context import Context
 from shared.steps.deliver import deliver
-from shared.steps.messages import clock_of_message, shard_message, shard_of_message
+from shared.steps.messages import clock_of_message, poll_of_message, shard_message, shard_of_message
+from shared.steps.poll import poll_by_worker
 from shared.steps.tick import tick
 from shared.steps.work import work
 from shared.store.content import ContentStore
@@ -64,11 +66,19 @@ class Baton:
             ),
             chaining=settings.provider.chaining,
             provider_timeout=settings.provider.create_timeout,
+            read_timeout=settings.provider.poll_timeout,
         )
 
     @cached_property
     def api(self) -> Api:
-        return Api(self.context, self.settings.owner_header, self.settings.public_base_url, self.prepare)
+        settings = self.settings
+        return Api(
+            self.context,
+            settings.owner_header,
+            settings.public_base_url,
+            self.prepare,
+            trust_forwarded=settings.trust_forwarded,
+        )
 
     async def prepare(self) -> None:
         """Create the tables if they are missing. The storage is called only once in each process."""
@@ -96,6 +106,8 @@ class Baton:
         if clock := clock_of_message(message):
             await deliver(self.context, clock)
             return []
+        if run_id := poll_of_message(message):
+            return list(await poll_by_worker(self.context, run_id))
         if not ids.is_id("run", message):
             log_event("message.ignored", level=logging.WARNING, length=len(message))
             return []
@@ -114,6 +126,7 @@ def application() -> Baton:
     settings = load(
         os.environ, placeholders(agents), [("AzureWebJobsStorage", TableAccount.from_connection_string)]
     )
+    warn_of_unanswered_tools(agents.values())
     return Baton(settings, InstalledAgents(agents, settings.models))
 
 
@@ -131,6 +144,7 @@ def _provider(settings: ProviderSettings, poll: PollSettings) -> ResponsesProvid
             api_key=(settings.azure_api_key if azure else settings.openai_api_key) or None,
             scope=settings.azure_scope,
             client_id=settings.azure_client_id or None,
+            headers=settings.headers,
             create_timeout=settings.create_timeout,
             read_timeout=settings.poll_timeout,
             connections=poll.concurrency,

@@ -39,6 +39,18 @@ class TooLarge(BatonError):
     code = "too_large"
 
 
+class LengthRequired(BatonError):
+    """The body did not arrive, because the request does not state its length."""
+
+    code = "length_required"
+
+
+class UnsupportedEncoding(BatonError):
+    """The body is encoded, for example compressed."""
+
+    code = "unsupported_encoding"
+
+
 class Unidentified(BatonError):
     """The request does not name its owner, and the settings of the app require it."""
 

@@ -2,12 +2,13 @@
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from urllib.parse import urlsplit
 
 from shared.core.run import Chaining
 from shared.errors import InvalidSettings
+from shared.provider_headers import parse_headers
 
 _ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 _TABLE = re.compile(r"[A-Za-z][A-Za-z0-9]{2,62}")
@@ -49,6 +50,8 @@ class ProviderSettings:
     chaining: Chaining
     create_timeout: timedelta
     poll_timeout: timedelta
+    # They go with every request. Their values are secrets.
+    headers: Mapping[str, str] = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,6 +79,7 @@ class Settings:
     provider: ProviderSettings
     poll: PollSettings
     public_base_url: str | None
+    trust_forwarded: bool
     owner_header: str | None
     models: Mapping[str, str]
 
@@ -146,6 +150,7 @@ def load(
         provider=_provider(read),
         poll=_poll(read),
         public_base_url=read.text("PUBLIC_BASE_URL", "", _is_url, _URL) or None,
+        trust_forwarded=read.choice("TRUST_FORWARDED", "off", ["on", "off"]) == "on",
         owner_header=read.text("OWNER_HEADER", "", _is(_HEADER), "a header name") or None,
         models={name: read.text(name) for name in placeholders},
     )
@@ -185,6 +190,8 @@ def _provider(read: _Reader) -> ProviderSettings:
         read.faults.append(
             "OPENAI_API_KEY or AZURE_OPENAI_ENDPOINT is missing: set one of them to choose the provider."
         )
+    headers, faults = parse_headers(read.text("PROVIDER_HEADERS", ""))
+    read.faults += [f"PROVIDER_HEADERS {fault}" for fault in faults]
     chaining = read.choice("CHAINING", Chaining.PREVIOUS_RESPONSE_ID, list(Chaining))
     return ProviderSettings(
         openai_base_url=read.text("OPENAI_BASE_URL", _OPENAI, _is_url, _URL),
@@ -196,6 +203,7 @@ def _provider(read: _Reader) -> ProviderSettings:
         chaining=Chaining(chaining),
         create_timeout=timedelta(seconds=read.number("PROVIDER_CREATE_TIMEOUT_SECONDS", 60, 1, 200)),
         poll_timeout=timedelta(seconds=read.number("PROVIDER_POLL_TIMEOUT_SECONDS", 10, 1, 60)),
+        headers=headers,
     )
 
 

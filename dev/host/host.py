@@ -52,7 +52,11 @@ class Host:
         self._loops: list[asyncio.Task[None]] = []
         server = Server(functions, self.routes, keys=self.keys, invoker=self._invoker, running=self._running)
         self._runner = web.AppRunner(
-            server.application(), access_log=None, shutdown_timeout=DRAIN_GRACE.total_seconds()
+            server.application(),
+            access_log=None,
+            # The real host hands on a compressed body as it came.
+            auto_decompress=False,
+            shutdown_timeout=DRAIN_GRACE.total_seconds(),
         )
 
     async def start(self, port: int) -> int:

@@ -1,6 +1,7 @@
 """HTTP: the app's routes and the admin endpoints."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
 
@@ -18,6 +19,8 @@ from dev.host.worker import Datum, FunctionFailed
 MAX_BODY_BYTES = 104_857_600  # the real host's limit
 # Headers that the server writes itself.
 FRAMING = {"content-length", "transfer-encoding", "connection"}
+# What Kestrel accepts as a host, which may be empty. Source: IsHostHeaderValid in HttpUtilities.cs of ASP.NET Core.
+HOST = re.compile(r"(?:[A-Za-z0-9!$&'()._~-]+|\[[0-9A-Fa-f:.]{3,}\])(?::[0-9]+)?|")
 
 STATUS = Route.parse("status", "admin/host/status", ["GET"])
 INVOKE = Route.parse("invoke", "admin/functions/{name}", ["POST"])
@@ -86,7 +89,7 @@ class Server:
             return _empty(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
         except FunctionFailed:
             return _empty(HTTPStatus.INTERNAL_SERVER_ERROR)
-        return _response(http_reply(returned))
+        return _response(http_reply(returned), head=request.method == "HEAD")
 
     async def _admin(self, request: web.Request, path: str) -> web.Response:
         if not self._allowed(request, AuthLevel.ADMIN):
@@ -135,17 +138,19 @@ def _admin_input(body: bytes) -> str:
 
 
 def _malformed(request: web.Request) -> bool:
-    """Return whether Kestrel refuses it: NUL or non-ASCII in the path, header values that are not UTF-8."""
+    """Return whether Kestrel refuses it: NUL or non-ASCII in the path, a wrong host, header values that are not UTF-8."""
     path = request.rel_url.raw_path
-    if not path.isascii() or "%00" in path:
+    if not path.isascii() or "%00" in path or not HOST.fullmatch(request.headers.get("Host", "")):
         return True
     values = (value for value in request.headers.values() if not value.isascii())
     return any("\ud800" <= letter <= "\udfff" for value in values for letter in value)
 
 
-def _response(reply: HttpReply) -> web.Response:
-    headers = CIMultiDict((name, value) for name, value in reply.headers if name.lower() not in FRAMING)
-    return web.Response(status=reply.status, headers=headers, body=reply.body)
+def _response(reply: HttpReply, *, head: bool) -> web.Response:
+    """Return what the client gets. The answer to a HEAD has no body, and its length is the one that the function sets."""
+    written = FRAMING - {"content-length"} if head else FRAMING
+    headers = CIMultiDict((name, value) for name, value in reply.headers if name.lower() not in written)
+    return web.Response(status=reply.status, headers=headers, body=b"" if head else reply.body)
 
 
 def _refused(reason: str) -> web.Response:

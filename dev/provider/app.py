@@ -20,6 +20,7 @@ from dev.provider.faults import (
     error_reply,
     stream_refusal,
 )
+from dev.provider.idempotency import IdempotencyKeys
 from dev.provider.journal import Journal, Record
 from dev.provider.routes import authenticate, parse_body, route
 from dev.provider.service import Service
@@ -41,6 +42,8 @@ class Call:
     send: Send
     request: Any = None
     """The parsed body of a create."""
+    key: str | None = None
+    """The Idempotency-Key."""
 
     @property
     def wants_stream(self) -> bool:
@@ -52,12 +55,13 @@ class Call:
 class Emulator:
     """The ASGI app. `cut` closes the connection of the current request without a reply."""
 
-    def __init__(self, service: Service, cut: Callable[[], None]) -> None:
+    def __init__(self, service: Service, cut: Callable[[], None], keys: IdempotencyKeys) -> None:
         self._service = service
+        self._keys = keys
         self._cut = cut
         self._faults = FaultBook()
         self._journal = Journal()
-        self._control = Control(service, self._faults, self._journal)
+        self._control = Control(service, self._faults, self._journal, keys)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -76,10 +80,11 @@ class Emulator:
         except ApiError as error:
             await _send(send, error.reply())
             return
-        call = Call(operation, response_id, query, body, receive, send)
+        headers = _headers(scope)
+        call = Call(operation, response_id, query, body, receive, send, key=headers.get("idempotency-key"))
         record = self._journal.open(operation, response_id)
         try:
-            await self._serve(call, _headers(scope), record)
+            await self._serve(call, headers, record)
         except ConnectionCutError:
             self._cut()
         finally:
@@ -145,13 +150,9 @@ class Emulator:
         service, response_id = self._service, call.response_id or ""
         match call.operation:
             case "create":
-                entry = await service.admit(call.request)
-                record.response_id = entry.id
-                self._journal.created += 1
-                if call.wants_stream:
-                    await service.create_stream(entry, call.receive, self._sender(call, fault, record))
+                body = await self._create(call, fault, record)
+                if body is None:
                     return None
-                body = await service.create(entry)
             case "retrieve" if call.wants_stream:
                 sender = self._sender(call, fault, record)
                 await service.replay_stream(response_id, call.query, call.receive, sender)
@@ -165,6 +166,28 @@ class Emulator:
             case _:
                 body = await service.input_items(response_id, call.query)
         return _after(fault, Reply(200, body))
+
+    async def _create(self, call: Call, fault: Fault | None, record: Record) -> bytes | None:
+        """Create a response, or find the one that the same create made before. None when it was streamed."""
+        service = self._service
+        with self._keys.using(call.key, call.body) as use:
+            if use.response_id is not None:
+                record.response_id = use.response_id
+                if not call.wants_stream:
+                    return await service.retrieve(use.response_id)
+                sender = self._sender(call, fault, record)
+                await service.replay_stream(use.response_id, "stream=true", call.receive, sender)
+                return None
+            entry = await service.admit(call.request)
+            record.response_id = entry.id
+            self._journal.created += 1
+            if not call.wants_stream:
+                body = await service.create(entry)
+                use.response_id = entry.id
+                return body
+            use.response_id = entry.id
+            await service.create_stream(entry, call.receive, self._sender(call, fault, record))
+            return None
 
     def _sender(self, call: Call, fault: Fault | None, record: Record) -> Send:
         """Return what sends a stream: unchanged, or as the fault changes it."""

@@ -5,19 +5,22 @@ from dataclasses import asdict
 from urllib.parse import parse_qs
 
 from dev.provider.faults import FaultBook
+from dev.provider.idempotency import IdempotencyKeys
 from dev.provider.journal import Journal
 from dev.provider.service import Service
 from dev.provider.wire import ApiError, Json, Reply, encode
 
 _USES = (
-    "GET /_emulator/health, POST|GET|DELETE /_emulator/faults, GET /_emulator/log, "
+    "GET /_emulator/health, POST|GET|DELETE /_emulator/faults, POST /_emulator/idempotency/on|off, "
+    "GET /_emulator/log, "
     "GET /_emulator/responses/{id}, POST /_emulator/reset"
 )
 
 
 class Control:
-    def __init__(self, service: Service, faults: FaultBook, journal: Journal) -> None:
+    def __init__(self, service: Service, faults: FaultBook, journal: Journal, keys: IdempotencyKeys) -> None:
         self._service = service
+        self._keys = keys
         self._faults = faults
         self._journal = journal
 
@@ -39,6 +42,9 @@ class Control:
             case "DELETE", ["faults"]:
                 self._faults.faults.clear()
                 return {"faults": []}
+            case "POST", ["idempotency", "on" | "off" as wanted]:
+                self._keys.honoured = wanted == "on"
+                return {"honoured": self._keys.honoured}
             case "GET", ["log"]:
                 return self._log(parse_qs(query).get("response_id", [None])[-1])
             case "GET", ["responses", response_id]:
@@ -48,6 +54,7 @@ class Control:
                 return {"id": entry.id, "request": entry.request, "conversation": entry.conversation}
             case "POST", ["reset"]:
                 self._faults.faults.clear()
+                self._keys.clear()
                 await self._service.delete_all()
                 self._journal.clear()
                 return {"status": "ok"}

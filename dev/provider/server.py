@@ -20,6 +20,7 @@ from hypercorn.config import Config
 
 from dev.provider.app import Emulator
 from dev.provider.handler import Writer
+from dev.provider.idempotency import IdempotencyKeys
 from dev.provider.model import ModelMissingError, ModelWriter, bundled_model
 from dev.provider.service import Service
 
@@ -60,6 +61,11 @@ def _parse(argv: list[str]) -> argparse.Namespace:
         metavar="URL|auto",
         help="let a chat completions server write the prose; auto starts one with a small bundled model",
     )
+    parser.add_argument(
+        "--idempotency",
+        action="store_true",
+        help="honour the Idempotency-Key of creates, which OpenAI ignores",
+    )
     return parser.parse_args(argv)
 
 
@@ -69,7 +75,8 @@ async def _serve(options: argparse.Namespace) -> None:
     for name in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(name, stop.set)
     async with _writer(options.model_server) as writer:
-        app = Emulator(Service(seconds=options.pace, writer=writer), _cut_connection)
+        service = Service(seconds=options.pace, writer=writer)
+        app = Emulator(service, _cut_connection, IdempotencyKeys(options.idempotency))
         with socket.create_server((options.host, options.port), backlog=1024) as listener:
             url = f"http://{options.host}:{listener.getsockname()[1]}"
             await _listen(app, listener, stop, url)

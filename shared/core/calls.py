@@ -49,3 +49,5 @@ class ToolResult:
     call_id: str
     status: CallStatus
     output: str
+    # Whether `output` is the JSON text of content parts, which the model receives as such.
+    parts: bool = field(default=False, kw_only=True)

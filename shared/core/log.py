@@ -41,6 +41,18 @@ class RunCancelling:
 
 
 @dataclass(frozen=True, slots=True)
+class RunWaiting:
+    """The provider cannot do now what the run is owed, for a reason that was not logged last."""
+
+    code: str
+    message: str
+    provider_code: str = ""
+
+    type: ClassVar[str] = "run.waiting"
+    stream_events: ClassVar[int] = 0
+
+
+@dataclass(frozen=True, slots=True)
 class RunEnded:
     """The run has its outcome."""
 
@@ -132,6 +144,8 @@ class ItemStarted:
     kind: str
     # The name of the tool that it calls, if any.
     name: str = ""
+    # Whether it is a message that says what the model does, and is not the answer.
+    commentary: bool = False
 
     type: ClassVar[str] = "item.started"
     stream_events: ClassVar[int] = 1
@@ -191,6 +205,39 @@ class TextDelta:
 
 
 @dataclass(frozen=True, slots=True)
+class Commentary:
+    """Text of a message that is not the answer. Its fields are those of `TextDelta`."""
+
+    turn: int
+    item: int
+    part: int
+    start: int
+    end: int
+    content: Content | None = None
+
+    type: ClassVar[str] = "commentary.delta"
+    stream_events: ClassVar[int] = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """The model refused to answer. Its fields are those of `TextDelta`; the text is that of the refusals."""
+
+    turn: int
+    item: int
+    part: int
+    start: int
+    end: int
+    content: Content | None = None
+
+    type: ClassVar[str] = "refusal"
+    stream_events: ClassVar[int] = 1
+
+
+Delta = TextDelta | Commentary | Refusal
+
+
+@dataclass(frozen=True, slots=True)
 class TextReplaced:
     """The deltas so far are not valid. The text is now that of the finished turn, or empty for turn 0."""
 
@@ -214,6 +261,7 @@ LogEntry = (
     RunQueued
     | RunInProgress
     | RunCancelling
+    | RunWaiting
     | RunEnded
     | TurnStarted
     | TurnCreateRepeated
@@ -226,6 +274,8 @@ LogEntry = (
     | PartStarted
     | PartCompleted
     | TextDelta
+    | Commentary
+    | Refusal
     | TextReplaced
     | UnknownEntry
 )

@@ -59,6 +59,15 @@ class Schedule:
         reached = _count(self.points, now - turn_started_at)
         return reached > max(1, _count(self.points, after - turn_started_at))
 
+    def polls(self, turn_started_at: datetime, after: datetime, now: datetime) -> int:
+        """Return how many poll points of the turn lie in (`after`, `now`]."""
+        return _count(self.points, now - turn_started_at) - _count(self.points, after - turn_started_at)
+
+    def next_poll(self, turn_started_at: datetime, now: datetime) -> datetime:
+        """Return the first poll point of the turn after `now`."""
+        reached = max(1, _count(self.points, now - turn_started_at))
+        return turn_started_at + timedelta(seconds=self.points[min(reached, len(self.points) - 1)])
+
 
 def reminder_due(due: datetime, after: datetime, now: datetime) -> bool:
     """Return whether a message has to be sent at `now` for a step that is due at `due`."""

@@ -1,8 +1,10 @@
 """The replies of a provider: a response as it was when it was read, or the reason why there is none."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import timedelta
 from enum import StrEnum
+from typing import Any
 
 from shared.core.calls import ToolCall
 
@@ -29,21 +31,32 @@ class Usage:
     input_tokens: int = 0
     output_tokens: int = 0
     total_tokens: int = 0
+    # The part of the input tokens that the provider had cached.
+    cached_tokens: int = 0
+    # The part of the output tokens that the model used for reasoning.
+    reasoning_tokens: int = 0
 
     def __add__(self, other: "Usage") -> "Usage":
-        return Usage(
-            self.input_tokens + other.input_tokens,
-            self.output_tokens + other.output_tokens,
-            self.total_tokens + other.total_tokens,
-        )
+        return Usage(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
 
 
 @dataclass(frozen=True, slots=True)
 class RunError:
-    """Why a run failed: a stable code and a sentence for people."""
+    """Why a run failed, or why it waits: a stable code and a sentence for people."""
 
     code: str
     message: str
+    # The code that the provider sent, if any.
+    provider_code: str | None = None
+
+
+# The code of the error for a response that arrived too slowly to be read within the time limit.
+RESPONSE_SLOW = "response_slow"
+
+
+def unreadable(reason: str) -> RunError:
+    """Return the error for a reply that reports success and cannot be used."""
+    return RunError("unreadable_reply", f"The reply cannot be used: {reason}.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,11 +68,15 @@ class Snapshot:
     # The JSON text of its output items: valid Unicode, and otherwise as the provider wrote it.
     output: str = "[]"
     calls: tuple[ToolCall, ...] = ()
+    # Whether it ends with a call that nobody in this app can answer.
+    unanswerable: bool = False
     usage: Usage = Usage()
     error: RunError | None = None
     incomplete_reason: str | None = None
     # The stream can be resumed after the event with this number. None when it was created without a stream.
     sequence: int | None = None
+    # The run in its metadata. None when the provider does not send it.
+    run_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +91,8 @@ class ItemStarted:
     kind: str
     # The name of the tool that it calls, if any.
     name: str = ""
+    # Whether it is a message that says what the model does, and is not the answer.
+    commentary: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +100,8 @@ class ItemCompleted:
     """An output item has ended."""
 
     index: int | None
+    # The complete item as the provider wrote it, if it did.
+    item: Mapping[str, Any] | None = field(default=None, compare=False, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +121,7 @@ class PartCompleted:
 
 @dataclass(frozen=True, slots=True)
 class TextAdded:
-    """Text of the answer, in the content part that is open in an output item."""
+    """Text of a message, in the content part that is open in an output item."""
 
     index: int | None
     text: str
@@ -119,7 +140,7 @@ class Slice:
     status: ResponseStatus = ResponseStatus.QUEUED
     # Their text is valid Unicode.
     changes: tuple[StreamChange, ...] = ()
-    # The finished response, if it came at the end of the stream.
+    # The finished response, if it came at the end of the stream. Then `changes` may have gaps.
     final: Snapshot | None = None
     # False when an event is missing, or when an error cut off the rest.
     complete: bool = True
@@ -137,11 +158,13 @@ class Slice:
 class NotNow:
     """The request was not carried out now, and may succeed later."""
 
-    reason: str
+    error: RunError
     # The pause that the provider requested, if any.
     retry_after: timedelta | None = None
     # Whether the request may have been carried out, with only its reply lost.
     unknown: bool = False
+    # Whether the provider reported success, with a reply that cannot be used.
+    unusable: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,7 +181,14 @@ class Refused:
 
 @dataclass(frozen=True, slots=True)
 class ChainBroken:
-    """The provider cannot continue the previous response."""
+    """The provider refused a request that continues a response. It may accept the complete conversation."""
+
+    error: RunError
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRefused:
+    """The provider refused the Idempotency-Key of the request. It may accept the request without a key."""
 
     reason: str
 
@@ -168,7 +198,7 @@ class NoStream:
     """The stream of the response cannot be resumed; the response itself may be fine."""
 
 
-CreateReply = Snapshot | NotNow | Refused | ChainBroken
+CreateReply = Snapshot | NotNow | Refused | ChainBroken | KeyRefused
 ReadReply = Snapshot | NotNow | Absent
 SliceReply = Slice | Snapshot | NotNow | NoStream
 CancelReply = Snapshot | NotNow | Absent | Refused

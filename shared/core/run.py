@@ -42,6 +42,9 @@ OUTCOMES = frozenset(
 )
 TERMINAL = OUTCOMES | {RunStatus.DELETED}
 
+# The reason of an incomplete run whose last response ends with a call that nobody here can answer.
+UNANSWERED_CALL = "unanswered_call"
+
 
 class Step(StrEnum):
     """What a run is owed next."""
@@ -85,6 +88,18 @@ class Continuation:
 
 
 @dataclass(frozen=True, slots=True)
+class Waiting:
+    """Why a run waits for its provider. It ends with the first request that succeeds."""
+
+    # The last error.
+    error: RunError
+    # The time of the first error in a row.
+    since: datetime
+    # How many requests failed in a row, as far as they are counted: polls are not counted.
+    attempts: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Content:
     """A pointer to a stored text, or the text itself when it is small."""
 
@@ -108,6 +123,8 @@ class OpenItem:
     parts: int = 0
     # Whether the last of these parts has not ended.
     part_open: bool = False
+    # Whether it is a message that is not the answer.
+    commentary: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -141,8 +158,9 @@ class Run:
     turn_started_at: datetime | None = None
     # Present while the provider has not finished the response of the turn.
     continuation: Continuation | None = None
-    # Characters of the turn's text that came in slices.
+    # Characters of the turn's text that came in slices, and of its commentary.
     written: int = 0
+    commented: int = 0
     # Output items that have started, in all turns.
     items: int = 0
     # Output items of the current turn: how many have started, and those that have not ended.
@@ -163,6 +181,14 @@ class Run:
     previous_run_id: str | None = None
     # Creates whose outcome is unknown. Each may have left a response that no run adopted.
     unknown_creates: int = 0
+    # Creates of the current turn that the provider answered with a success that cannot be used.
+    unusable_creates: int = 0
+    # How many times the create of the current turn was repeated on purpose, with another request.
+    repeats: int = 0
+    # Whether creates have no Idempotency-Key, because the provider refused it.
+    keyless: bool = False
+    # Present while the owed step fails and is tried again.
+    waiting: Waiting | None = None
 
     created_at: datetime
     updated_at: datetime
@@ -184,7 +210,14 @@ class Run:
 
     @property
     def in_conversation(self) -> bool:
-        """Whether later runs continue this one: it has ended, and each of its tool calls has an output."""
+        """Whether later runs continue this one."""
+        return self.chainable or (
+            self.status is RunStatus.INCOMPLETE and self.incomplete_reason == UNANSWERED_CALL
+        )
+
+    @property
+    def chainable(self) -> bool:
+        """Whether the provider can continue its last response: each of its tool calls has an output."""
         return (
             self.status in {RunStatus.COMPLETED, RunStatus.INCOMPLETE}
             and bool(self.responses)
@@ -222,6 +255,8 @@ class Owed:
 
     run_id: str
     provider: str
+    # Empty in rows of an earlier version.
+    agent: str = ""
     status: RunStatus
     step: Step
     due: datetime
@@ -229,6 +264,8 @@ class Owed:
     continuation: Continuation | None
     turn_started_at: datetime | None
     missing: bool
+    # The code of the error for which the step is tried again, if any.
+    waiting: str | None = None
 
     @classmethod
     def of(cls, run: Run) -> "Owed | None":
@@ -238,6 +275,7 @@ class Owed:
         return cls(
             run_id=run.id,
             provider=run.provider,
+            agent=run.agent,
             status=run.status,
             step=run.step,
             due=run.due,
@@ -245,6 +283,7 @@ class Owed:
             continuation=run.continuation,
             turn_started_at=run.turn_started_at,
             missing=run.missing_since is not None,
+            waiting=run.waiting.error.code if run.waiting else None,
         )
 
     def expired(self, now: datetime) -> bool:

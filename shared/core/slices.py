@@ -39,8 +39,9 @@ def gather(response_id: str, after: int, events: Iterable[StreamEvent]) -> Slice
         if event.sequence > after:
             new.setdefault(event.sequence, event)
     if final := next((event.final for event in new.values() if event.final), None):
-        # The finished response contains everything, so gaps before it do not matter.
-        return Slice(response_id=response_id, after=after, sequence=after, final=final)
+        # The finished response should contain everything, so gaps before it do not matter.
+        changes = tuple(_changes(new[sequence] for sequence in sorted(new)))
+        return Slice(response_id=response_id, after=after, sequence=after, changes=changes, final=final)
     usable = _without_gap(after, new)
     complete = len(usable) == len(new)
     usable = _with_complete_characters(usable)

@@ -1,6 +1,9 @@
-"""The pattern of names, and the replacement of characters that UTF-8 cannot encode."""
+"""The pattern of names, the replacement of what UTF-8 or JSON cannot hold, and the clipping of long texts."""
 
+import json
+import math
 import re
+from typing import Any
 
 # A name of an agent or a tool. OpenAI and openapi.json use the same pattern.
 NAME = r"[A-Za-z0-9_-]{1,64}"
@@ -22,3 +25,29 @@ def representable(text: str) -> str:
     except UnicodeEncodeError:
         return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
     return text
+
+
+def json_text(value: Any) -> str:
+    """Return a JSON value as text that every client can read."""
+    try:
+        text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    except ValueError:
+        text = json.dumps(without_nan(value), ensure_ascii=False)
+    return representable(text)
+
+
+def without_nan(value: Any) -> Any:
+    """Return the value with null for the numbers that JSON does not allow: NaN and the infinities."""
+    match value:
+        case dict():
+            return {name: without_nan(inner) for name, inner in value.items()}
+        case list():
+            return [without_nan(inner) for inner in value]
+        case float() if not math.isfinite(value):
+            return None
+    return value
+
+
+def clipped(text: str, characters: int) -> str:
+    """Return `text`, cut to at most this many characters. The last one then shows that it was cut."""
+    return text if len(text) <= characters else text[: characters - 1] + "…"

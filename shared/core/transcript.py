@@ -5,7 +5,8 @@ ignored here.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import re
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,12 +15,23 @@ from shared.core.text import is_name, representable
 
 Item = dict[str, Any]
 
-# OpenAI's limit for the length of call ids.
-MAX_CALL_ID = 64
+# The longest call id. OpenAI's are shorter than 64 characters; gateways put signatures into theirs.
+MAX_CALL_ID = 16 * 1024
 # The types of content parts that the Responses API documents for answers.
 _PART_KINDS = frozenset({"output_text", "refusal", "reasoning_text", "summary_text"})
-# Replaces a name that no tool can have. Providers accept it, and no Python function can have this name.
-NOT_A_NAME = "not-a-name"
+# The calls of tools that an app would have to carry out itself, besides those of functions.
+_APP_CALLS = frozenset(
+    {"custom_tool_call", "computer_call", "local_shell_call", "shell_call", "apply_patch_call"}
+)
+# The phase of a message that is the answer. Other messages say what the model does.
+FINAL_ANSWER = "final_answer"
+# The longest name of a tool that is shown. The row of a run has space for this many bytes of it.
+MAX_NAME_CHARACTERS = 64
+MAX_NAME_BYTES = 128
+# Shown for a call without a name.
+NO_NAME = "(no name)"
+# What providers do not accept in the name of a tool.
+_NOT_SENDABLE = re.compile(r"[^a-zA-Z0-9_-]")
 
 
 def parse(text: str) -> list[Item]:
@@ -37,29 +49,77 @@ def calls(output: str) -> tuple[ToolCall, ...]:
 
 
 def calls_among(items: Iterable[object]) -> tuple[ToolCall, ...]:
-    """Return the function calls that can be answered: those with a valid id that no earlier call has."""
+    """Return the function calls that can be answered: those with an id that no earlier call has."""
+    objects = [item for item in items if isinstance(item, dict)]
+    answered = _answered(objects)
     found: dict[str, ToolCall] = {}
-    for item in items:
-        if isinstance(item, dict) and (call := _call(item)):
+    for item in objects:
+        if (call := _call(item)) and call.call_id not in answered:
             found.setdefault(call.call_id, call)
     return tuple(found.values())
 
 
+def _answered(items: Iterable[Item]) -> frozenset[str]:
+    """Return the ids of the calls whose outputs are among the items: the provider answered them itself."""
+    outputs = (item.get("call_id") for item in items if str(item.get("type")).endswith("_output"))
+    return frozenset(call_id for call_id in outputs if isinstance(call_id, str))
+
+
+def ends_with_output(items: Sequence[Item]) -> bool:
+    """Return whether the last item answers a call."""
+    kind = str(items[-1].get("type")) if items else ""
+    return kind.endswith("_output") or kind == "mcp_approval_response"
+
+
+def call_id_of(item: Item) -> object:
+    """Return the id under which a call is answered. Some services send only the id of the item."""
+    call_id = item.get("call_id")
+    return item.get("id") if call_id is None and item.get("type") == "function_call" else call_id
+
+
 def _call(item: Item) -> ToolCall | None:
-    call_id, name = item.get("call_id"), item.get("name")
+    call_id, name = call_id_of(item), item.get("name")
     if item.get("type") != "function_call" or not _is_call_id(call_id):
         return None
     # A call with an invalid name is kept, because the provider requires an output for it too.
-    return ToolCall(str(call_id), name_of(name, NOT_A_NAME), _arguments(item.get("arguments")))
+    return ToolCall(str(call_id), shown_name(name), arguments_text(item.get("arguments")))
 
 
 def _is_call_id(value: object) -> bool:
-    return (
-        isinstance(value, str) and 0 < len(value) <= MAX_CALL_ID and value.isascii() and value.isprintable()
-    )
+    return isinstance(value, str) and 0 < len(value) <= MAX_CALL_ID and value == representable(value)
 
 
-def _arguments(value: object) -> str:
+def ends_unanswered(items: Sequence[object]) -> bool:
+    """Return whether the items end with a call that nobody in this app can answer.
+
+    A call that is followed by its output, or by a message, was answered by the provider.
+    """
+    found = [item for item in items if isinstance(item, dict)]
+    after_message = max((n for n, item in enumerate(found, 1) if _is_answer(item)), default=0)
+    outputs = _answered(found)
+    return any(_is_unanswerable(item, outputs) for item in found[after_message:])
+
+
+def _is_answer(item: Item) -> bool:
+    """Return whether an item is a message that says something, and is no commentary."""
+    if item.get("type") != "message" or item.get("phase") not in (None, FINAL_ANSWER):
+        return False
+    return any(_part_text(part) or _part_refusal(part) for part in _parts(item))
+
+
+def _is_unanswerable(item: Item, outputs: Container[object]) -> bool:
+    kind, call_id = item.get("type"), item.get("call_id")
+    if kind == "function_call":
+        return _call(item) is None
+    if not isinstance(kind, str) or kind == "mcp_approval_request":
+        return kind == "mcp_approval_request"
+    # The calls that a provider carries out by itself have no call id, because nobody answers them.
+    asks = kind in _APP_CALLS or (kind.endswith("_call") and isinstance(call_id, str))
+    return asks and not (isinstance(call_id, str) and call_id in outputs)
+
+
+def arguments_text(value: object) -> str:
+    """Return the arguments of a call as text."""
     if value is None:
         return ""
     # Some servers send the object itself instead of its JSON text.
@@ -68,7 +128,7 @@ def _arguments(value: object) -> str:
 
 @dataclass(frozen=True, slots=True)
 class PartOutline:
-    """A content part of a message: its type, and how many characters of the answer's text it has."""
+    """A content part of a message: its type, and how many characters of text or refusal it has."""
 
     kind: str
     characters: int
@@ -81,24 +141,59 @@ class ItemOutline:
     kind: str
     name: str = ""
     parts: tuple[PartOutline, ...] = ()
+    # Whether it is a message, and not the answer.
+    commentary: bool = False
 
 
 def output_text(output: str) -> str:
-    """Return the text of all messages, joined as OpenAI's SDK joins it. Refusals are left out."""
+    """Return the text of the answer. See `text_of`."""
     return text_of(parse(output))
 
 
-def text_of(items: Iterable[Item]) -> str:
-    return "".join(_part_text(part) for item in items for part in _parts(item))
+def text_of(items: Sequence[Item]) -> str:
+    """Return the text of the answer, joined as OpenAI's SDK joins it. Refusals are left out.
+
+    The answer is the messages of the phase "final_answer", or all messages when there is none.
+    """
+    phased = _has_final_answer(items)
+    return "".join(
+        _part_text(part) for item in items if not _is_commentary(item, phased) for part in _parts(item)
+    )
 
 
-def outline(items: Iterable[Item]) -> tuple[ItemOutline, ...]:
-    """Return the items in order, with the lengths of the texts that `text_of` joins."""
+def commentary_of(items: Sequence[Item]) -> str:
+    """Return the text of the messages that are not the answer."""
+    phased = _has_final_answer(items)
+    return "".join(
+        _part_text(part) for item in items if _is_commentary(item, phased) for part in _parts(item)
+    )
+
+
+def refusal_of(items: Iterable[Item]) -> str:
+    """Return the text with which the model refused to answer; an empty text when it did not."""
+    return "".join(_part_refusal(part) for item in items for part in _parts(item))
+
+
+def _has_final_answer(items: Iterable[Item]) -> bool:
+    return any(item.get("type") == "message" and item.get("phase") == FINAL_ANSWER for item in items)
+
+
+def _is_commentary(item: Item, phased: bool) -> bool:
+    return phased and item.get("type") == "message" and item.get("phase") != FINAL_ANSWER
+
+
+def outline(items: Sequence[Item]) -> tuple[ItemOutline, ...]:
+    """Return the items in order, with the lengths of the texts that the functions above join."""
+    phased = _has_final_answer(items)
     return tuple(
         ItemOutline(
             name_of(item.get("type")),
             name_of(item.get("name"), ""),
-            tuple(PartOutline(part_kind(part), len(_part_text(part))) for part in _parts(item)),
+            tuple(
+                PartOutline(part_kind(part), len(_part_text(part) or _part_refusal(part)))
+                for part in _parts(item)
+            ),
+            _is_commentary(item, phased),
         )
         for item in items
     )
@@ -107,6 +202,22 @@ def outline(items: Iterable[Item]) -> tuple[ItemOutline, ...]:
 def name_of(value: object, default: str = "unknown") -> str:
     """Return a type or name that a provider sent, or `default` when it is not a valid one."""
     return value if isinstance(value, str) and is_name(value) else default
+
+
+def shown_name(value: object) -> str:
+    """Return the name of a tool as the model wrote it, but printable, and with "…" where it was cut.
+
+    A name that was changed cannot be the name of a tool.
+    """
+    if not isinstance(value, str) or not value.strip():
+        return NO_NAME
+    start = value[: MAX_NAME_CHARACTERS + 1]
+    shown = "".join(each if each.isprintable() else "\ufffd" for each in start)
+    encoded = shown.encode()
+    if len(shown) <= MAX_NAME_CHARACTERS and len(encoded) <= MAX_NAME_BYTES:
+        return shown
+    kept = encoded[: MAX_NAME_BYTES - len("…".encode())].decode(errors="ignore")
+    return kept[: MAX_NAME_CHARACTERS - 1] + "…"
 
 
 def part_kind(part: Mapping[str, Any]) -> str:
@@ -129,61 +240,22 @@ def _part_text(part: Item) -> str:
     return text if part.get("type") == "output_text" and isinstance(text, str) else ""
 
 
-def tool_output(call_id: str, output: str) -> Item:
-    """Return the item that answers a function call."""
+def _part_refusal(part: Item) -> str:
+    text = part.get("refusal")
+    return text if part.get("type") == "refusal" and isinstance(text, str) else ""
+
+
+def message_of(text: str) -> Item:
+    """Return an answer with this text."""
+    part = {"type": "output_text", "text": text, "annotations": []}
+    return {"type": "message", "role": "assistant", "status": "completed", "content": [part]}
+
+
+def tool_output(call_id: str, output: str | list[Item]) -> Item:
+    """Return the item that answers a function call, with a text or with content parts."""
     return {"type": "function_call_output", "call_id": call_id, "output": output}
 
 
-def _function_call(call: ToolCall) -> Item:
-    return {"type": "function_call", "call_id": call.call_id, "name": call.name, "arguments": call.arguments}
-
-
-def replayable(items: Iterable[Item]) -> list[Item]:
-    """Return the conversation so far as input items that a provider accepts without the previous responses.
-
-    - Messages, references, and function calls with their outputs are kept. They lose the id and status that
-      bind them to a response.
-    - Calls without an output and outputs without a call are left out, because providers refuse them.
-    - Reasoning is left out: it has no content without its id, and it is refused without the item after it.
-    - Items of hosted tools are left out: they are refused without their id, and the messages contain their
-      results.
-    """
-    kept: list[Item | None] = []
-    # The positions in `kept` of calls that have no output yet, by call id.
-    unanswered: dict[str, int] = {}
-    for item in items:
-        match item.get("type", "message"):
-            case "message":
-                kept.append(_message(item))
-            case "item_reference":
-                kept.append(item)
-            case "function_call" if (call := _call(item)) and call.call_id not in unanswered:
-                unanswered[call.call_id] = len(kept)
-                kept.append(_function_call(call))
-            case "function_call_output" if (call_id := str(item.get("call_id"))) in unanswered:
-                del unanswered[call_id]
-                kept.append(_without_id(item))
-    left_out = set(unanswered.values())
-    return [item for position, item in enumerate(kept) if item and position not in left_out]
-
-
-def _without_id(item: Item) -> Item:
-    return {name: value for name, value in item.items() if name not in {"id", "status"}}
-
-
-def _message(item: Item) -> Item | None:
-    role, content = item.get("role"), item.get("content")
-    if role != "assistant" or not isinstance(content, list):
-        return _without_id(item) if isinstance(role, str) else None
-    parts = [kept for part in content if (kept := _part(part))]
-    return _without_id(item) | {"type": "message", "content": parts} if parts else None
-
-
-def _part(part: object) -> Item | None:
-    """Return a part of an assistant's message without annotations, because their targets may be deleted."""
-    match part:
-        case {"type": "output_text", "text": str(text)}:
-            return {"type": "output_text", "text": text}
-        case {"type": "refusal", "refusal": str(text)}:
-            return {"type": "refusal", "refusal": text}
-    return None
+def sendable_name(name: str) -> str:
+    """Return the name of a tool in a form that providers accept."""
+    return _NOT_SENDABLE.sub("_", name)[:MAX_NAME_CHARACTERS] or "_"

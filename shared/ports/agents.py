@@ -8,6 +8,8 @@ from typing import Protocol
 from shared.core.calls import ToolCall, ToolResult
 from shared.ports.providers import DEFAULT_PROVIDER
 
+_ENCRYPTED_REASONING = "reasoning.encrypted_content"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AgentSpec:
@@ -26,9 +28,22 @@ class AgentSpec:
     max_turns: int
     deadline: timedelta
     options: Mapping[str, object]
+    # Whether a choice of tools that is forced by `options` applies to every turn, and not to the first one only.
+    tool_choice_every_turn: bool = False
     stream: bool = False
     # The name of the provider that runs its responses.
     provider: str = DEFAULT_PROVIDER
+
+    @property
+    def include(self) -> tuple[str, ...]:
+        """The further fields that reads of its responses request.
+
+        Encrypted reasoning is left out: providers refuse it in a read of a stored response.
+        """
+        given = self.options.get("include")
+        if not isinstance(given, list | tuple):
+            return ()
+        return tuple(each for each in given if isinstance(each, str) and each != _ENCRYPTED_REASONING)
 
 
 class Agents(Protocol):
@@ -41,6 +56,6 @@ class Agents(Protocol):
     def run_tools(self, agent: str, calls: Sequence[ToolCall]) -> AsyncIterator[ToolResult]:
         """Run the calls concurrently, and yield each result as soon as it exists.
 
-        An error in a tool becomes a result.
+        An error in a tool becomes a result. A tool that returned has taken effect, so its result is completed.
         """
         ...

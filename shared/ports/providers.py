@@ -1,7 +1,8 @@
 """The port to the services that run responses."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Protocol
 
 from shared.core.response import CancelReply, CreateReply, DeleteReply, ReadReply, SliceReply
@@ -38,6 +39,8 @@ class ResponseRequest:
     input: str
     tools: str
     previous_response_id: str | None
+    # The same for each repetition of this request. None: the provider refuses such keys.
+    idempotency_key: str | None = None
     # Whether its stream will be read in slices.
     stream: bool = False
     # Further fields of the request, by name.
@@ -52,9 +55,16 @@ class Provider(Protocol):
 
     async def create(self, request: ResponseRequest) -> CreateReply: ...
 
-    async def read(self, response_id: str) -> ReadReply: ...
+    async def read(
+        self, response_id: str, *, include: Sequence[str] = (), within: timedelta | None = None
+    ) -> ReadReply:
+        """Read the response, with the further fields in `include`.
 
-    async def slice(self, response_id: str, after: int) -> SliceReply:
+        `within` is the time limit, when it is not the usual one.
+        """
+        ...
+
+    async def slice(self, response_id: str, after: int, *, include: Sequence[str] = ()) -> SliceReply:
         """Read the response's stream for a short time, from the event `after` on.
 
         A provider without streams may return the response itself.

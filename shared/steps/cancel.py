@@ -1,24 +1,38 @@
 """The cancel step, and the end of a run whose deadline has passed."""
 
+from datetime import timedelta
+
 from shared.core.life import events
-from shared.core.response import Absent, NotNow, Refused, ResponseStatus, Snapshot
-from shared.core.run import Lease
+from shared.core.response import Absent, CancelReply, NotNow, Refused, ResponseStatus, Snapshot, Usage
+from shared.core.run import Lease, RunStatus
 from shared.steps.context import Context
+from shared.steps.reading import read, send_cancel, time_limit
 from shared.steps.settle import settle
 from shared.steps.transition import Applied, apply
 from shared.store.runs import StoredRun
 
 
-async def expire(context: Context, stored: StoredRun) -> Applied:
-    """End a run whose deadline has passed. An answer that has finished meanwhile still counts."""
+async def expire(context: Context, stored: StoredRun, within: timedelta | None = None) -> Applied:
+    """End a run whose deadline has passed. An answer that has finished meanwhile still counts.
+
+    `within` is the time limit for reading the response, when it is not the usual one.
+    """
     run = stored.run
+    usage, response_id = Usage(), None
     if run.continuation:
-        match await context.provider(run.provider).cancel(run.continuation.response_id):
-            case Snapshot(status=ResponseStatus.CANCELLED, usage=usage):
-                return await apply(context, stored, events.DeadlinePassed(usage))
-            case Snapshot() as reply if reply.status.finished:
+        response_id = run.continuation.response_id
+        reply: CancelReply = await read(context, run, response_id, within)
+        if not _finished(reply):
+            reply = await send_cancel(context, run.id, run.provider, response_id)
+        if isinstance(reply, Refused):
+            # It has finished since it was read.
+            reply = await read(context, run, response_id, within)
+        match reply:
+            case Snapshot(status=ResponseStatus.CANCELLED) if run.status is not RunStatus.CANCELLING:
+                usage = reply.usage
+            case Snapshot() if _finished(reply):
                 return await settle(context, stored, reply)
-    return await apply(context, stored, events.DeadlinePassed())
+    return await apply(context, stored, events.DeadlinePassed(usage, response_id))
 
 
 async def cancel(context: Context, stored: StoredRun, lease: Lease) -> Applied:
@@ -26,9 +40,13 @@ async def cancel(context: Context, stored: StoredRun, lease: Lease) -> Applied:
     run = stored.run
     assert run.continuation is not None, "only a run with a response is owed a cancellation"
     response_id = run.continuation.response_id
-    reply = await context.provider(run.provider).cancel(response_id)
+    reply = await send_cancel(context, run.id, run.provider, response_id)
+    if isinstance(reply, NotNow):
+        # The response may have finished, so that there is nothing to cancel.
+        found = await read(context, run, response_id, time_limit(context, run))
+        reply = found if _finished(found) else reply
     match reply:
-        case Snapshot() if reply.status.finished:
+        case Snapshot() if _finished(reply):
             return await settle(context, stored, reply)
         case Snapshot() | Refused():
             return await apply(context, stored, events.CancelSent(lease.id))
@@ -36,4 +54,8 @@ async def cancel(context: Context, stored: StoredRun, lease: Lease) -> Applied:
             return await apply(context, stored, events.Missing(response_id))
         case NotNow():
             until = context.retry_at(run.created_at, reply.retry_after)
-            return await apply(context, stored, events.CancelDeferred(lease.id, until))
+            return await apply(context, stored, events.CancelDeferred(lease.id, until, reply.error))
+
+
+def _finished(reply: CancelReply) -> bool:
+    return isinstance(reply, Snapshot) and reply.status.finished

@@ -42,6 +42,8 @@ class Context:
     chaining: Chaining
     # The longest time that one request to the provider may take.
     provider_timeout: timedelta
+    # The time limit for reading a response. A response that needs more is read again with more.
+    read_timeout: timedelta = timedelta(seconds=10)
     observer: Observer = field(default_factory=NoObserver)
 
     def provider(self, name: str) -> Provider:

@@ -4,7 +4,15 @@ import logging
 
 from shared.core.life import events
 from shared.core.life.creating import verdict
-from shared.core.response import ChainBroken, CreateReply, NotNow, Refused, RunError, Snapshot
+from shared.core.response import (
+    ChainBroken,
+    CreateReply,
+    KeyRefused,
+    NotNow,
+    Refused,
+    RunError,
+    Snapshot,
+)
 from shared.core.run import Lease
 from shared.errors import StorageUnavailable
 from shared.log import log_event
@@ -41,10 +49,14 @@ async def _apply_reply(context: Context, stored: StoredRun, lease: Lease, reply:
     match reply:
         case Snapshot():
             return await _adopt(context, stored, lease, reply)
-        case ChainBroken(reason):
-            log_event("turn.replayed", level=logging.WARNING, run_id=run.id, turn=run.turn, reason=reason)
-            renewed = Lease(lease.id, context.lease_end())
-            return await apply(context, stored, events.ChainRefused(renewed))
+        case ChainBroken(error):
+            log_event(
+                "turn.replayed", level=logging.WARNING, run_id=run.id, turn=run.turn, reason=error.message
+            )
+            return await apply(context, stored, events.ChainRefused(_renewed(context, lease)))
+        case KeyRefused(reason):
+            log_event("create.keyless", level=logging.WARNING, run_id=run.id, turn=run.turn, reason=reason)
+            return await apply(context, stored, events.KeyRefused(_renewed(context, lease)))
         case Refused(error):
             return await apply(context, stored, events.CreateRefused(lease.id, error))
         case NotNow():
@@ -66,7 +78,13 @@ async def _adopt(context: Context, stored: StoredRun, lease: Lease, snapshot: Sn
 
 async def _defer(context: Context, stored: StoredRun, lease: Lease, reply: NotNow) -> Applied:
     run = stored.run
-    log_event("create.deferred", level=logging.WARNING, run_id=run.id, turn=run.turn, reason=reply.reason)
+    reason = reply.error.message
+    log_event("create.deferred", level=logging.WARNING, run_id=run.id, turn=run.turn, reason=reason)
     since = max((call.completed_at for call in run.calls if call.completed_at), default=run.created_at)
     until = context.retry_at(since, reply.retry_after)
-    return await apply(context, stored, events.CreateDeferred(lease.id, until, reply.unknown))
+    deferred = events.CreateDeferred(lease.id, until, reply.error, reply.unknown, reply.unusable)
+    return await apply(context, stored, deferred)
+
+
+def _renewed(context: Context, lease: Lease) -> Lease:
+    return Lease(lease.id, context.lease_end())

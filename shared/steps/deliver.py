@@ -9,6 +9,7 @@ from shared.core.response import Absent, CancelReply, NotNow, Refused, Snapshot
 from shared.errors import RowConflict
 from shared.log import log_event
 from shared.steps.context import Context
+from shared.steps.reading import send_cancel
 from shared.store.outbox import StoredDelivery
 
 # How long the cancellation of a response is tried. After that the response runs to its end at the provider.
@@ -29,7 +30,9 @@ async def deliver(context: Context, clock: ClockRow) -> None:
     delivery = claimed.delivery
     # Taken before the request, because this process may stand still before it has the reply.
     age = context.clock.now() - delivery.created_at
-    reply = await context.provider(delivery.content.provider).cancel(delivery.content.response_id)
+    reply = await send_cancel(
+        context, delivery.run_id, delivery.content.provider, delivery.content.response_id
+    )
     if age < _patience(reply):
         log_event(
             "delivery.deferred", level=logging.WARNING, run_id=delivery.run_id, reply=type(reply).__name__

@@ -6,6 +6,7 @@ Each is a hint: a worker reads what is stored, and does only what is owed.
 import re
 
 from shared.core.delivery import ClockRow
+from shared.core.ids import is_id
 from shared.store.rows import time_text
 
 _SHARD = re.compile(r"shard_(0[0-9a-f])")
@@ -21,9 +22,20 @@ def delivery_message(clock: ClockRow) -> str:
     return f"delivery {time_text(clock.due)} {clock.run_id} {clock.name}"
 
 
+def poll_message(run_id: str) -> str:
+    """Return the message for polling one run by a worker."""
+    return f"poll {run_id}"
+
+
 def shard_of_message(message: str) -> str | None:
     found = _SHARD.fullmatch(message)
     return found[1] if found else None
+
+
+def poll_of_message(message: str) -> str | None:
+    """Return the id of the run that a worker has to poll."""
+    kind, _, run_id = message.partition(" ")
+    return run_id if kind == "poll" and is_id("run", run_id) else None
 
 
 def clock_of_message(message: str) -> ClockRow | None:

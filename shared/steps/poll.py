@@ -1,86 +1,46 @@
-"""The poll loop: find what is due in a shard, and poll each due run once."""
+"""Poll one run once, in the poll loop or by a worker."""
 
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 from shared.core.life import events
-from shared.core.pace import reminder_due
-from shared.core.response import Absent, NoStream, NotNow, ReadReply, ResponseStatus, Slice, Snapshot
+from shared.core.life.polling import read_verdict
+from shared.core.response import (
+    RESPONSE_SLOW,
+    Absent,
+    NoStream,
+    NotNow,
+    ReadReply,
+    ResponseStatus,
+    Slice,
+    Snapshot,
+)
 from shared.core.run import Owed, RunStatus, Step
 from shared.log import log_event
 from shared.steps.cancel import expire
 from shared.steps.context import Context
-from shared.steps.messages import delivery_message
+from shared.steps.messages import poll_message
+from shared.steps.reading import include_of, read, time_limit
 from shared.steps.settle import settle
 from shared.steps.slices import keep
 from shared.steps.transition import Applied, apply
 from shared.store.runs import StoredRun
-from shared.store.shards import Tick
 
-# Clocks of hosts differ by less than this. A tick further ahead comes from a broken clock and is ignored,
-# because otherwise nothing would be polled until that time.
-_CLOCK_DRIFT = timedelta(minutes=10)
-_NEVER = datetime.fromtimestamp(0, UTC)
-
-
-@dataclass(frozen=True, slots=True)
-class Due:
-    """What is due in one shard at a tick: runs to poll, and messages for workers."""
-
-    polls: tuple[Owed, ...] = ()
-    messages: tuple[str, ...] = ()
-
-
-async def claim_due(context: Context, shard: str) -> Due:
-    """Return what has become due in `shard` since its last tick.
-
-    When several pollers call this at once, only one of them gets it.
-    Costs one query, and one small write when something is due.
-    """
-    now = context.clock.now()
-    view = await context.shards.owed(shard, now)
-    after = _last_tick(view.tick, shard, now)
-    polls = tuple(owed for owed in view.runs if _poll_due(context, owed, after, now))
-    messages = [owed.run_id for owed in view.runs if _reminder_due(owed, after, now)]
-    messages += [delivery_message(clock) for clock in view.clocks if reminder_due(clock.due, after, now)]
-    # A host whose clock is behind must not move the tick back: the points in between were polled already.
-    if not (polls or messages) or not await context.shards.claim(shard, view.tick, max(now, after)):
-        return Due()
-    return Due(polls, tuple(messages))
-
-
-def _last_tick(tick: Tick, shard: str, now: datetime) -> datetime:
-    if tick.at is None:
-        return _NEVER
-    if tick.at > now + _CLOCK_DRIFT:
-        log_event("tick.ignored", level=logging.WARNING, shard=shard, at=tick.at)
-        return _NEVER
-    return tick.at
-
-
-def _poll_due(context: Context, owed: Owed, after: datetime, now: datetime) -> bool:
-    if owed.expired(now):
-        return True
-    if owed.step is not Step.POLL or owed.turn_started_at is None or now < owed.due:
-        return False
-    return context.schedule_for(owed.continuation).poll_due(owed.turn_started_at, after, now)
-
-
-def _reminder_due(owed: Owed, after: datetime, now: datetime) -> bool:
-    return owed.step.worked_on and not owed.expired(now) and reminder_due(owed.due, after, now)
+_Change = Callable[[StoredRun], Awaitable[Applied]]
 
 
 async def poll(context: Context, owed: Owed) -> tuple[str, ...]:
     """Poll one run once, and return messages for workers. An unchanged response costs no storage request."""
+    if owed.waiting == RESPONSE_SLOW and owed.step is Step.POLL:
+        # The poll loop has no time for it, because the polls of other runs would have to wait.
+        return (poll_message(owed.run_id),)
     if owed.expired(context.clock.now()):
-        return await _poll_expired(context, owed)
+        stored = await _stored(context, owed)
+        return (await expire(context, stored)).messages if stored else ()
     if owed.step is not Step.POLL or owed.continuation is None:
         return ()
-    response_id = owed.continuation.response_id
     reply, stream_lost = await _read(context, owed)
-    change = _change(context, owed, response_id, reply)
+    change = _change(context, owed, owed.continuation.response_id, reply)
     if change is None and not stream_lost:
         return ()
     stored = await _stored(context, owed)
@@ -88,28 +48,37 @@ async def poll(context: Context, owed: Owed) -> tuple[str, ...]:
         return ()
     applied = Applied(stored)
     if stream_lost:
-        applied = await apply(context, stored, events.StreamLost(response_id))
+        applied = await apply(context, stored, events.StreamLost(owed.continuation.response_id))
     if change:
         applied = (await change(applied.stored)).after(applied)
     return applied.messages
 
 
-async def _poll_expired(context: Context, owed: Owed) -> tuple[str, ...]:
-    """End a run whose deadline has passed, unless its response has finished.
+async def poll_by_worker(context: Context, run_id: str) -> tuple[str, ...]:
+    """Poll a run that the poll loop does not poll: it has stopped, or the response needs more time.
 
-    The run is read before the provider is called, because every tick finds an expired run until it has ended.
+    A write claims the poll, so that no message makes polls more frequent.
     """
-    stored = await _stored(context, owed)
-    if stored is None:
+    now = context.clock.now()
+    stored = await context.runs.read(run_id)
+    owed = Owed.of(stored.run) if stored else None
+    if stored is None or owed is None or owed.step is not Step.POLL or owed.continuation is None:
         return ()
-    reply: ReadReply | None = None
-    if owed.step is Step.POLL and owed.continuation:
-        reply = await context.provider(owed.provider).read(owed.continuation.response_id)
-    if isinstance(reply, Snapshot) and reply.status.finished:
-        return (await settle(context, stored, reply)).messages
-    if context.clock.now() >= stored.run.expires_at:
-        return (await expire(context, stored)).messages
-    return ()
+    if now < owed.due:
+        return ()
+    within = time_limit(context, stored.run)
+    until = context.lease_end(within)
+    if not owed.expired(now):
+        # At the deadline the run is owed a poll in any case.
+        until = min(until, owed.expires_at)
+    claimed = await apply(context, stored, events.PollClaimed(owed.due, until))
+    if not claimed.changed:
+        return ()
+    if owed.expired(now):
+        return (await expire(context, claimed.stored, within)).messages
+    reply = await read(context, owed, owed.continuation.response_id, within)
+    change = _change(context, owed, owed.continuation.response_id, reply)
+    return (await change(claimed.stored)).messages if change else ()
 
 
 async def _read(context: Context, owed: Owed) -> tuple[ReadReply | Slice, bool]:
@@ -118,13 +87,14 @@ async def _read(context: Context, owed: Owed) -> tuple[ReadReply | Slice, bool]:
     When the stream brings nothing new, or is incomplete, the complete response is read.
     """
     assert owed.continuation is not None
-    provider = context.provider(owed.provider)
     response_id, sequence = owed.continuation.response_id, owed.continuation.sequence
     if sequence is None or owed.status is RunStatus.CANCELLING:
-        return await provider.read(response_id), False
-    match await provider.slice(response_id, sequence):
-        case Slice(final=Snapshot() as final):
-            return final, False
+        return await read(context, owed, response_id), False
+    include = include_of(context, owed)
+    match await context.provider(owed.provider).slice(response_id, sequence, include=include):
+        case Slice(final=Snapshot() as final) as received:
+            verdict = read_verdict(owed.run_id, final)
+            return (received if verdict is final else verdict), False
         case Slice(changed=True) as received:
             return received, False
         case Slice(complete=complete):
@@ -136,8 +106,8 @@ async def _read(context: Context, owed: Owed) -> tuple[ReadReply | Slice, bool]:
             lost = False
         case reply:
             return reply, False
-    read = await provider.read(response_id)
-    return read, lost and isinstance(read, Snapshot) and not read.status.finished
+    found = await read(context, owed, response_id)
+    return found, lost and isinstance(found, Snapshot) and not found.status.finished
 
 
 async def _stored(context: Context, owed: Owed) -> StoredRun | None:
@@ -147,22 +117,24 @@ async def _stored(context: Context, owed: Owed) -> StoredRun | None:
     return stored
 
 
-def _change(
-    context: Context, owed: Owed, response_id: str, reply: ReadReply | Slice
-) -> Callable[[StoredRun], Awaitable[Applied]] | None:
+def _change(context: Context, owed: Owed, response_id: str, reply: ReadReply | Slice) -> _Change | None:
     """Return what to do with the stored run because of a reply. None when the reply cannot change the run."""
     match reply:
+        case Slice(final=Snapshot() as final):
+            return lambda stored: settle(context, stored, final, reply)
         case Slice():
             return lambda stored: keep(context, stored, reply)
         case Snapshot():
             started = owed.status is RunStatus.QUEUED and reply.status is ResponseStatus.IN_PROGRESS
-            if reply.status.finished or started or owed.missing:
+            if reply.status.finished or started or owed.missing or owed.waiting:
                 return lambda stored: settle(context, stored, reply)
         case Absent():
             return lambda stored: apply(context, stored, events.Missing(response_id))
-        case NotNow(reason, retry_after):
-            log_event("poll.deferred", level=logging.WARNING, run_id=owed.run_id, reason=reason)
-            if retry_after is not None:
-                deferred = events.PollDeferred(response_id, context.clock.now() + retry_after)
+        case NotNow(error, retry_after):
+            log_event("poll.deferred", level=logging.WARNING, run_id=owed.run_id, reason=error.message)
+            until = context.clock.now() + retry_after if retry_after is not None else None
+            # The same reason is stored once. Attempts at a slow response are counted, because they get more time.
+            if until or error.code == RESPONSE_SLOW or error.code != owed.waiting:
+                deferred = events.PollDeferred(response_id, error, until)
                 return lambda stored: apply(context, stored, deferred)
     return None

@@ -1,19 +1,25 @@
 """Apply a snapshot of a response to its run."""
 
 import logging
+from dataclasses import replace
 
 from shared.core import transcript
 from shared.core.life import events
-from shared.core.response import Snapshot
+from shared.core.response import Absent, NotNow, ReadReply, Slice, Snapshot
+from shared.core.run import Continuation, Run
+from shared.core.streamed import Streamed, streamed_by
 from shared.log import log_event
 from shared.steps.context import Context
+from shared.steps.reading import read
 from shared.steps.slices import streamed_text
 from shared.steps.transition import Applied, apply, log_skip, reread
 from shared.store.runs import StoredRun
 
 
-async def settle(context: Context, stored: StoredRun, snapshot: Snapshot) -> Applied:
-    """Apply a snapshot of the run's response.
+async def settle(
+    context: Context, stored: StoredRun, snapshot: Snapshot, received: Slice | None = None
+) -> Applied:
+    """Apply a snapshot of the run's response. `received` is the slice at whose end it came.
 
     Of a finished response, the output is saved before the pointer to it.
     """
@@ -22,12 +28,67 @@ async def settle(context: Context, stored: StoredRun, snapshot: Snapshot) -> App
     run = stored.run
     if not run.awaits(snapshot.response_id):
         return Applied(stored)
-    items = transcript.parse(snapshot.output)
+    if received is not None and _overlaps(run.continuation, received):
+        # Another poller has stored a part of this slice. The next poll reads what follows that.
+        return Applied(stored)
     try:
-        agrees = transcript.text_of(items).startswith(await streamed_text(context, run))
+        streamed, text = await _streamed(context, run, received)
+        final = await _confirmed(context, run, snapshot, streamed, received)
     except LookupError as fault:
         log_skip(run, fault)
         return Applied(await reread(context, stored))
+    if isinstance(final, NotNow):
+        until = context.clock.now() + final.retry_after if final.retry_after is not None else None
+        return await apply(context, stored, events.PollDeferred(snapshot.response_id, final.error, until))
+    if not final.status.finished:
+        return await apply(context, stored, events.Polled(final))
+    return await _finish(context, stored, final, text)
+
+
+def _overlaps(stored: Continuation | None, received: Slice) -> bool:
+    """Return whether a slice may begin before the end of the stored stream."""
+    return stored is None or stored.sequence is None or stored.sequence > received.after
+
+
+async def _streamed(context: Context, run: Run, received: Slice | None) -> tuple[Streamed, str]:
+    """Return what the stream brought, and the part of its text that is stored."""
+    text, begun = await streamed_text(context, run), run.turn_items > 0
+    if received is None:
+        return Streamed(text, begun=begun), text
+    hidden = frozenset(item.index for item in run.open_items if item.commentary)
+    streamed = streamed_by(received, text, hidden)
+    return replace(streamed, begun=streamed.begun or begun), text
+
+
+async def _confirmed(
+    context: Context, run: Run, snapshot: Snapshot, streamed: Streamed, received: Slice | None
+) -> Snapshot | NotNow:
+    """Return the finished response. An end of a stream that denies what was streamed is read, and that counts.
+
+    If it has nothing in the place of what was streamed, that is kept.
+    """
+    if not streamed.denied_by(snapshot):
+        return snapshot
+    log_event("stream.denied", level=logging.WARNING, run_id=run.id, turn=run.turn)
+    if received is not None:
+        reply: ReadReply = await read(context, run, snapshot.response_id)
+        if isinstance(reply, NotNow) or (isinstance(reply, Snapshot) and not reply.status.finished):
+            return reply
+        if not isinstance(reply, Absent):
+            snapshot = reply
+    if received is not None and run.turn_items and not transcript.parse(snapshot.output):
+        # Earlier slices did not keep their items, but the provider still has the stream.
+        again = await context.provider(run.provider).slice(snapshot.response_id, 0)
+        if isinstance(again, Slice) and (complete := streamed_by(again)).contains(streamed):
+            streamed = complete
+    return streamed.kept_in(snapshot)
+
+
+async def _finish(context: Context, stored: StoredRun, snapshot: Snapshot, text: str) -> Applied:
+    """Save the output of a finished response, then the pointer to it. `text` is what was streamed of it."""
+    run = stored.run
+    items = transcript.parse(snapshot.output)
+    agrees = transcript.text_of(items).startswith(text)
     if not agrees:
         log_event("text.replaced", level=logging.WARNING, run_id=run.id, turn=run.turn)
     output = await context.content.save(run.id, f"turn-{run.turn:02d}-{context.token()}", snapshot.output)

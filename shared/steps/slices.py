@@ -35,10 +35,12 @@ async def streamed_text(context: Context, run: Run) -> str:
     if not run.written:
         return ""
     entries = [line.entry for line in await context.runs.log(run.id)]
-    contents = [
-        entry.content
+    deltas = [
+        (entry.content, entry)
         for entry in entries
         if isinstance(entry, TextDelta) and entry.turn == run.turn and entry.content
     ]
     # Several entries may point into the same text. `dict.fromkeys` removes duplicates and keeps the order.
-    return "".join(await context.content.load_each(run.id, list(dict.fromkeys(contents))))
+    contents = list(dict.fromkeys(content for content, _ in deltas))
+    texts = dict(zip(contents, await context.content.load_each(run.id, contents), strict=True))
+    return "".join(texts[content][entry.start : entry.end] for content, entry in deltas)

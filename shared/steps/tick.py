@@ -7,7 +7,8 @@ from typing import TypeVar
 from shared.core.ids import all_shards
 from shared.log import log_event, log_fault
 from shared.steps.context import Context
-from shared.steps.poll import Due, claim_due, poll
+from shared.steps.due import Due, claim_due
+from shared.steps.poll import poll
 
 _Result = TypeVar("_Result")
 

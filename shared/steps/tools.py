@@ -16,6 +16,9 @@ from shared.steps.transition import Applied, apply, log_skip
 from shared.store import rows
 from shared.store.runs import StoredResult, StoredRun
 
+# A longer call id is hashed in an idempotency key. OpenAI's are shorter.
+_MAX_PLAIN_ID = 64
+
 
 async def requested_calls(context: Context, run: Run) -> tuple[ToolCall, ...] | None:
     """Return the calls of the turn as the model wrote them; None when the content of the run was removed."""
@@ -36,7 +39,7 @@ async def run_tools(
         replace(
             call,
             arguments=arguments[call.call_id],
-            idempotency_key=f"{run.id}-{run.turn}-{call.call_id}",
+            idempotency_key=_idempotency_key(run, call.call_id),
         )
         for call in run.calls_of_turn()
         if call.status is CallStatus.IN_PROGRESS and call.call_id in arguments
@@ -58,6 +61,12 @@ async def run_tools(
             )
             unsaved.append(result)
     return await _save_again(context, applied, lease, unsaved)
+
+
+def _idempotency_key(run: Run, call_id: str) -> str:
+    """Return the key of a call, which a tool may send in a header."""
+    plain = call_id.isascii() and call_id.isprintable() and len(call_id) <= _MAX_PLAIN_ID
+    return f"{run.id}-{run.turn}-{call_id if plain else rows.name_hash(call_id)}"
 
 
 async def _save_again(
@@ -86,7 +95,8 @@ async def _checkpoint(context: Context, stored: StoredRun, lease: Lease, result:
     output = await context.content.save(run.id, name, result.output)
     renewed = Lease(lease.id, context.lease_end())
     done = events.ToolDone(renewed, result.call_id, result.status)
-    applied = await apply(context, stored, done, [StoredResult(run.turn, result.call_id, output)])
-    if output.name and (await context.runs.results(run.id, run.turn)).get(result.call_id) != output:
+    kept = StoredResult(run.turn, result.call_id, output, parts=result.parts)
+    applied = await apply(context, stored, done, [kept])
+    if output.name and (await context.runs.results(run.id, run.turn)).get(result.call_id) != kept:
         await context.content.drop(run.id, output)
     return applied

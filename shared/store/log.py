@@ -20,6 +20,7 @@ _TYPES: Mapping[str, type[LogEntry]] = {
         log.RunQueued,
         log.RunInProgress,
         log.RunCancelling,
+        log.RunWaiting,
         log.TurnStarted,
         log.TurnCreateRepeated,
         log.TurnReplayed,
@@ -31,6 +32,8 @@ _TYPES: Mapping[str, type[LogEntry]] = {
         log.PartStarted,
         log.PartCompleted,
         log.TextDelta,
+        log.Commentary,
+        log.Refusal,
         log.TextReplaced,
     )
 }
@@ -65,7 +68,7 @@ def _written(entry: LogEntry) -> dict[str, Any]:
             return {"type": entry.type}
         case log.UnknownEntry(kind, data):
             return {"type": kind, **data}
-        case log.TextDelta(content=Content() as content):
+        case log.TextDelta(content=Content() as content) | log.Commentary(content=Content() as content):
             values = {name: getattr(entry, name) for name in entry.__slots__ if name != "content"}
             pointer = {"name": content.name, "chunks": content.chunks}
             return {"type": entry.type, **values, "content": pointer}

@@ -2,11 +2,23 @@
 
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import fields
 from typing import Any, TypeVar
 
 from shared.core.calls import CallStatus, ToolCall
 from shared.core.response import RunError, Usage
-from shared.core.run import Chaining, Content, Continuation, Lease, OpenItem, Owed, Run, RunStatus, Step
+from shared.core.run import (
+    Chaining,
+    Content,
+    Continuation,
+    Lease,
+    OpenItem,
+    Owed,
+    Run,
+    RunStatus,
+    Step,
+    Waiting,
+)
 from shared.ports.tables import Row, Value
 from shared.store import rows
 
@@ -41,6 +53,7 @@ def run_row(run: Run, tx: str, unknown: Mapping[str, Value] | None = None) -> Ro
             "turn_started_at": run.turn_started_at,
             **_continuation_values(run.continuation),
             "written": run.written or None,
+            "commented": run.commented or None,
             "items": run.items or None,
             "turn_items": run.turn_items or None,
             "open_items": rows.pack([fields_of(item) for item in run.open_items]) if run.open_items else None,
@@ -52,6 +65,10 @@ def run_row(run: Run, tx: str, unknown: Mapping[str, Value] | None = None) -> Ro
             "previous_response_id": run.previous_response_id,
             "previous_run_id": run.previous_run_id,
             "unknown_creates": run.unknown_creates or None,
+            "unusable_creates": run.unusable_creates or None,
+            "repeats": run.repeats or None,
+            "keyless": run.keyless or None,
+            "waiting": _pack_waiting(run.waiting) if run.waiting else None,
             "created_at": run.created_at,
             "updated_at": run.updated_at,
             "started_at": run.started_at,
@@ -95,6 +112,7 @@ def read_run(row: Row) -> Run:
         turn_started_at=rows.optional_time(values, "turn_started_at"),
         continuation=_read_continuation(values),
         written=int(values.get("written", 0)),
+        commented=int(values.get("commented", 0)),
         items=int(values.get("items", 0)),
         turn_items=int(values.get("turn_items", 0)),
         open_items=tuple(
@@ -108,6 +126,10 @@ def read_run(row: Row) -> Run:
         previous_response_id=rows.optional_text(values, "previous_response_id"),
         previous_run_id=rows.optional_text(values, "previous_run_id"),
         unknown_creates=int(values.get("unknown_creates", 0)),
+        unusable_creates=int(values.get("unusable_creates", 0)),
+        repeats=int(values.get("repeats", 0)),
+        keyless=bool(values.get("keyless")),
+        waiting=_unpack_waiting(values.get("waiting")),
         created_at=rows.read_time(values, "created_at"),
         updated_at=rows.read_time(values, "updated_at"),
         started_at=rows.optional_time(values, "started_at"),
@@ -122,52 +144,10 @@ def read_run(row: Row) -> Run:
     )
 
 
-_PROPERTIES = frozenset(
-    [
-        "session_id",
-        "owner",
-        "agent",
-        "provider",
-        "metadata",
-        "max_turns",
-        "stream",
-        "status",
-        "step",
-        "due",
-        "lease_id",
-        "lease_expires_at",
-        "rev",
-        "tx",
-        "entries",
-        "stream_events",
-        "turn",
-        "turn_started_at",
-        "response_id",
-        "sequence",
-        "written",
-        "items",
-        "turn_items",
-        "open_items",
-        "activity",
-        "missing_since",
-        "responses",
-        "abandoned",
-        "chaining",
-        "previous_response_id",
-        "previous_run_id",
-        "unknown_creates",
-        "created_at",
-        "updated_at",
-        "started_at",
-        "completed_at",
-        "expires_at",
-        "input",
-        "calls",
-        "usage",
-        "error",
-        "incomplete_reason",
-    ]
-)
+# The fields of a run that have properties of other names, and these names.
+_FIELDS_ELSEWHERE = {"id", "lease", "continuation", "turns"}
+_FURTHER_PROPERTIES = {"tx", "lease_id", "lease_expires_at", "response_id", "sequence"}
+_PROPERTIES = {each.name for each in fields(Run)} - _FIELDS_ELSEWHERE | _FURTHER_PROPERTIES
 
 
 def unknown_values(row: Row) -> dict[str, Value]:
@@ -184,6 +164,7 @@ def owed_row(owed: Owed) -> Row:
     values = rows.present(
         {
             "provider": owed.provider,
+            "agent": owed.agent or None,
             "status": owed.status.value,
             "step": owed.step.value,
             "due": owed.due,
@@ -191,6 +172,7 @@ def owed_row(owed: Owed) -> Row:
             **_continuation_values(owed.continuation),
             "turn_started_at": owed.turn_started_at,
             "missing": owed.missing or None,
+            "waiting": owed.waiting,
         }
     )
     return Row(rows.owed_key(owed.run_id), values)
@@ -203,6 +185,7 @@ def read_owed(row: Row) -> Owed:
     return Owed(
         run_id=row.key.partition("|")[2],
         provider=str(values["provider"]),
+        agent=rows.optional_text(values, "agent") or "",
         status=RunStatus(str(values["status"])),
         step=Step(str(values["step"])),
         due=rows.read_time(values, "due"),
@@ -210,6 +193,7 @@ def read_owed(row: Row) -> Owed:
         continuation=_read_continuation(values),
         turn_started_at=rows.optional_time(values, "turn_started_at"),
         missing=bool(values.get("missing")),
+        waiting=rows.optional_text(values, "waiting"),
     )
 
 
@@ -250,6 +234,17 @@ def _continuation_values(continuation: Continuation | None) -> dict[str, Any]:
 def _read_continuation(values: Mapping[str, Value]) -> Continuation | None:
     response_id = rows.optional_text(values, "response_id")
     return Continuation(response_id, rows.optional_number(values, "sequence")) if response_id else None
+
+
+def _pack_waiting(waiting: Waiting) -> bytes:
+    times = rows.present({"since": waiting.since, "attempts": waiting.attempts})
+    return rows.pack(fields_of(waiting.error) | times)
+
+
+def _unpack_waiting(value: Value | None) -> Waiting | None:
+    if not (stored := rows.unpack(value)):
+        return None
+    return Waiting(_from_fields(RunError, stored), rows.read_time(stored, "since"), int(stored["attempts"]))
 
 
 def _pack_calls(calls: Iterable[ToolCall]) -> bytes:

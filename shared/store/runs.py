@@ -41,6 +41,8 @@ class StoredResult:
     turn: int
     call_id: str
     output: Content
+    # Whether the text is the JSON text of content parts, which are sent as such.
+    parts: bool = field(default=False, kw_only=True)
 
 
 class RunStore:
@@ -100,10 +102,10 @@ class RunStore:
         """Return the lines of the run's log after the line `after`, at most `limit`."""
         return await read_log(self._table, run_id, after, limit)
 
-    async def results(self, run_id: str, turn: int) -> dict[str, Content]:
+    async def results(self, run_id: str, turn: int) -> dict[str, StoredResult]:
         """Return the stored results of one turn's tool calls, by call id."""
         found = await self._table.query(shard_of(run_id), *rows.bounds(f"tool|{run_id}|{turn:02d}"))
-        return dict(map(_read_result, found))
+        return {result.call_id: result for result in map(_read_result, found)}
 
     async def purge(self, run_id: str) -> None:
         """Remove a deleted run's log, tool results and deliveries. Its tombstone stays."""
@@ -134,8 +136,13 @@ class RunStore:
 
 
 @rows.reader
-def _read_result(row: Row) -> tuple[str, Content]:
-    return str(row.values["call_id"]), rows.read_content(row.values.get("output"))
+def _read_result(row: Row) -> StoredResult:
+    return StoredResult(
+        turn=int(row.key.split("|")[2]),
+        call_id=str(row.values["call_id"]),
+        output=rows.read_content(row.values.get("output")),
+        parts=bool(row.values.get("parts")),
+    )
 
 
 def _readable(row: Row) -> Run | None:
@@ -156,4 +163,9 @@ def _owed_writes(before: Run | None, after: Run) -> list[Write]:
 
 def _result_row(run_id: str, result: StoredResult) -> Row:
     key = rows.result_key(run_id, result.turn, result.call_id)
-    return Row(key, {"call_id": result.call_id, "output": rows.content_value(result.output)})
+    values = {
+        "call_id": result.call_id,
+        "output": rows.content_value(result.output),
+        "parts": result.parts or None,
+    }
+    return Row(key, rows.present(values))

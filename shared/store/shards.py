@@ -51,6 +51,11 @@ class ShardStore:
                 log_skipped(fault)
         return view
 
+    async def last_tick(self, shard: str) -> datetime | None:
+        """Return the time of the shard's last tick, with one point read. None before the first one."""
+        row = await self._table.get(shard, rows.TICK_KEY)
+        return _tick_time(row) if row else None
+
     async def claim(self, shard: str, tick: Tick, now: datetime) -> bool:
         """Claim the time from the last tick until `now`.
 

@@ -3,16 +3,32 @@
 All readers get the same lines, at any time.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from shared.core import transcript
 from shared.core.caller import Caller
 from shared.core.calls import CallStatus, ToolCall
-from shared.core.log import LogEntry, LogLine, TextDelta, TextReplaced, ToolCompleted, ToolStarted
+from shared.core.log import (
+    Commentary,
+    LogEntry,
+    LogLine,
+    Refusal,
+    TextDelta,
+    TextReplaced,
+    ToolCompleted,
+    ToolStarted,
+)
 from shared.core.run import Content, Run
 from shared.steps.context import Context
+from shared.store.runs import StoredResult
 from shared.usecases.read import owned_run, unless_deleted
+
+_TEXTS: Mapping[type[LogEntry], Callable[[Sequence[transcript.Item]], str]] = {
+    TextDelta: transcript.text_of,
+    Commentary: transcript.commentary_of,
+    Refusal: transcript.refusal_of,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,11 +75,11 @@ class _Reader:
     _slices: dict[Content, str] = field(default_factory=dict)
     _outputs: dict[int, str] = field(default_factory=dict)
     _calls: dict[int, Mapping[str, ToolCall]] = field(default_factory=dict)
-    _texts: dict[int, str] = field(default_factory=dict)
-    _results: dict[int, Mapping[str, Content]] = field(default_factory=dict)
+    _texts: dict[tuple[type[LogEntry], int], str] = field(default_factory=dict)
+    _results: dict[int, Mapping[str, StoredResult]] = field(default_factory=dict)
 
     async def read(self, logged: list[LogLine]) -> list[LogLine]:
-        deltas = [line.entry for line in logged if isinstance(line.entry, TextDelta)]
+        deltas = [line.entry for line in logged if isinstance(line.entry, TextDelta | Commentary)]
         contents = list(dict.fromkeys(delta.content for delta in deltas if delta.content))
         texts = await self.context.content.load_each(self.run.id, contents)
         self._slices = dict(zip(contents, texts, strict=True))
@@ -71,8 +87,10 @@ class _Reader:
 
     async def _text(self, entry: LogEntry) -> str:
         match entry:
-            case TextDelta():
-                text = self._slices[entry.content] if entry.content else await self._turn_text(entry.turn)
+            case TextDelta() | Commentary() | Refusal():
+                text = self._slices.get(entry.content) if entry.content else None
+                if text is None:
+                    text = await self._turn_text(entry.turn, type(entry))
                 return text[entry.start : entry.end]
             case TextReplaced(turn):
                 return await self._turn_text(turn) if turn else ""
@@ -82,10 +100,12 @@ class _Reader:
                 return await self._result(entry.turn, entry.call_id)
         return ""
 
-    async def _turn_text(self, turn: int) -> str:
-        if turn not in self._texts:
-            self._texts[turn] = transcript.output_text(await self._output(turn))
-        return self._texts[turn]
+    async def _turn_text(self, turn: int, kind: type[LogEntry] = TextDelta) -> str:
+        """Return the text of a finished turn that entries of this kind point into."""
+        if (kind, turn) not in self._texts:
+            items = transcript.parse(await self._output(turn))
+            self._texts[kind, turn] = _TEXTS[kind](items)
+        return self._texts[kind, turn]
 
     async def _output(self, turn: int) -> str:
         """Return the output items of a finished turn."""
@@ -106,4 +126,4 @@ class _Reader:
         result = self._results[turn].get(call_id)
         if result is None:
             raise LookupError(f"the result of a call of turn {turn} was removed")
-        return await self.context.content.load(self.run.id, result)
+        return await self.context.content.load(self.run.id, result.output)

@@ -5,21 +5,29 @@ from collections import Counter
 from typing import Any, NoReturn
 
 from shared.core.text import representable
-from shared.errors import Malformed, TooLarge
+from shared.errors import LengthRequired, Malformed, TooLarge, UnsupportedEncoding
+from shared.web.http import Request
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
 # Deeper than any input item of the Responses API, and much less than Python's recursion limit.
 MAX_NESTING = 64
 
+# A Content-Encoding with more characters is shown cut off.
+_SHOWN_CHARACTERS = 64
 
-def read_object(body: bytes) -> dict[str, Any]:
-    """Return the JSON object in `body`, with lone surrogates replaced. Raises Malformed or TooLarge."""
-    if len(body) > MAX_BODY_BYTES:
-        raise TooLarge(
-            f"The body has {len(body)} bytes; at most {MAX_BODY_BYTES} are allowed.", code="body_too_large"
-        )
+
+def read_object(request: Request) -> dict[str, Any]:
+    """Return the JSON object in the body of a request, with lone surrogates replaced.
+
+    Raises UnsupportedEncoding, LengthRequired, TooLarge or Malformed.
+    """
+    body = _arrived(request)
     try:
-        value = json.loads(body.decode(), object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        # Some clients begin a text with a byte order mark.
+        text = body.decode("utf-8-sig")
+        if not text.strip():
+            raise Malformed("The body is empty. Send a JSON object, with a Content-Length.", code="not_json")
+        value = _DECODER.decode(text)
     except UnicodeDecodeError:
         raise Malformed("The body is not UTF-8.", code="not_utf8") from None
     except RecursionError:
@@ -36,6 +44,33 @@ def read_object(body: bytes) -> dict[str, Any]:
     return _checked(value, 0)  # type: ignore[no-any-return]
 
 
+def _arrived(request: Request) -> bytes:
+    """Return the bytes of a body that is not encoded and not too large."""
+    if encodings := _encodings(request.headers.get("content-encoding", "")):
+        raise UnsupportedEncoding(
+            f"The body has the Content-Encoding {encodings[:_SHOWN_CHARACTERS]!r}. Send it without an encoding.",
+            field="Content-Encoding",
+        )
+    size = len(request.body)
+    if not size and "transfer-encoding" in request.headers:
+        # The Functions host hands on a body only when the request states its length.
+        raise LengthRequired(
+            "No body arrived, because the request does not state its length. Send it with a Content-Length.",
+            field="Content-Length",
+        )
+    if size > MAX_BODY_BYTES:
+        raise TooLarge(
+            f"The body has {size} bytes; at most {MAX_BODY_BYTES} are allowed.", code="body_too_large"
+        )
+    return request.body
+
+
+def _encodings(header: str) -> str:
+    """Return the encodings that a Content-Encoding lists, without `identity`, which means none (RFC 9110, 8.4)."""
+    listed = (encoding.strip() for encoding in header.split(","))
+    return ", ".join(encoding for encoding in listed if encoding.lower() not in {"", "identity"})
+
+
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     # Lone surrogates are replaced before the check, because the replacement can make two keys equal.
     found = {representable(name): value for name, value in pairs}
@@ -50,6 +85,10 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> NoReturn:
     raise Malformed(f"{name} is not a JSON value.", code="not_json")
+
+
+# Unlike `json.loads`, it does not advise Python's users in its messages.
+_DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
 
 
 def _checked(value: Any, depth: int) -> Any:

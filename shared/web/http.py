@@ -17,6 +17,7 @@ class Request:
 
     url: str
     headers: Mapping[str, str]
+    method: str = "GET"
     query: Mapping[str, str] = field(default_factory=dict)
     body: bytes = b""
 

@@ -2,31 +2,27 @@
 
 import re
 from collections.abc import Mapping
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
+from shared.web.forwarded import forwarded_host, forwarded_scheme
 from shared.web.http import Request
 
-_HOST = re.compile(r"[A-Za-z0-9._-]{1,253}(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]{2,45}\](:[0-9]{1,5})?")
 _API = "/api/"
+# Scheme and host of a URL. A list of schemes, as the Functions host takes it from a header, counts as its first one.
+# The name and password of a user do not belong to the host.
+_ORIGIN = re.compile(r"(?P<scheme>https?)(?:,[ a-z,]*)?://(?:[^/?#]*@)?(?P<host>[^/?#@]*)", re.IGNORECASE)
 
 
-def link(request: Request, base: str | None, path: str, query: Mapping[str, str] | None = None) -> str:
-    """Return the URL of `path` in the API. `base` is the public URL of the app, if it is set."""
-    root = (base or _root(request)).rstrip("/")
-    return f"{root}{_API}{path}" + (f"?{urlencode(query)}" if query else "")
+def link(base: str, path: str, query: Mapping[str, str] | None = None) -> str:
+    """Return the URL of `path` in the API of the app at `base`."""
+    return f"{base.rstrip('/')}{_API}{path}" + (f"?{urlencode(query)}" if query else "")
 
 
-def _root(request: Request) -> str:
-    """Return scheme and host from the headers of a proxy, or else from the request itself."""
-    url = urlsplit(request.url)
-    scheme = _first(request, "x-forwarded-proto")
-    host = _first(request, "x-forwarded-host")
-    if scheme not in {"http", "https"}:
-        scheme = url.scheme or "https"
-    if not _HOST.fullmatch(host):
-        host = url.netloc
+def root(request: Request, *, trust_forwarded: bool) -> str:
+    """Return the scheme and host of a request, or those that proxies name if their headers are trusted."""
+    own = _ORIGIN.match(request.url)
+    scheme, host = (own["scheme"].lower(), own["host"]) if own else ("https", "")
+    if trust_forwarded:
+        scheme = forwarded_scheme(request.headers) or scheme
+        host = forwarded_host(request.headers) or host
     return f"{scheme}://{host}"
-
-
-def _first(request: Request, header: str) -> str:
-    return request.headers.get(header, "").split(",")[0].strip()

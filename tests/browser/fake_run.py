@@ -14,6 +14,16 @@ def timestamp(at: datetime) -> str:
     return at.astimezone(UTC).isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+def used(read: int, written: int, *, cached: int = 0, reasoning: int = 0) -> dict[str, Any]:
+    return {
+        "input_tokens": read,
+        "input_tokens_details": {"cached_tokens": cached},
+        "output_tokens": written,
+        "output_tokens_details": {"reasoning_tokens": reasoning},
+        "total_tokens": read + written,
+    }
+
+
 @dataclass
 class FakeRun:
     """A run and its feed. `note` adds an event `later` seconds after the one before."""
@@ -65,7 +75,7 @@ class FakeRun:
         return self
 
     def view(self) -> dict[str, Any]:
-        usage = {"input_tokens": 0, "output_tokens": 0, "total_tokens": 0}
+        usage = used(0, 0)
         return {
             "id": self.id,
             "object": "run",
@@ -78,7 +88,9 @@ class FakeRun:
             "completed_at": None,
             "expires_at": timestamp(self.created + timedelta(minutes=30)),
             "turn": 1,
+            "waiting_for": None,
             "error": None,
+            "refusal": None,
             "incomplete_details": None,
             "required_action": None,
             "metadata": {},

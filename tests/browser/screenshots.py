@@ -9,7 +9,7 @@ from playwright.sync_api import Browser
 
 from tests.browser.chromium import chromium, enter_key
 from tests.browser.fake_api import KEY, FakeApi
-from tests.browser.fake_run import FakeRun
+from tests.browser.fake_run import FakeRun, used
 
 FOLDER = Path(__file__).parents[2] / "docs" / "screenshots"
 SHAPES: dict[str, dict[str, Any]] = {
@@ -71,7 +71,7 @@ def _novel(created: datetime) -> FakeRun:
     run.note("text.delta", 6.5, turn=2, text="").write(*texts, every=38 / len(texts))
     run.fields = {
         "turn": 2,
-        "usage": {"input_tokens": 1842, "output_tokens": 312, "total_tokens": 2154},
+        "usage": used(1842, 312, cached=1024, reasoning=64),
         "metadata": {"reader": "harbour-library", "edition": "first"},
         "progress": {"characters": len(NOVEL), "items": 3, "activity": "writing"},
     }

@@ -139,3 +139,33 @@ LONGEST_TASK = """() => {
     for (const entry of list.getEntries()) window.longest = Math.max(window.longest, entry.duration);
   }).observe({ type: "longtask" });
 }"""
+
+
+def test_what_a_run_waits_for_is_shown_until_it_goes_on(api: FakeApi, open_page: Open) -> None:
+    waiting = {"code": "rate_limited", "message": "The provider answered HTTP 429. Slow down."}
+    api.add(run := running(fields={"waiting_for": waiting}))
+    run.note("run.waiting", **waiting)
+    page = open_page(f"#/runs/{run.id}").page
+    expect(page.get_by_role("group", name="Error")).to_contain_text("Slow down.")
+    run.fields["waiting_for"] = None
+    run.note("turn.started", turn=1, response_id="r").write("Done.").end()
+    expect(page.locator("#run-status")).to_have_text("Completed")
+    expect(page.get_by_role("group", name="Error")).to_be_hidden()
+
+
+def test_a_refusal_is_shown(api: FakeApi, open_page: Open) -> None:
+    api.add(run := running(fields={"refusal": "I cannot help with that."}))
+    run.note("turn.started", turn=1, response_id="r").note(
+        "refusal", refusal="I cannot help with that."
+    ).end()
+    page = open_page(f"#/runs/{run.id}").page
+    expect(page.get_by_role("group", name="Error")).to_contain_text("I cannot help with that.")
+
+
+def test_commentary_is_a_step_and_not_the_text(api: FakeApi, open_page: Open) -> None:
+    api.add(run := running())
+    run.note("turn.started", turn=1, response_id="r").note("commentary.delta", 1, text="I look first. ")
+    run.write("It is 42.").end()
+    page = open_page(f"#/runs/{run.id}").page
+    expect(page.locator("#text")).to_have_text("It is 42.")
+    expect(page.locator("#steps")).to_contain_text("Commenting")

@@ -16,6 +16,7 @@ from shared.core import transcript
 from shared.ports.providers import ResponseRequest
 from tests.support.loopback import Arrived, Loopback, always, reply
 from tests.support.openai_client import at, both
+from tests.support.requests import conversation
 from tests.support.stream_samples import REFERENCES
 
 Json = dict[str, Any]
@@ -45,7 +46,7 @@ INPUTS: dict[str, list[Json]] = {
     "of a text": [{"role": "user", "content": "Go"}],
     "of parts": [USER],
     "of a tool's output": [OUTPUT],
-    "of a conversation": transcript.replayable([USER, CALL, OUTPUT]),
+    "of a conversation": conversation(USER, CALL, OUTPUT),
 }
 OPTIONS: Json = {
     "temperature": 0.5,

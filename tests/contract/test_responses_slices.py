@@ -34,7 +34,8 @@ from shared.core.response import (
 from shared.core.run import RunStatus
 from shared.ports.providers import ResponseRequest
 from shared.steps.context import Context
-from shared.steps.poll import claim_due, poll
+from shared.steps.due import claim_due
+from shared.steps.poll import poll
 from shared.steps.work import work
 from tests.support.feeds import Reader, follow
 from tests.support.loopback import Arrived, Server, read_request, reply
@@ -169,7 +170,7 @@ BEFORE = {
     "a list": b"data: []\n\n",
     "another event": b'data: {"type": "x", "sequence_number": 0, "response": 7}\n\n',
     "a response without an id": b'data: {"type": "x", "sequence_number": 0, "response": {"status": "queued"}}\n\n',
-    "a response with a bad id": b'data: {"type": "x", "response": {"id": "../x", "status": "queued"}}\n\n',
+    "a response with a bad id": b'data: {"type": "x", "response": {"id": "..", "status": "queued"}}\n\n',
 }
 
 
@@ -253,7 +254,7 @@ async def test_a_slice_requests_the_events_that_follow(server, provider):
     assert sent.body == b""
 
 
-@pytest.mark.parametrize("response_id", ["", "a/b", "a?b", "\u00e9", "x" * 300, "a\r\nb"])
+@pytest.mark.parametrize("response_id", ["", ".", "..", "x" * 1025, "a\r\nb"])
 async def test_a_slice_of_an_invalid_id_is_never_requested(server, provider, response_id):
     assert await provider.slice(response_id, 0) == NoStream()
     assert server.requests == []
@@ -273,7 +274,8 @@ async def test_a_slice_is_the_same_whatever_the_parts_of_the_stream(server, prov
     assert found.sequence == len(sent.events) - 2 or "\\ud83d" in json.dumps(sent.events[found.sequence + 1])
     server.parts = [b"".join(sent.written[found.sequence + 1 :])]
     ended = await provider.slice("resp_1", found.sequence)
-    assert transcript.output_text(ended.final.output) == sent.text
+    # The core keeps a text in the place of none.
+    assert transcript.output_text(ended.final.output) == ("" if sent.textless else sent.text)
 
 
 async def test_a_slice_ends_when_the_stream_pauses(server, pausing):
@@ -341,15 +343,19 @@ async def test_a_stream_that_is_cut_before_its_first_event_is_no_answer(server, 
     assert isinstance(await provider.slice("resp_1", 0), NotNow)
 
 
+def said(status: int, code: str = "provider_unavailable") -> RunError:
+    return RunError(code, f"The provider answered HTTP {status}.")
+
+
 REPLIES = {
     "too old": (reply(400, b'{"error": {"message": "more than 5 minutes old"}}'), NoStream()),
     "unknown": (reply(404), NoStream()),
     "gone": (reply(410), NoStream()),
     "not allowed": (reply(405), NoStream()),
     "moved": (reply(307, location="http://127.0.0.1:1/"), NoStream()),
-    "too many": (reply(429, retry_after="7"), NotNow("HTTP 429", timedelta(seconds=7))),
-    "broken": (reply(500), NotNow("HTTP 500")),
-    "a bad gateway": (reply(502, b"<html>", content_type="text/html"), NotNow("HTTP 502")),
+    "too many": (reply(429, retry_after="7"), NotNow(said(429, "rate_limited"), timedelta(seconds=7))),
+    "broken": (reply(500), NotNow(said(500))),
+    "a bad gateway": (reply(502, b"<html>", content_type="text/html"), NotNow(said(502))),
 }
 
 
@@ -364,7 +370,8 @@ async def test_a_denied_slice_does_not_lose_the_stream(server, provider, status)
     server.head = reply(status)
     found = await provider.slice("resp_1", 0)
     assert isinstance(found, NotNow)
-    assert "credentials" in found.reason
+    assert found.error.code == "provider_denied"
+    assert "credentials" in found.error.message
 
 
 async def test_a_web_page_does_not_lose_the_stream(server, provider):
@@ -398,11 +405,17 @@ async def test_a_long_delta_arrives_completely_and_soon(server, provider):
     assert time.process_time() - began < 10
 
 
-async def test_an_event_of_another_response_ends_nothing(server, provider):
+async def test_the_end_of_a_stream_counts_whatever_id_it_has(server, provider):
+    """Some gateways send another id each time. The address has named the response, and its metadata the run."""
     other = stream(response_id="resp_2")
-    server.parts = [PLAIN.written[1], other.write([{**other.events[-1], "sequence_number": 2}])]
+    last = {**other.events[-1], "sequence_number": 2}
+    last["response"] = last["response"] | {"metadata": {"baton_run": "run_9"}}
+    server.parts = [PLAIN.written[1], other.write([last])]
     found = await provider.slice("resp_1", 0)
-    assert (found.final, found.sequence) == (None, 2)
+    assert (found.final.response_id, found.final.run_id) == ("resp_1", "run_9")
+
+
+async def test_a_stream_that_broke_is_read_no_further(server, provider):
     error = event("failed", response=None) | {"type": "error", "sequence_number": 3}
     server.parts = [PLAIN.write([error])]
     found = await provider.slice("resp_1", 2)
@@ -536,7 +549,8 @@ async def test_a_response_that_fails_ends_with_its_stream(live):
         live, {"text": "x", "status": "failed", "error": {"code": "server_error", "message": "m"}}
     )
     _, final = await to_its_end(live, response)
-    assert (final.status, final.error) == (ResponseStatus.FAILED, RunError("server_error", "m"))
+    assert final.status is ResponseStatus.FAILED
+    assert final.error == RunError("server_error", "m", "server_error")
 
 
 async def test_a_cancelled_response_ends_with_its_stream_and_has_none_after(live):

@@ -268,14 +268,14 @@ async def test_a_purge_removes_the_results_the_log_and_the_deliveries_of_a_run(s
     before, other = await insert(store, new_run()), await insert(store, new_run(number=1))
     results = [
         StoredResult(1, "call/1?#", Content(inline=b"one")),
-        StoredResult(2, "b", Content(name="n", chunks=2)),
+        StoredResult(2, "b", Content(name="n", chunks=2), parts=True),
     ]
     deliveries = [cancellation(before.run), cancellation(before.run, number=1, seconds=3600)]
     stored = await store.commit(before, advanced(before.run), TWO, results=results, deliveries=deliveries)
     kept = cancellation(other.run)
     await store.commit(other, advanced(other.run), TWO, deliveries=[kept])
-    assert await store.results(before.run.id, 1) == {"call/1?#": Content(inline=b"one")}
-    assert await store.results(before.run.id, 2) == {"b": Content(name="n", chunks=2)}
+    assert await store.results(before.run.id, 1) == {"call/1?#": results[0]}
+    assert await store.results(before.run.id, 2) == {"b": results[1]}
     await store.purge(before.run.id)
     assert await store.results(before.run.id, 1) == {}
     left = [row.key for row in await table.query("03", "", "~") if before.run.id in row.key]

@@ -12,7 +12,7 @@ import pytest
 from shared.adapters.http.access import Access, Connection
 from shared.adapters.http.answer import Answer, NoAnswer
 from shared.adapters.responses_api import interpret
-from shared.core.response import Absent, NoStream, NotNow, Refused, ResponseStatus, Snapshot
+from shared.core.response import Absent, NoStream, NotNow, Refused, ResponseStatus, RunError, Snapshot
 from tests.support.loopback import Arrived, Loopback, always, reply
 from tests.support.requests import ALL, Counting, Sending, get, provided
 from tests.support.stream_samples import REFERENCES
@@ -104,6 +104,44 @@ async def test_the_environment_changes_no_request(operation, monkeypatch, tmp_pa
     assert not [name for name in arrived.headers if name.startswith(("openai-", "x-"))]
 
 
+# The headers of the settings.
+
+HEADERS = {"Ocp-Apim-Subscription-Key": "GatewayKey7", "x-team": "a", "user-agent": "mine/1.0"}
+
+
+@every
+async def test_every_request_carries_the_headers_of_the_settings(operation):
+    answering = always(reply(200, json.dumps(PLAIN.response).encode()))
+    async with (
+        Loopback(answering) as server,
+        provided(server) as plain,
+        provided(server, headers=HEADERS) as provider,
+    ):
+        await ALL[operation](plain)
+        await ALL[operation](provider)
+        await ALL[operation](provider)
+    without, *arrived = [one.headers for one in server.arrived]
+    assert len(arrived) == 2
+    for headers in arrived:
+        assert headers == without | {name.lower(): value for name, value in HEADERS.items()}
+
+
+async def test_no_header_of_the_settings_is_logged_or_shown(caplog):
+    caplog.set_level(logging.DEBUG)
+    statuses = iter([200, 400, 401, 500] * len(ALL))
+
+    async def answering(_: Arrived) -> AsyncIterator[bytes]:
+        yield reply(next(statuses), b"GatewayKey7")
+
+    async with Loopback(answering) as server, provided(server, headers=HEADERS) as provider:
+        found = [await operation(provider) for operation in ALL.values() for _ in range(4)]
+        parts = (found, provider._connection, provider._interpreter, provider._transport, provider._access)
+        shown = [repr(part) for part in parts]
+    assert caplog.records
+    logged = [f"{record.getMessage()} {record.args}" for record in caplog.records]
+    assert "GatewayKey7" not in "\n".join(logged + shown)
+
+
 # Time, tokens, denials.
 
 
@@ -126,9 +164,8 @@ async def test_the_time_limit_covers_the_token_and_no_request_is_sent_without_on
         short = timedelta(milliseconds=20)
         async with provided(server, create_timeout=short, read_timeout=short, slice_budget=short) as provider:
             provider._transport._access = SlowAccess()
-            assert await ALL[operation](provider) == NotNow(
-                "Microsoft Entra gave no token in time", unknown=False
-            )
+            error = RunError("provider_unreachable", "Microsoft Entra gave no token in time.")
+            assert await ALL[operation](provider) == NotNow(error, unknown=False)
     assert server.arrived == []
 
 
@@ -143,7 +180,7 @@ async def test_the_time_limit_covers_the_wait_for_a_connection():
         holding = [asyncio.create_task(sending.send(get(server))) for _ in range(3)]
         await server.until(3)
         found = await sending.send(get(server, within=timedelta(milliseconds=20)))
-        assert found == NoAnswer("no answer: TimeoutError", may_be_done=True)
+        assert found == NoAnswer("the provider gave no answer: TimeoutError", may_be_done=True)
         release.set()
         assert [each.status for each in await asyncio.gather(*holding)] == [200] * 3
     assert len(server.arrived) == 3
@@ -212,7 +249,10 @@ async def test_a_slice_decodes_each_event_once(decoded):
 
 @pytest.mark.parametrize(
     ("body", "found"),
-    [(EVENTS, None), (b"data: 1\n", NoAnswer("no answer: ClientPayloadError", may_be_done=True))],
+    [
+        (EVENTS, None),
+        (b"data: 1\n", NoAnswer("the provider gave no answer: ClientPayloadError", may_be_done=True)),
+    ],
     ids=["after an event", "before the first"],
 )
 async def test_a_broken_stream_counts_as_ended_if_an_event_arrived(body, found):

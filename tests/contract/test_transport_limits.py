@@ -185,7 +185,9 @@ async def test_a_wrong_content_length_is_not_trusted(limited):
         Loopback(always(reply(503, b"{}", content_length=str(8 * LIMIT)))) as server,
         Sending(server) as sending,
     ):
-        assert await sending.send(get(server)) == NoAnswer("no answer: ClientPayloadError", may_be_done=True)
+        assert await sending.send(get(server)) == NoAnswer(
+            "the provider gave no answer: ClientPayloadError", may_be_done=True
+        )
 
 
 @every

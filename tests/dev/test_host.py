@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import gzip
 import http.client
 import json
 import os
@@ -102,7 +103,10 @@ def test_a_request_reaches_the_function_and_its_response_comes_back(host: Host) 
         "name": "a b",
         "query": {"x": "1,2"},
         "accept": "text/x-test",
+        "encoding": None,
+        "transfer": None,
         "length": 4,
+        "begins": b"body".hex(),
     }
     assert ("ETag", '"1"') in reply.headers
     assert ("content-type", "application/json") in reply.headers
@@ -189,7 +193,69 @@ def test_a_body_over_the_limit_is_refused(host: Host) -> None:
 
 def test_a_body_without_a_length_is_not_passed_on(host: Host) -> None:
     reply = host.call("POST", "/api/echo/x", iter([b"chunked"]))
-    assert reply.json["length"] == 0
+    assert (reply.json["length"], reply.json["transfer"]) == (0, "chunked")
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "deflate", "br", "zstd", "gzip, br", "none such"])
+@pytest.mark.parametrize("body", [gzip.compress(bytes(1_000)), b"not packed"], ids=["packed", "not packed"])
+def test_a_body_with_an_encoding_is_passed_on_as_it_came(host: Host, encoding: str, body: bytes) -> None:
+    reply = host.call("POST", "/api/echo/x", body, {**HOST_KEY, "Content-Encoding": encoding})
+    assert reply.json["encoding"] == encoding
+    assert (reply.json["length"], reply.json["begins"]) == (len(body), body[:8].hex())
+
+
+@pytest.mark.parametrize("length", [0, 1, 100_000])
+def test_a_head_has_the_headers_of_the_function_and_no_body(host: Host, length: int) -> None:
+    got, head = (host.call(method, f"/api/head/{length}") for method in ("GET", "HEAD"))
+    assert (got.status, head.status, head.body) == (200, 200, b"")
+    sent = [{name.lower(): value for name, value in reply.headers} for reply in (got, head)]
+    if not length:
+        # The function sets no length, and a host does not know that of the body that a GET would get.
+        sent[0].pop("content-length")
+    assert {name: value for name, value in sent[1].items() if name != "date"} == {
+        name: value for name, value in sent[0].items() if name != "date"
+    }
+
+
+def test_a_connection_can_be_used_again_after_a_head(host: Host) -> None:
+    connection = http.client.HTTPConnection(host.address, timeout=LONG.total_seconds())
+    try:
+        for method in ("HEAD", "GET", "HEAD", "GET"):
+            connection.request(method, "/api/head/10")
+            response = connection.getresponse()
+            assert (response.status, response.read()) == (200, b"" if method == "HEAD" else b"x" * 10)
+    finally:
+        connection.close()
+
+
+@pytest.mark.parametrize("path", ["/api/echo/x", "/api/none"])
+def test_a_head_needs_a_function_that_takes_it(host: Host, path: str) -> None:
+    assert host.call("HEAD", path).status == 404
+
+
+@pytest.mark.parametrize(
+    ("name", "status"),
+    [
+        ("app.example", 201),
+        ("app.example:8443", 201),
+        ("[2001:db8::1]:80", 201),
+        ("192.0.2.1", 201),
+        ("[", 400),
+        ("[::1", 400),
+        (":80", 400),
+        ("app.example:", 400),
+        ("app.example:http", 400),
+        ("user@app.example", 400),
+        ("app.example/path", 400),
+        ("a b", 400),
+        ('"><script>', 400),
+    ],
+)
+def test_a_request_for_what_is_no_host_is_refused(host: Host, name: str, status: int) -> None:
+    reply = host.call("GET", "/api/echo/x", headers={**HOST_KEY, "Host": name})
+    assert reply.status == status
+    if status == 201:
+        assert reply.json["url"] == f"http://{name}/api/echo/x"
 
 
 def test_settings_come_from_the_environment_and_then_from_the_file(host: Host) -> None:

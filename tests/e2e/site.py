@@ -6,7 +6,8 @@ import time
 import urllib.error
 import urllib.request
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -182,6 +183,15 @@ class Site:
     def fault(self, **fault: Any) -> None:
         """Inject a fault into the provider. `contains` selects the runs by their input."""
         assert self._control("POST", "faults", fault).status == 200
+
+    @contextmanager
+    def honouring_keys(self) -> Iterator[None]:
+        """Let the provider honour the Idempotency-Key of creates, as some compatible services do."""
+        assert self._control("POST", "idempotency/on").status == 200
+        try:
+            yield
+        finally:
+            assert self._control("POST", "idempotency/off").status == 200
 
     def provider_log(self) -> Any:
         return self._control("GET", "log").body

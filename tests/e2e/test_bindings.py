@@ -83,7 +83,7 @@ def test_a_status_read_imports_neither_openai_nor_azure_identity(site: Site, tmp
         "import function_app\n"
         f"request = func.HttpRequest('GET', 'http://x/api/runs/{run_id}', route_params={{'run_id': '{run_id}'}}, body=b'')\n"
         "async def main():\n"
-        "    reply = await function_app.get_run.build().get_user_function()(request)\n"
+        "    reply = await function_app.get_run.build().get_user_function()(request, None)\n"
         "    assert reply.status_code == 200, reply.get_body()\n"
         "    await function_app.baton.close()\n"
         "asyncio.run(main())\n"

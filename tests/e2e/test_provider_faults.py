@@ -42,6 +42,19 @@ def test_a_temporary_fault_does_not_change_the_outcome(site: Site) -> None:
     }
 
 
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_create_whose_reply_was_lost_is_repeated_without_a_second_response(
+    site: Site, stream: bool
+) -> None:
+    mark = f"repeated-{stream}-"
+    with site.honouring_keys():
+        before = site.provider_log()["counters"]["created"]
+        site.fault(kind="lost_reply", operation="create", contains=mark, times=2)
+        run = site.outcome(site.start(mark + script(turns=[{"text": "once"}]), stream=stream))
+        assert (run["status"], run["output_text"]) == ("completed", "once")
+        assert site.provider_log()["counters"]["created"] == before + 1
+
+
 def test_an_unknown_item_is_kept(site: Site) -> None:
     odd = {"type": "quantum_call", "id": "qc_1", "x": [1]}
     run = site.outcome(site.start(script(turns=[{"items": [odd], "text": "fine"}])))
@@ -82,7 +95,11 @@ def test_the_outcome_at_the_provider_is_the_outcome_of_the_run(site: Site) -> No
         )
     )
     cut = site.start(script(turns=[{"text": "half", "status": "incomplete"}]))
-    assert site.outcome(failed)["error"] == {"code": "server_error", "message": "It broke."}
+    assert site.outcome(failed)["error"] == {
+        "code": "server_error",
+        "message": "It broke.",
+        "provider_code": "server_error",
+    }
     run = site.outcome(cut)
     assert (run["status"], run["incomplete_details"], run["output_text"]) == (
         "incomplete",

@@ -27,12 +27,13 @@ _REGISTRY = Registry().with_resource("urn:api", Resource.from_contents(DOCUMENT,
 
 @dataclass(frozen=True)
 class Route:
-    """A route of function_app.py: the handler it calls, and whether it can wake workers."""
+    """A route of function_app.py: the handler it calls, whether it can wake workers, and whether it takes HEAD too."""
 
     method: str
     template: str
     handler: str
     wakes: bool
+    head: bool
 
 
 @functools.cache
@@ -40,12 +41,14 @@ def routes() -> tuple[Route, ...]:
     """Read the routes from the source, because importing function_app.py needs settings."""
     functions = ast.parse((ROOT / "function_app.py").read_text(encoding="utf-8")).body
     return tuple(
-        Route(method.value, f"/{decorator.args[0].value}", _handler(function), _wakes(function))
+        Route(method, f"/{decorator.args[0].value}", _handler(function), _wakes(function), "HEAD" in methods)
         for function in functions
         if isinstance(function, ast.AsyncFunctionDef)
         for decorator in function.decorator_list
         if ast.unparse(decorator.func) == "app.route"
-        for method in next(word.value for word in decorator.keywords if word.arg == "methods").elts
+        for methods in [ast.literal_eval(next(w.value for w in decorator.keywords if w.arg == "methods"))]
+        for method in methods
+        if method != "HEAD"
     )
 
 
@@ -85,15 +88,26 @@ class Client:
     """
 
     def __init__(
-        self, context: Context, owner: str | None = None, public_base_url: str | None = None
+        self,
+        context: Context,
+        owner: str | None = None,
+        public_base_url: str | None = None,
+        *,
+        trust_forwarded: bool = False,
     ) -> None:
-        self._api = Api(context, OWNER_HEADER if owner is not None else None, public_base_url, _nothing)
+        owner_header = OWNER_HEADER if owner is not None else None
+        self._api = Api(context, owner_header, public_base_url, _nothing, trust_forwarded)
         self._headers = {OWNER_HEADER.lower(): owner} if owner else {}
 
     async def get(
         self, template: str, *ids: str, headers: Mapping[str, str] | None = None, **query: str
     ) -> Answer:
         return await self.ask("GET", template, *ids, headers=headers, query=query)
+
+    async def head(
+        self, template: str, *ids: str, headers: Mapping[str, str] | None = None, **query: str
+    ) -> Answer:
+        return await self.ask("HEAD", template, *ids, headers=headers, query=query)
 
     async def post(
         self, template: str, *ids: str, headers: Mapping[str, str] | None = None, body: object = None
@@ -124,19 +138,27 @@ class Client:
         query: Mapping[str, str] | None = None,
         body: bytes = b"",
     ) -> Answer:
-        [route] = [one for one in routes() if (one.method, one.template) == (method, template)]
+        [route] = [
+            one
+            for one in routes()
+            if one.template == template and (one.method == method or (method == "HEAD" and one.head))
+        ]
         request = Request(
             url=f"https://app.example/api{template}",
+            method=method,
             headers={**self._headers, **{name.lower(): value for name, value in (headers or {}).items()}},
             query=query or {},
             body=body,
         )
         reply = await answer(getattr(handlers, route.handler), self._api, request, *ids)
-        check(route, reply)
+        if method == "HEAD":
+            check_head(route, reply)
+        else:
+            check(route, reply)
         if reply.status < 400:
             check_request(route, request)
         text = reply.body.decode()
-        parsed = json.loads(text) if _is_json(reply) else None
+        parsed = json.loads(text) if text and _is_json(reply) else None
         return Answer(reply.status, reply.headers, reply.messages, text, parsed)
 
 
@@ -164,6 +186,13 @@ def check(route: Route, reply: Reply) -> None:
     conform(schema, value)
     if reply.headers["Content-Type"] == PROBLEM:
         assert value["status"] == reply.status == problem_codes()[value["code"]]
+
+
+def check_head(route: Route, reply: Reply) -> None:
+    """Raise AssertionError unless the document allows the headers of this reply for the route's GET."""
+    response = resolve(DOCUMENT["paths"][route.template]["get"]["responses"][str(reply.status)])
+    _check_headers(response.get("headers", {}) | {"Content-Length": {"schema": {}}}, reply.headers)
+    assert not reply.body
 
 
 def _media_type(reply: Reply) -> str:

@@ -3,18 +3,22 @@
 import json
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
+from typing import Any
 
 from shared.core.calls import CallStatus, ToolCall, ToolResult
 from shared.core.response import (
     Absent,
     CancelReply,
+    ChainBroken,
     CreateReply,
     DeleteReply,
+    NotNow,
     ReadReply,
     ResponseStatus,
+    RunError,
     Slice,
     SliceReply,
     Snapshot,
@@ -75,6 +79,16 @@ def asks(response_id: str, *names: str, call_ids: Sequence[str] = ()) -> Snapsho
     return replace(done, calls=calls)
 
 
+def later(reason: str, retry_after: timedelta | None = None, **changes: Any) -> NotNow:
+    """The reply of a provider that cannot do it now."""
+    error = RunError(changes.pop("code", "provider_unavailable"), reason, changes.pop("provider_code", None))
+    return NotNow(error, retry_after, **changes)
+
+
+def broken_chain(reason: str) -> ChainBroken:
+    return ChainBroken(RunError("provider_rejected", reason))
+
+
 @dataclass
 class FakeProvider:
     """Gives the replies that a test has set. Without one, a response is in progress."""
@@ -89,6 +103,7 @@ class FakeProvider:
     state: dict[str, ReadReply] = field(default_factory=dict)
     cancel_replies: dict[str, CancelReply] = field(default_factory=dict)
     delete_replies: list[DeleteReply] = field(default_factory=list)
+    read_options: dict[str, object] = field(default_factory=dict)
     slices: list[tuple[str, int]] = field(default_factory=list)
     slice_replies: list[SliceReply] = field(default_factory=list)
 
@@ -104,13 +119,14 @@ class FakeProvider:
             response_id=f"resp_{len(self.creates)}", status=ResponseStatus.QUEUED, sequence=sequence
         )
 
-    async def read(self, response_id: str) -> ReadReply:
+    async def read(self, response_id: str, **options: object) -> ReadReply:
+        self.read_options = options
         self.reads.append(response_id)
         return self.state.get(response_id) or Snapshot(
             response_id=response_id, status=ResponseStatus.IN_PROGRESS
         )
 
-    async def slice(self, response_id: str, after: int) -> SliceReply:
+    async def slice(self, response_id: str, after: int, **_options: object) -> SliceReply:
         self.slices.append((response_id, after))
         if self.slice_replies:
             return self.slice_replies.pop(0)
@@ -132,6 +148,10 @@ class FakeAgents:
 
     runs: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     during: Callable[[ToolCall], None] | None = None
+    # The content parts that a tool returns, by its name. Without them it returns a text.
+    parts: Mapping[str, list[dict[str, object]]] = field(default_factory=dict)
+    # Further fields of the agent's spec.
+    changes: Mapping[str, object] = field(default_factory=dict)
 
     def names(self) -> tuple[str, ...]:
         return ("writer",)
@@ -139,7 +159,7 @@ class FakeAgents:
     def spec(self, name: str) -> AgentSpec | None:
         if name != "writer":
             return None
-        return AgentSpec(
+        spec = AgentSpec(
             name="writer",
             description="",
             model="m",
@@ -152,13 +172,16 @@ class FakeAgents:
             deadline=timedelta(minutes=30),
             options={},
         )
+        return replace(spec, **self.changes)
 
     async def run_tools(self, _agent: str, requests: Sequence[ToolCall]) -> AsyncIterator[ToolResult]:
         for request in requests:
             self.runs[request.call_id] += 1
             if self.during:
                 self.during(request)
-            yield ToolResult(request.call_id, CallStatus.COMPLETED, f"result of {request.call_id}")
+            parts = self.parts.get(request.name)
+            output = json.dumps(parts) if parts else f"result of {request.call_id}"
+            yield ToolResult(request.call_id, CallStatus.COMPLETED, output, parts=bool(parts))
 
 
 class CountingTable(MemoryTable):

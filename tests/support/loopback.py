@@ -10,7 +10,7 @@ from typing import Any, Self
 
 @dataclass(frozen=True)
 class Arrived:
-    """A request that arrived. The names of its headers are in lower case."""
+    """A request that arrived. The names of its headers are in lower case, and repeated ones are joined."""
 
     method: str
     path: str
@@ -82,7 +82,10 @@ class Loopback(Server):
 async def read_request(reader: asyncio.StreamReader) -> Arrived:
     first, *lines = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
     method, path, _ = first.split(" ")
-    headers = {name.lower(): value for name, _, value in (line.partition(": ") for line in lines if line)}
+    headers: dict[str, str] = {}
+    for name, _, value in (line.partition(": ") for line in lines if line):
+        before = headers.get(name.lower())
+        headers[name.lower()] = value if before is None else f"{before}, {value}"
     return Arrived(method, path, headers, await reader.readexactly(int(headers.get("content-length", 0))))
 
 

@@ -16,9 +16,11 @@ async def both(base_url: str) -> AsyncIterator[tuple[ResponsesProvider, AsyncOpe
     ours = ResponsesProvider(
         Connection(base_url=base_url, api_key="k", slice_budget=LONG, slice_pause=LONG, read_timeout=LONG)
     )
-    async with AsyncOpenAI(base_url=base_url, api_key="k", max_retries=0) as theirs:
-        yield ours, theirs
-    await ours.close()
+    try:
+        async with AsyncOpenAI(base_url=base_url, api_key="k", max_retries=0) as theirs:
+            yield ours, theirs
+    finally:
+        await ours.close()
 
 
 def at(server: Loopback) -> str:

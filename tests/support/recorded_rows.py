@@ -1,7 +1,7 @@
 """Rows that a version of this app has written, kept as files. Later versions must read them.
 
-`python -m tests.support.recorded_rows FORMAT` records them anew under tests/data/rows/FORMAT. A format that was released is
-never recorded again; a change of the rows gets a folder of its own.
+`python -m tests.support.recorded_rows FORMAT SCENE...` records scenes under tests/data/rows/FORMAT, without a SCENE all of
+them. A format that was released is never recorded again; a change of the rows gets a folder of its own.
 """
 
 import argparse
@@ -17,7 +17,6 @@ from typing import Any
 from shared.core.response import (
     Absent,
     ItemStarted,
-    NotNow,
     ResponseStatus,
     RunError,
     Slice,
@@ -26,7 +25,7 @@ from shared.core.response import (
 )
 from shared.ports.tables import Put, Row, Value
 from tests.support.client import Client
-from tests.support.fakes import answer, asks
+from tests.support.fakes import answer, asks, later
 from tests.support.memory_table import MemoryTable
 from tests.support.world import World
 
@@ -58,6 +57,12 @@ async def completed_with_tools(world: World, client: Client) -> None:
     await world.drive(6)
 
 
+async def completed_with_content_parts(world: World, client: Client) -> None:
+    image = {"type": "input_image", "image_url": "data:image/png;base64,iVBORw0KGgo="}
+    world.agents.parts = {"look_up": [{"type": "input_text", "text": "Chart"}, image]}
+    await completed_with_tools(world, client)
+
+
 async def streaming(world: World, client: Client) -> None:
     """A run in the middle of its stream."""
     await client.start(stream=True)
@@ -75,7 +80,7 @@ async def streamed(world: World, client: Client) -> None:
 
 async def queued(world: World, client: Client) -> None:
     """A run whose create the provider has deferred."""
-    world.provider.create_replies = [NotNow("busy", unknown=True)]
+    world.provider.create_replies = [later("busy", unknown=True)]
     await client.start()
 
 
@@ -87,7 +92,7 @@ async def calling_tools(world: World, client: Client) -> None:
 
 async def cancelling(world: World, client: Client) -> None:
     run = (await client.start()).json
-    world.provider.cancel_replies["resp_1"] = NotNow("busy")
+    world.provider.cancel_replies["resp_1"] = later("busy")
     await client.post("/runs/{run_id}/cancel", run["id"])
 
 
@@ -122,7 +127,7 @@ async def missing(world: World, client: Client) -> None:
 async def deleted(world: World, client: Client) -> None:
     """A tombstone that has not been purged."""
     run = (await client.start()).json
-    world.provider.delete_replies = [NotNow("busy")]
+    world.provider.delete_replies = [later("busy")]
     await client.delete("/runs/{run_id}", run["id"])
 
 
@@ -151,9 +156,48 @@ async def late_response(world: World, client: Client) -> None:
     await client.start()
 
 
+async def waiting_to_read(world: World, client: Client) -> None:
+    await client.start()
+    world.provider.state["resp_1"] = later("HTTP 503.", provider_code="server_error")
+    await world.drive(2)
+
+
+async def waiting_to_create(world: World, client: Client) -> None:
+    world.provider.create_replies = [later("no id", unknown=True, unusable=True), later("HTTP 429.")]
+    await client.start()
+    await world.drive(1)
+
+
+async def commenting(world: World, client: Client) -> None:
+    """A run that has written commentary before its answer."""
+    await client.start(stream=True)
+    await _slice(world, ItemStarted(0, "message", commentary=True), TextAdded(0, "I look. "))
+    await _slice(world, ItemStarted(1, "message"), TextAdded(1, "It is "))
+
+
+async def refused(world: World, client: Client) -> None:
+    await client.start()
+    content = [{"type": "refusal", "refusal": "I cannot help with that."}]
+    output = json.dumps([{"type": "message", "role": "assistant", "content": content}])
+    world.provider.state["resp_1"] = replace(answer("resp_1"), output=output)
+    await world.drive(3)
+
+
+async def unanswered(world: World, client: Client) -> None:
+    """A run whose response asks for what only the app could do, and the next run of its session."""
+    session_id = (await client.start()).json["session_id"]
+    call = {"type": "custom_tool_call", "id": "ctc_1", "call_id": "c", "name": "run_sql", "input": "SELECT 1"}
+    world.provider.state["resp_1"] = replace(
+        answer("resp_1"), output=json.dumps([call]), calls=(), unanswerable=True
+    )
+    await world.drive(3)
+    await client.start(session_id=session_id)
+
+
 SCENES: tuple[Scene, ...] = (
     completed, completed_with_long_texts, completed_with_tools, streaming, streamed, queued, calling_tools, cancelling,
-    cancelled, failed, expired, missing, deleted, conversation, late_response,
+    cancelled, failed, expired, missing, deleted, conversation, late_response, completed_with_content_parts,
+    waiting_to_read, waiting_to_create, commenting, refused, unanswered,
 )  # fmt: skip
 
 
@@ -227,9 +271,15 @@ def _value(value: Any) -> Value:
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.support.recorded_rows", description=__doc__)
     parser.add_argument("format", help="the name of the folder, such as 1")
-    folder = FOLDER / parser.parse_args().format
+    parser.add_argument(
+        "scenes", nargs="*", metavar="SCENE", help="its name, such as completed; default: all"
+    )
+    arguments = parser.parse_args()
+    folder = FOLDER / arguments.format
     folder.mkdir(parents=True, exist_ok=True)
     for scene in SCENES:
+        if arguments.scenes and scene.__name__ not in arguments.scenes:
+            continue
         text = json.dumps(asyncio.run(record(scene)), indent=1, ensure_ascii=False)
         (folder / f"{scene.__name__}.json").write_text(text + "\n", encoding="utf-8")
 

@@ -9,6 +9,8 @@ from typing import Any, Self
 from shared.adapters.http.access import Access, Connection
 from shared.adapters.http.transport import Pool, Request, Transport
 from shared.adapters.responses_api.provider import ResponsesProvider
+from shared.core.replay import Replay
+from shared.core.transcript import Item
 from shared.ports.providers import ResponseRequest
 from tests.support.loopback import Server
 
@@ -29,6 +31,13 @@ CREATE = ResponseRequest(
 def request(**fields: Any) -> ResponseRequest:
     """Return a request for a response, with these fields."""
     return replace(CREATE, **fields)
+
+
+def conversation(*items: Item) -> list[Item]:
+    """Return the items of a conversation as they are sent without the previous responses."""
+    replay = Replay()
+    replay.add(items)
+    return replay.items
 
 
 Operation = Callable[[ResponsesProvider], Awaitable[Any]]

@@ -116,7 +116,18 @@ class Stream:
     @property
     def text(self) -> str:
         """The text that the run must have in the end."""
-        return transcript.output_text(representable(json.dumps(self.response["output"], ensure_ascii=False)))
+        return self.streamed_text if self.textless else transcript.text_of(self._output)
+
+    @property
+    def textless(self) -> bool:
+        """Whether its response has nothing in the place of the text that was streamed, so that this is kept."""
+        return bool(self.streamed_text) and not (
+            transcript.text_of(self._output) or transcript.refusal_of(self._output)
+        )
+
+    @property
+    def _output(self) -> list[Json]:
+        return transcript.parse(representable(json.dumps(self.response["output"], ensure_ascii=False)))
 
     @property
     def streamed_text(self) -> str:

@@ -18,8 +18,9 @@ from shared.ports.system import Randomness
 from shared.ports.tables import Table
 from shared.steps.context import Context
 from shared.steps.deliver import deliver
-from shared.steps.messages import clock_of_message
-from shared.steps.poll import claim_due, poll
+from shared.steps.due import claim_due
+from shared.steps.messages import clock_of_message, poll_of_message
+from shared.steps.poll import poll, poll_by_worker
 from shared.steps.work import work
 from shared.store.content import ContentStore
 from shared.store.keys import KeyStore
@@ -68,6 +69,8 @@ async def carry_out(context: Context, message: str) -> tuple[str, ...]:
     if clock := clock_of_message(message):
         await deliver(context, clock)
         return ()
+    if run_id := poll_of_message(message):
+        return await poll_by_worker(context, run_id)
     return await work(context, message)
 
 

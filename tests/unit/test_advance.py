@@ -12,11 +12,36 @@ from shared.core.delivery import CancelResponse
 from shared.core.life import events
 from shared.core.life.advance import MOVES, advance
 from shared.core.life.calling import MAX_CALLS_PER_RUN
+from shared.core.life.creating import MAX_UNUSABLE_CREATES, verdict
 from shared.core.life.events import Deliver, Wake
-from shared.core.life.polling import MISSING_GRACE
+from shared.core.life.polling import MISSING_GRACE, read_verdict
 from shared.core.life.rule import IllegalTransition
-from shared.core.response import ItemStarted, ResponseStatus, RunError, Slice, Snapshot, TextAdded, Usage
-from shared.core.run import OUTCOMES, Chaining, Content, Continuation, Lease, OpenItem, Run, RunStatus, Step
+from shared.core.life.session import SessionChange, session_change
+from shared.core.response import (
+    RESPONSE_SLOW,
+    ItemStarted,
+    NotNow,
+    Refused,
+    ResponseStatus,
+    RunError,
+    Slice,
+    Snapshot,
+    TextAdded,
+    Usage,
+)
+from shared.core.run import (
+    OUTCOMES,
+    UNANSWERED_CALL,
+    Chaining,
+    Content,
+    Continuation,
+    Lease,
+    OpenItem,
+    Run,
+    RunStatus,
+    Step,
+    Waiting,
+)
 from shared.core.transcript import ItemOutline, PartOutline
 from tests.support.runs import NOW, a_run
 
@@ -26,6 +51,8 @@ OUTPUT = Content(inline=b"items")
 # The continuation of a response that is read completely, and of one that is read in slices.
 PLAIN, STREAM = Continuation("resp_1"), Continuation("resp_1", 3)
 LATER = NOW + timedelta(seconds=61)
+BUSY = RunError("rate_limited", "The provider answered HTTP 429.", "rate_limit_exceeded")
+OUTAGE = RunError("provider_unavailable", "The provider answered HTTP 503.", "server_error")
 
 
 def creating(**changes) -> Run:
@@ -150,9 +177,103 @@ def test_refused_creates_end_the_run():
 
 
 def test_a_deferred_create_waits_without_a_lease():
-    made = after(creating(), events.CreateDeferred("mine", LATER, unknown=True))
+    made = after(creating(), events.CreateDeferred("mine", LATER, BUSY, unknown=True))
     assert (made.due, made.lease, made.unknown_creates) == (LATER, None, 1)
-    assert after(creating(), events.CreateDeferred("mine", LATER, unknown=False)).unknown_creates == 0
+    assert after(creating(), events.CreateDeferred("mine", LATER, BUSY)).unknown_creates == 0
+
+
+def test_the_third_success_that_cannot_be_used_ends_the_run():
+    run = creating()
+    for number in (1, 2, 3):
+        run = replace(run, lease=LEASE)
+        assert run.status is RunStatus.QUEUED
+        run = after(run, events.CreateDeferred("mine", LATER, BUSY, unknown=True, unusable=True))
+        assert (run.unusable_creates, run.unknown_creates) == (number, number)
+    assert (run.status, run.error.code) == (RunStatus.FAILED, "provider_unusable")
+    assert BUSY.message in run.error.message
+    adopted = after(creating(unusable_creates=2), events.Created("mine", snapshot(ResponseStatus.QUEUED)))
+    assert adopted.unusable_creates == 0
+
+
+def test_the_ids_of_responses_have_a_limit_together():
+    ids = tuple(f"{number:02d}" + "x" * 1022 for number in range(40))
+    long = Snapshot(response_id="y" * 1024, status=ResponseStatus.QUEUED)
+    assert verdict(creating(responses=ids[:39]), long) is long
+    refused = verdict(creating(responses=ids), long)
+    assert isinstance(refused, Refused)
+    assert refused.error.code == "provider_unusable"
+    late = after(creating(lease=OTHER, abandoned=ids), events.Created("mine", long))
+    assert late.abandoned == (*ids[1:], long.response_id)
+
+
+@pytest.mark.parametrize("run_id", ["run_another", ""])
+def test_the_response_of_another_run_is_not_adopted(run_id):
+    reply = verdict(creating(), Snapshot(response_id="r", status=ResponseStatus.QUEUED, run_id=run_id))
+    assert isinstance(reply, NotNow)
+    assert (reply.unusable, reply.unknown) == (True, True)
+    own = Snapshot(response_id="r", status=ResponseStatus.QUEUED, run_id=creating().id)
+    assert verdict(creating(), own) is own
+    assert isinstance(read_verdict(creating().id, replace(own, run_id=run_id)), NotNow)
+    assert read_verdict(creating().id, own) is own
+
+
+def test_why_a_run_waits_is_logged_once_for_each_reason():
+    run, logged = creating(), []
+    for error in (BUSY, replace(BUSY, message="Still busy."), OUTAGE, BUSY):
+        event = events.CreateDeferred("mine", LATER, error)
+        logged.append(kinds(replace(run, lease=LEASE), event))
+        run = after(replace(run, lease=LEASE), event)
+    assert logged == [["run.waiting"], [], ["run.waiting"], ["run.waiting"]]
+    assert run.waiting == Waiting(BUSY, NOW, 4)
+    assert (
+        after(replace(run, lease=LEASE), events.Created("mine", snapshot(ResponseStatus.QUEUED))).waiting
+        is None
+    )
+
+
+def test_a_refused_key_is_left_out_under_the_same_lease():
+    made = after(creating(), events.KeyRefused(LEASE))
+    assert (made.keyless, made.lease, made.step, made.repeats) == (True, LEASE, Step.CREATE, 0)
+    cancelled = after(creating(status=RunStatus.CANCELLING), events.KeyRefused(LEASE))
+    assert cancelled.status is RunStatus.CANCELLED
+    late = creating(lease=OTHER)
+    assert after(late, events.KeyRefused(LEASE)) is late
+
+
+def test_a_deadline_says_for_what_the_run_waited():
+    late = NOW + timedelta(hours=1)
+    waited = after(creating(waiting=Waiting(OUTAGE, NOW)), events.DeadlinePassed(), late)
+    assert (waited.error.code, waited.error.provider_code) == ("expired", OUTAGE.provider_code)
+    assert OUTAGE.message in waited.error.message
+    assert after(creating(), events.DeadlinePassed(), late).error.code == "expired"
+
+
+def test_an_answer_that_nobody_here_can_continue_is_incomplete_and_not_chained():
+    asked = replace(snapshot(ResponseStatus.COMPLETED), unanswerable=True)
+    ended = after(polling(), finished(polling(), asked))
+    assert (ended.status, ended.incomplete_reason) == (RunStatus.INCOMPLETE, UNANSWERED_CALL)
+    assert (ended.in_conversation, ended.chainable) == (True, False)
+    assert session_change(polling(), ended) == SessionChange(released=True, last_response_id="")
+    with_tools = replace(snapshot(ResponseStatus.COMPLETED, "pay"), unanswerable=True)
+    assert after(polling(), finished(polling(), with_tools)).incomplete_reason == UNANSWERED_CALL
+
+
+def test_a_poll_by_a_worker_is_claimed_once():
+    claimed = after(polling(), events.PollClaimed(NOW, LATER))
+    assert (claimed.due, claimed.step) == (LATER, Step.POLL)
+    assert after(claimed, events.PollClaimed(NOW, LATER)) is claimed
+    assert after(creating(), events.PollClaimed(NOW, LATER)).due != LATER
+
+
+def test_the_same_reason_for_a_failed_poll_is_stored_once():
+    failed = after(polling(), events.PollDeferred("resp_1", BUSY))
+    assert failed.waiting == Waiting(BUSY, NOW)
+    assert after(failed, events.PollDeferred("resp_1", BUSY)) is failed
+    slow = RunError(RESPONSE_SLOW, "slow")
+    twice = after(after(failed, events.PollDeferred("resp_1", slow)), events.PollDeferred("resp_1", slow))
+    assert twice.waiting.attempts == 3
+    read = after(failed, events.Polled(snapshot(ResponseStatus.IN_PROGRESS)))
+    assert read.waiting is None
 
 
 def test_a_broken_chain_is_replayed_under_the_same_lease():
@@ -386,10 +507,10 @@ def test_a_response_that_turns_up_while_cancelling_is_cancelled_again():
 
 
 def test_a_due_time_is_only_ever_moved_later():
-    later = after(polling(), events.PollDeferred("resp_1", LATER))
+    later = after(polling(), events.PollDeferred("resp_1", BUSY, LATER))
     assert later.due == LATER
-    assert after(later, events.PollDeferred("resp_1", NOW)) is later
-    assert after(polling(), events.PollDeferred("resp_0", LATER)).due == NOW
+    assert after(later, events.PollDeferred("resp_1", BUSY, NOW)) is later
+    assert after(polling(), events.PollDeferred("resp_0", BUSY, LATER)).due == NOW
 
 
 @pytest.mark.parametrize(
@@ -402,11 +523,11 @@ def test_a_due_time_is_only_ever_moved_later():
     ],
 )
 def test_the_deadline_ends_everything(given):
-    ended = after(given, events.DeadlinePassed(), given.expires_at)
+    ended = after(given, events.DeadlinePassed(response_id="resp_1"), given.expires_at)
     assert (ended.status, ended.lease, ended.continuation) == (RunStatus.EXPIRED, None, None)
     assert not any(one.status.open for one in ended.calls)
     with pytest.raises(IllegalTransition):
-        advance(given, events.DeadlinePassed(), given.expires_at - timedelta(seconds=1))
+        advance(given, events.DeadlinePassed(response_id="resp_1"), given.expires_at - timedelta(seconds=1))
 
 
 def test_a_tombstone_keeps_only_what_must_still_be_deleted():
@@ -598,7 +719,7 @@ def test_an_answer_without_its_output_is_an_error():
 
 
 ENDS_WITHOUT_AN_ANSWER = {
-    "deadline": (streaming(), events.DeadlinePassed(), RunStatus.EXPIRED),
+    "deadline": (streaming(), events.DeadlinePassed(response_id="resp_1"), RunStatus.EXPIRED),
     "missing": (
         streaming(missing_since=NOW - MISSING_GRACE),
         events.Missing("resp_1"),
@@ -635,9 +756,9 @@ def test_text_of_finished_turns_stays_when_a_run_ends_between_turns():
     given = owing_tools(call(), turns=(OUTPUT,), written=5)
     assert kinds(given, events.CancelRequested(LEASE)) == ["run.cancelled"]
     late = NOW + timedelta(hours=1)
-    assert kinds(creating(turns=(OUTPUT,), turn=2, written=5), events.DeadlinePassed(), late) == [
-        "run.expired"
-    ]
+    assert kinds(
+        creating(turns=(OUTPUT,), turn=2, written=5), events.DeadlinePassed(response_id="resp_1"), late
+    ) == ["run.expired"]
 
 
 def everything_that_can_happen(run):
@@ -647,9 +768,12 @@ def everything_that_can_happen(run):
         events.Created("late", Snapshot(response_id="resp_9", status=ResponseStatus.QUEUED)),
         events.Created("mine", snapshot(ResponseStatus.QUEUED)),
         events.CreateRefused("mine", RunError("a", "b")),
-        events.CreateDeferred("mine", LATER, unknown=True),
+        events.CreateDeferred("mine", LATER, BUSY, unknown=True),
+        events.CreateDeferred("mine", LATER, BUSY, unusable=True),
         events.ChainRefused(LEASE),
-        events.PollDeferred("resp_1", LATER),
+        events.KeyRefused(LEASE),
+        events.PollDeferred("resp_1", BUSY, LATER),
+        events.PollClaimed(run.due, LATER),
         events.Sliced(a_slice("text"), OUTPUT),
         events.Sliced(a_slice()),
         events.Sliced(a_slice(status=ResponseStatus.IN_PROGRESS)),
@@ -661,8 +785,8 @@ def everything_that_can_happen(run):
         events.ToolDone(LEASE, "call_pay", CallStatus.COMPLETED),
         events.CancelRequested(LEASE),
         events.CancelSent("mine"),
-        events.CancelDeferred("mine", LATER),
-        events.DeadlinePassed(),
+        events.CancelDeferred("mine", LATER, BUSY),
+        events.DeadlinePassed(response_id="resp_1"),
         events.DeleteRequested(LEASE),
         events.PurgeDeferred("mine", LATER),
         events.Purged("mine"),
@@ -670,11 +794,15 @@ def everything_that_can_happen(run):
     for status, compared in itertools.product(ResponseStatus, (PLAIN, STREAM)):
         yield events.Polled(snapshot(status), OUTPUT, compared=compared)
         yield events.Polled(snapshot(status, "pay"), OUTPUT, compared=compared)
+        yield events.Polled(replace(snapshot(status), unanswerable=True), OUTPUT, compared=compared)
         yield events.Polled(snapshot(status), OUTPUT, writes(9), compared)
         yield events.Polled(snapshot(status), OUTPUT, writes(2), compared, agrees=False)
 
 
 def every_state():
+    yield polling(status=RunStatus.CANCELLING, waiting=Waiting(BUSY, NOW))
+    for status in (RunStatus.QUEUED, RunStatus.IN_PROGRESS):
+        yield creating(status=status, unusable_creates=MAX_UNUSABLE_CREATES - 1)
     calls = (call(status=CallStatus.IN_PROGRESS),)
     for status, lease in itertools.product(
         (RunStatus.QUEUED, RunStatus.IN_PROGRESS, RunStatus.CANCELLING), (None, LEASE, OTHER)
@@ -750,3 +878,16 @@ def test_every_listed_move_happens():
 
 def test_a_run_is_frozen():
     assert all(not isinstance(getattr(a_run(), one.name), list | set) for one in fields(Run))
+
+
+def test_a_cancelling_run_stops_waiting_when_its_provider_answers_again():
+    waiting = Waiting(RunError("provider_unavailable", "503"), NOW)
+    given = polling(status=RunStatus.CANCELLING, waiting=waiting)
+    made = after(given, events.Polled(snapshot(ResponseStatus.IN_PROGRESS)), LATER)
+    assert (made.status, made.step, made.waiting) == (RunStatus.CANCELLING, Step.POLL, None)
+
+
+def test_the_deadline_waits_for_the_next_tick_when_a_response_was_created_meanwhile():
+    given = polling()
+    assert after(given, events.DeadlinePassed(), given.expires_at) is given
+    assert after(given, events.DeadlinePassed(response_id="resp_0"), given.expires_at) is given

@@ -7,12 +7,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from shared.core.response import NotNow, Refused, ResponseStatus, RunError, Snapshot
+from shared.core.response import Refused, ResponseStatus, RunError, Snapshot
 from shared.core.run import RunStatus
 from shared.steps.work import work
 from shared.usecases.health import LATE
 from tests.support.client import Client
-from tests.support.fakes import answer, asks, message
+from tests.support.fakes import answer, asks, later, message
 from tests.support.world import World
 
 
@@ -123,14 +123,18 @@ async def test_a_run_that_the_provider_refuses_has_ended_when_the_start_is_answe
     started = await client.start()
     assert started.status == 200
     assert started.json["status"] == "failed"
-    assert started.json["error"] == {"code": "model_not_found", "message": "There is no such model."}
+    assert started.json["error"] == {
+        "code": "model_not_found",
+        "message": "There is no such model.",
+        "provider_code": None,
+    }
     assert (started.json["output"], started.json["output_text"]) == ([], "")
     assert "Retry-After" not in started.headers
     assert started.headers["Location"].endswith(started.json["id"])
 
 
 async def test_a_provider_that_is_busy_does_not_keep_a_start_from_being_accepted(world, client):
-    world.provider.create_replies = [NotNow("429")]
+    world.provider.create_replies = [later("429")]
     started = await client.start()
     assert (started.status, started.json["status"], started.json["started_at"]) == (202, "queued", None)
 
@@ -153,7 +157,13 @@ async def test_a_run_shows_its_tool_calls_and_its_outcome(world, client):
     assert (done["status"], done["turn"], done["output_text"]) == ("completed", 2, "The end.")
     assert done["output"] == message("The end.")
     assert [call["status"] for call in done["tool_calls"]] == ["completed", "completed"]
-    assert done["usage"] == {"input_tokens": 11, "output_tokens": 11, "total_tokens": 22}
+    assert done["usage"] == {
+        "input_tokens": 11,
+        "input_tokens_details": {"cached_tokens": 0},
+        "output_tokens": 11,
+        "output_tokens_details": {"reasoning_tokens": 0},
+        "total_tokens": 22,
+    }
 
 
 @pytest.mark.parametrize(
@@ -394,7 +404,11 @@ def delete_before(part: object, name: str, client: Client) -> None:
 async def test_deleting_a_pending_run_cancels_and_deletes_it_at_the_provider(world, client):
     run_id = (await client.start()).json["id"]
     deleted = await client.delete("/runs/{run_id}", run_id)
-    assert (deleted.status, deleted.json, dict(deleted.headers)) == (204, None, {})
+    assert (deleted.status, deleted.json, set(deleted.headers)) == (
+        204,
+        None,
+        {"Access-Control-Expose-Headers"},
+    )
     assert (world.provider.cancels, world.provider.deletes) == (["resp_1"], ["resp_1"])
     assert (await client.get("/runs/{run_id}", run_id)).status == 404
 
@@ -502,6 +516,7 @@ async def test_health_is_ok_while_the_timer_ticks(world, client):
         "status": "ok",
         "pending": 0,
         "overdue": 0,
+        "creates_failing": 0,
         "last_tick_at": None,
     }
     await client.start()
@@ -590,3 +605,26 @@ async def test_an_agent_that_was_removed_keeps_its_runs(world, client):
     world.agents.names = tuple
     world.agents.spec = lambda _name: None
     assert (await client.get("/runs/{run_id}", run["id"])).json == run
+
+
+async def test_health_says_that_creates_fail(world, client):
+    world.provider.create_replies = [later("HTTP 503.") for _ in range(2)]
+    run = (await client.start()).json
+    assert run["waiting_for"]["message"] == "HTTP 503."
+    found = await client.get("/health")
+    assert (found.status, found.json["status"], found.json["creates_failing"]) == (200, "degraded", 1)
+    await world.drive(5, 10)
+    assert (await client.get("/health")).json["creates_failing"] == 0
+    assert (await client.get("/runs/{run_id}", run["id"])).json["waiting_for"] is None
+
+
+async def test_an_etag_changes_with_why_a_run_waits(world, client):
+    world.provider.state["resp_1"] = later("HTTP 503.")
+    run_id = (await client.start()).json["id"]
+    await world.drive(2, 5)
+    etag = (await client.get("/runs/{run_id}", run_id)).headers["ETag"]
+    same = await client.get("/runs/{run_id}", run_id, headers={"If-None-Match": etag})
+    assert same.status == 304
+    world.clock.pass_(100)
+    changed = await client.get("/runs/{run_id}", run_id, headers={"If-None-Match": etag})
+    assert (changed.status, changed.json["waiting_for"]["attempt"] > 1) == (200, True)

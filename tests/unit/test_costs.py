@@ -5,7 +5,8 @@ import pytest
 from shared.core.log import TextDelta
 from shared.core.response import ItemStarted, NoStream, ResponseStatus, Slice, Snapshot, TextAdded
 from shared.core.run import RunStatus
-from shared.steps.poll import claim_due, poll
+from shared.steps.due import claim_due
+from shared.steps.poll import poll
 from shared.steps.work import work
 from shared.usecases.feed import read_feed
 from shared.usecases.read import owned_run

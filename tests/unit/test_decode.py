@@ -79,10 +79,6 @@ def test_a_completed_response_is_read_completely():
         b"[" * 100_000,
         b'{"id": "resp_1", "status": "completed", "output": ' + b"[" * 100_000 + b"]" * 100_000 + b"}",
         b'{"id": "resp_1", "status": "completed", "output": [' + b"9" * 5000 + b"]}",
-        b'{"status": "completed", "output": []}',
-        body(id=None),
-        body(id=7),
-        body(id="resp_2"),
         body(status=None),
         body(status=True),
         body(status=["completed"]),
@@ -93,26 +89,90 @@ def test_a_body_without_the_expected_response_is_unreadable(content):
 
 
 @pytest.mark.parametrize("status", ["completed", "failed", "cancelled", "incomplete"])
-@pytest.mark.parametrize("output", [None, "text", {}, 7, True])
+@pytest.mark.parametrize("output", ["text", {}, 7, True])
 def test_a_finished_response_without_a_list_of_items_is_unreadable(status, output):
     assert isinstance(read(body(status=status, output=output)), Unreadable)
-    missing = json.dumps({"id": "resp_1", "status": status}).encode()
-    assert isinstance(read(missing), Unreadable)
+
+
+@pytest.mark.parametrize("status", ["completed", "incomplete"])
+def test_an_answer_without_output_is_unreadable(status):
+    assert isinstance(read(body(status=status, output=None)), Unreadable)
+    assert isinstance(read(json.dumps({"id": "resp_1", "status": status}).encode()), Unreadable)
+
+
+@pytest.mark.parametrize("status", ["failed", "cancelled"])
+def test_a_response_that_failed_needs_no_output(status):
+    for content in (body(status=status, output=None), json.dumps({"id": "r", "status": status}).encode()):
+        found = read(content)
+        assert isinstance(found, Snapshot)
+        assert (found.status, found.output) == (status, "[]")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"id": "resp_1"},
+        {"id": "resp_1", "status": None},
+        {"id": "resp_1", "status": "completed"},
+        {"id": "resp_1", "status": "completed", "output": None},
+    ],
+)
+def test_of_a_new_response_only_the_id_matters(content):
+    found = decode(json.dumps(content).encode(), None, ignore)
+    assert isinstance(found, Snapshot)
+    assert not found.status.finished
+    failed = json.dumps(content | {"status": None, "error": {"code": "x"}}).encode()
+    assert isinstance(decode(failed, None, ignore), Unreadable)
 
 
 def test_no_reason_repeats_the_body():
     secret = "xyzzy"
-    for content in (secret, json.dumps(secret), json.dumps({"id": secret, "status": secret})):
+    for content in (secret, json.dumps(secret), json.dumps({"id": secret, "output": secret})):
         found = read(content.encode())
         assert isinstance(found, Unreadable)
         assert secret not in found.reason
 
 
 def test_any_usable_id_is_accepted_when_none_is_expected():
-    assert isinstance(decode(body(id="resp_2"), None, ignore), Snapshot)
-    for bad in ("", "a/b", "../x", "a b", "x" * 257, "résp", "resp_1\n", None, 7):
+    for good in ("resp_2", "a/b", "../x", "a b", "x" * 1024, "r\u00e9sp", "a+b==", "a%2Fb", "?#"):
+        found = decode(body(id=good), None, ignore)
+        assert isinstance(found, Snapshot)
+        assert found.response_id == good
+    for bad in ("", ".", "..", "x" * 1025, "resp_1\n", "\ud800", None, 7):
         assert isinstance(decode(body(id=bad), None, ignore), Unreadable)
         assert not is_response_id(bad)
+
+
+@pytest.mark.parametrize("other", ["resp_2", None, 7, "", ".."])
+def test_the_requested_response_counts_whatever_id_the_body_has(other):
+    found = read(body(id=other))
+    assert isinstance(found, Snapshot)
+    assert found.response_id == "resp_1"
+
+
+@pytest.mark.parametrize(
+    ("metadata", "run_id"),
+    [({"baton_run": "run_1"}, "run_1"), ({"baton_run": 7}, None), ({}, None), (None, None), ("run_1", None)],
+)
+@pytest.mark.parametrize("status", ["completed", "in_progress"])
+def test_the_metadata_name_the_run(metadata, run_id, status):
+    assert snapshot(status=status, metadata=metadata).run_id == run_id
+
+
+@pytest.mark.parametrize(("word", "status"), [("pending", "queued"), ("running", "in_progress")])
+def test_other_words_for_a_status_are_known(word, status):
+    assert snapshot(status=word).status == status
+
+
+def test_usage_has_its_details():
+    details = {
+        "input_tokens_details": {"cached_tokens": 64},
+        "output_tokens_details": {"reasoning_tokens": 11},
+    }
+    found = snapshot(usage={"input_tokens": 100, "output_tokens": 20, "total_tokens": 120} | details)
+    assert found.usage == Usage(100, 20, 120, cached_tokens=64, reasoning_tokens=11)
+    odd = {"input_tokens_details": [], "output_tokens_details": {"reasoning_tokens": "11"}}
+    assert snapshot(usage={"input_tokens": 1} | odd).usage == Usage(1, 0, 1)
 
 
 def test_an_unknown_status_is_reported_and_taken_as_in_progress():
@@ -208,9 +268,16 @@ def test_calls_do_not_count_in_a_response_that_failed(status):
 @pytest.mark.parametrize(
     ("error", "shown"),
     [
-        ({"code": "server_error", "message": "It broke."}, RunError("server_error", "It broke.")),
+        (
+            {"code": "server_error", "message": "It broke."},
+            RunError("server_error", "It broke.", "server_error"),
+        ),
+        (
+            {"code": "insufficient_quota", "message": "Pay."},
+            RunError("quota_exhausted", "Pay.", "insufficient_quota"),
+        ),
         ({"message": "It broke."}, RunError("provider_error", "It broke.")),
-        ({"code": "server_error"}, RunError("server_error", "The provider gave no reason.")),
+        ({"code": "server_error"}, RunError("server_error", "The provider gave no reason.", "server_error")),
         ({"code": ["x"], "message": "It broke."}, RunError("provider_error", "It broke.")),
         ({"code": "two words\n", "message": "It broke."}, RunError("provider_error", "It broke.")),
         ("It broke.", RunError("provider_error", "It broke.")),
@@ -226,11 +293,14 @@ def test_an_error_is_a_code_and_a_sentence(error, shown):
     assert snapshot(status="failed", error=error).error == shown
 
 
-def test_a_long_error_is_shortened():
-    error = read_error("na " * 1000)
+@pytest.mark.parametrize("length", [MAX_MESSAGE_CHARACTERS, 3_000, 100_000])
+def test_a_long_error_keeps_both_ends(length):
+    error = read_error("The value " + "na " * (length // 3) + "is not a valid address.")
     assert error is not None
-    assert len(error.message) == MAX_MESSAGE_CHARACTERS
-    assert error.message.endswith("…")
+    assert MAX_MESSAGE_CHARACTERS - 2 <= len(error.message) <= MAX_MESSAGE_CHARACTERS
+    assert error.message.startswith("The value na")
+    assert " … " in error.message
+    assert error.message.endswith("is not a valid address.")
 
 
 @pytest.mark.parametrize(

@@ -52,6 +52,7 @@ def brings(one: Owed, *changes: StreamChange) -> Slice:
 
 async def ends(world: World, run_id: str, final: Snapshot) -> None:
     """Let the stream of the current turn end, and run what tools it asks for."""
+    world.provider.state[final.response_id] = final
     one = await owed(world, run_id)
     response_id, after = one.continuation.response_id, one.continuation.sequence
     world.provider.slice_replies = [Slice(response_id=response_id, after=after, sequence=after, final=final)]
@@ -357,14 +358,15 @@ async def test_a_text_that_the_end_changed_is_replaced(world, client):
     assert (await client.get(EVENTS, run_id, after="7")).json["data"] == data[7:]
 
 
-async def test_a_text_of_a_run_that_failed_is_taken_back(world, client):
+async def test_a_text_of_a_run_that_failed_is_kept(world, client):
     run_id = (await client.start(stream=True)).json["id"]
     await slice_by_slice(world, run_id, "Once ")
     failed = Snapshot(response_id="resp_1", status=ResponseStatus.FAILED, error=RunError("a", "b"))
     await ends(world, run_id, failed)
-    *_, replaced, part, item, ended = (await client.get(EVENTS, run_id)).json["data"]
-    assert (replaced["type"], replaced["text"], ended["type"]) == ("text.replaced", "", "run.failed")
+    *_, delta, part, item, ended = (await client.get(EVENTS, run_id)).json["data"]
+    assert (delta["type"], delta["text"], ended["type"]) == ("text.delta", "Once ", "run.failed")
     assert (part["type"], item["type"]) == ("part.completed", "item.completed")
+    assert (await client.get("/runs/{run_id}", run_id)).json["output_text"] == "Once "
 
 
 async def test_a_call_id_in_a_later_turn_is_another_call(world, client):

@@ -5,6 +5,7 @@ from openai.types.responses import Response
 
 from shared.core import transcript
 from shared.core.calls import ToolCall
+from shared.core.text import is_name
 
 
 def message(*texts: str, role: str = "assistant") -> transcript.Item:
@@ -44,9 +45,37 @@ def test_calls_keep_their_order_and_the_text_of_their_arguments():
     assert found == (ToolCall("c2", "b", arguments), ToolCall("c1", "a", "{}"))
 
 
-@pytest.mark.parametrize("call_id", ["", "x" * 65, None, 7, True, ["c"], {}, "a\nb", "é", "\ud800"])
+@pytest.mark.parametrize("call_id", ["", "x" * 16385, 7, True, ["c"], {}, "\ud800"])
 def test_a_call_without_a_usable_id_does_not_count(call_id):
     assert kept_calls(call(call_id), call("c")) == (ToolCall("c", "look_up", "{}"),)
+
+
+@pytest.mark.parametrize("call_id", ["x" * 16384, "a\nb", "\u00e9", "../call", "a b"])
+def test_a_call_is_answered_under_whatever_id_it_has(call_id):
+    assert kept_calls(call(call_id)) == (ToolCall(call_id, "look_up", "{}"),)
+
+
+def test_a_call_without_a_call_id_is_answered_under_the_id_of_its_item():
+    assert kept_calls(call(None)) == (ToolCall("fc_1", "look_up", "{}"),)
+
+
+def test_a_call_that_the_provider_answered_itself_is_not_run():
+    assert kept_calls(call("c"), transcript.tool_output("c", "4"), message("It is 4.")) == ()
+
+
+@pytest.mark.parametrize(
+    ("items", "ends"),
+    [
+        ([], False),
+        ([message("hm")], False),
+        ([call("c"), transcript.tool_output("c", "4")], True),
+        ([{"type": "custom_tool_call_output", "call_id": "c"}], True),
+        ([{"type": "mcp_approval_response"}], True),
+        ([transcript.tool_output("c", "4"), message("and then?")], False),
+    ],
+)
+def test_outputs_are_handed_in_at_the_end(items, ends):
+    assert transcript.ends_with_output(items) is ends
 
 
 def test_of_calls_with_one_id_the_first_counts():
@@ -56,11 +85,29 @@ def test_of_calls_with_one_id_the_first_counts():
     )
 
 
-@pytest.mark.parametrize("name", ["", "x" * 65, "two words", "a/b", "名", None, 7, ["a"], "look_up\n"])
-def test_a_call_with_a_bad_name_counts_under_a_name_no_tool_has(name):
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("multi_tool_use.parallel", "multi_tool_use.parallel"),
+        ("two words", "two words"),
+        (" a/b ", " a/b "),
+        ("\u540d\u524d \U0001f680", "\u540d\u524d \U0001f680"),
+        ("look_up\n", "look_up\ufffd"),
+        ("a\x00\u202eb\ud800", "a\ufffd\ufffdb\ufffd"),
+        ("x" * 64, "x" * 64),
+        ("x" * 65, "x" * 63 + "\u2026"),
+        ("\u00e9" * 64, "\u00e9" * 64),
+        ("\u00e9" * 65, "\u00e9" * 62 + "\u2026"),
+        ("\u540d" * 50, "\u540d" * 41 + "\u2026"),
+        ("\U0001f680" * 99, "\U0001f680" * 31 + "\u2026"),
+        *((nothing, "(no name)") for nothing in ("", " \n", None, 7, True, ["look_up"], {"a": 1})),
+    ],
+)
+def test_a_call_with_a_name_that_no_tool_can_have_counts_under_what_the_model_wrote(name, shown):
     (found,) = kept_calls(call("c", name))
-    assert found.name == transcript.NOT_A_NAME
-    assert not found.name.isidentifier()
+    assert found.name == shown
+    assert found.name.isprintable()
+    assert not is_name(found.name) or found.name == name
 
 
 @pytest.mark.parametrize(
@@ -105,67 +152,83 @@ def test_a_tool_output_answers_its_call():
     }
 
 
-def test_a_conversation_is_replayed_without_what_ties_it_to_its_responses():
-    user = {"role": "user", "content": [{"type": "input_text", "text": "Go"}], "id": "msg_0"}
-    answered = message("Wait", "!") | {"phase": "commentary"}
-    refusal = {"type": "refusal", "refusal": "no", "more": 1}
-    answered["content"].append(refusal)
-    replayed = transcript.replayable(
-        [user, answered, call("c"), transcript.tool_output("c", "4") | {"id": "fco_1"}]
-    )
-    assert replayed == [
-        {"role": "user", "content": [{"type": "input_text", "text": "Go"}]},
-        {
-            "type": "message",
-            "role": "assistant",
-            "phase": "commentary",
-            "content": [
-                {"type": "output_text", "text": "Wait"},
-                {"type": "output_text", "text": "!"},
-                {"type": "refusal", "refusal": "no"},
-            ],
-        },
-        {"type": "function_call", "call_id": "c", "name": "look_up", "arguments": "{}"},
-        {"type": "function_call_output", "call_id": "c", "output": "4"},
-    ]
+@pytest.mark.parametrize("name", ["", "x" * 99, "\ud800\n", "a b", "\U0001f680" * 70])
+def test_every_name_can_be_sent(name):
+    assert is_name(transcript.sendable_name(name))
+
+
+ANSWER = message("Done.")
+CUSTOM = {"type": "custom_tool_call", "id": "ctc_1", "call_id": "c", "name": "run_sql", "input": "SELECT 1"}
 
 
 @pytest.mark.parametrize(
-    "item",
+    "items",
     [
-        {"type": "reasoning", "id": "rs_1", "summary": [], "encrypted_content": "x"},
-        {"type": "web_search_call", "id": "ws_1", "status": "completed", "action": {}},
-        {"type": "mcp_list_tools", "id": "mcpl_1", "tools": []},
-        {"type": "quantum_call", "id": "qc_1"},
-        {"type": ["message"]},
-        {"type": "message", "role": "assistant", "content": []},
-        {"type": "message", "content": "nobody said this"},
-        {},
-        call("", "unusable"),
-        call("unanswered"),
-        transcript.tool_output("unasked", "4"),
-        {"type": "function_call_output", "call_id": ["c"], "output": "4"},
+        [CUSTOM],
+        [message("Wait."), CUSTOM],
+        [CUSTOM, {"type": "reasoning", "id": "rs_1", "summary": []}],
+        [CUSTOM, {"type": "custom_tool_call_output", "call_id": "another", "output": "1"}],
+        [{"type": "computer_call", "id": "cu_1", "call_id": "c", "action": {}}],
+        [{"type": "local_shell_call", "id": "ls_1", "call_id": "c", "status": "completed"}],
+        [{"type": "apply_patch_call", "id": "ap_1"}],
+        [{"type": "call_of_the_future_call", "call_id": "c"}],
+        [{"type": "mcp_approval_request", "id": "mcpr_1", "name": "delete_page"}],
+        [call(7)],
+        [CUSTOM, message("Reading.") | {"phase": "commentary"}],
+        [CUSTOM, {"type": "message", "content": []}],
+        [call("c"), CUSTOM | {"call_id": "d"}],
     ],
 )
-def test_items_that_a_provider_refuses_are_not_replayed(item):
-    pair = [call("c"), transcript.tool_output("c", "4")]
-    assert transcript.replayable([item, *pair]) == transcript.replayable(pair)
-    assert transcript.replayable([*pair, item]) == transcript.replayable(pair)
+def test_output_that_ends_with_a_call_of_the_app_is_unanswered(items):
+    assert transcript.ends_unanswered(items)
 
 
-def test_each_turn_may_use_the_same_call_id_again():
-    turn = [call("c"), call("c", "again"), transcript.tool_output("c", "4"), transcript.tool_output("c", "5")]
-    once = [transcript.replayable(turn)[0], transcript.tool_output("c", "4")]
-    assert transcript.replayable(turn + turn) == once + once
+@pytest.mark.parametrize(
+    "items",
+    [
+        [],
+        [ANSWER],
+        [call("c")],
+        [{"type": "web_search_call", "id": "ws_1", "status": "completed"}],
+        [{"type": "mcp_call", "id": "mcp_1", "output": "4"}],
+        [CUSTOM, {"type": "custom_tool_call_output", "call_id": "c", "output": "1"}],
+        [{"type": "shell_call", "call_id": "c"}, {"type": "shell_call_output", "call_id": "c"}],
+        [CUSTOM, ANSWER],
+        [{"type": ["custom_tool_call"], "call_id": "c"}, None, 7],
+        [{"type": "reasoning", "id": "rs_1", "summary": []}],
+    ],
+)
+def test_output_whose_calls_are_answered_or_ours_is_not_unanswered(items):
+    assert not transcript.ends_unanswered(items)
 
 
-def test_references_and_plain_messages_are_replayed_as_they_are():
-    plain = [{"type": "item_reference", "id": "msg_9"}, {"role": "assistant", "content": "hello"}]
-    assert transcript.replayable(plain) == plain
+def phased(text: str, phase: object) -> transcript.Item:
+    return message(text) | {"phase": phase}
 
 
-def test_a_replayed_call_has_the_name_that_its_run_shows():
-    call_item, _ = transcript.replayable(
-        [call("c", "two words", {"a": 1}), transcript.tool_output("c", "no such tool")]
-    )
-    assert (call_item["name"], call_item["arguments"]) == (transcript.NOT_A_NAME, '{"a": 1}')
+def test_where_there_is_a_final_answer_it_is_the_text():
+    items = [
+        phased("I look. ", "commentary"),
+        phased("It ", "final_answer"),
+        message("Hm. "),
+        phased("is 42.", "final_answer"),
+    ]
+    assert transcript.text_of(items) == "It is 42."
+    assert transcript.commentary_of(items) == "I look. Hm. "
+    assert [each.commentary for each in transcript.outline(items)] == [True, False, True, False]
+
+
+@pytest.mark.parametrize("phase", [None, "commentary", "analysis", ["final_answer"], 7])
+def test_without_a_final_answer_every_message_is_the_text(phase):
+    items = [phased("I look. ", phase), message("It is 42.")]
+    assert (transcript.text_of(items), transcript.commentary_of(items)) == ("I look. It is 42.", "")
+
+
+def test_refusals_are_joined_and_no_text():
+    refusal = {
+        "type": "message",
+        "content": [{"type": "refusal", "refusal": "I cannot "}, {"type": "refusal", "refusal": 7}],
+    }
+    items = [refusal, {"type": "message", "content": [{"type": "refusal", "refusal": "help."}]}]
+    assert (transcript.refusal_of(items), transcript.text_of(items)) == ("I cannot help.", "")
+    assert [part.characters for each in transcript.outline(items) for part in each.parts] == [9, 0, 5]

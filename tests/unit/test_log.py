@@ -4,7 +4,7 @@ import random
 import string
 from collections.abc import Sequence
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 from typing import Any, get_args
 
@@ -12,9 +12,10 @@ import pytest
 
 from shared.adapters.azure_tables.limits import MAX_VALUE_BYTES
 from shared.core import log, transcript
-from shared.core.calls import CallStatus
+from shared.core.calls import CallStatus, ToolCall
 from shared.core.ids import shard_of
-from shared.core.life.calling import MAX_CALLS_PER_RUN
+from shared.core.life.calling import MAX_CALL_ID_BYTES, MAX_CALLS_PER_RUN
+from shared.core.life.creating import MAX_ID_BYTES
 from shared.core.life.items import MAX_ITEMS_PER_TURN, MAX_PARTS_PER_ITEM, ItemLog
 from shared.core.log import LogEntry, LogLine
 from shared.core.response import (
@@ -30,6 +31,7 @@ from shared.core.run import OUTCOMES, Content, Run, RunStatus, Step
 from shared.ports.tables import Insert, Row
 from shared.store import rows
 from shared.store.log import log_writes, read_log
+from shared.store.run_rows import run_row
 from shared.usecases.cancel import cancel
 from shared.usecases.feed import read_feed
 from tests.support.fakes import answer, asks
@@ -45,6 +47,8 @@ ENTRIES: tuple[LogEntry, ...] = (
     log.RunQueued(),
     log.RunInProgress(),
     log.RunCancelling(),
+    log.RunWaiting("rate_limited", "The provider answered HTTP 429."),
+    log.RunWaiting("provider_unavailable", "é", "server_error"),
     *(log.RunEnded(status.value) for status in sorted(OUTCOMES)),
     log.TurnStarted(1, "resp_1"),
     log.TurnCreateRepeated(2),
@@ -56,11 +60,15 @@ ENTRIES: tuple[LogEntry, ...] = (
     log.ItemStarted(1, 1, "function_call", "pay"),
     # A provider may leave out the kind.
     log.ItemStarted(1, 2, ""),
+    log.ItemStarted(1, 3, "message", commentary=True),
     log.ItemCompleted(1, 0),
     log.PartStarted(1, 0, 0, "output_text"),
     log.PartCompleted(1, 0, 0),
     log.TextDelta(1, 0, 0, 0, 10_000_000),
     log.TextDelta(1, 0, 0, 5, 9, Content(name="slice-00000004-ab", chunks=2)),
+    log.Commentary(1, 0, 0, 5, 9, Content(name="slice-00000004-ab", chunks=2)),
+    log.Commentary(1, 0, 0, 0, 4),
+    log.Refusal(1, 0, 0, 0, 4),
     log.TextReplaced(0),
     log.TextReplaced(1),
     log.UnknownEntry("turn.paused"),
@@ -123,8 +131,35 @@ async def test_a_transition_of_all_entries_is_one_row():
     assert (row.key, row.values["first"]) == (f"event|{RUN_ID}|{len(ENTRIES):08d}", 1)
 
 
-def random_name() -> str:
-    return "".join(random.choices(string.ascii_letters + string.digits, k=64))
+def random_name(length: int = 64) -> str:
+    return "".join(random.choices(string.ascii_letters + string.digits, k=length))
+
+
+def random_id() -> str:
+    """Return a call id, as long as the ids of the most calls of a run can be."""
+    return random_name(MAX_CALL_ID_BYTES // MAX_CALLS_PER_RUN)
+
+
+def longest_name() -> str:
+    """Return the name of a call that takes the most space, made of characters that hardly compress."""
+    return transcript.shown_name("".join(chr(random.randrange(0x20000, 0x2A6DF)) for _ in range(100)))
+
+
+def test_the_calls_of_a_run_fit_into_a_property():
+    later = NOW + timedelta(seconds=1)
+    calls = [
+        ToolCall(
+            random_name(),
+            longest_name(),
+            turn=32,
+            status=CallStatus.COMPLETED,
+            started_at=at,
+            completed_at=later,
+        )
+        for at in (NOW + timedelta(microseconds=n) for n in range(MAX_CALLS_PER_RUN))
+    ]
+    row = run_row(a_run(calls=tuple(calls)), "tx")
+    assert len(row.values["calls"]) <= MAX_VALUE_BYTES
 
 
 def the_longest_answer() -> Sequence[LogEntry]:
@@ -138,7 +173,7 @@ def the_longest_answer() -> Sequence[LogEntry]:
         for _ in range(MAX_ITEMS_PER_TURN + 1)
     ]
     found = ItemLog.of(a_run(step=Step.POLL))
-    found.finish(transcript.outline(items), 0, with_text=True)
+    found.finish(transcript.outline(items), written=0, commented=0, with_text=True)
     return found.entries
 
 
@@ -146,12 +181,13 @@ def the_longest_answer() -> Sequence[LogEntry]:
     "make",
     [
         the_longest_answer,
-        lambda: [log.ToolStarted(32, random_name(), random_name()) for _ in range(MAX_CALLS_PER_RUN)],
+        lambda: [log.ToolStarted(32, random_id(), random_name()) for _ in range(MAX_CALLS_PER_RUN)],
+        lambda: [log.ToolStarted(32, random_id(), longest_name()) for _ in range(MAX_CALLS_PER_RUN)],
         lambda: [
-            log.ToolCompleted(32, random_name(), random_name(), "completed") for _ in range(MAX_CALLS_PER_RUN)
+            log.ToolCompleted(32, random_id(), longest_name(), "completed") for _ in range(MAX_CALLS_PER_RUN)
         ],
     ],
-    ids=["answer", "calls", "results"],
+    ids=["answer", "calls", "odd calls", "results"],
 )
 def test_the_entries_of_the_largest_transition_fit_into_a_property(make):
     entries = make()
@@ -280,7 +316,8 @@ async def streamed(world: World) -> None:
     await world.start(stream=True)
     await brings(world, ItemStarted(0, "message"), PartStarted(0, "output_text"), TextAdded(0, "Let me "))
     await brings(world, TextAdded(0, "pay."), ItemCompleted(0), ItemStarted(1, "function_call", "pay"))
-    await brings(world, final=asks("resp_1", "pay"))
+    final = world.provider.state["resp_1"] = asks("resp_1", "pay")
+    await brings(world, final=final)
     await brings(world, TextAdded(0, "Pa"))
     await brings(world, TextAdded(0, "id."), ItemStarted(1, "message"), TextAdded(1, "!"))
     await brings(world, final=answer("resp_2", "Paid.! Bye."))
@@ -289,7 +326,8 @@ async def streamed(world: World) -> None:
 async def disagreeing(world: World) -> None:
     await world.start(stream=True)
     await brings(world, TextAdded(0, "Once "), ItemStarted(1, "message"))
-    await brings(world, final=answer("resp_1", "Twice"))
+    final = world.provider.state["resp_1"] = answer("resp_1", "Twice")
+    await brings(world, final=final)
 
 
 async def cancelled(world: World) -> None:
@@ -346,3 +384,14 @@ async def test_each_row_counts_the_entries_and_events_before_it(world, live, out
     assert numbers[-1] == run.entries
     assert run.stream_events == sum(line.entry.stream_events for line in lines)
     assert all(earlier.at <= later.at for earlier, later in pairwise(lines))
+
+
+def test_the_calls_and_ids_of_the_largest_run_fit_into_properties():
+    calls = tuple(
+        ToolCall(random_id(), longest_name(), turn=32, started_at=NOW, completed_at=NOW)
+        for _ in range(MAX_CALLS_PER_RUN)
+    )
+    ids = tuple(random_name(1024) for _ in range(MAX_ID_BYTES // 1024))
+    row = run_row(a_run(calls=calls, responses=ids, abandoned=ids), "tx")
+    sizes = [len(row.values[name]) for name in ("calls", "responses", "abandoned")]
+    assert max(sizes) <= MAX_VALUE_BYTES

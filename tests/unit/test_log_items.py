@@ -70,7 +70,7 @@ class Turn:
             chr(0x4E00 + n) for n in range(sum(part.characters for item in outline for part in item.parts))
         )
         items = ItemLog.of(self.run)
-        items.finish(outline, self.run.written, with_text=agrees)
+        items.finish(outline, written=self.run.written, commented=0, with_text=agrees)
         self._keep(items, text)
         assert not self.run.open_items
         assert not agrees or self.text[self.run.written :] == text[self.run.written :]
@@ -655,7 +655,8 @@ async def expires(world: World, run_id: str) -> None:
 
 async def fails(world: World, run_id: str) -> None:
     failed = finished(1, status=ResponseStatus.FAILED)
-    await brings(world, final=replace(failed, error=RunError("a", "b")))
+    failed = world.provider.state["resp_1"] = replace(failed, error=RunError("a", "b"))
+    await brings(world, final=failed)
 
 
 async def is_lost(world: World, run_id: str) -> None:
@@ -667,9 +668,9 @@ async def is_lost(world: World, run_id: str) -> None:
 @pytest.mark.parametrize(
     ("ends", "status", "tail"),
     [
-        (is_cancelled, RunStatus.CANCELLED, ["text.replaced", *CLOSED]),
+        (is_cancelled, RunStatus.CANCELLED, CLOSED),
         (expires, RunStatus.EXPIRED, [*CLOSED, "text.replaced"]),
-        (fails, RunStatus.FAILED, ["text.replaced", *CLOSED]),
+        (fails, RunStatus.FAILED, CLOSED),
         (is_lost, RunStatus.FAILED, [*CLOSED, "text.replaced"]),
     ],
 )
@@ -679,8 +680,9 @@ async def test_a_run_that_ends_in_the_middle_of_an_item_leaves_none_open(ends, s
     await ends(world, run_id)
     run, reader = await world.run(run_id), await follow(world, run_id)
     assert (run.status, run.open_items, reader.seen.open) == (status, (), {})
-    assert reader.types[-5:] == [*tail, f"run.{status}"]
-    assert (reader.text, len(reader.seen.items)) == ("", 2)
+    assert reader.types[-len(tail) - 1 :] == [*tail, f"run.{status}"]
+    kept = "" if "text.replaced" in tail else "Once "
+    assert (reader.text, len(reader.seen.items)) == (kept, 2)
 
 
 async def test_a_run_cancelled_in_the_middle_of_an_item_keeps_what_its_response_has():
@@ -702,7 +704,9 @@ async def test_a_run_cancelled_in_the_middle_of_an_item_keeps_what_its_response_
 
 async def test_a_stream_that_disagrees_with_its_end_has_the_items_of_the_end_without_their_text():
     world, run_id = await half_written()
-    await brings(world, final=finished(1, {"type": "reasoning"}, message("Twice", "!"), message("Bye.")))
+    final = finished(1, {"type": "reasoning"}, message("Twice", "!"), message("Bye."))
+    world.provider.state["resp_1"] = final
+    await brings(world, final=final)
     reader = await follow(world, run_id)
     assert (reader.text, reader.replaced) == ("Twice!Bye.", 1)
     assert reader.types[-11:] == [

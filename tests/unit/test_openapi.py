@@ -39,6 +39,11 @@ def test_the_document_has_exactly_the_routes_of_the_app():
     assert described == {(route.method, route.template) for route in routes()}
 
 
+def test_each_get_can_be_sent_as_head_and_nothing_else():
+    assert {route.head for route in routes() if route.method == "GET"} == {True}
+    assert {route.head for route in routes() if route.method != "GET"} == {False}
+
+
 def test_every_operation_has_a_name_of_its_own_and_declares_its_path_parameters():
     names = []
     for path, item in DOCUMENT["paths"].items():
@@ -189,7 +194,13 @@ async def test_the_document_is_served_as_it_is(client):
 
 def test_a_status_or_header_that_is_not_documented_is_refused():
     [route] = [one for one in routes() if (one.method, one.template) == ("DELETE", "/runs/{run_id}")]
-    check(route, Reply(204))
-    for reply in (Reply(200), Reply(204, headers={"X-Powered-By": "me"}), Reply(204, b"{}")):
+    headers = {"Access-Control-Expose-Headers": "Location, ETag, Retry-After"}
+    check(route, Reply(204, headers=headers))
+    for reply in (
+        Reply(200, headers=headers),
+        Reply(204),
+        Reply(204, headers=headers | {"X-Powered-By": "me"}),
+        Reply(204, b"{}", headers),
+    ):
         with pytest.raises(AssertionError):
             check(route, reply)

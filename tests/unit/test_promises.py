@@ -10,12 +10,13 @@ import pytest
 from shared.core.caller import Caller
 from shared.core.calls import CallStatus
 from shared.core.life.events import Claimed
-from shared.core.response import Absent, NotNow, Refused, ResponseStatus, RunError, Snapshot, Usage
+from shared.core.response import Absent, Refused, ResponseStatus, RunError, Snapshot, Usage
 from shared.core.run import RunStatus, Step
 from shared.core.transcript import output_text
 from shared.errors import InvalidInput, NotFound, UnreadableRow
 from shared.ports.tables import Put
-from shared.steps.poll import claim_due, poll
+from shared.steps.due import claim_due
+from shared.steps.poll import poll
 from shared.steps.settle import settle
 from shared.steps.tick import tick
 from shared.steps.transition import apply
@@ -25,7 +26,7 @@ from shared.usecases.cancel import cancel
 from shared.usecases.delete import delete_run, delete_session
 from shared.usecases.listing import Listing, list_runs
 from shared.usecases.read import output_of, owned_run, owned_session
-from tests.support.fakes import FakeClock, answer, asks
+from tests.support.fakes import FakeClock, answer, asks, later
 from tests.support.runs import NOW
 from tests.support.world import CALLER
 
@@ -89,8 +90,8 @@ async def test_2_a_run_is_terminal_two_ticks_after_its_deadline(world, status):
 
 async def test_2_a_run_expires_when_the_provider_does_not_answer(world):
     run = await world.start(deadline=timedelta(minutes=5))
-    world.provider.state["resp_1"] = NotNow("connection refused")
-    world.provider.cancel_replies["resp_1"] = NotNow("connection refused")
+    world.provider.state["resp_1"] = later("connection refused")
+    world.provider.cancel_replies["resp_1"] = later("connection refused")
     world.clock.pass_(301)
     await world.drive(2, 5)
     assert (await world.run(run.id)).status is RunStatus.EXPIRED
@@ -189,7 +190,7 @@ async def test_4_the_stored_text_is_the_providers_text(world, text):
 
 
 async def test_5_a_lost_create_reply_is_counted_and_one_response_is_adopted(world):
-    world.provider.create_replies = [NotNow("cut", unknown=True)]
+    world.provider.create_replies = [later("cut", unknown=True)]
     run = await world.start()
     world.provider.state["resp_2"] = answer("resp_2")
     done = await world.until_terminal(run.id)
@@ -301,7 +302,7 @@ async def test_8_deleted_stays_deleted_and_leaves_nothing(world):
 
 async def test_8_a_provider_that_does_not_answer_is_asked_again_to_forget(world):
     run = await world.start()
-    world.provider.delete_replies = [NotNow("500"), NotNow("500")]
+    world.provider.delete_replies = [later("500"), later("500")]
     await delete_run(world.context, CALLER, run.id)
     await world.drive(100, 10)
     # Two failures, one success, and once more when no worker can have a lease any longer.
@@ -362,7 +363,7 @@ async def test_9_a_host_whose_clock_is_behind_does_not_have_points_polled_again(
 
 
 async def test_9_a_create_that_keeps_failing_is_tried_less_and_less_often(world):
-    world.provider.create_replies = [NotNow("429")] * 10_000
+    world.provider.create_replies = [later("429")] * 10_000
     run = await world.start(deadline=timedelta(hours=1))
     await world.until_terminal(run.id, ticks=2000, seconds=2)
     assert len(world.provider.creates) < 160

@@ -10,7 +10,7 @@ import pytest
 
 from shared.core.calls import ToolCall
 from shared.core.response import RunError, Usage
-from shared.core.run import Content, Continuation, Lease, OpenItem, Run, RunStatus, Step
+from shared.core.run import Content, Continuation, Lease, OpenItem, Run, RunStatus, Step, Waiting
 from shared.ports.tables import Row
 from shared.store.run_rows import read_run, run_row, unknown_values
 from shared.usecases.delete import delete_session
@@ -142,6 +142,11 @@ def test_a_run_has_no_property_that_its_own_version_does_not_know():
         previous_response_id="resp_1",
         previous_run_id=an_id("run", number=1),
         unknown_creates=1,
+        unusable_creates=1,
+        repeats=1,
+        keyless=True,
+        waiting=Waiting(RunError("code", "message", "its_code"), later, 2),
+        commented=3,
         started_at=later,
         completed_at=later,
         turns=(Content(inline=b"[]"),),

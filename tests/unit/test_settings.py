@@ -1,5 +1,6 @@
 """Settings are read, and an app with wrong ones refuses to start and lists every fault."""
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -37,6 +38,8 @@ def test_the_required_settings_are_enough():
     assert settings.poll.concurrency == 500
     assert settings.poll.fanout is False
     assert settings.owner_header is settings.public_base_url is None
+    assert settings.trust_forwarded is False
+    assert settings.provider.headers == {}
 
 
 def test_every_setting_is_read():
@@ -54,6 +57,8 @@ def test_every_setting_is_read():
             "PROVIDER_CREATE_TIMEOUT_SECONDS": "90",
             "PROVIDER_POLL_TIMEOUT_SECONDS": "5",
             "PUBLIC_BASE_URL": "https://baton.example",
+            "TRUST_FORWARDED": "on",
+            "PROVIDER_HEADERS": ' {"Ocp-Apim-Subscription-Key": "a key", "x-team": "a"} ',
             "OWNER_HEADER": "X-MS-CLIENT-PRINCIPAL-ID",
             "NOVELIST_MODEL": " gpt-5 ",
         },
@@ -65,6 +70,8 @@ def test_every_setting_is_read():
     assert (settings.poll.concurrency, settings.poll.fanout) == (50, True)
     assert settings.provider.create_timeout == timedelta(seconds=90)
     assert settings.public_base_url == "https://baton.example"
+    assert settings.trust_forwarded is True
+    assert settings.provider.headers == {"Ocp-Apim-Subscription-Key": "a key", "x-team": "a"}
     assert settings.models == {"NOVELIST_MODEL": "gpt-5"}
 
 
@@ -139,6 +146,43 @@ WRONG = {
     "POLL_MAX_SECONDS": ["0", "601", "1"],
     "POLL_CONCURRENCY": ["0", "5001", "1.5", "many"],
     "POLL_FANOUT": ["true", "ON"],
+    "TRUST_FORWARDED": ["true", "1", "ON", "x-forwarded-host"],
+    "PROVIDER_HEADERS": [
+        "api-key: s3cret!",
+        "{'api-key': 's3cret!'}",
+        '{"api-key": "s3cret!"',
+        '["s3cret!"]',
+        '[["api-key", "s3cret!"]]',
+        '"s3cret!"',
+        "7",
+        "null",
+        "[" * 100_000,
+        "9" * 5_000,
+        '{"api-key": 7}',
+        '{"api-key": null}',
+        '{"api-key": ["s3cret!"]}',
+        '{"api-key": {"s3cret!": "s3cret!"}}',
+        '{"api-key": ""}',
+        '{"api-key": " s3cret!"}',
+        '{"api-key": "s3cret! "}',
+        '{"api-key": "s3cret!\\n"}',
+        '{"api-key": "a\\r\\nX-Evil: s3cret!"}',
+        '{"api-key": "s3cret!\\t1"}',
+        '{"api-key": "s3cret!\\u0000"}',
+        '{"api-key": "s3cret!\\u007f"}',
+        '{"api-key": "s3cret!\u00e9"}',
+        '{"api-key": "s3cret!\\ud800"}',
+        '{"api-key": "' + "s3cret!" * 600 + '"}',
+        '{"": "s3cret!"}',
+        '{"api key": "s3cret!"}',
+        '{"api-key: s3cret!": "s3cret!"}',
+        '{"api-k\u00e9y": "s3cret!"}',
+        '{"api-key\\n": "s3cret!"}',
+        '{"s3cret!' + "k" * 64 + '": "s3cret!"}',
+        '{"api-key": "s3cret!", "API-Key": "s3cret!"}',
+        '{"api-key": "s3cret!", "api-key": "s3cret!"}',
+        json.dumps({f"h{number}": "s3cret!" for number in range(17)}),
+    ],
     "PROVIDER_CREATE_TIMEOUT_SECONDS": ["0", "201"],
     "PROVIDER_POLL_TIMEOUT_SECONDS": ["0", "61"],
 }
@@ -151,3 +195,65 @@ def test_a_wrong_value_is_refused_by_name_and_not_shown(name, value):
     [fault] = faults_of(GOOD | {name: value})
     assert name in fault
     assert "s3cret" not in fault
+
+
+RESERVED = [
+    "Host",
+    "Connection",
+    "Keep-Alive",
+    "Proxy-Connection",
+    "Upgrade",
+    "TE",
+    "Trailer",
+    "Transfer-Encoding",
+    "Content-Length",
+    "Expect",
+    "Content-Type",
+    "Content-Encoding",
+    "Accept",
+    "Accept-Encoding",
+    "Authorization",
+    "Idempotency-Key",
+]
+
+
+@pytest.mark.parametrize("name", [*RESERVED, *map(str.lower, RESERVED), "AUTHORIZATION"])
+def test_a_header_that_is_set_already_is_refused_by_name(name):
+    [fault] = faults_of(GOOD | {"PROVIDER_HEADERS": json.dumps({"api-key": "a", name: "s3cret!"})})
+    assert fault.startswith(f"PROVIDER_HEADERS must not have {name}: ")
+    assert "s3cret!" not in fault
+
+
+def test_authorization_is_refused_with_the_settings_that_set_it():
+    [fault] = faults_of(GOOD | {"PROVIDER_HEADERS": '{"authorization": "Basic s3cret!"}'})
+    assert "OPENAI_API_KEY" in fault
+
+
+def test_all_faults_of_the_headers_are_listed_at_once():
+    headers = {"Host": "a", "a b": 7, "x-team": "a\n", "Cookie": None}
+    faults = faults_of(GOOD | {"PROVIDER_HEADERS": json.dumps(headers), "POLL_FANOUT": "yes"})
+    assert len(faults) == 6
+    assert [fault for fault in faults if "header 2" in fault] == list(faults[1:3])
+    for name in ("Host", "x-team", "Cookie"):
+        assert any(name in fault for fault in faults), name
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {},
+        {"api-key": "k" * 4_096},
+        {"n" * 64: "a"},
+        {"!#$%&'*+-.^_`|~09azAZ": '!"~ ~'},
+        {"User-Agent": "mine/1.0 (x)", "OpenAI-Organization": "org_1", "Cookie": "a=b"},
+        {f"h{number}": "a" for number in range(16)},
+    ],
+    ids=["none", "long value", "long name", "odd characters", "replaceable", "many"],
+)
+def test_headers_within_the_limits_are_taken_as_they_are(headers):
+    assert load(GOOD | {"PROVIDER_HEADERS": json.dumps(headers)}).provider.headers == headers
+
+
+def test_the_values_of_headers_are_in_no_representation():
+    settings = load(GOOD | {"PROVIDER_HEADERS": '{"api-key": "s3cret!"}'})
+    assert "s3cret!" not in repr(settings) + str(settings)

@@ -12,9 +12,9 @@ import pytest
 from shared.core.calls import CallStatus
 from shared.core.response import (
     Absent,
+    ItemCompleted,
     ItemStarted,
     NoStream,
-    NotNow,
     ResponseStatus,
     RunError,
     Slice,
@@ -31,7 +31,7 @@ from shared.steps.slices import keep, streamed_text
 from shared.usecases.cancel import cancel
 from shared.usecases.delete import delete_run
 from shared.usecases.read import output_of
-from tests.support.fakes import FakeProvider, Seeded, answer, asks
+from tests.support.fakes import FakeProvider, Seeded, answer, asks, later
 from tests.support.feeds import Reader, follow
 from tests.support.runs import NOW
 from tests.support.stream_samples import REFERENCES, damaged, random_stream
@@ -68,6 +68,10 @@ async def output(world: World, run_id: str) -> str:
     return output_text(await output_of(world.context, await world.run(run_id)) or "")
 
 
+async def turn_output(world: World, run_id: str, turn: int) -> str:
+    return await world.context.content.load(run_id, (await world.run(run_id)).turns[turn - 1])
+
+
 async def owed(world: World) -> Owed:
     [one] = await world.owed()
     return one
@@ -77,6 +81,8 @@ async def sliced(world: World, run, *replies: SliceReply) -> None:
     """Poll once for each reply."""
     for reply in replies:
         world.provider.slice_replies = [reply]
+        if isinstance(reply, Slice) and reply.final:
+            world.provider.state[reply.response_id] = reply.final
         await poll(world.context, await owed(world))
         assert world.provider.slice_replies == []
 
@@ -181,7 +187,7 @@ async def test_a_slice_that_loses_a_race_changes_nothing(world):
 async def test_an_answer_is_compared_again_when_a_slice_was_stored_meanwhile(world):
     run = await world.start(stream=True)
     stored = await world.context.runs.read(run.id)
-    final = answer("resp_1", "The end.")
+    final = world.provider.state["resp_1"] = answer("resp_1", "The end.")
     await keep(world.context, stored, a_slice("Once ", 0))
     applied = await settle(world.context, stored, final)
     assert not applied.changed
@@ -230,7 +236,7 @@ async def test_a_lost_stream_whose_response_is_finished_ends_at_once(world):
     assert (await follow(world, run.id)).text == "Once upon a time"
 
 
-@pytest.mark.parametrize("reply", [Absent(), NotNow("HTTP 503")])
+@pytest.mark.parametrize("reply", [Absent(), later("HTTP 503")])
 async def test_a_stream_is_kept_while_the_response_cannot_be_read(world, reply):
     run = await world.start(stream=True)
     world.provider.state["resp_1"] = reply
@@ -267,18 +273,18 @@ async def test_a_stream_that_never_ends_is_ended_by_the_deadline(world):
 
 async def test_a_stream_that_keeps_failing_is_followed_by_complete_reads(world):
     run = await world.start(stream=True)
-    await sliced(world, run, NotNow("HTTP 502"))
+    await sliced(world, run, later("HTTP 502"))
     assert world.provider.reads == ["resp_1"]
     # The fault may pass.
     assert at(await world.run(run.id)) == 0
     world.provider.state["resp_1"] = answer("resp_1", "Once upon a time")
-    await sliced(world, run, NotNow("no answer: TimeoutError"))
+    await sliced(world, run, later("no answer: TimeoutError"))
     assert (await world.run(run.id)).status is RunStatus.COMPLETED
 
 
 async def test_a_retry_after_of_a_slice_is_respected(world):
     run = await world.start(stream=True)
-    await sliced(world, run, NotNow("HTTP 429", timedelta(seconds=60)))
+    await sliced(world, run, later("HTTP 429", timedelta(seconds=60)))
     assert world.provider.reads == []
     assert (await world.run(run.id)).due == world.clock.now() + timedelta(seconds=60)
 
@@ -306,7 +312,7 @@ async def test_a_response_created_without_a_stream_is_read_completely(world):
 
 @pytest.mark.parametrize(
     ("last", "replaced"),
-    [("Once upon a time", 0), ("Once ", 0), ("Once", 1), ("", 1), ("once upon a time", 1)],
+    [("Once upon a time", 0), ("Once ", 0), ("Once", 1), ("once upon a time", 1)],
 )
 async def test_the_finished_response_decides_the_text(world, last, replaced, caplog):
     run = await world.start(stream=True)
@@ -323,13 +329,14 @@ async def test_the_finished_response_decides_the_text(world, last, replaced, cap
 @pytest.mark.parametrize(
     "status", [ResponseStatus.FAILED, ResponseStatus.CANCELLED, ResponseStatus.INCOMPLETE]
 )
-async def test_text_of_a_response_that_ends_without_any_is_taken_back(world, status):
+async def test_text_of_a_response_that_ends_without_any_is_kept(world, status):
     run = await world.start(stream=True)
     ended = Snapshot(response_id="resp_1", status=status, error=RunError("a", "b"))
     await sliced(world, run, a_slice("Once ", 0), a_slice("", 1, sequence=1, final=ended))
     reader = await follow(world, run.id)
-    assert (reader.text, await output(world, run.id)) == ("", "")
+    assert (reader.text, reader.replaced, await output(world, run.id)) == ("Once ", 0, "Once ")
     assert (await world.run(run.id)).status == status.value
+    assert world.provider.reads == ["resp_1"]
 
 
 async def test_a_run_that_expires_keeps_no_partial_text(world):
@@ -358,8 +365,8 @@ async def test_a_finished_answer_at_the_deadline_still_counts(world):
 # Cancelling and deleting.
 
 
-@pytest.mark.parametrize("output_at_cancel", ["", "Once upon"])
-async def test_a_run_cancelled_while_it_writes_has_the_text_of_its_response(world, output_at_cancel):
+@pytest.mark.parametrize(("output_at_cancel", "text"), [("", "Once "), ("Once upon", "Once upon")])
+async def test_a_run_cancelled_while_it_writes_has_the_text_of_its_response(world, output_at_cancel, text):
     run = await world.start(stream=True)
     await sliced(world, run, a_slice("Once ", 0))
     cancelled = replace(answer("resp_1", output_at_cancel), status=ResponseStatus.CANCELLED)
@@ -367,7 +374,7 @@ async def test_a_run_cancelled_while_it_writes_has_the_text_of_its_response(worl
     await cancel(world.context, CALLER, run.id)
     reader = await follow(world, run.id)
     assert (await world.run(run.id)).status is RunStatus.CANCELLED
-    assert reader.text == output_at_cancel == await output(world, run.id)
+    assert reader.text == text == await output(world, run.id)
 
 
 async def test_a_run_that_is_being_cancelled_is_read_completely(world):
@@ -391,9 +398,9 @@ async def test_a_slice_that_arrives_after_a_cancellation_is_dropped(world):
     world.provider.slice_replies = [a_slice("Once ", 0)]
     slice_ = world.provider.slice
 
-    async def while_cancelled(*asked):
+    async def while_cancelled(*asked, **options):
         await cancel(world.context, CALLER, run.id)
-        return await slice_(*asked)
+        return await slice_(*asked, **options)
 
     world.provider.slice = while_cancelled
     await poll(world.context, one)
@@ -427,10 +434,11 @@ async def test_several_turns_with_tools_have_their_texts(world):
         await sliced(world, run, replace(a_slice(preface, 0), response_id=f"resp_{turn}"))
         assert (await follow(world, run.id, reader)).text == preface
         final = replace(a_slice("", 1, sequence=1, final=calls[turn]), response_id=f"resp_{turn}")
-        world.provider.slice_replies = [final]
+        world.provider.slice_replies, world.provider.state[f"resp_{turn}"] = [final], calls[turn]
         await world.drive()
-        # The finished response has no text.
+        # The finished response has no text, so that of the stream is kept. The next turn has begun.
         assert (await follow(world, run.id, reader)).text == ""
+        assert output_text(await turn_output(world, run.id, turn)) == preface
         assert (await world.run(run.id)).turn == turn + 1
         assert at(await world.run(run.id)) == 0
     await sliced(world, run, replace(a_slice("The end", 0), response_id="resp_3"))
@@ -438,7 +446,7 @@ async def test_several_turns_with_tools_have_their_texts(world):
     await sliced(world, run, ended)
     await follow(world, run.id, reader)
     assert reader.text == "The end." == await output(world, run.id)
-    assert reader.replaced == 2
+    assert reader.replaced == 0
     assert set(world.agents.runs.values()) == {1}
     assert {one.status for one in (await world.run(run.id)).calls} == {CallStatus.COMPLETED}
     assert [request.stream for request in world.provider.creates] == [True] * 3
@@ -526,24 +534,24 @@ class Torn(FakeProvider):
     tear: random.Random = field(default_factory=random.Random)
     reads_left: int = 10
 
-    async def slice(self, response_id: str, after: int) -> SliceReply:
+    async def slice(self, response_id: str, after: int, **_options: object) -> SliceReply:
         await pause(self.tear)
         self.slices.append((response_id, after))
         luck = self.tear.random()
         if luck < 0.02:
             return NoStream()
         if luck < 0.06:
-            return NotNow("HTTP 502")
+            return later("HTTP 502")
         written = damaged(self.tear, self.source, after)
         await pause(self.tear)
         return INTERPRETER.slice(response_id, after, as_received(written), NOW)
 
-    async def read(self, response_id: str):
+    async def read(self, response_id: str, **options: object):
         await pause(self.tear)
         self.reads_left -= 1
         if self.reads_left < 0:
             return final(self.source)
-        return await super().read(response_id)
+        return await super().read(response_id, **options)
 
 
 async def pause(seed: random.Random) -> None:
@@ -638,7 +646,8 @@ async def test_each_reference_stream_is_stored_completely(world, name):
             found = INTERPRETER.slice("resp_1", after, as_received(source.write(source.after(after))), NOW)
         stored = await world.context.runs.read(run.id)
         if found.final:
-            await settle(world.context, stored, found.final)
+            world.provider.state["resp_1"] = found.final
+            await settle(world.context, stored, found.final, replace(found, after=at(stored.run)))
         else:
             await keep(world.context, stored, found)
     reader = await follow(world, run.id)
@@ -646,3 +655,29 @@ async def test_each_reference_stream_is_stored_completely(world, name):
     assert run.continuation is None
     assert not reader.seen.open
     assert reader.text == source.text == output_text(await world.context.content.load(run.id, run.turns[-1]))
+
+
+async def test_an_end_is_left_to_the_next_poll_when_another_poller_has_stored_a_part_of_its_slice(world):
+    run = await world.start(stream=True)
+    stored = await world.context.runs.read(run.id)
+    final = world.provider.state["resp_1"] = answer("resp_1", "")
+    received = replace(a_slice("Once ", 0), sequence=0, final=final)
+    await keep(world.context, stored, a_slice("Once ", 0))
+    assert not (await settle(world.context, await world.context.runs.read(run.id), final, received)).changed
+    world.provider.slice_replies = [a_slice("", 1, sequence=1, final=final)]
+    await world.until_terminal(run.id)
+    assert (await follow(world, run.id)).text == "Once " == await output(world, run.id)
+
+
+async def test_items_of_earlier_slices_are_read_again_when_the_end_has_none(world):
+    run = await world.start(stream=True)
+    call = {"type": "function_call", "id": "fc_1", "call_id": "c", "name": "pay", "arguments": "{}"}
+    called = (ItemStarted(0, "function_call", "pay"), ItemCompleted(0, call))
+    await sliced(world, run, replace(a_slice("", 0), changes=called))
+    ended = replace(asks("resp_1", "pay"), output="[]", calls=())
+    world.provider.state["resp_1"] = ended
+    complete = replace(a_slice("", 0, sequence=0, final=ended), changes=called)
+    world.provider.slice_replies = [a_slice("", 1, sequence=1, final=ended), complete]
+    await poll(world.context, await owed(world))
+    assert [one.name for one in (await world.run(run.id)).calls] == ["pay"]
+    assert world.provider.slices[-1] == ("resp_1", 0)

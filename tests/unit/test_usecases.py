@@ -8,7 +8,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from shared.core.calls import CallStatus
-from shared.core.response import Absent, ChainBroken, NotNow, Refused, ResponseStatus, RunError, Snapshot
+from shared.core.response import Absent, Refused, ResponseStatus, RunError, Snapshot
 from shared.core.run import Chaining, RunStatus, Step
 from shared.errors import Conflict, InvalidInput, NotFound, RowConflict, StorageUnavailable
 from shared.ports.tables import Delete, Put, Row
@@ -21,7 +21,7 @@ from shared.usecases.cancel import cancel
 from shared.usecases.delete import delete_run, delete_session
 from shared.usecases.listing import Listing, list_runs
 from shared.usecases.read import output_of, owned_session, session_page
-from tests.support.fakes import answer, asks
+from tests.support.fakes import answer, asks, broken_chain, later
 from tests.support.world import CALLER, World
 
 
@@ -59,7 +59,7 @@ async def test_a_response_that_is_found_again_goes_on(world):
 
 async def test_the_provider_is_not_asked_before_its_retry_after(world):
     await world.start()
-    world.provider.state["resp_1"] = NotNow("429", timedelta(seconds=100))
+    world.provider.state["resp_1"] = later("429", timedelta(seconds=100))
     await world.drive(1, 5)
     world.provider.state.clear()
     await world.drive(18, 5)
@@ -144,7 +144,7 @@ async def test_replay_sends_everything_in_order_and_nothing_that_failed():
 async def test_a_broken_chain_falls_back_to_replay_once(world):
     run = await world.start()
     world.provider.state["resp_1"] = asks("resp_1", "pay")
-    world.provider.create_replies = [ChainBroken("No tool call found"), ChainBroken("No tool call found")]
+    world.provider.create_replies = [broken_chain("No tool call found"), broken_chain("No tool call found")]
     done = await world.until_terminal(run.id)
     assert (done.status, done.error.code) == (RunStatus.FAILED, "provider_rejected")
     assert [bool(one.previous_response_id) for one in world.provider.creates] == [False, True, False]
@@ -164,7 +164,7 @@ async def test_a_slow_cancellation_is_confirmed_by_polls(world):
 
 async def test_a_cancellation_is_tried_again_when_the_provider_does_not_answer(world):
     run = await world.start()
-    world.provider.cancel_replies["resp_1"] = NotNow("503")
+    world.provider.cancel_replies["resp_1"] = later("503")
     await cancel(world.context, CALLER, run.id)
     del world.provider.cancel_replies["resp_1"]
     assert (await world.until_terminal(run.id, ticks=10)).status is RunStatus.CANCELLED
@@ -268,7 +268,7 @@ async def test_a_refused_delete_is_final_unless_the_response_was_in_progress(wor
 
 async def test_a_provider_that_never_answers_is_not_asked_to_delete_for_ever(world):
     run = await world.start()
-    world.provider.delete_replies = [NotNow("503")] * 10_000
+    world.provider.delete_replies = [later("503")] * 10_000
     await delete_run(world.context, CALLER, run.id)
     await world.drive(200, 30)
     assert (await world.run(run.id)).step is Step.NOTHING
@@ -442,7 +442,7 @@ async def test_a_replayed_create_has_a_lease_of_its_own(world):
 
     def late_refusal():
         world.clock.pass_(29)
-        return ChainBroken("Previous response not found")
+        return broken_chain("Previous response not found")
 
     world.provider.create_replies = [late_refusal]
     run = await world.start(session_id=first.session_id)
@@ -487,7 +487,7 @@ async def test_a_create_without_a_reply_is_counted_however_the_run_ends(world, h
 async def test_deletes_of_an_old_run_are_repeated_as_long_as_those_of_a_new_one(world):
     run = await finished(world)
     world.clock.pass_(2 * 3600)
-    world.provider.delete_replies = [NotNow("503"), NotNow("503")]
+    world.provider.delete_replies = [later("503"), later("503")]
     await delete_run(world.context, CALLER, run.id)
     await world.drive(20, 10)
     assert len(world.provider.deletes) == 3
@@ -522,7 +522,7 @@ async def test_a_404_of_an_earlier_response_does_not_count_for_the_next(world):
     world.provider.state["resp_1"] = asks("resp_1", "pay")
     await world.drive(1)
     assert (await world.run(run.id)).continuation.response_id == "resp_2"
-    for late in (Absent(), NotNow("429", timedelta(minutes=4))):
+    for late in (Absent(), later("429", timedelta(minutes=4))):
         world.provider.state["resp_1"] = late
         before = await world.run(run.id)
         await poll(world.context, pending)

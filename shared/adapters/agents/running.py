@@ -5,15 +5,17 @@ import contextvars
 import inspect
 import json
 import logging
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
 from shared.adapters.agents.discover import SETTING, brief
+from shared.adapters.agents.results import MAX_MESSAGE_CHARACTERS, completed
 from shared.agent import Agent, Tool
 from shared.core.calls import CallStatus, ToolCall, ToolResult
-from shared.core.text import representable
+from shared.core.text import clipped, representable
 from shared.errors import InvalidSettings
 from shared.log import log_event, log_fault
 from shared.ports.agents import AgentSpec
@@ -21,9 +23,8 @@ from shared.ports.agents import AgentSpec
 if TYPE_CHECKING:
     from shared.adapters.agents.schema import ToolSchema
 
-MAX_TOOL_OUTPUT_BYTES = 1024 * 1024
-# The longest error message that is sent to the model.
-MAX_ERROR_CHARACTERS = 1000
+# The longest list of tools that is sent to a model which called one that does not exist.
+MAX_LISTED_CHARACTERS = 800
 # Sync tools have their own threads. Tools that never return would use up asyncio's, which resolve host names.
 TOOL_THREADS = 32
 # How long a cancelled tool may take to clean up. After that its call fails without waiting for it.
@@ -71,7 +72,7 @@ class InstalledAgents:
         """
         known = self._agents.get(agent)
         tools = {each.name: each for each in known.function_tools} if known else {}
-        tasks = {asyncio.create_task(self._result(tools.get(call.name), call)) for call in calls}
+        tasks = {asyncio.create_task(self._result(tools, call)) for call in calls}
         try:
             while tasks:
                 done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -109,6 +110,7 @@ class InstalledAgents:
             deadline=agent.deadline,
             options=agent.options,
             stream=agent.stream,
+            tool_choice_every_turn=agent.tool_choice_every_turn,
         )
 
     def _schema(self, tool: Tool[..., Any]) -> "ToolSchema":
@@ -118,16 +120,16 @@ class InstalledAgents:
             self._schemas[tool] = ToolSchema(tool)
         return self._schemas[tool]
 
-    async def _result(self, tool: Tool[..., Any] | None, call: ToolCall) -> ToolResult:
+    async def _result(self, tools: Mapping[str, Tool[..., Any]], call: ToolCall) -> ToolResult:
+        tool = tools.get(call.name)
         if tool is None:
-            return _failed(call, _Failure("unknown_tool", f"There is no tool called {call.name}."))
+            return _failed(call, _Failure("unknown_tool", _unknown_message(call.name, tools)))
         try:
-            output = await self._within_timeout(tool, call)
+            return await self._within_timeout(tool, call)
         except _Failure as failure:
             return _failed(call, failure)
-        return ToolResult(call.call_id, CallStatus.COMPLETED, output)
 
-    async def _within_timeout(self, tool: Tool[..., Any], call: ToolCall) -> str:
+    async def _within_timeout(self, tool: Tool[..., Any], call: ToolCall) -> ToolResult:
         """Run a call in its own task, so that its cancellation and its timeout do not affect this task."""
         task = asyncio.create_task(self._run(tool, call))
         try:
@@ -148,7 +150,7 @@ class InstalledAgents:
             log_fault("tool.raised", error, call_id=call.call_id, tool=call.name)
             raise _Failure("tool_error", brief(error)) from error
 
-    async def _run(self, tool: Tool[..., Any], call: ToolCall) -> str:
+    async def _run(self, tool: Tool[..., Any], call: ToolCall) -> ToolResult:
         schema = self._schema(tool)
         from shared.adapters.agents.schema import BadArguments  # noqa: PLC0415 - imports pydantic
 
@@ -159,47 +161,50 @@ class InstalledAgents:
         if not inspect.iscoroutinefunction(tool.function):
             work = contextvars.copy_context().run
             return await asyncio.get_running_loop().run_in_executor(
-                self._threads, work, _call_in_thread, tool, arguments
+                self._threads, work, _call_in_thread, tool, call, arguments
             )
         try:
-            return _output(await tool.function(**arguments))
+            value = await tool.function(**arguments)
         except SystemExit as error:
             # SystemExit would end the worker process, and with it the invocations of all other runs.
             raise RuntimeError(f"The tool tried to exit with {error.code}.") from error
+        return completed(call, _carried_out(tool, value))
 
 
-def _call_in_thread(tool: Tool[..., Any], arguments: Mapping[str, Any]) -> str:
+def _call_in_thread(tool: Tool[..., Any], call: ToolCall, arguments: Mapping[str, Any]) -> ToolResult:
     try:
-        return _output(tool.function(**arguments))
+        value = _carried_out(tool, tool.function(**arguments))
     except (SystemExit, StopIteration) as error:
         # SystemExit would end the worker process, and a future cannot hold a StopIteration.
         raise RuntimeError(brief(error)) from error
+    return completed(call, value)
 
 
-def _output(value: object) -> str:
-    """Return the result of a tool as the text for the model."""
-    if isinstance(value, str):
-        text = str.__str__(value)
-    else:
-        from pydantic_core import to_jsonable_python  # noqa: PLC0415 - makes cold starts slow
-
-        try:
-            plain = to_jsonable_python(value)
-            text = json.dumps(plain, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-        except ValueError as error:
-            raise _Failure("invalid_result", f"The tool's result is not JSON: {error}") from error
-    text = representable(text)
-    if len(text.encode()) > MAX_TOOL_OUTPUT_BYTES:
-        message = f"The tool's result is longer than {MAX_TOOL_OUTPUT_BYTES} bytes. Request less."
-        raise _Failure("result_too_large", message)
-    return text
+def _carried_out(tool: Tool[..., Any], value: Any) -> object:
+    """Return what a tool returned, once all of the tool has run. Raises TypeError for a coroutine."""
+    if inspect.isgeneratorfunction(tool.function):
+        return list(value)
+    # `isinstance` would call a method of the value, which may raise.
+    if type(value) is CoroutineType:
+        value.close()
+        raise TypeError("The tool returned a coroutine, which did not run. Make the tool an async function.")
+    return value
 
 
 def _failed(call: ToolCall, failure: _Failure) -> ToolResult:
     fields = {"call_id": call.call_id, "tool": call.name, "code": failure.code}
     log_event("tool.failed", level=logging.WARNING, **fields)
-    error = {"code": failure.code, "message": representable(_clipped(str(failure)))}
+    message = representable(clipped(str(failure), MAX_MESSAGE_CHARACTERS))
+    error = {"code": failure.code, "message": message}
     return ToolResult(call.call_id, CallStatus.FAILED, json.dumps({"error": error}, ensure_ascii=False))
+
+
+def _unknown_message(name: str, tools: Iterable[str]) -> str:
+    listed = ", ".join(tools)
+    if len(listed) > MAX_LISTED_CHARACTERS:
+        listed = listed[:MAX_LISTED_CHARACTERS].rpartition(", ")[0] + ", …"
+    known = f"The tools are: {listed}." if listed else "There are no tools."
+    return f"There is no tool called {name}. {known}"
 
 
 def _timeout_message(tool: Tool[..., Any]) -> str:
@@ -207,7 +212,3 @@ def _timeout_message(tool: Tool[..., Any]) -> str:
     if inspect.iscoroutinefunction(tool.function):
         return f"{message} and was stopped."
     return f"{message}. It cannot be stopped and may still take effect."
-
-
-def _clipped(text: str) -> str:
-    return text if len(text) <= MAX_ERROR_CHARACTERS else text[: MAX_ERROR_CHARACTERS - 1] + "…"

@@ -41,6 +41,9 @@ _STRICT_FORMATS = frozenset(
 # The strict dialect refuses or ignores these. They can be left out, because pydantic fills in defaults.
 _DROPPED = frozenset({"default", "title"})
 
+# What some models send when there are no arguments.
+_NO_ARGUMENTS = frozenset({"", "null"})
+
 
 class BadArguments(Exception):
     """The model's arguments do not fit the tool. The message is for the model."""
@@ -83,8 +86,9 @@ class ToolSchema:
 
     def arguments(self, text: str, idempotency_key: str) -> dict[str, Any]:
         """Return the arguments for the tool's function. Raises BadArguments."""
-        # Some models send an empty text when there are no arguments.
-        text = text.strip() or "{}"
+        text = text.strip()
+        if text in _NO_ARGUMENTS:
+            text = "{}"
         _check_json(text)
         try:
             given = self._adapter.validate_json(text)

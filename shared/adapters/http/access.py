@@ -1,7 +1,8 @@
 """The address of a provider, and the credentials for it: a key, or an access token of Microsoft Entra."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import re
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
 AZURE_SCOPE = "https://cognitiveservices.azure.com/.default"
 _AZURE_PATH = "/openai/v1"
+# A shorter key or value of a header is hardly a secret, such as the "x" that a local server is given, and it can be a
+# part of many words.
+_SHORTEST_SECRET = 6
 
 
 def azure_base_url(endpoint: str) -> str:
@@ -31,6 +35,8 @@ class Connection:
     # The part of all addresses before "/responses".
     base_url: str
     api_key: str | None = field(default=None, repr=False)
+    # Further headers of every request, such as the key of a gateway. Their values are secrets.
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     scope: str = AZURE_SCOPE
     # The user-assigned managed identity to use; None leaves the choice to DefaultAzureCredential.
     client_id: str | None = None
@@ -52,12 +58,30 @@ class Connection:
     @property
     def to_check(self) -> str:
         """The settings to check when the provider refuses the credentials."""
+        headers = ", and PROVIDER_HEADERS" if self.headers else ""
         if self.api_key:
-            return "OPENAI_API_KEY, or AZURE_OPENAI_API_KEY with AZURE_OPENAI_ENDPOINT"
+            return f"OPENAI_API_KEY, or AZURE_OPENAI_API_KEY with AZURE_OPENAI_ENDPOINT{headers}"
         return (
             "that the identity of this app has the role Cognitive Services OpenAI User "
-            "on the resource of AZURE_OPENAI_ENDPOINT, and AZURE_CLIENT_ID"
+            f"on the resource of AZURE_OPENAI_ENDPOINT, and AZURE_CLIENT_ID{headers}"
         )
+
+    @property
+    def secrets(self) -> re.Pattern[str] | None:
+        """What must be removed from messages: the key and the values of the headers. None if there is neither.
+
+        A short one is removed only where it is a word of its own.
+        """
+        values = filter(None, {self.api_key, *self.headers.values()})
+        # Of two values that begin at the same place, the longer one is removed.
+        patterns = [_pattern(value) for value in sorted(values, key=len, reverse=True)]
+        return re.compile("|".join(patterns)) if patterns else None
+
+
+def _pattern(secret: str) -> str:
+    if len(secret) >= _SHORTEST_SECRET:
+        return re.escape(secret)
+    return rf"(?<![A-Za-z0-9]){re.escape(secret)}(?![A-Za-z0-9])"
 
 
 class NoToken(Exception):
@@ -69,12 +93,17 @@ class NoToken(Exception):
 
 
 class Access:
-    """The content of the Authorization header. Opens by itself; close it in the same event loop."""
+    """The headers that let requests in. Opens by itself; close it in the same event loop."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._credential: DefaultAzureCredential | None = None
         self._new_token: Callable[[], Awaitable[str]] | None = None
+
+    @property
+    def headers(self) -> Mapping[str, str]:
+        """The same for every request. Authorization is not among them, because its token changes."""
+        return self._connection.headers
 
     async def token(self, ends: float | None = None) -> str:
         """Return the key, or a token that is renewed before it expires. Raises NoToken.

@@ -11,6 +11,11 @@ _GONE = frozenset({404, 410})
 _TRANSIENT = frozenset({408, 409, 425, 429})
 
 
+def is_transient(status: int) -> bool:
+    """Return whether a request with this answer may succeed later."""
+    return status in _TRANSIENT or status >= 500
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """An HTTP answer. `headers` ignore the case of names. `body` is None when it is longer than `MAX_REPLY_BYTES`."""
@@ -33,7 +38,7 @@ class Answer:
 
     @property
     def transient(self) -> bool:
-        return self.status in _TRANSIENT or self.status >= 500
+        return is_transient(self.status)
 
     @property
     def may_be_done(self) -> bool:
@@ -51,3 +56,5 @@ class NoAnswer:
     reason: str
     may_be_done: bool
     denied: bool = False
+    # Whether a part of the answer had come when the time was over.
+    slow: bool = False

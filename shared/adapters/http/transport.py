@@ -11,6 +11,7 @@ from enum import Enum, auto
 from typing import Protocol
 
 import aiohttp
+from multidict import CIMultiDict
 from yarl import URL
 
 from shared.adapters.http.access import Access, NoToken
@@ -77,32 +78,35 @@ class Transport:
         self._denied = False
 
     async def send(self, request: Request) -> Answer | NoAnswer:
+        begun = False
         try:
             ends = _ends(request)
             token = await self._access.token(ends)
             async with asyncio.timeout_at(ends), await self._reply(request, token) as reply:
+                begun = True
                 return await _answer(reply)
         except _FAULTS as fault:
-            return _no_answer(fault)
+            return _no_answer(fault, begun=begun)
 
     async def listen(self, request: Request, listener: Listener) -> Answer | NoAnswer | None:
         """Pass the events of a stream to `listener` until it stops. Return the answer if it is not a stream.
 
         A stream that breaks after an event counts as one that ended there, so NoAnswer means that no event came.
         """
-        reader, received = EventReader(), False
+        reader, received, begun = EventReader(), False, False
         try:
             ends = _ends(request)
             token = await self._access.token(ends)
             async with asyncio.timeout_at(ends), await self._reply(request, token) as reply:
                 if reply.status != 200 or reply.content_type != "text/event-stream":
+                    begun = True
                     return await _answer(reply)
                 async for chunk in _chunks(reply.content, listener):
                     for data in reader.feed(chunk):
                         received = True
                         listener.receive(data)
         except _FAULTS as fault:
-            return None if received else _no_answer(fault)
+            return None if received else _no_answer(fault, begun=begun)
         return None
 
     async def close(self) -> None:
@@ -127,12 +131,14 @@ class Transport:
         # glibc maps a new memory area for each buffer that asyncio receives into, until a larger block has been freed.
         # That costs 10 microseconds a poll, so a larger block is freed here.
         bytes(4 * READ_BUFFER_BYTES)
+        headers = CIMultiDict({"User-Agent": "baton", "Accept": "application/json"})
+        headers.update(self._access.headers)
         self._sessions[pool] = session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(
                 limit=self._connections, keepalive_timeout=KEEP_ALIVE.total_seconds()
             ),
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": "baton", "Accept": "application/json"},
+            headers=headers,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT.total_seconds()),
             read_bufsize=READ_BUFFER_BYTES,
         )
@@ -181,7 +187,12 @@ async def _chunks(content: aiohttp.StreamReader, listener: Listener) -> AsyncIte
         yield chunk
 
 
-def _no_answer(fault: Exception) -> NoAnswer:
+def _no_answer(fault: Exception, *, begun: bool = False) -> NoAnswer:
+    """Return the outcome of a request that failed. `begun`: the answer had begun to arrive."""
     if isinstance(fault, NoToken):
         return NoAnswer(str(fault), may_be_done=False, denied=fault.refused)
-    return NoAnswer(f"no answer: {type(fault).__name__}", may_be_done=not isinstance(fault, _NOT_SENT))
+    return NoAnswer(
+        f"the provider gave no answer: {type(fault).__name__}",
+        may_be_done=not isinstance(fault, _NOT_SENT),
+        slow=begun and isinstance(fault, TimeoutError),
+    )

@@ -1,30 +1,52 @@
 """Turns a provider's JSON into a `Snapshot`, or into `Unreadable`. Pure. No body raises an exception."""
 
 import json
-import math
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from shared.core import transcript
 from shared.core.response import ResponseStatus, RunError, Snapshot, Usage
-from shared.core.text import representable
+from shared.core.text import json_text, representable
 
 MAX_MESSAGE_CHARACTERS = 500
+MAX_SEARCHED_CHARACTERS = 20 * MAX_MESSAGE_CHARACTERS
 # Deeper than any output item, and far from Python's recursion limit.
 MAX_NESTING = 100
 # More than any response can use, and small enough that sums of it are exact in every client.
 MAX_TOKENS = 10**12
 
-_RESPONSE_ID = re.compile(r"[A-Za-z0-9_-]{1,256}")
+# Gateways put a route, or all of their state, into the id.
+MAX_RESPONSE_ID = 1024
+# No retry helps after these: somebody has to pay, or to unlock the account.
+QUOTA_CODES = frozenset(
+    {
+        "insufficient_quota",
+        "insufficient_balance",
+        "insufficient_credits",
+        "insufficient_funds",
+        "quota_exceeded",
+        "billing_hard_limit_reached",
+        "billing_not_active",
+        "credit_balance_too_low",
+        "exceeded_current_quota_error",
+        "payment_required",
+        "account_deactivated",
+        "access_terminated",
+    }
+)
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 # Keys of OpenAI and of Azure, access tokens, and a wrong key as OpenAI repeats it, with a part of it masked.
 _SECRET = re.compile(
     r"\b(?:sk|rk|pk|sess)-[\w*.-]{4,}|\bBearer\s+\S+|\beyJ[\w-]{8,}[\w.-]*|\b[A-Za-z0-9]{32,128}\b"
 )
-_STATUSES = {status.value: status for status in ResponseStatus}
+# Some compatible services have other words for the same.
+_STATUSES = {status.value: status for status in ResponseStatus} | {
+    "pending": ResponseStatus.QUEUED,
+    "running": ResponseStatus.IN_PROGRESS,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +56,31 @@ class Unreadable:
     reason: str
 
 
+def is_quota(code: object) -> bool:
+    """Return whether the code of an error means that the account cannot pay."""
+    return isinstance(code, str) and (code.lower() in QUOTA_CODES or code.lower().startswith("insufficient_"))
+
+
 def is_response_id(value: object) -> bool:
-    """Return whether this could be the id of a response. Such an id is safe in an address without encoding."""
-    return isinstance(value, str) and _RESPONSE_ID.fullmatch(value) is not None
+    """Return whether this could be the id of a response. It must be encoded in an address."""
+    return (
+        isinstance(value, str)
+        and 0 < len(value) <= MAX_RESPONSE_ID
+        and value.isprintable()
+        # An encoded dot is a dot: these would change the path of an address.
+        and value not in {".", ".."}
+    )
 
 
 def decode(
-    body: bytes, expected: str | None, on_unknown_status: Callable[[str], None]
+    body: bytes,
+    expected: str | None,
+    on_unknown_status: Callable[[str], None],
+    secret: str | re.Pattern[str] | None = None,
 ) -> Snapshot | Unreadable:
-    """Return the response in `body`. Its id must be `expected`, unless that is None.
+    """Return the response in `body`, under the id `expected` with which it was requested, if there is one.
 
-    An unknown status is reported and read as `IN_PROGRESS`.
+    An unknown status is reported and read as `IN_PROGRESS`. `secret` is removed from the error.
     """
     try:
         value = read_json(body)
@@ -52,17 +88,20 @@ def decode(
         return Unreadable("the body is nested too deeply")
     except ValueError:
         return Unreadable("the body is not JSON")
-    return read_response(value, expected, on_unknown_status)
+    return read_response(value, expected, on_unknown_status, secret)
 
 
 def read_response(
-    value: object, expected: str | None, on_unknown_status: Callable[[str], None]
+    value: object,
+    expected: str | None,
+    on_unknown_status: Callable[[str], None],
+    secret: str | re.Pattern[str] | None = None,
 ) -> Snapshot | Unreadable:
     """Return the response in a JSON value, as `decode` does."""
     if not isinstance(value, dict):
         return Unreadable("the body is not a JSON object")
     try:
-        return _snapshot(value, expected, on_unknown_status)
+        return _snapshot(value, expected, on_unknown_status, secret)
     except RecursionError:
         return Unreadable("the body is nested too deeply")
     except ValueError:
@@ -78,26 +117,47 @@ def read_json(body: bytes) -> Any:
 
 
 def _snapshot(
-    value: dict[str, Any], expected: str | None, on_unknown_status: Callable[[str], None]
+    value: dict[str, Any],
+    expected: str | None,
+    on_unknown_status: Callable[[str], None],
+    secret: str | re.Pattern[str] | None,
 ) -> Snapshot | Unreadable:
     response_id, status_name = value.get("id"), value.get("status")
+    if expected is not None:
+        # Some gateways send another id each time. The request has named the response.
+        response_id = expected
     if not isinstance(response_id, str) or not is_response_id(response_id):
         return Unreadable("the body has no response id")
-    if expected is not None and response_id != expected:
-        return Unreadable("the body is another response")
+    if not isinstance(status_name, str) and expected is None and not value.get("error"):
+        # Of a new response only the id matters. A read shows its status.
+        status_name = ResponseStatus.QUEUED.value
     if not isinstance(status_name, str):
         return Unreadable("the response has no status")
     status = _STATUSES.get(status_name)
     if status is None:
         on_unknown_status(status_name)
         status = ResponseStatus.IN_PROGRESS
+    run_id = _run_of(value.get("metadata"))
     if not status.finished:
-        return Snapshot(response_id=response_id, status=status)
-    return _finished(value, response_id, status)
+        return Snapshot(response_id=response_id, status=status, run_id=run_id)
+    found = _finished(value, response_id, status, secret)
+    if isinstance(found, Unreadable) and expected is None:
+        return Snapshot(response_id=response_id, status=ResponseStatus.IN_PROGRESS, run_id=run_id)
+    return replace(found, run_id=run_id) if isinstance(found, Snapshot) and run_id else found
 
 
-def _finished(value: dict[str, Any], response_id: str, status: ResponseStatus) -> Snapshot | Unreadable:
+def _run_of(metadata: object) -> str | None:
+    run_id = metadata.get("baton_run") if isinstance(metadata, dict) else None
+    return run_id if isinstance(run_id, str) and run_id else None
+
+
+def _finished(
+    value: dict[str, Any], response_id: str, status: ResponseStatus, secret: str | re.Pattern[str] | None
+) -> Snapshot | Unreadable:
     output = value.get("output")
+    if output is None and status in {ResponseStatus.FAILED, ResponseStatus.CANCELLED}:
+        # It has none, and there will be none.
+        output = []
     if not isinstance(output, list):
         return Unreadable(f"the response is {status} and has no list of output items")
     if _deeper_than(MAX_NESTING, output):
@@ -107,11 +167,12 @@ def _finished(value: dict[str, Any], response_id: str, status: ResponseStatus) -
     return Snapshot(
         response_id=response_id,
         status=status,
-        output=_json_text(output),
+        output=json_text(output),
         calls=transcript.calls_among(output) if may_call else (),
+        unanswerable=may_call and transcript.ends_unanswered(output),
         usage=_usage(value.get("usage")),
-        error=read_error(value.get("error")),
-        incomplete_reason=_code(details.get("reason")) if isinstance(details, dict) else None,
+        error=read_error(value.get("error"), secret),
+        incomplete_reason=_code(details.get("reason"), secret) if isinstance(details, dict) else None,
     )
 
 
@@ -133,31 +194,21 @@ def _deeper_than(levels: int, value: Any) -> bool:
     return True
 
 
-def _json_text(output: list[Any]) -> str:
-    try:
-        text = json.dumps(output, ensure_ascii=False, allow_nan=False)
-    except ValueError:
-        text = json.dumps(_without_nan(output), ensure_ascii=False)
-    return representable(text)
-
-
-def _without_nan(value: Any) -> Any:
-    """Return the value with null for the numbers that JSON does not allow: NaN and the infinities."""
-    match value:
-        case dict():
-            return {name: _without_nan(inner) for name, inner in value.items()}
-        case list():
-            return [_without_nan(inner) for inner in value]
-        case float() if not math.isfinite(value):
-            return None
-    return value
-
-
 def _usage(value: object) -> Usage:
     if not isinstance(value, dict):
         return Usage()
     read, written = _tokens(value.get("input_tokens")), _tokens(value.get("output_tokens"))
-    return Usage(read, written, _tokens(value.get("total_tokens")) or read + written)
+    return Usage(
+        read,
+        written,
+        _tokens(value.get("total_tokens")) or read + written,
+        cached_tokens=_detail(value.get("input_tokens_details"), "cached_tokens"),
+        reasoning_tokens=_detail(value.get("output_tokens_details"), "reasoning_tokens"),
+    )
+
+
+def _detail(details: object, name: str) -> int:
+    return _tokens(details.get(name)) if isinstance(details, dict) else 0
 
 
 def _tokens(value: object) -> int:
@@ -166,27 +217,45 @@ def _tokens(value: object) -> int:
     return min(max(value, 0), MAX_TOKENS)
 
 
-def read_error(value: object, secret: str | None = None) -> RunError | None:
+def read_error(value: object, secret: str | re.Pattern[str] | None = None) -> RunError | None:
     """Return the error that a provider reports, safe to show to clients; None without a code and a message.
 
     `value` is an `error` object, or a text alone. `secret` and text that looks like a key are replaced.
     """
     code, message = (value.get("code"), value.get("message")) if isinstance(value, dict) else (None, value)
     shown = _shown(message, secret) if isinstance(message, str) else ""
-    known = _code(code)
+    known = _code(code, secret)
     if not shown and not known:
         return None
-    return RunError(known or "provider_error", shown or "The provider gave no reason.")
+    kind = value.get("type") if isinstance(value, dict) else None
+    quota = is_quota(code) or is_quota(kind)
+    code = "quota_exhausted" if quota else known or "provider_error"
+    return RunError(code, shown or "The provider gave no reason.", known)
 
 
-def _code(value: object) -> str | None:
-    return value if isinstance(value, str) and _CODE.fullmatch(value) else None
+def _code(value: object, secret: str | re.Pattern[str] | None) -> str | None:
+    """Return a code that may be shown, or None."""
+    if not isinstance(value, str) or not _CODE.fullmatch(value):
+        return None
+    return None if _struck(value, secret) != value else value
 
 
-def _shown(text: str, secret: str | None) -> str:
+def _struck(text: str, secret: str | re.Pattern[str] | None) -> str:
+    """Return a text without the secrets of the settings."""
+    if not secret:
+        return text
+    return re.sub(re.escape(secret) if isinstance(secret, str) else secret, "[secret]", text)
+
+
+def _shown(text: str, secret: str | re.Pattern[str] | None) -> str:
     # Searching a longer text would take too long, and less than this is kept.
-    text = representable(text[: 20 * MAX_MESSAGE_CHARACTERS])
-    if secret:
-        text = text.replace(secret, "[secret]")
-    text = _CONTROL.sub(" ", _SECRET.sub("[secret]", text)).strip()
-    return text if len(text) <= MAX_MESSAGE_CHARACTERS else text[: MAX_MESSAGE_CHARACTERS - 1] + "…"
+    if len(text) > MAX_SEARCHED_CHARACTERS:
+        half = MAX_SEARCHED_CHARACTERS // 2
+        text = f"{text[:half]} … {text[-half:]}"
+    text = representable(text)
+    text = _CONTROL.sub(" ", _SECRET.sub("[secret]", _struck(text, secret))).strip()
+    if len(text) <= MAX_MESSAGE_CHARACTERS:
+        return text
+    # Errors often repeat a long value and say only at their end what is wrong with it.
+    half = (MAX_MESSAGE_CHARACTERS - 3) // 2
+    return f"{text[:half]} … {text[-half:]}"

@@ -1,20 +1,24 @@
 """Turns a provider's answers over HTTP into the replies of the port. Pure. One method for each request."""
 
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
+from typing import Any
 
-from shared.adapters.http.answer import MAX_REPLY_BYTES, Answer, NoAnswer
+from shared.adapters.http.answer import DENIED, MAX_REPLY_BYTES, Answer, NoAnswer, is_transient
 from shared.adapters.http.retry_after import retry_after
-from shared.adapters.responses_api.decode import Unreadable, decode, read_error, read_json, read_response
+from shared.adapters.responses_api.decode import Unreadable, decode, read_json, read_response
+from shared.adapters.responses_api.errors import ProviderError, error_in
 from shared.adapters.responses_api.stream import sequence_of, stream_event
 from shared.core.response import (
+    RESPONSE_SLOW,
     Absent,
     CancelReply,
     ChainBroken,
     CreateReply,
     DeleteReply,
+    KeyRefused,
     NoStream,
     NotNow,
     ReadReply,
@@ -23,16 +27,18 @@ from shared.core.response import (
     RunError,
     SliceReply,
     Snapshot,
+    unreadable,
 )
 from shared.core.slices import StreamEvent, gather
 from shared.ports.providers import ResponseRequest
 
-# Messages of OpenAI and Azure when they cannot continue a response. Azure sends the last two also without a cause.
-_CHAIN_FAULT = re.compile(
-    r"Previous response\b.{0,300}?\bnot found|No tool call found for function call output"
-    r"|No tool output found for function call",
-    re.IGNORECASE,
-)
+# Statuses of a refusal that does not concern the response which a request continues.
+_NOT_THE_CHAIN = DENIED | {408, 413, 429}
+_NO_QUOTA = "The provider account has no quota left."
+# A 409 with such a text comes while the first request with the same key is carried out.
+_IN_PROGRESS = re.compile(r"in.?progress|being processed|in use|concurrent", re.IGNORECASE)
+# The codes of our errors for requests that may succeed later.
+_LATER = {401: "provider_denied", 403: "provider_denied", 429: "rate_limited"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +49,13 @@ class Received:
 
 
 @dataclass(frozen=True, slots=True)
-class _ErrorBody:
-    """The body of an error answer. `code` and `param` are unchecked; `message` is safe to show to clients."""
+class Opening:
+    """What an event at the start of a stream says: the response that it names, or an error."""
 
-    code: object
-    param: object
-    message: str
+    named: Snapshot | None = None
+    # Whether the event is the one that names the response for certain.
+    created: bool = False
+    error: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,53 +64,114 @@ class Interpreter:
 
     # The settings that an error for refused credentials names.
     to_check: str
-    # The key, which is removed from error messages.
-    secret: str | None
+    # What is removed from error messages: the key, or a pattern for it and other secrets.
+    secret: str | re.Pattern[str] | None = field(repr=False)
     on_unknown_status: Callable[[str], None]
 
     def read(self, response_id: str, answer: Answer | NoAnswer, now: datetime) -> ReadReply:
         if isinstance(answer, Answer):
             if answer.ok:
-                return self._snapshot(answer, response_id)
+                return self._read_reply(answer, response_id)
             if answer.gone:
                 return Absent()
-        return _later(answer, now)
+            if (error := self._error_of(answer)).quota:
+                return self._out_of_quota(response_id, error)
+        return self._later(answer, now)
+
+    def _read_reply(self, answer: Answer, response_id: str) -> Snapshot | NotNow:
+        found = self._snapshot(answer, response_id)
+        if isinstance(found, NotNow) and (value := error_in(_json(answer.body or b""))):
+            error = ProviderError.of(value, self.secret)
+            if error.quota:
+                return self._out_of_quota(response_id, error)
+            return NotNow(_run_error("provider_unavailable", error, found.error.message))
+        return found
+
+    def _out_of_quota(self, response_id: str, error: ProviderError) -> Snapshot:
+        return Snapshot(
+            response_id=response_id,
+            status=ResponseStatus.FAILED,
+            error=_run_error("quota_exhausted", error, _NO_QUOTA),
+        )
 
     def create(self, request: ResponseRequest, answer: Answer | NoAnswer, now: datetime) -> CreateReply:
-        if answer.denied:
-            return Refused(RunError("provider_denied", self._denied(answer)))
-        if isinstance(answer, NoAnswer) or answer.transient:
-            return _later(answer, now, unknown=answer.may_be_done)
-        if answer.ok:
-            return self._snapshot(answer, None, unknown=True)
-        error = self._error_body(answer)
-        if request.previous_response_id and answer.status in {400, 404} and (broken := _chain_fault(error)):
-            return ChainBroken(broken)
-        if answer.status == 404 or error.code == "model_not_found":
-            why = f"The provider has no model or deployment {request.model!r}, or its address is wrong."
-            return Refused(RunError("model_not_found", f"{why} Its message: {error.message}"))
-        return Refused(RunError("provider_rejected", error.message))
+        if isinstance(answer, NoAnswer):
+            if answer.denied:
+                return Refused(RunError("provider_denied", self._not_sent(answer)))
+            return self._later(answer, now, unknown=answer.may_be_done)
+        value = _json(answer.body or b"")
+        if not answer.ok:
+            later = self._later(answer, now, unknown=answer.may_be_done)
+            return self._failed(request, answer.status, self._error(value), later)
+        found = self._snapshot(answer, None)
+        if isinstance(found, Snapshot):
+            return found
+        if error := error_in(value):
+            return self._failed_in_success(request, ProviderError.of(error, self.secret))
+        return replace(found, unknown=True, unusable=True)
 
     def create_stream(
-        self, request: ResponseRequest, answer: Answer | NoAnswer | None, now: datetime
+        self,
+        request: ResponseRequest,
+        answer: Answer | NoAnswer | None,
+        error: Mapping[str, Any] | None,
+        now: datetime,
     ) -> CreateReply:
-        """Interpret a create whose stream named no response. `answer` is None when there was a stream."""
-        if answer is None:
-            return NotNow("the stream did not name its response", unknown=True)
-        return self.create(request, answer, now)
+        """Interpret a create whose stream named no response.
 
-    def created(self, data: bytes) -> Snapshot | None:
-        """Return the response that an event of a stream names, or None.
+        `answer` is None when there was a stream. `error` is the error in it, if any.
+        """
+        if answer is not None:
+            return self.create(request, answer, now)
+        if error is not None:
+            return self._failed_in_success(request, ProviderError.of(error, self.secret))
+        return NotNow(unreadable("the stream did not name its response"), unknown=True, unusable=True)
+
+    def _failed_in_success(self, request: ResponseRequest, error: ProviderError) -> CreateReply:
+        """Interpret an error that came with HTTP 200, as if it had come with the status that belongs to it."""
+        status = error.status or 503
+        code = _LATER.get(status, "provider_unavailable")
+        later = NotNow(_run_error(code, error, "The provider reported an error."))
+        return self._failed(request, status, error, later)
+
+    def _failed(
+        self, request: ResponseRequest, status: int, error: ProviderError, later: NotNow
+    ) -> CreateReply:
+        """Return what an error means for a create. `later` is the reply when a repetition may help."""
+        no_reason = f"The provider answered HTTP {status} and gave no reason."
+        if error.quota or (status == 402 and request.previous_response_id is None):
+            return Refused(_run_error("quota_exhausted", error, _NO_QUOTA))
+        if status in DENIED:
+            return Refused(RunError("provider_denied", self._denied(status, error), error.shown_code))
+        if error.about_key and 400 <= status < 500 and request.idempotency_key:
+            # With 409, an earlier request with this key is still being carried out.
+            return later if status == 409 else KeyRefused(error.message or no_reason)
+        if status == 409 and _IN_PROGRESS.search(f"{error.code} {error.message}"):
+            return later
+        chained = request.previous_response_id is not None
+        if chained and 400 <= status < 500 and status not in _NOT_THE_CHAIN and not error.shared_by_replay:
+            return ChainBroken(_run_error("provider_rejected", error, no_reason))
+        if is_transient(status) or is_transient(error.status or 0):
+            return later
+        if status == 404 or error.code == "model_not_found":
+            why = f"The provider has no model or deployment {request.model!r}, or its address is wrong."
+            message = f"{why} Its message: {error.message or no_reason}"
+            return Refused(RunError("model_not_found", message, error.shown_code))
+        return Refused(_run_error("provider_rejected", error, no_reason))
+
+    def opening(self, data: bytes) -> Opening:
+        """Return what an event says about the response that the stream is of.
 
         A stream whose events have no numbers cannot be resumed; then the complete response is read instead.
         """
         value = _json(data)
         if not isinstance(value, dict):
-            return None
-        found = read_response(value.get("response"), None, self.on_unknown_status)
+            return Opening()
+        found = read_response(value.get("response"), None, self.on_unknown_status, self.secret)
         if not isinstance(found, Snapshot):
-            return None
-        return replace(found, sequence=sequence_of(value))
+            return Opening(error=error_in(value))
+        named = replace(found, sequence=sequence_of(value))
+        return Opening(named, created=value.get("type") == "response.created")
 
     def slice(
         self, response_id: str, after: int, received: Received | Answer | NoAnswer, now: datetime
@@ -123,61 +191,83 @@ class Interpreter:
 
     def _response(self, response_id: str) -> Callable[[object], Snapshot | None]:
         def read(value: object) -> Snapshot | None:
-            found = read_response(value, response_id, self.on_unknown_status)
+            found = read_response(value, response_id, self.on_unknown_status, self.secret)
             return found if isinstance(found, Snapshot) and found.status.finished else None
 
         return read
 
     def cancel(self, response_id: str, answer: Answer | NoAnswer, now: datetime) -> CancelReply:
+        if isinstance(answer, Answer) and answer.status == 409:
+            # The response cannot be cancelled in its present state. A read shows which one that is.
+            return self._gone_or_refused(answer, now)
         if isinstance(answer, NoAnswer) or answer.transient:
-            return _later(answer, now, unknown=answer.may_be_done)
+            return self._later(answer, now, unknown=answer.may_be_done)
         if answer.ok:
-            return self._snapshot(answer, response_id, unknown=True)
+            found = self._snapshot(answer, response_id)
+            return replace(found, unknown=True) if isinstance(found, NotNow) else found
         return self._gone_or_refused(answer, now)
 
     def delete(self, answer: Answer | NoAnswer, now: datetime) -> DeleteReply:
         if isinstance(answer, NoAnswer) or answer.transient:
-            return _later(answer, now)
+            return self._later(answer, now)
         return Absent() if answer.ok else self._gone_or_refused(answer, now)
 
-    def _snapshot(self, answer: Answer, expected: str | None, *, unknown: bool = False) -> Snapshot | NotNow:
+    def _snapshot(self, answer: Answer, expected: str | None) -> Snapshot | NotNow:
         if answer.body is None and expected is not None:
             # A later read would return the same body.
             error = RunError(
                 "output_too_large", f"The response is larger than {MAX_REPLY_BYTES // 2**20} MiB."
             )
             return Snapshot(response_id=expected, status=ResponseStatus.FAILED, error=error)
-        found = decode(answer.body or b"", expected, self.on_unknown_status)
+        found = decode(answer.body or b"", expected, self.on_unknown_status, self.secret)
         if isinstance(found, Unreadable):
-            return NotNow(f"unreadable reply: {found.reason}", unknown=unknown)
+            return NotNow(unreadable(found.reason))
         return found
 
     def _gone_or_refused(self, answer: Answer, now: datetime) -> NotNow | Absent | Refused:
         if answer.gone:
             return Absent()
         if answer.denied:
-            return _later(answer, now)
-        return Refused(RunError("provider_rejected", self._error_body(answer).message))
+            return self._later(answer, now)
+        no_reason = f"The provider answered HTTP {answer.status} and gave no reason."
+        return Refused(_run_error("provider_rejected", self._error_of(answer), no_reason))
 
-    def _denied(self, answer: Answer | NoAnswer) -> str:
+    def _not_sent(self, answer: NoAnswer) -> str:
+        return f"No request was sent to the provider: {answer.reason}. Check {self.to_check}."
+
+    def _denied(self, status: int, error: ProviderError) -> str:
+        why = f"The provider refuses the credentials (HTTP {status}). Check {self.to_check}."
+        return f"{why} {error.message}" if error.message else why
+
+    def _later(self, answer: Answer | NoAnswer, now: datetime, *, unknown: bool = False) -> NotNow:
+        """Return the reply for a request that may succeed later."""
         if isinstance(answer, NoAnswer):
-            return f"No request was sent to the provider: {answer.reason}. Check {self.to_check}."
-        message = self._error_body(answer).message
-        return (
-            f"The provider refuses the credentials (HTTP {answer.status}). Check {self.to_check}. {message}"
-        )
+            return NotNow(self._unanswered(answer), unknown=unknown)
+        error = self._error_of(answer)
+        if answer.denied:
+            message = self._denied(answer.status, error)
+        else:
+            message = f"The provider answered HTTP {answer.status}. {error.message or ''}".strip()
+        code = _LATER.get(answer.status, "provider_unavailable")
+        return NotNow(RunError(code, message, error.shown_code), retry_after(answer.headers, now), unknown)
 
-    def _error_body(self, answer: Answer) -> _ErrorBody:
-        value = _json(answer.body or b"")
+    def _unanswered(self, answer: NoAnswer) -> RunError:
+        if answer.denied:
+            return RunError("provider_denied", self._not_sent(answer))
+        code = RESPONSE_SLOW if answer.slow else "provider_unreachable"
+        return RunError(code, f"{answer.reason[0].upper()}{answer.reason[1:]}.")
+
+    def _error_of(self, answer: Answer) -> ProviderError:
+        return self._error(_json(answer.body or b""))
+
+    def _error(self, value: object) -> ProviderError:
         # API gateways leave out the object around the error.
-        error = value.get("error", value) if isinstance(value, dict) else None
-        shown = read_error(error, self.secret)
-        message = (
-            shown.message if shown else f"The provider answered HTTP {answer.status} and gave no reason."
-        )
-        if not isinstance(error, dict):
-            return _ErrorBody(None, None, message)
-        return _ErrorBody(error.get("code"), error.get("param"), message)
+        found = error_in(value)
+        return ProviderError.of(found if found is not None else value, self.secret)
+
+
+def _run_error(code: str, error: ProviderError, otherwise: str) -> RunError:
+    return RunError(code, error.message or otherwise, error.shown_code)
 
 
 def _json(body: bytes) -> object:
@@ -186,19 +276,3 @@ def _json(body: bytes) -> object:
         return read_json(body)
     except (ValueError, RecursionError):
         return None
-
-
-def _later(answer: Answer | NoAnswer, now: datetime, *, unknown: bool = False) -> NotNow:
-    if isinstance(answer, NoAnswer):
-        return NotNow(answer.reason, unknown=unknown)
-    denied = "; the provider refuses the credentials" if answer.denied else ""
-    return NotNow(f"HTTP {answer.status}{denied}", retry_after(answer.headers, now), unknown)
-
-
-def _chain_fault(error: _ErrorBody) -> str | None:
-    """Return why the previous response cannot be continued, or None for any other error."""
-    if found := _CHAIN_FAULT.search(error.message):
-        return found[0]
-    if error.code == "previous_response_not_found" or error.param == "previous_response_id":
-        return "the provider does not accept this previous_response_id"
-    return None

@@ -4,9 +4,13 @@ import json
 import logging
 import math
 import time
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from urllib.parse import quote
 
 from shared.adapters.http.access import Access, Connection
+from shared.adapters.http.answer import Answer, NoAnswer
 from shared.adapters.http.transport import Pool, Request, Transport
 from shared.adapters.responses_api.decode import is_response_id
 from shared.adapters.responses_api.interpret import Interpreter, Received
@@ -28,6 +32,11 @@ from shared.ports.providers import RESERVED_OPTIONS, ResponseRequest
 MAX_STATUSES_REPORTED = 100
 
 _JSON = {"Content-Type": "application/json"}
+# How long an event that names another response than `response.created` may come before that one.
+CREATED_PATIENCE = timedelta(seconds=1)
+# The statuses with which a service refuses `include` in a read or a slice.
+_INCLUDE_REFUSED = frozenset({400, 422})
+
 # A server may answer a request for a stream with the response itself.
 _STREAM = {"Accept": "text/event-stream, application/json"}
 
@@ -38,13 +47,13 @@ class ResponsesProvider:
     A process has one. It opens by itself in the running event loop; close it in the same one.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, transport: Transport | None = None) -> None:
         self._connection = connection
         self._access = Access(connection)
-        self._transport = Transport(self._access, connection.connections)
+        self._transport = transport or Transport(self._access, connection.connections)
         self._responses = connection.base_url.rstrip("/") + "/responses"
         self._interpreter = Interpreter(
-            to_check=connection.to_check, secret=connection.api_key, on_unknown_status=self._unknown_status
+            to_check=connection.to_check, secret=connection.secrets, on_unknown_status=self._unknown_status
         )
         self._statuses_reported: set[str] = set()
 
@@ -54,35 +63,52 @@ class ResponsesProvider:
             url=self._responses,
             pool=Pool.WORK,
             within=self._connection.create_timeout,
-            headers=_JSON | _STREAM if request.stream else _JSON,
+            headers=_create_headers(request),
             body=create_body(request),
         )
         if not request.stream:
             return self._interpreter.create(request, await self._transport.send(create), datetime.now(UTC))
         listener = _UntilCreated(self._interpreter)
         answer = await self._transport.listen(create, listener)
-        return listener.created or self._interpreter.create_stream(request, answer, datetime.now(UTC))
+        return listener.named or self._interpreter.create_stream(
+            request, answer, listener.error, datetime.now(UTC)
+        )
 
-    async def read(self, response_id: str) -> ReadReply:
+    async def read(
+        self, response_id: str, *, include: Sequence[str] = (), within: timedelta | None = None
+    ) -> ReadReply:
         if not is_response_id(response_id):
             return Absent()
-        answer = await self._transport.send(self._request("GET", response_id, pool=Pool.POLLS))
+        read = self._request("GET", response_id, pool=Pool.POLLS, include=include, within=within)
+        answer = await self._transport.send(read)
+        if include and isinstance(answer, Answer) and answer.status in _INCLUDE_REFUSED:
+            # A service may know `include` in creates only.
+            read = self._request("GET", response_id, pool=Pool.POLLS, within=within)
+            answer = await self._transport.send(read)
         return self._interpreter.read(response_id, answer, datetime.now(UTC))
 
-    async def slice(self, response_id: str, after: int) -> SliceReply:
+    async def slice(self, response_id: str, after: int, *, include: Sequence[str] = ()) -> SliceReply:
         if not is_response_id(response_id):
             return NoStream()
+        received = await self._received(response_id, after, include)
+        if include and isinstance(received, Answer) and received.status in _INCLUDE_REFUSED:
+            received = await self._received(response_id, after)
+        return self._interpreter.slice(response_id, after, received, datetime.now(UTC))
+
+    async def _received(
+        self, response_id: str, after: int, include: Sequence[str] = ()
+    ) -> Received | Answer | NoAnswer:
+        query = f"stream=true&starting_after={after}"
         request = Request(
             method="GET",
-            url=f"{self._responses}/{response_id}?stream=true&starting_after={after}",
+            url=f"{self._url(response_id)}?{query}{'&' if include else ''}{_include(include)}",
             pool=Pool.POLLS,
             within=self._connection.slice_budget + self._connection.read_timeout,
             headers=_STREAM,
         )
         listener = _UntilPause(self._connection)
         answer = await self._transport.listen(request, listener)
-        received = Received(listener.events) if answer is None else answer
-        return self._interpreter.slice(response_id, after, received, datetime.now(UTC))
+        return Received(listener.events) if answer is None else answer
 
     async def cancel(self, response_id: str) -> CancelReply:
         if not is_response_id(response_id):
@@ -100,13 +126,26 @@ class ResponsesProvider:
         await self._transport.close()
         await self._access.close()
 
-    def _request(self, method: str, response_id: str, action: str = "", *, pool: Pool) -> Request:
+    def _request(
+        self,
+        method: str,
+        response_id: str,
+        action: str = "",
+        *,
+        pool: Pool,
+        include: Sequence[str] = (),
+        within: timedelta | None = None,
+    ) -> Request:
+        query = f"?{_include(include)}" if include else ""
         return Request(
             method=method,
-            url=f"{self._responses}/{response_id}{action}",
+            url=f"{self._url(response_id)}{action}{query}",
             pool=pool,
-            within=self._connection.read_timeout,
+            within=within or self._connection.read_timeout,
         )
+
+    def _url(self, response_id: str) -> str:
+        return f"{self._responses}/{quote(response_id, safe='')}"
 
     def _unknown_status(self, status: str) -> None:
         if status not in self._statuses_reported and len(self._statuses_reported) < MAX_STATUSES_REPORTED:
@@ -115,17 +154,32 @@ class ResponsesProvider:
 
 
 class _UntilCreated:
-    """Listens until an event names the response that was created. Usually the first event does."""
+    """Listens until `response.created` names the response. Usually it is the first event.
+
+    Another event that names a response counts only when `response.created` does not follow it soon.
+    """
 
     def __init__(self, interpreter: Interpreter) -> None:
         self._interpreter = interpreter
-        self.created: Snapshot | None = None
+        self.named: Snapshot | None = None
+        self.error: Mapping[str, Any] | None = None
+        self._ends = math.inf
 
     def receive(self, data: bytes) -> None:
-        self.created = self.created or self._interpreter.created(data)
+        if self._ends == -math.inf:
+            return
+        event = self._interpreter.opening(data)
+        if event.created:
+            self.named, self._ends = event.named, -math.inf
+        elif event.named and not self.named:
+            self.named, self._ends = event.named, time.monotonic() + CREATED_PATIENCE.total_seconds()
+        elif event.error and not self.named and not self.error:
+            # `response.created` may follow all the same.
+            self.error, self._ends = event.error, time.monotonic() + CREATED_PATIENCE.total_seconds()
 
     def patience(self) -> float | None:
-        return None if self.created else math.inf
+        left = self._ends - time.monotonic()
+        return left if left > 0 else None
 
 
 class _UntilPause:
@@ -144,6 +198,16 @@ class _UntilPause:
         if left <= 0:
             return None
         return min(left, self._pause) if self.events else left
+
+
+def _create_headers(request: ResponseRequest) -> Mapping[str, str]:
+    headers = _JSON | _STREAM if request.stream else _JSON
+    key = request.idempotency_key
+    return headers | {"Idempotency-Key": key} if key else headers
+
+
+def _include(include: Sequence[str]) -> str:
+    return "&".join(f"include[]={quote(each, safe='')}" for each in include)
 
 
 def create_body(request: ResponseRequest) -> bytes:

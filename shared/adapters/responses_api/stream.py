@@ -13,7 +13,7 @@ from shared.core.response import (
     TextAdded,
 )
 from shared.core.slices import StreamEvent
-from shared.core.transcript import name_of, part_kind
+from shared.core.transcript import FINAL_ANSWER, name_of, part_kind
 
 _ENDS = frozenset({"response.completed", "response.failed", "response.incomplete", "response.cancelled"})
 # The events before the provider starts to work on the response.
@@ -57,9 +57,11 @@ def _change(kind: str, data: Mapping[str, Any]) -> StreamChange | None:
             return TextAdded(index, delta) if isinstance(delta, str) and delta else None
         case "response.output_item.added":
             item = _object(data.get("item"))
-            return ItemStarted(index, name_of(item.get("type")), name_of(item.get("name"), ""))
+            kind = name_of(item.get("type"))
+            commentary = kind == "message" and item.get("phase") not in (None, FINAL_ANSWER)
+            return ItemStarted(index, kind, name_of(item.get("name"), ""), commentary)
         case "response.output_item.done":
-            return ItemCompleted(index)
+            return ItemCompleted(index, _object(data.get("item")) or None)
         case "response.content_part.added":
             return PartStarted(index, part_kind(_object(data.get("part"))))
         case "response.content_part.done":

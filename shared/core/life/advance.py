@@ -14,7 +14,7 @@ from typing import Any
 from shared.core.life import events
 from shared.core.life.calling import tool_done
 from shared.core.life.claiming import claimed
-from shared.core.life.creating import chain_refused, create_deferred, create_refused, created
+from shared.core.life.creating import chain_refused, create_deferred, create_refused, created, key_refused
 from shared.core.life.ending import (
     cancel_deferred,
     cancel_requested,
@@ -26,7 +26,7 @@ from shared.core.life.ending import (
     purged,
 )
 from shared.core.life.events import Deliver, Event, Wake
-from shared.core.life.polling import missing, poll_deferred, polled, sliced, stream_lost
+from shared.core.life.polling import missing, poll_claimed, poll_deferred, polled, sliced, stream_lost
 from shared.core.life.rule import IllegalTransition, Result
 from shared.core.log import RunInProgress
 from shared.core.run import OUTCOMES, Run, RunStatus, Step
@@ -76,17 +76,23 @@ MOVES: Mapping[type[Event], Mapping[State, set[State]]] = {
         _PURGED: {_PURGE},
     },
     events.CreateRefused: {_Q_CREATE: {_FAILED}, _P_CREATE: {_FAILED}, _C_CREATE: {_CANCELLED}},
-    events.CreateDeferred: {_Q_CREATE: {_Q_CREATE}, _P_CREATE: {_P_CREATE}, _C_CREATE: {_CANCELLED}},
+    events.CreateDeferred: {
+        _Q_CREATE: {_Q_CREATE, _FAILED},
+        _P_CREATE: {_P_CREATE, _FAILED},
+        _C_CREATE: {_CANCELLED},
+    },
     events.ChainRefused: {_Q_CREATE: {_Q_CREATE}, _P_CREATE: {_P_CREATE}, _C_CREATE: {_CANCELLED}},
+    events.KeyRefused: {_Q_CREATE: {_Q_CREATE}, _P_CREATE: {_P_CREATE}, _C_CREATE: {_CANCELLED}},
     events.Polled: {
         _Q_POLL: _ANSWERS | {_Q_POLL, _P_POLL, _P_TOOLS, _EXPIRED},
         _P_POLL: _ANSWERS | {_P_POLL, _P_TOOLS, _EXPIRED},
-        _C_POLL: _ANSWERS | {_C_CANCEL},
+        _C_POLL: _ANSWERS | {_C_POLL, _C_CANCEL},
         _C_CANCEL: _ANSWERS,
     },
     events.Sliced: {_Q_POLL: {_Q_POLL, _P_POLL}, _P_POLL: {_P_POLL}},
     events.StreamLost: {_Q_POLL: {_Q_POLL}, _P_POLL: {_P_POLL}},
     events.PollDeferred: {state: {state} for state in (_Q_POLL, _P_POLL, _C_POLL)},
+    events.PollClaimed: {state: {state} for state in (_Q_POLL, _P_POLL, _C_POLL)},
     events.Missing: {
         _Q_POLL: {_Q_POLL, _FAILED},
         _P_POLL: {_P_POLL, _FAILED},
@@ -146,10 +152,12 @@ _RULES: Mapping[type[Event], Callable[[Run, Any, datetime], Result]] = {
     events.CreateRefused: create_refused,
     events.CreateDeferred: create_deferred,
     events.ChainRefused: chain_refused,
+    events.KeyRefused: key_refused,
     events.Polled: polled,
     events.Sliced: sliced,
     events.StreamLost: stream_lost,
     events.PollDeferred: poll_deferred,
+    events.PollClaimed: poll_claimed,
     events.Missing: missing,
     events.ToolDone: tool_done,
     events.CancelRequested: cancel_requested,

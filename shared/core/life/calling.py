@@ -7,12 +7,13 @@ from shared.core import log
 from shared.core.calls import CallStatus, ToolCall
 from shared.core.life import events
 from shared.core.life.events import Effect, Wake
-from shared.core.life.rule import Result, end, holds
+from shared.core.life.rule import Result, end, expire, holds
 from shared.core.response import RunError, Snapshot
 from shared.core.run import Run, RunStatus, Step
 
 # The row of a run has space for this many tool calls.
 MAX_CALLS_PER_RUN = 256
+MAX_CALL_ID_BYTES = 24 * 1024
 
 
 def claim_tools(run: Run, now: datetime) -> Result:
@@ -49,12 +50,14 @@ def queue_calls(run: Run, snapshot: Snapshot, repeatable: frozenset[str], now: d
     if run.status is RunStatus.CANCELLING:
         return end(run, RunStatus.CANCELLED, now), ()
     if now >= run.expires_at:
-        return end(run, RunStatus.EXPIRED, now), ()
+        return expire(run, now), ()
     if run.turn >= run.max_turns:
         return end(run, RunStatus.INCOMPLETE, now, reason="max_turns"), ()
-    if len(run.calls) + len(snapshot.calls) > MAX_CALLS_PER_RUN:
+    ids = sum(len(call.call_id.encode()) for call in (*run.calls, *snapshot.calls))
+    if len(run.calls) + len(snapshot.calls) > MAX_CALLS_PER_RUN or ids > MAX_CALL_ID_BYTES:
         error = RunError(
-            "too_many_tool_calls", f"The model requested more than {MAX_CALLS_PER_RUN} tool calls in one run."
+            "too_many_tool_calls",
+            f"The model requested more than {MAX_CALLS_PER_RUN} tool calls in one run, or their ids are too long.",
         )
         return end(run, RunStatus.FAILED, now, error=error), ()
     requested = tuple(_queue_call(run, call, repeatable) for call in snapshot.calls)
@@ -65,6 +68,7 @@ def queue_calls(run: Run, snapshot: Snapshot, repeatable: frozenset[str], now: d
         lease=None,
         due=now,
         missing_since=None,
+        waiting=None,
         calls=run.calls + requested,
         previous_response_id=snapshot.response_id,
     )

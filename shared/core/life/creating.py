@@ -7,30 +7,52 @@ from shared.core import log
 from shared.core.delivery import CancelResponse
 from shared.core.life import events
 from shared.core.life.events import Deliver, Wake
-from shared.core.life.rule import Result, end, holds
+from shared.core.life.rule import Result, end, holds, wait
 from shared.core.response import (
     ChainBroken,
     CreateReply,
+    KeyRefused,
     NotNow,
     Refused,
     ResponseStatus,
     RunError,
     Snapshot,
+    unreadable,
 )
 from shared.core.run import Chaining, Continuation, Run, RunStatus, Step
+
+# After so many creates of a turn that the provider reported as successes and that cannot be used, the run fails.
+MAX_UNUSABLE_CREATES = 3
+# How long the ids of a run's responses may be together. A property of its row has space for them.
+MAX_ID_BYTES = 40 * 1024
 
 
 def verdict(run: Run, reply: CreateReply) -> CreateReply:
     """Return a provider's reply to a create, corrected by what is known of this run."""
     match reply:
+        case Snapshot(run_id=str(other)) if other != run.id:
+            return _unusable("the response belongs to another run")
         case Snapshot(response_id=response_id) if response_id in run.responses:
-            return NotNow("the provider answered with an earlier response of this run", unknown=True)
-        case ChainBroken(reason) if run.chaining is Chaining.REPLAY:
+            return _unusable("it is an earlier response of this run")
+        case Snapshot(response_id=response_id) if _bytes((*run.responses, response_id)) > MAX_ID_BYTES:
+            message = f"The ids of the run's responses have more than {MAX_ID_BYTES} bytes together."
+            return Refused(RunError("provider_unusable", message))
+        case ChainBroken(error) if run.chaining is Chaining.REPLAY:
+            return Refused(error)
+        case KeyRefused(reason) if run.keyless:
             return Refused(RunError("provider_rejected", reason))
-        case Refused(RunError(code="provider_denied", message=message)) if run.turn > 1:
+        case Refused(RunError(code="provider_denied") as error) if run.turn > 1:
             # The provider accepted the key in an earlier turn: the key is being changed.
-            return NotNow(message)
+            return NotNow(error)
     return reply
+
+
+def _unusable(reason: str) -> NotNow:
+    return NotNow(unreadable(reason), unknown=True, unusable=True)
+
+
+def _bytes(ids: tuple[str, ...]) -> int:
+    return sum(len(each.encode()) for each in ids)
 
 
 def created(run: Run, event: events.Created, now: datetime) -> Result:
@@ -42,6 +64,10 @@ def created(run: Run, event: events.Created, now: datetime) -> Result:
         lease=None,
         continuation=Continuation(snapshot.response_id, snapshot.sequence),
         written=0,
+        commented=0,
+        unusable_creates=0,
+        repeats=0,
+        waiting=None,
         turn_items=0,
         activity="",
         responses=(*run.responses, snapshot.response_id),
@@ -61,7 +87,10 @@ def _abandon(run: Run, response_id: str, now: datetime) -> Result:
     """Note an abandoned response. It has to be stopped now, and deleted together with the run."""
     if response_id in run.responses or response_id in run.abandoned:
         return run, ()
-    noted = replace(run, abandoned=(*run.abandoned, response_id))
+    abandoned = (*run.abandoned, response_id)
+    while _bytes(abandoned) > MAX_ID_BYTES:
+        abandoned = abandoned[1:]
+    noted = replace(run, abandoned=abandoned)
     if run.status is RunStatus.DELETED:
         # The purge stops the response before it deletes it at the provider.
         return replace(noted, step=Step.PURGE, lease=None, due=now), (Wake(),)
@@ -79,10 +108,19 @@ def create_refused(run: Run, event: events.CreateRefused, now: datetime) -> Resu
 def create_deferred(run: Run, event: events.CreateDeferred, now: datetime) -> Result:
     if not holds(run, event.lease_id, Step.CREATE):
         return run, ()
-    deferred = replace(run, unknown_creates=run.unknown_creates + event.unknown)
+    counted = replace(
+        run,
+        unknown_creates=run.unknown_creates + event.unknown,
+        unusable_creates=run.unusable_creates + event.unusable,
+    )
     if run.status is RunStatus.CANCELLING:
-        return end(deferred, RunStatus.CANCELLED, now), ()
-    return replace(deferred, lease=None, due=event.until), ()
+        return end(counted, RunStatus.CANCELLED, now), ()
+    if counted.unusable_creates >= MAX_UNUSABLE_CREATES:
+        # Another create would probably be paid for, and not be usable either.
+        message = f"The provider reported success {MAX_UNUSABLE_CREATES} times: {event.error.message}"
+        return end(counted, RunStatus.FAILED, now, error=RunError("provider_unusable", message)), ()
+    deferred, entries = wait(counted, event.error, now)
+    return replace(deferred, lease=None, due=event.until), entries
 
 
 def chain_refused(run: Run, event: events.ChainRefused, now: datetime) -> Result:
@@ -90,5 +128,19 @@ def chain_refused(run: Run, event: events.ChainRefused, now: datetime) -> Result
         return run, ()
     if run.status is RunStatus.CANCELLING:
         return end(run, RunStatus.CANCELLED, now), ()
-    replayed = replace(run, chaining=Chaining.REPLAY, lease=event.lease, due=event.lease.expires_at)
+    replayed = replace(
+        run,
+        chaining=Chaining.REPLAY,
+        repeats=run.repeats + 1,
+        lease=event.lease,
+        due=event.lease.expires_at,
+    )
     return replayed, (log.TurnReplayed(run.turn),)
+
+
+def key_refused(run: Run, event: events.KeyRefused, now: datetime) -> Result:
+    if not holds(run, event.lease.id, Step.CREATE):
+        return run, ()
+    if run.status is RunStatus.CANCELLING:
+        return end(run, RunStatus.CANCELLED, now), ()
+    return replace(run, keyless=True, lease=event.lease, due=event.lease.expires_at), ()

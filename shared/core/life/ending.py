@@ -5,7 +5,7 @@ from datetime import datetime
 
 from shared.core.life import events
 from shared.core.life.items import ItemLog
-from shared.core.life.rule import IllegalTransition, Result, counted, end, holds
+from shared.core.life.rule import IllegalTransition, Result, counted, end, expire, holds, wait
 from shared.core.log import LogEntry, RunCancelling, RunEnded, TextReplaced
 from shared.core.run import Content, Run, RunStatus, Step
 
@@ -28,7 +28,7 @@ def cancel_requested(run: Run, event: events.CancelRequested, now: datetime) -> 
     if run.terminal or run.status is RunStatus.CANCELLING:
         return run, ()
     entry = RunCancelling()
-    cancelling = replace(run, status=RunStatus.CANCELLING)
+    cancelling = replace(run, status=RunStatus.CANCELLING, waiting=None)
     if run.step is Step.POLL:
         return replace(cancelling, step=Step.CANCEL, lease=event.lease, due=event.lease.expires_at), (entry,)
     if run.lease and now < run.lease.expires_at:
@@ -40,13 +40,14 @@ def cancel_requested(run: Run, event: events.CancelRequested, now: datetime) -> 
 def cancel_sent(run: Run, event: events.CancelSent, now: datetime) -> Result:
     if not holds(run, event.lease_id, Step.CANCEL):
         return run, ()
-    return replace(run, step=Step.POLL, lease=None, due=now), ()
+    return replace(run, step=Step.POLL, waiting=None, lease=None, due=now), ()
 
 
-def cancel_deferred(run: Run, event: events.CancelDeferred, _now: datetime) -> Result:
+def cancel_deferred(run: Run, event: events.CancelDeferred, now: datetime) -> Result:
     if not holds(run, event.lease_id, Step.CANCEL):
         return run, ()
-    return replace(run, lease=None, due=event.until), ()
+    deferred, entries = wait(run, event.error, now)
+    return replace(deferred, lease=None, due=event.until), entries
 
 
 def deadline_passed(run: Run, event: events.DeadlinePassed, now: datetime) -> Result:
@@ -54,8 +55,11 @@ def deadline_passed(run: Run, event: events.DeadlinePassed, now: datetime) -> Re
         return run, ()
     if now < run.expires_at:
         raise IllegalTransition(run, event)
+    if run.continuation and run.continuation.response_id != event.response_id:
+        # The response was created meanwhile. The next tick reads it and cancels it.
+        return run, ()
     charged = replace(counted(run), usage=run.usage + event.usage)
-    return end(charged, RunStatus.EXPIRED, now), ()
+    return expire(charged, now), ()
 
 
 def delete_requested(run: Run, event: events.DeleteRequested, now: datetime) -> Result:

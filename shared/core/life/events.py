@@ -42,8 +42,19 @@ class CreateDeferred:
 
     lease_id: str
     until: datetime
+    error: RunError
     # Whether it may have accepted the request, with only its reply lost.
-    unknown: bool
+    unknown: bool = False
+    # Whether it reported success, with a reply that cannot be used.
+    unusable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRefused:
+    """The provider refused the Idempotency-Key, so the request is sent without it."""
+
+    # Renewed for the second request.
+    lease: Lease
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +99,21 @@ class StreamLost:
 
 @dataclass(frozen=True, slots=True)
 class PollDeferred:
-    """The provider requested a pause before this response is read again."""
+    """The response could not be read now."""
 
     response_id: str
+    error: RunError
+    # When the provider allows the next request, if it requested a pause.
+    until: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class PollClaimed:
+    """A worker polls the response, because the poll loop does not."""
+
+    # The due time of the run that the worker has read.
+    due: datetime
+    # Nobody else polls the response before this time.
     until: datetime
 
 
@@ -132,6 +155,7 @@ class CancelDeferred:
 
     lease_id: str
     until: datetime
+    error: RunError
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +172,8 @@ class DeadlinePassed:
 
     # The usage of the unfinished response.
     usage: Usage = field(default_factory=Usage)
+    # The response that was read and cancelled before. None when the run had none.
+    response_id: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,10 +197,12 @@ Event = (
     | CreateRefused
     | CreateDeferred
     | ChainRefused
+    | KeyRefused
     | Polled
     | Sliced
     | StreamLost
     | PollDeferred
+    | PollClaimed
     | Missing
     | ToolDone
     | CancelRequested

@@ -7,13 +7,25 @@ from shared.core.life import events
 from shared.core.life.calling import queue_calls
 from shared.core.life.events import Wake
 from shared.core.life.items import ItemLog
-from shared.core.life.rule import IllegalTransition, Result, end
+from shared.core.life.rule import IllegalTransition, Result, end, wait
 from shared.core.log import LogEntry, TextReplaced
-from shared.core.response import ItemStarted, ResponseStatus, RunError, Slice, Snapshot
-from shared.core.run import Content, Continuation, Run, RunStatus, Step
+from shared.core.response import (
+    RESPONSE_SLOW,
+    ItemStarted,
+    NotNow,
+    ReadReply,
+    ResponseStatus,
+    RunError,
+    Slice,
+    Snapshot,
+    unreadable,
+)
+from shared.core.run import UNANSWERED_CALL, Content, Continuation, Run, RunStatus, Step
 
 # A 404 may be transient right after a response was created or finished. It was observed for up to 32 s.
 MISSING_GRACE = timedelta(seconds=60)
+
+_NOT_FOUND = "The provider does not know the response. It may be too new."
 
 _ACTIVITIES = {
     "message": "writing",
@@ -24,6 +36,13 @@ _ACTIVITIES = {
     "image_generation_call": "drawing",
 }
 _CALLS = frozenset({"function_call", "mcp_call", "custom_tool_call"})
+
+
+def read_verdict(run_id: str, reply: ReadReply) -> ReadReply:
+    """Return a provider's reply to a read, unless it is the response of another run."""
+    if isinstance(reply, Snapshot) and reply.run_id is not None and reply.run_id != run_id:
+        return NotNow(unreadable("it is the response of another run"))
+    return reply
 
 
 def polled(run: Run, event: events.Polled, now: datetime) -> Result:
@@ -47,7 +66,7 @@ def _complete_log(run: Run, event: events.Polled) -> tuple[Run, tuple[LogEntry, 
     items = ItemLog.of(run)
     if not event.agrees:
         items.entries.append(TextReplaced(run.turn))
-    items.finish(event.outline, run.written, with_text=event.agrees)
+    items.finish(event.outline, written=run.written, commented=run.commented, with_text=event.agrees)
     return items.into(run), tuple(items.entries)
 
 
@@ -55,7 +74,7 @@ def _still_working(run: Run, snapshot: Snapshot, now: datetime) -> Result:
     if run.step is not Step.POLL:
         # The worker that cancels the response will see what comes of it.
         return run, ()
-    read = replace(run, missing_since=None) if run.missing_since else run
+    read = replace(run, missing_since=None, waiting=None) if run.missing_since or run.waiting else run
     if run.status is RunStatus.QUEUED and snapshot.status is ResponseStatus.IN_PROGRESS:
         return replace(read, status=RunStatus.IN_PROGRESS), ()
     if run.status is RunStatus.CANCELLING and run.missing_since:
@@ -75,7 +94,9 @@ def _finish_turn(
             return end(done, RunStatus.FAILED, now, error=error), ()
         case ResponseStatus.CANCELLED:
             return end(done, RunStatus.CANCELLED, now), ()
-        case _ if not snapshot.calls:
+        case ResponseStatus.COMPLETED if snapshot.unanswerable:
+            return end(done, RunStatus.INCOMPLETE, now, reason=UNANSWERED_CALL), ()
+        case _ if not snapshot.calls and not snapshot.unanswerable:
             status = (
                 RunStatus.COMPLETED if snapshot.status is ResponseStatus.COMPLETED else RunStatus.INCOMPLETE
             )
@@ -104,9 +125,11 @@ def sliced(run: Run, event: events.Sliced, _now: datetime) -> Result:
         items.into(run),
         status=RunStatus.IN_PROGRESS if at_work else run.status,
         continuation=Continuation(received.response_id, received.sequence),
-        written=run.written + len(received.text),
+        written=run.written + items.written,
+        commented=run.commented + items.commented,
         activity=_activity(received) or run.activity,
         missing_since=None,
+        waiting=None,
     )
     return read, tuple(items.entries)
 
@@ -120,6 +143,8 @@ def _activity(received: Slice) -> str:
     if not started:
         return ""
     last = started[-1]
+    if last.commentary:
+        return "commenting"
     if last.kind in _CALLS and last.name:
         return f"calling {last.name}"
     return _ACTIVITIES.get(last.kind, "working")
@@ -133,8 +158,19 @@ def stream_lost(run: Run, event: events.StreamLost, _now: datetime) -> Result:
     return replace(run, continuation=Continuation(event.response_id)), ()
 
 
-def poll_deferred(run: Run, event: events.PollDeferred, _now: datetime) -> Result:
-    if run.step is not Step.POLL or not run.awaits(event.response_id) or event.until <= run.due:
+def poll_deferred(run: Run, event: events.PollDeferred, now: datetime) -> Result:
+    if run.step is not Step.POLL or not run.awaits(event.response_id):
+        return run, ()
+    due = max(run.due, event.until or run.due)
+    known = run.waiting is not None and run.waiting.error.code == event.error.code
+    if known and due == run.due and event.error.code != RESPONSE_SLOW:
+        return run, ()
+    deferred, entries = wait(run, event.error, now)
+    return replace(deferred, due=due), entries
+
+
+def poll_claimed(run: Run, event: events.PollClaimed, _now: datetime) -> Result:
+    if run.step is not Step.POLL or run.due != event.due:
         return run, ()
     return replace(run, due=event.until), ()
 
@@ -143,7 +179,8 @@ def missing(run: Run, event: events.Missing, now: datetime) -> Result:
     if run.terminal or not run.awaits(event.response_id):
         return run, ()
     if run.missing_since is None:
-        return replace(run, missing_since=now, step=Step.POLL, lease=None, due=now), ()
+        missed, entries = wait(run, RunError("response_not_found", _NOT_FOUND), now)
+        return replace(missed, missing_since=now, step=Step.POLL, lease=None, due=now), entries
     if now - run.missing_since < MISSING_GRACE:
         return run, ()
     if run.status is RunStatus.CANCELLING:

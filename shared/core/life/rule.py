@@ -5,8 +5,9 @@ from datetime import datetime
 
 from shared.core.calls import CallStatus, ToolCall
 from shared.core.life.events import Effect, Event
+from shared.core.log import RunWaiting
 from shared.core.response import RunError
-from shared.core.run import Run, RunStatus, Step
+from shared.core.run import Run, RunStatus, Step, Waiting
 
 Result = tuple[Run, tuple[Effect, ...]]
 
@@ -37,6 +38,15 @@ def counted(run: Run) -> Run:
     return run
 
 
+def wait(run: Run, error: RunError, now: datetime) -> Result:
+    """Note why the owed step is tried again. It is logged when the reason has changed."""
+    before = run.waiting
+    waiting = Waiting(error, before.since, before.attempts + 1) if before else Waiting(error, now)
+    same = before is not None and before.error.code == error.code
+    entry = RunWaiting(error.code, error.message, error.provider_code or "")
+    return replace(run, waiting=waiting), () if same else (entry,)
+
+
 def end(
     run: Run, status: RunStatus, now: datetime, *, error: RunError | None = None, reason: str | None = None
 ) -> Run:
@@ -48,11 +58,23 @@ def end(
         continuation=None,
         lease=None,
         missing_since=None,
+        waiting=None,
         completed_at=now,
         calls=tuple(_close_call(call, now) for call in run.calls),
         error=error,
         incomplete_reason=reason,
     )
+
+
+def expire(run: Run, now: datetime) -> Run:
+    """Return the run, expired. Its error says what it waited for."""
+    if run.waiting is None:
+        error = RunError("expired", "The deadline passed before the run was finished.")
+    else:
+        reason = run.waiting.error
+        message = f"The deadline passed while the run waited: {reason.message}"
+        error = RunError("expired", message, reason.provider_code)
+    return end(run, RunStatus.EXPIRED, now, error=error)
 
 
 def _close_call(call: ToolCall, now: datetime) -> ToolCall:

@@ -4,6 +4,8 @@ from dataclasses import dataclass
 
 from shared.core.run import Run, RunStatus
 
+_CHAIN_LOST = "previous_response_not_found"
+
 
 @dataclass(frozen=True, slots=True)
 class SessionChange:
@@ -23,4 +25,9 @@ def session_change(before: Run, after: Run) -> SessionChange | None:
         return SessionChange(released, "")
     if not released:
         return None
-    return SessionChange(released, after.previous_response_id if after.in_conversation else None)
+    if after.error and after.error.provider_code == _CHAIN_LOST:
+        # The response failed because it could not continue the one before.
+        return SessionChange(released, "")
+    if not after.in_conversation:
+        return SessionChange(released)
+    return SessionChange(released, after.previous_response_id if after.chainable else "")

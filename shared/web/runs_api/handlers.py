@@ -2,8 +2,8 @@
 
 import importlib.resources
 import math
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from shared.core.caller import Caller
@@ -17,13 +17,18 @@ from shared.usecases.delete import delete_run as delete
 from shared.usecases.delete import delete_session as delete_session_with_runs
 from shared.usecases.feed import read_feed
 from shared.usecases.listing import list_runs
+from shared.usecases.overdue import Waker
 from shared.usecases.start import start
+from shared.usecases.waiting import waiting_for
 from shared.web.caller import caller_of
 from shared.web.dashboard import page
 from shared.web.http import EVENT_STREAM, JSON, Reply, Request, json_reply
-from shared.web.links import link
+from shared.web.links import link, root
 from shared.web.runs_api import parse, render
 from shared.web.runs_api.problems import problem
+
+# The headers that a page of another origin may read. Which origins may send requests is a setting of the platform.
+_EXPOSED = "Location, ETag, Retry-After"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +40,39 @@ class Api:
     public_base_url: str | None
     # Creates the tables if they are missing.
     prepare: Callable[[], Awaitable[None]]
+    # Whether a proxy in front of the app sets the headers that name its own scheme and host.
+    trust_forwarded: bool = False
+    waker: Waker = field(default_factory=Waker)
 
     def caller(self, request: Request) -> Caller:
         return caller_of(request, self.owner_header)
 
     def link(self, request: Request, path: str, **query: str) -> str:
-        return link(request, self.public_base_url, path, query)
+        base = self.public_base_url or root(request, trust_forwarded=self.trust_forwarded)
+        return link(base, path, query)
+
+    def next_link(self, request: Request, path: str, parameters: Sequence[str], cursor: str) -> str:
+        """Return the URL of the next page, with those of the request's `parameters` that it has."""
+        kept = {name: request.query[name] for name in parameters if name in request.query}
+        return self.link(request, path, **kept, cursor=cursor)
 
 
 async def answer(handler: Callable[..., Awaitable[Reply]], api: Api, request: Request, *path: str) -> Reply:
-    """Call a handler. A BatonError becomes a problem document."""
+    """Call a handler. A BatonError becomes a problem document.
+
+    A HEAD is answered like a GET, without the body.
+    """
     try:
-        return await handler(api, request, *path)
+        reply = await handler(api, request, *path)
     except BatonError as error:
-        return problem(error)
+        reply = problem(error)
+    headers = {**reply.headers, "Access-Control-Expose-Headers": _EXPOSED}
+    if request.method != "HEAD":
+        return replace(reply, headers=headers)
+    if reply.body:
+        # RFC 9110, 8.6: the length of the body that a GET gets.
+        headers["Content-Length"] = str(len(reply.body))
+    return replace(reply, body=b"", headers=headers)
 
 
 async def start_run(api: Api, request: Request) -> Reply:
@@ -60,17 +84,20 @@ async def start_run(api: Api, request: Request) -> Reply:
 
 
 async def get_run(api: Api, request: Request, run_id: str) -> Reply:
+    """Return a run. A worker is woken for one that the timer has forgotten."""
     stored = await read.owned_run(api.context, api.caller(request), parse.run_id(run_id))
-    if _etags(request) & {render.etag(stored.run), "*"}:
-        return Reply(304, b"", _run_headers(api, stored.run))
-    return await _run_reply(api, Applied(stored), 200)
+    messages = await api.waker.messages(api.context, stored.run)
+    headers = _run_headers(api, stored.run)
+    if _etags(request) & {headers["ETag"], "*"}:
+        return Reply(304, b"", headers, messages)
+    return await _run_reply(api, Applied(stored), 200, messages=messages)
 
 
 async def get_runs(api: Api, request: Request) -> Reply:
     runs, after = await list_runs(api.context, api.caller(request), parse.listing(request))
-    body: dict[str, object] = {"object": "list", "data": [render.run_summary(run) for run in runs]}
+    body: dict[str, object] = {"object": "list", "data": [_summary(api, run) for run in runs]}
     if after:
-        body["nextLink"] = api.link(request, "runs", **_kept_parameters(request), cursor=after)
+        body["nextLink"] = api.next_link(request, "runs", parse.RUNS_PARAMETERS, after)
     return json_reply(200, body)
 
 
@@ -119,11 +146,10 @@ async def get_session(api: Api, request: Request, session_id: str) -> Reply:
         begin=begin,
         limit=parse.page_limit(request.query),
     )
-    body = render.session_view(page)
+    body = render.session_view(page, [_summary(api, run) for run in page.runs])
     if page.next_run_id:
-        body["nextLink"] = api.link(
-            request, f"sessions/{session_id}", **_kept_parameters(request), cursor=page.next_run_id
-        )
+        path = f"sessions/{session_id}"
+        body["nextLink"] = api.next_link(request, path, parse.SESSION_PARAMETERS, page.next_run_id)
     return json_reply(200, body)
 
 
@@ -147,14 +173,25 @@ async def get_openapi(_api: Api, _request: Request) -> Reply:
     return Reply(200, document, {"Content-Type": JSON, "Cache-Control": "no-cache"})
 
 
-async def _run_reply(api: Api, applied: Applied, status: int, headers: dict[str, str] | None = None) -> Reply:
+async def _run_reply(
+    api: Api,
+    applied: Applied,
+    status: int,
+    headers: dict[str, str] | None = None,
+    messages: tuple[str, ...] = (),
+) -> Reply:
     run = applied.stored.run
-    body = render.run_view(run, await read.output_of(api.context, run))
-    return json_reply(status, body, _run_headers(api, run) | (headers or {}), messages=applied.messages)
+    body = render.run_view(run, await read.output_of(api.context, run), waiting_for(api.context, run))
+    headers = _run_headers(api, run) | (headers or {})
+    return json_reply(status, body, headers, messages=messages + applied.messages)
+
+
+def _summary(api: Api, run: Run) -> dict[str, object]:
+    return render.run_summary(run, waiting_for(api.context, run))
 
 
 def _run_headers(api: Api, run: Run) -> dict[str, str]:
-    headers = {"ETag": render.etag(run), "Cache-Control": "no-cache"}
+    headers = {"ETag": render.etag(run, waiting_for(api.context, run)), "Cache-Control": "no-cache"}
     if not run.terminal:
         headers["Retry-After"] = str(math.ceil(_pause(api, run).total_seconds()))
     return headers
@@ -169,10 +206,3 @@ def _pause(api: Api, run: Run) -> timedelta:
 def _etags(request: Request) -> set[str]:
     given = request.headers.get("if-none-match", "")
     return {tag.strip().removeprefix("W/") for tag in given.split(",")}
-
-
-def _kept_parameters(request: Request) -> dict[str, str]:
-    """Return the query parameters that the link to the next page has too. Keys are never put into a link."""
-    return {
-        name: value for name, value in request.query.items() if name not in {"cursor", "code", "clientId"}
-    }

@@ -6,12 +6,14 @@ from shared.errors import (
     BatonError,
     Conflict,
     InvalidInput,
+    LengthRequired,
     Malformed,
     NotFound,
     StorageUnavailable,
     TooLarge,
     Unidentified,
     UnreadableRow,
+    UnsupportedEncoding,
 )
 from shared.web.http import PROBLEM, Reply
 
@@ -20,7 +22,9 @@ _STATUSES: dict[type[BatonError], tuple[int, str]] = {
     Unidentified: (401, "Unauthorized"),
     NotFound: (404, "Not Found"),
     Conflict: (409, "Conflict"),
+    LengthRequired: (411, "Length Required"),
     TooLarge: (413, "Content Too Large"),
+    UnsupportedEncoding: (415, "Unsupported Media Type"),
     InvalidInput: (422, "Unprocessable Content"),
     StorageUnavailable: (503, "Service Unavailable"),
     UnreadableRow: (503, "Service Unavailable"),
@@ -39,4 +43,7 @@ def problem(error: BatonError) -> Reply:
     headers = {"Content-Type": PROBLEM, "Cache-Control": "no-store"}
     if status == 503:
         headers["Retry-After"] = str(_RETRY_AFTER_SECONDS)
+    if status == 415:
+        # RFC 9110, 12.5.3: the encodings that the next request may use.
+        headers["Accept-Encoding"] = "identity"
     return Reply(status, json.dumps(body).encode(), headers)

@@ -1,7 +1,7 @@
 """Runs, events, sessions, agents and health as the JSON that clients get."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import lru_cache
@@ -11,15 +11,19 @@ from shared.core import log, transcript
 from shared.core.calls import CallStatus, ToolCall
 from shared.core.ids import item_id
 from shared.core.log import LogEntry, LogLine
+from shared.core.response import Usage
 from shared.core.run import Run, RunStatus, Session, Step
 from shared.ports.agents import AgentSpec
 from shared.usecases.feed import Feed
 from shared.usecases.health import Health
 from shared.usecases.read import SessionPage
+from shared.usecases.waiting import WaitingFor
 
 # The field of an event that holds the text of its entry.
 _TEXT_FIELDS: Mapping[type[LogEntry], str] = {
     log.TextDelta: "text",
+    log.Commentary: "text",
+    log.Refusal: "refusal",
     log.TextReplaced: "text",
     log.ToolStarted: "arguments",
     log.ToolCompleted: "output",
@@ -35,11 +39,12 @@ def time(at: datetime | None) -> str | None:
     return at.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z") if at else None
 
 
-def etag(run: Run) -> str:
-    return f'"{run.rev}"'
+def etag(run: Run, waiting: WaitingFor | None) -> str:
+    """Return the version of a run, and of why it waits, which changes without a transition."""
+    return f'"{run.rev}.{waiting.attempt}"' if waiting else f'"{run.rev}"'
 
 
-def run_summary(run: Run) -> dict[str, Any]:
+def run_summary(run: Run, waiting: WaitingFor | None = None) -> dict[str, Any]:
     """Return a run without its output."""
     return {
         "id": run.id,
@@ -54,12 +59,32 @@ def run_summary(run: Run) -> dict[str, Any]:
         "expires_at": time(run.expires_at),
         "turn": run.turn,
         "progress": None if run.terminal else progress(run),
+        "waiting_for": _waiting_for(waiting) if waiting else None,
         "error": asdict(run.error) if run.error else None,
         "incomplete_details": {"reason": run.incomplete_reason} if run.incomplete_reason else None,
         "required_action": None,
         "metadata": dict(run.metadata),
         "tool_calls": [_tool_call(call) for call in run.calls],
-        "usage": asdict(run.usage),
+        "usage": _usage(run.usage),
+    }
+
+
+def _usage(usage: Usage) -> dict[str, Any]:
+    """Return the usage in the shape of the Responses API."""
+    return {
+        "input_tokens": usage.input_tokens,
+        "input_tokens_details": {"cached_tokens": usage.cached_tokens},
+        "output_tokens": usage.output_tokens,
+        "output_tokens_details": {"reasoning_tokens": usage.reasoning_tokens},
+        "total_tokens": usage.total_tokens,
+    }
+
+
+def _waiting_for(waiting: WaitingFor) -> dict[str, Any]:
+    return asdict(waiting.error) | {
+        "since": time(waiting.since),
+        "attempt": waiting.attempt,
+        "next_try_at": time(waiting.next_try_at),
     }
 
 
@@ -91,7 +116,7 @@ def _event_data(run: Run, entry: LogEntry, text: str) -> dict[str, Any]:
         case log.RunEnded():
             return {}
     fields = {name: getattr(entry, name) for name in entry.__slots__ if name not in _POINTERS}
-    data = {name: value for name, value in fields.items() if value != ""}
+    data = {name: value for name, value in fields.items() if value != "" and value is not False}
     if "item" in data:
         data["item_id"] = item_id(run.id, data.pop("item"))
     if name := _TEXT_FIELDS.get(type(entry)):
@@ -111,14 +136,20 @@ def event_stream(feed: Feed, retry_ms: int) -> bytes:
     return "".join(blocks).encode()
 
 
-def run_view(run: Run, output: str | None) -> dict[str, Any]:
+def run_view(run: Run, output: str | None, waiting: WaitingFor | None = None) -> dict[str, Any]:
     """Return a run with its output.
 
     `output` is the JSON text of its output items, None while it is pending.
     """
-    return run_summary(run) | {
-        "output_text": None if output is None else transcript.output_text(output),
-        "output": None if output is None else json.loads(output),
+    summary = run_summary(run, waiting)
+    if output is None:
+        return summary | {"output_text": None, "refusal": None, "output": None}
+    items = json.loads(output)
+    found = [item for item in items if isinstance(item, dict)]
+    return summary | {
+        "output_text": transcript.text_of(found),
+        "refusal": transcript.refusal_of(found) or None,
+        "output": items,
     }
 
 
@@ -133,9 +164,10 @@ def _tool_call(call: ToolCall) -> Mapping[str, Any]:
     }
 
 
-def session_view(page: SessionPage) -> dict[str, Any]:
+def session_view(page: SessionPage, runs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return a session with the summaries of its runs."""
     return _session(page.session) | {
-        "runs": [run_summary(run) for run in page.runs],
+        "runs": runs,
         "transcript": page.transcript,
     }
 
@@ -167,8 +199,9 @@ def agent_view(spec: AgentSpec) -> dict[str, Any]:
 
 def health_view(health: Health) -> dict[str, Any]:
     return {
-        "status": "ok" if health.ok else "late",
+        "status": "late" if not health.ok else "degraded" if health.creates_failing else "ok",
         "pending": health.pending,
         "overdue": health.overdue,
+        "creates_failing": health.creates_failing,
         "last_tick_at": time(health.last_tick_at),
     }

@@ -12,8 +12,9 @@ from typing import Any
 
 FOLDER = Path(__file__).parent
 TABLE = FOLDER / "statuses.toml"
-# The requests that a reply answers; each has a folder. `chained` is a create that continues a response.
-REQUESTS = ("create", "chained", "read", "cancel", "delete")
+# The requests that a reply answers; each has a folder. `chained` is a create that continues a
+# response, `streamed` one whose stream will be read.
+REQUESTS = ("create", "chained", "streamed", "read", "cancel", "delete")
 # No real key looks like this. It is removed because it is the configured key, not because it looks like a key.
 KEY = "a.corpus.key"
 

@@ -17,7 +17,7 @@ from shared.adapters.http.answer import Answer
 from shared.adapters.responses_api.interpret import Interpreter
 from shared.adapters.responses_api.provider import ResponsesProvider
 from shared.core import transcript
-from shared.core.response import Refused, Snapshot
+from shared.core.response import Refused, RunError, Snapshot
 from shared.core.run import Run, RunStatus, Step
 from shared.ports.providers import ResponseRequest
 from shared.usecases.cancel import cancel
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.asyncio(loop_scope="module")
 
 ALL = cases()
 TIMEOUT = timedelta(seconds=20)
-FIRST = request(turn=1)
+FIRST = request(turn=1, idempotency_key="run_7-1-0")
 
 
 @dataclass
@@ -64,17 +64,18 @@ class Scripted(FakeProvider):
         return True
 
     async def create(self, request: ResponseRequest) -> Any:
-        if self._is_due("chained" if request.turn > 1 else "create"):
+        if self._is_due("chained" if request.turn > 1 else "streamed" if request.stream else "create"):
             self.creates.append(request)
             return self.reply
         return await super().create(request)
 
-    async def read(self, response_id: str) -> Any:
+    async def read(self, response_id: str, **options: object) -> Any:
         if self._is_due("read"):
             return self.reply
-        if self.given:
+        # A response whose cancellation has failed is still at work when it is read after that.
+        if self.given and (self.request != "cancel" or response_id in self.reads):
             self.state.setdefault(response_id, answer(response_id, "the end"))
-        return await super().read(response_id)
+        return await super().read(response_id, **options)
 
     async def cancel(self, response_id: str) -> Any:
         return self.reply if self._is_due("cancel") else await super().cancel(response_id)
@@ -103,6 +104,8 @@ async def received(adapter: ResponsesProvider, request: str) -> Any:
             return await adapter.create(FIRST)
         case "chained":
             return await adapter.create(replace(FIRST, turn=2, previous_response_id="resp_1"))
+        case "streamed":
+            return await adapter.create(replace(FIRST, stream=True))
         case "read":
             return await adapter.read("resp_1")
         case "cancel":
@@ -115,7 +118,7 @@ async def until_replied(world: World, case: Case) -> str:
     """Advance a run until it has had the case's reply, and return its id."""
     if case.request == "chained":
         world.provider.state["resp_1"] = asks("resp_1", "look_up")
-    run_id = (await world.start()).id
+    run_id = (await world.start(stream=case.request == "streamed")).id
     match case.request:
         case "chained":
             while not world.provider.given:
@@ -143,24 +146,39 @@ async def until_over(world: World, run_id: str) -> Run:
 
 def facts_of(reply: Any, wanted: dict[str, Any]) -> dict[str, Any]:
     """Return those facts of the adapter's reply that the case names."""
-    facts: dict[str, Any] = {"decision": type(reply).__name__}
+    facts: dict[str, Any] = {"decision": type(reply).__name__, "reason": getattr(reply, "reason", "")}
+    facts |= {name: getattr(reply, name, False) for name in ("unknown", "unusable")}
     if isinstance(reply, Snapshot):
-        facts |= {
-            "is": reply.status.value,
-            "id": reply.response_id,
-            "text": transcript.output_text(reply.output),
-        }
-        facts |= {"calls": [[call.call_id, call.name, call.arguments] for call in reply.calls[:9]]}
-        facts |= {"usage": [reply.usage.input_tokens, reply.usage.output_tokens, reply.usage.total_tokens]}
-        facts |= {"because": reply.incomplete_reason or "", "count": len(reply.calls)}
-    error = getattr(reply, "error", None)
-    facts |= {"code": error.code if error else "", "message": error.message if error else ""}
-    facts |= {"reason": getattr(reply, "reason", ""), "unknown": getattr(reply, "unknown", False)}
+        facts |= _facts_of_response(reply)
+    error = getattr(reply, "error", None) or RunError("", "")
+    facts |= {"code": error.code, "message": error.message, "provider_code": error.provider_code or ""}
+    for name, holds in (("begins", str.startswith), ("finishes", str.endswith)):
+        part = wanted.get(name, "")
+        facts[name] = part if holds(error.message, part) else error.message
     waits = getattr(reply, "retry_after", None)
     facts["waits"] = round(waits.total_seconds(), 3) if waits else 0
     if 0 < wanted.get("waits", 0) - facts["waits"] < TIMEOUT.total_seconds() and "waits_about" in wanted:
         facts["waits"] = wanted["waits"]
     return {name: facts[name] for name in wanted if name in facts}
+
+
+def _facts_of_response(reply: Snapshot) -> dict[str, Any]:
+    items, usage = transcript.parse(reply.output), reply.usage
+    return {
+        "is": reply.status.value,
+        "id": reply.response_id,
+        "of_run": reply.run_id or "",
+        "sequence": -1 if reply.sequence is None else reply.sequence,
+        "text": transcript.text_of(items),
+        "commentary": transcript.commentary_of(items),
+        "refusal": transcript.refusal_of(items),
+        "calls": [[call.call_id, call.name, call.arguments] for call in reply.calls[:9]],
+        "count": len(reply.calls),
+        "unanswerable": reply.unanswerable,
+        "usage": [usage.input_tokens, usage.output_tokens, usage.total_tokens],
+        "details": [usage.cached_tokens, usage.reasoning_tokens],
+        "because": reply.incomplete_reason or "",
+    }
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -220,9 +238,9 @@ async def test_a_body_that_is_cut_anywhere_ends_no_run(name):
         assert not (isinstance(reply, Snapshot) and reply.status.finished)
 
 
-async def test_there_are_300_cases_each_with_a_description_of_its_own():
+async def test_there_are_400_cases_each_with_a_description_of_its_own():
     files = [path for path in FOLDER.rglob("*.toml") if path != TABLE]
     assert {f"{path.parent.name}/{path.stem}" for path in files} <= ALL.keys()
-    assert len(ALL) == 300
+    assert len(ALL) == 400
     assert {case.request for case in ALL.values()} == set(REQUESTS)
     assert len({case.about for case in ALL.values()}) == len(ALL)

@@ -3,7 +3,7 @@
 import os
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from shared.core.calls import ToolCall, ToolResult
 from shared.core.response import CancelReply, CreateReply, DeleteReply, ReadReply, SliceReply
@@ -104,12 +104,15 @@ class FusedProvider:
             await self._stand_still(len(self.created), request.run_id)
         return reply
 
-    async def read(self, response_id: str) -> ReadReply:
-        return await self._fuse.call("provider.read", response_id, self._inner.read(response_id))
+    async def read(self, response_id: str, **options: Any) -> ReadReply:
+        reading = self._inner.read(response_id, **options)
+        return await self._fuse.call("provider.read", response_id, reading)
 
-    async def slice(self, response_id: str, after: int) -> SliceReply:
+    async def slice(self, response_id: str, after: int, **options: Any) -> SliceReply:
         about = f"{response_id} after {after}"
-        return await self._fuse.call("provider.slice", about, self._inner.slice(response_id, after))
+        return await self._fuse.call(
+            "provider.slice", about, self._inner.slice(response_id, after, **options)
+        )
 
     async def cancel(self, response_id: str) -> CancelReply:
         return await self._fuse.call("provider.cancel", response_id, self._inner.cancel(response_id))

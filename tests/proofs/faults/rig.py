@@ -202,9 +202,9 @@ class Rig:
         """Return the names of the long texts that the run points to."""
         run = await self.run()
         results = [
-            content
+            result.output
             for turn in range(1, run.turn + 1)
-            for content in (await self.plain.runs.results(run.id, turn)).values()
+            for result in (await self.plain.runs.results(run.id, turn)).values()
         ]
         contents: list[Content] = [run.input, *run.turns, *results]
         return {content.name for content in contents if content.name}

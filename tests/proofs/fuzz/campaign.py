@@ -87,7 +87,11 @@ def _config(base: str, key: str, seed: int) -> schemathesis.Config:
             "generation": {"database": "none", "max-examples": EXAMPLES_A_TURN},
             "checks": {name: {"enabled": False} for name in sorted(checks.OFF)}
             # A request with several errors may be refused as too large.
-            | {"negative_data_rejection": {"expected-statuses": ["400", "401", "404", "409", "413", "422"]}},
+            | {
+                "negative_data_rejection": {
+                    "expected-statuses": ["400", "401", "404", "409", "411", "413", "415", "422"]
+                }
+            },
             "operations": [
                 # Without parameters there is little to vary.
                 {

@@ -8,7 +8,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from tests.proofs.mutants.bugs import BUGS, Bug
+from tests.proofs.mutants.bug import Bug
+from tests.proofs.mutants.bugs import BUGS
 
 ROOT = Path(__file__).parents[3]
 # Every bug must be found within as many seeds as `make simulate` runs.

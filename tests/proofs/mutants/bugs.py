@@ -1,27 +1,17 @@
 """Bugs that a change could introduce, each as a replacement in the source."""
 
-from dataclasses import dataclass
-
-
-@dataclass(frozen=True)
-class Bug:
-    """In `file`, `good` is replaced by `bad`; `good` must be there exactly once."""
-
-    name: str
-    file: str
-    good: str
-    bad: str
-
+from tests.proofs.mutants.bug import Bug
+from tests.proofs.mutants.log_bugs import LOG_BUGS
+from tests.proofs.mutants.provider_bugs import PROVIDER_BUGS
 
 _CALLING = "shared/core/life/calling.py"
 _CREATING = "shared/core/life/creating.py"
 _ENDING = "shared/core/life/ending.py"
 _POLLING = "shared/core/life/polling.py"
 _RULE = "shared/core/life/rule.py"
-_DELIVER = "shared/steps/deliver.py"
-_POLL = "shared/steps/poll.py"
+_CANCEL = "shared/steps/cancel.py"
+_DUE = "shared/steps/due.py"
 _TOOLS = "shared/steps/tools.py"
-_LOG = "shared/store/log.py"
 _RUNS = "shared/store/runs.py"
 _TRANSACTION = "shared/store/transaction.py"
 _READ = "shared/usecases/read.py"
@@ -138,11 +128,11 @@ BUGS = (
     ),
     Bug(
         "a deadline replaces a finished answer",
-        _POLL,
-        "    if isinstance(reply, Snapshot) and reply.status.finished:\n        return (await settle",
-        "    if False:\n        return (await settle",
+        _CANCEL,
+        "            case Snapshot() if _finished(reply):\n                return await settle(context, stored, reply)\n    return",
+        "            case Snapshot() if not run:\n                return await settle(context, stored, reply)\n    return",
     ),
-    Bug("an expired run is not polled", _POLL, "    if owed.expired(now):\n        return True\n", ""),
+    Bug("an expired run is not polled", _DUE, "    if owed.expired(now):\n        return True\n", ""),
     Bug(
         "the pointer is saved before its text is stored",
         "shared/store/content.py",
@@ -169,13 +159,13 @@ BUGS = (
     ),
     Bug(
         "the poll schedule is ignored",
-        _POLL,
+        _DUE,
         "    return context.schedule_for(owed.continuation).poll_due(owed.turn_started_at, after, now)",
         "    return True",
     ),
     Bug(
         "two pollers do not exclude each other",
-        _POLL,
+        _DUE,
         "    if not (polls or messages) or not await context.shards.claim(shard, view.tick, max(now, after)):",
         "    await context.shards.claim(shard, view.tick, max(now, after))\n    if not (polls or messages):",
     ),
@@ -194,7 +184,7 @@ BUGS = (
     Bug(
         "a response that came too late is not noted",
         _CREATING,
-        "    noted = replace(run, abandoned=(*run.abandoned, response_id))\n",
+        "    noted = replace(run, abandoned=abandoned)\n",
         "    noted = replace(run, unknown_creates=run.unknown_creates)\n",
     ),
     Bug(
@@ -239,96 +229,6 @@ BUGS = (
         "            except UnreadableRow as fault:\n                # One broken row",
         "            except IndexError as fault:\n                # One broken row",
     ),
-    Bug(
-        "a slice is stored although it does not continue the stored text",
-        _POLLING,
-        "or run.continuation != expected:",
-        "or not run.awaits(received.response_id):",
-    ),
-    Bug(
-        "the rest of a turn is logged from its beginning",
-        _POLLING,
-        "items.finish(event.outline, run.written, with_text",
-        "items.finish(event.outline, 0, with_text",
-    ),
-    Bug(
-        "streamed text that differs from the answer stays",
-        _POLLING,
-        "    if not event.agrees:",
-        "    if False:",
-    ),
-    Bug(
-        "the text of an unfinished turn stays",
-        _ENDING,
-        "    if unfinished and (run.written or run.turns):",
-        "    if unfinished and run.turns:",
-    ),
-    Bug("the next turn goes on counting the text of the last", _CREATING, "        written=0,\n", ""),
-    Bug(
-        "the texts of two slices get the same name",
-        "shared/steps/slices.py",
-        'f"slice-{run.rev:08d}-{context.token()}"',
-        'f"slice-{run.rev:08d}"',
-    ),
-    Bug(
-        "a late response is not put into the outbox",
-        _RUNS,
-        "            *delivery_writes(deliveries, tx),\n",
-        "",
-    ),
-    Bug(
-        "a delivery is removed before it is made",
-        _DELIVER,
-        "    delivery = claimed.delivery\n",
-        "    delivery = claimed.delivery\n    await context.outbox.remove(claimed)\n",
-    ),
-    Bug(
-        "a delivery that could not be made is given up",
-        _DELIVER,
-        "    if age < _patience(reply):",
-        "    if isinstance(reply, Delivery):",
-    ),
-    Bug(
-        "a response that is not found yet is taken for stopped",
-        _DELIVER,
-        "            return MISSING_GRACE\n",
-        "            return timedelta()\n",
-    ),
-    Bug(
-        "a refused cancellation is taken for done",
-        _DELIVER,
-        "        case Refused() | NotNow():\n",
-        "        case Refused():\n            return timedelta()\n        case NotNow():\n",
-    ),
-    Bug(
-        "the timer does not find what the outbox holds",
-        "shared/store/rows.py",
-        'return TICK_KEY, f"pending~{time_text(now)}}}"',
-        'return TICK_KEY, "pending}"',
-    ),
-    Bug(
-        "an answer is compared with only a part of the streamed text",
-        _POLLING,
-        "    if event.compared != run.continuation:",
-        "    if event.compared is None and run.continuation is None:",
-    ),
-    Bug(
-        "an item starts again with each slice",
-        "shared/core/life/items.py",
-        "        if index in self.open or index < self.started or self.started",
-        "        if self.started",
-    ),
-    Bug("the items of a turn that has no answer stay open", _ENDING, "    items.close()\n", ""),
-    Bug(
-        "a row of the log is named after its first entry",
-        _LOG,
-        "rows.log_key(run.id, run.entries)",
-        "rows.log_key(run.id, run.entries - len(entries) + 1)",
-    ),
-    Bug(
-        "each row of the log numbers its stream anew",
-        _LOG,
-        "run.stream_events - sum(entry.stream_events for entry in entries)",
-        "0",
-    ),
+    *PROVIDER_BUGS,
+    *LOG_BUGS,
 )

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from shared.core import transcript
 from shared.core.run import RunStatus
 from shared.web.http import Reply
 from tests.proofs.simulation.answer_feeds import FeedAuditor
@@ -167,7 +168,7 @@ class AnswerAuditor:
         self._require(status in possible, 1, run_id, f"read as {status}, was {sorted(map(str, possible))}")
         if RunStatus(status).terminal:
             self._feeds.read(run_id, body["output_text"])
-            texts = {_text(snapshot.output) for one in seen.responses for snapshot in one.reported}
+            texts = {transcript.text_of(items) for items in seen.outputs}
             self._require(
                 body["output_text"] == "" or body["output_text"] in texts,
                 4,
@@ -214,17 +215,16 @@ class AnswerAuditor:
 
     def _transcript(self, request: ClientRequest, body: dict[str, Any]) -> None:
         """Check that every answer in a transcript is from the provider."""
-        texts = {
-            _text(snapshot.output)
+        known = [
+            item
             for seen in self._evidence.of_session(request.session_id or "")
-            for response in seen.responses
-            for snapshot in response.reported
-        }
+            for items in seen.outputs
+            for item in items
+        ]
         for item in body["transcript"]:
             if item.get("type") == "message" and item.get("role") == "assistant":
-                text = "".join(part["text"] for part in item["content"])
                 what = "a transcript has a text that is not from the provider"
-                self._require(text in texts, 4, request.session_id or "", what)
+                self._require(item in known, 4, request.session_id or "", what)
 
 
 def _shows_a_tombstone(body: Mapping[str, Any]) -> bool:
@@ -234,7 +234,3 @@ def _shows_a_tombstone(body: Mapping[str, Any]) -> bool:
 
 def _canonical(body: Mapping[str, Any]) -> str:
     return _ENCODER.encode(body)
-
-
-def _text(output: str) -> str:
-    return "".join(part["text"] for item in json.loads(output) for part in item.get("content", ()))

@@ -3,24 +3,27 @@
 import json
 from bisect import bisect_right
 from collections import defaultdict
+from dataclasses import replace
 
 from shared.core.calls import CallStatus, ToolCall
 from shared.core.pace import Schedule
 from shared.core.response import Absent, CancelReply, ReadReply, Snapshot
 from shared.core.run import Chaining, RunStatus
+from tests.proofs.simulation.audit_creates import CreateAuditor
 from tests.proofs.simulation.evidence import Evidence
 from tests.proofs.simulation.responses import Response
-from tests.proofs.simulation.scheduler import MAX_SKEW, Invocation
-
-# A call that takes no longer than this was not stalled; a lease lasts longer.
-_NORMAL = 20.0
+from tests.proofs.simulation.scheduler import MAX_SKEW, NORMAL, Invocation
 
 
 class EffectAuditor:
     """Checks the requests that reach the provider and the tools."""
 
-    def __init__(self, evidence: Evidence, schedules: tuple[Schedule, Schedule]) -> None:
-        self._evidence, self._schedules = evidence, schedules
+    def __init__(
+        self, evidence: Evidence, schedules: tuple[Schedule, Schedule], creates: CreateAuditor
+    ) -> None:
+        self._evidence, self._schedules, self._creates = evidence, schedules, creates
+        # Whether the provider honours the keys of creates.
+        self.keys_are_honoured = False
         self._by_turn: dict[tuple[str, int], list[Response]] = defaultdict(list)
         # By idempotency key: the invocation that ran the tool, and what the tool returned.
         self.tool_runs: dict[str, list[tuple[Invocation, str]]] = defaultdict(list)
@@ -34,7 +37,7 @@ class EffectAuditor:
         seen.responses.append(response)
         earlier = self._by_turn[request.run_id, request.turn]
         # A worker that stood still during this request could not know that another worker had taken over.
-        stood_still = evidence.now() - requested_at > _NORMAL
+        stood_still = evidence.now() - requested_at > NORMAL
         unexcused = [one for one in earlier if not _may_be_lost(one)]
         evidence.require(
             stood_still or not unexcused,
@@ -42,6 +45,10 @@ class EffectAuditor:
             request.run_id,
             f"turn {request.turn} got {response.id} besides {[one.id for one in unexcused]}, without a fault",
         )
+        if self.keys_are_honoured:
+            second = [one.id for one in earlier if not self._creates.may_be_second(request, one.request)]
+            what = f"turn {request.turn} got {response.id} besides {second}, and its key was not refused"
+            evidence.require(not second, 5, request.run_id, what)
         earlier.append(response)
         self._input_is_right(response)
 
@@ -56,7 +63,7 @@ class EffectAuditor:
             if item.get("type") == "function_call_output"
         }
         before = [one for one in self._by_turn[run.id, request.turn - 1] if one.reads]
-        calls = [call for one in before for call in one.calls]
+        calls = [call for one in before for call in one.stored_calls or ()]
         missing = [call.call_id for call in calls if call.call_id not in sent]
         self._evidence.require(not missing, 3, run.id, f"the model got no output of {missing}")
         if run.chaining is Chaining.PREVIOUS_RESPONSE_ID:
@@ -75,7 +82,7 @@ class EffectAuditor:
         seen = evidence.runs[run_id]
         if ran:
             excused = seen.disturbed or any(
-                by.stalled > _NORMAL or by.dead or by.storage_faults for by, _ in ran
+                by.stalled > NORMAL or by.dead or by.storage_faults for by, _ in ran
             )
             evidence.require(excused, 3, run_id, f"the result of {call_id} is lost, without a fault")
         else:
@@ -106,10 +113,15 @@ class EffectAuditor:
         seen = self._evidence.runs[response.request.run_id]
         if isinstance(reply, Absent):
             seen.absences.setdefault(response.id, self._evidence.now())
-        if isinstance(reply, Snapshot):
-            by.last_reply = reply
-            if reply.status.finished:
-                response.reported.append(reply)
+            response.reported += response.denied
+        if not isinstance(reply, Snapshot) or reply.run_id not in {None, response.request.run_id}:
+            return
+        by.last_reply = reply
+        if not reply.status.finished:
+            return
+        ending = response.ending
+        denied = ending.last_event != ending.final and replace(reply, run_id=None) == ending.last_event
+        (response.denied if denied else response.reported).append(reply)
 
     def tool_ran(self, request: ToolCall, by: Invocation) -> str:
         """Note an effect; return the tool's output, which is different each time."""
@@ -119,9 +131,9 @@ class EffectAuditor:
         if request.name == "pay":
             evidence.require(not earlier, 3, run_id, f"{key} took effect twice")
         elif earlier:
-            excused = any(one.dead or one.stalled > _NORMAL or one.storage_faults for one, _ in earlier)
+            excused = any(one.dead or one.stalled > NORMAL or one.storage_faults for one, _ in earlier)
             evidence.require(
-                excused or by.stalled > _NORMAL, 3, run_id, f"{key} was repeated, without a fault"
+                excused or by.stalled > NORMAL, 3, run_id, f"{key} was repeated, without a fault"
             )
         self._was_requested(run_id, request, by)
         output = f"result {len(earlier)} of {key}"
@@ -185,4 +197,4 @@ class EffectAuditor:
 def _may_be_lost(response: Response) -> bool:
     """Return whether a fault may have kept the creator of a response from saving its id."""
     by = response.creator
-    return response.unknown or by.dead or by.stalled > _NORMAL or by.storage_faults > 0
+    return response.unknown or by.dead or by.stalled > NORMAL or by.storage_faults > 0

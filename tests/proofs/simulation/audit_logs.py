@@ -11,7 +11,7 @@ from tests.proofs.simulation.evidence import Evidence
 # For how many events of a Responses API stream an entry stands; entries of other types stand for none.
 _STREAM_EVENTS = {
     "run.queued": 2, "run.in_progress": 1, "item.started": 1, "item.completed": 1, "part.started": 1,
-    "part.completed": 2, "text.delta": 1, "run.completed": 1, "run.failed": 1, "run.cancelled": 1,
+    "part.completed": 2, "text.delta": 1, "commentary.delta": 1, "refusal": 1, "run.completed": 1, "run.failed": 1, "run.cancelled": 1,
     "run.incomplete": 1, "run.expired": 1,
 }  # fmt: skip
 
@@ -68,7 +68,10 @@ def _items(evidence: Evidence, run: Run, entries: Iterable[dict[str, Any]]) -> N
             case "part.started":
                 right = open_items.get(item, 0) is None
                 open_items[item] = part
-            case "part.completed" | "text.delta":
+            case "refusal":
+                # It comes with the finished response, perhaps after the stream has ended its part.
+                right = part is not None and item is not None and item < started
+            case "part.completed" | "text.delta" | "commentary.delta":
                 right = part is not None and open_items.get(item) == part
                 if entry["type"] == "part.completed":
                     open_items[item] = None

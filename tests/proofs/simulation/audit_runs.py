@@ -1,16 +1,16 @@
 """Compares each state of a run with the state before it, and with the provider's responses."""
 
-import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from shared.core.calls import CallStatus
 from shared.core.life.polling import MISSING_GRACE
-from shared.core.response import ResponseStatus
-from shared.core.run import Content, Run, RunStatus
+from shared.core.response import ResponseStatus, Snapshot
+from shared.core.run import UNANSWERED_CALL, Run, RunStatus, Step
+from tests.proofs.simulation.audit_creates import UNUSABLE
+from tests.proofs.simulation.audit_texts import TextAuditor
 from tests.proofs.simulation.evidence import Claim, Evidence, Seen
 from tests.proofs.simulation.responses import Response, is_answer
 from tests.proofs.simulation.scheduler import MAX_SKEW, Invocation
-from tests.support.memory_table import MemoryTable
 
 _DONE = frozenset({CallStatus.COMPLETED, CallStatus.FAILED, CallStatus.UNKNOWN, CallStatus.CANCELLED})
 
@@ -20,7 +20,7 @@ class RunAuditor:
 
     def __init__(self, evidence: Evidence, responses: Mapping[str, Response]) -> None:
         self._evidence, self._responses = evidence, responses
-        self.content = MemoryTable()
+        self.texts = TextAuditor(evidence, responses)
 
     def saw(self, run: Run, by: Invocation) -> None:
         evidence, now = self._evidence, self._evidence.now()
@@ -30,17 +30,14 @@ class RunAuditor:
             seen.statuses.append((now, run.status))
             return
         before, seen.run, seen.writer = seen.run, run, by
-        if by.disturbed:
-            seen.disturbed = True
-        if run.lease and run.lease != before.lease:
-            seen.claims.append(Claim(by, by.stalled))
+        self._note(seen, before, run, by)
         for response_id in run.abandoned[len(before.abandoned) :]:
             self._responses[response_id].abandoned_at = now
         self._grew(before, run)
         self._stayed(before, run)
         self._calls_went_on(before, run)
         self._counted_once(run)
-        self._has_its_text(before, run)
+        self.texts.saw(before, run, by)
         if run.status is not before.status:
             seen.statuses.append((now, run.status))
         if run.terminal and not before.terminal:
@@ -51,12 +48,27 @@ class RunAuditor:
         if late := evidence.late.get(run.id):
             late.saw(run)
 
+    def _note(self, seen: Seen, before: Run, run: Run, by: Invocation) -> None:
+        """Note what explains later states."""
+        if by.disturbed:
+            seen.disturbed = True
+        if run.lease and run.lease != before.lease:
+            seen.claims.append(Claim(by, by.stalled))
+        if run.waiting != before.waiting:
+            seen.waits_since = self._evidence.now()
+        if by.operation == "work: poll" and run.step is Step.POLL and run.due > before.due:
+            seen.pollers.add(by)
+
     def _grew(self, before: Run, run: Run) -> None:
         """Each transition follows the one before it, so a lost transition shows here."""
         require = self._evidence.require
         require(run.rev == before.rev + 1, 1, run.id, f"rev {before.rev} was followed by {run.rev}")
         require(run.turn >= before.turn, 1, run.id, "the turn went back")
         require(run.entries >= before.entries, 1, run.id, "the log went back")
+        for response_id in run.responses[len(before.responses) :]:
+            response = self._responses.get(response_id)
+            own = response is not None and response.request.run_id == run.id
+            require(own, 5, run.id, f"it adopts {response_id}, the response of another run")
         require(
             run.status is RunStatus.DELETED or run.responses[: len(before.responses)] == before.responses,
             5,
@@ -115,28 +127,6 @@ class RunAuditor:
                 self._evidence.breach(7, run.id, f"response {number} is counted {digit} times")
             number += 1
 
-    def _has_its_text(self, before: Run, run: Run) -> None:
-        """The text that a run points to is stored, and is the provider's."""
-        if len(run.turns) <= len(before.turns):
-            return
-        require = self._evidence.require
-        for content, response_id in zip(run.turns[len(before.turns) :], run.responses[-1:], strict=True):
-            digit = run.usage.total_tokens // 4 ** self._responses[response_id].number % 4
-            require(digit == 1, 7, run.id, f"the tokens of {response_id} are counted {digit} times")
-            text = self._load(run.id, content)
-            reported = [snapshot.output for snapshot in self._responses[response_id].reported]
-            require(text in reported, 4, run.id, f"the text of {response_id} is not the provider's")
-
-    def _load(self, run_id: str, content: Content) -> str | None:
-        packed = content.inline
-        if packed is None:
-            rows = self.content._partitions[run_id]
-            found = [rows[key] for key in sorted(rows) if key.startswith(f"{content.name}|")]
-            if len(found) != content.chunks:
-                return None
-            packed = b"".join(row.values[name] for row in found for name in sorted(row.values))  # type: ignore[misc]
-        return zlib.decompress(packed).decode()
-
     def _ended_rightly(self, seen: Seen, before: Run, run: Run, by: Invocation) -> None:
         require = self._evidence.require
         require(
@@ -150,14 +140,13 @@ class RunAuditor:
         match run.status:
             case RunStatus.COMPLETED:
                 right = any(is_answer(one) for one in reported)
+            case RunStatus.INCOMPLETE if run.incomplete_reason == UNANSWERED_CALL:
+                right = last is not None and last.ending.full.unanswerable
             case RunStatus.INCOMPLETE:
                 right = any(one.status is ResponseStatus.INCOMPLETE or one.calls for one in reported)
+                right = right or (last is not None and bool(last.calls))
             case RunStatus.FAILED:
-                right = (
-                    seen.refused
-                    or any(one.status is ResponseStatus.FAILED for one in reported)
-                    or self._was_missing(seen)
-                )
+                right = self._failed_rightly(seen, run, reported)
             case RunStatus.CANCELLED:
                 right = seen.cancel_requested or any(
                     one.status is ResponseStatus.CANCELLED for one in reported
@@ -170,6 +159,17 @@ class RunAuditor:
         if run.status in {RunStatus.CANCELLED, RunStatus.EXPIRED}:
             self._no_answer_was_known(before, run, by)
 
+    def _failed_rightly(self, seen: Seen, run: Run, reported: Sequence[Snapshot]) -> bool:
+        code = run.error.code if run.error else ""
+        match code:
+            case "response_not_found":
+                return self._was_missing(seen)
+            case "provider_unusable":
+                return len(seen.unusable[run.turn]) >= UNUSABLE
+            case "provider_error":
+                return any(one.status is ResponseStatus.FAILED for one in reported)
+        return code in seen.refusals
+
     def _was_missing(self, seen: Seen) -> bool:
         since = seen.absences.get(seen.run.responses[-1]) if seen.run.responses else None
         grace = MISSING_GRACE.total_seconds() - 2 * MAX_SKEW
@@ -178,10 +178,15 @@ class RunAuditor:
     def _no_answer_was_known(self, before: Run, run: Run, by: Invocation) -> None:
         """An invocation that has read a finished answer must not expire or cancel the run."""
         reply = by.last_reply
+        if run.status is RunStatus.EXPIRED and before.continuation:
+            response = self._responses[before.continuation.response_id]
+            read = response.id in by.read
+            self._evidence.require(read, 1, run.id, f"it expired, and {response.id} was not read before")
         if reply is None or not before.awaits(reply.response_id):
             return
+        denies = self._responses[reply.response_id].denies
         self._evidence.require(
-            not is_answer(reply),
+            not is_answer(reply) or denies,
             1,
             run.id,
             f"made {run.status} by an invocation that had the finished answer",

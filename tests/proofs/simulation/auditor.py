@@ -4,10 +4,13 @@ from collections.abc import Sequence
 
 from shared.core.calls import ToolCall
 from shared.core.pace import Schedule
-from shared.core.response import CancelReply, ReadReply
+from shared.core.response import CancelReply, CreateReply, ReadReply
+from shared.ports.providers import ResponseRequest
 from shared.ports.tables import Delete, Write
 from shared.store.run_rows import read_run
+from tests.proofs.simulation.audit_creates import CreateAuditor
 from tests.proofs.simulation.audit_effects import EffectAuditor
+from tests.proofs.simulation.audit_polls import PollAuditor
 from tests.proofs.simulation.audit_runs import RunAuditor
 from tests.proofs.simulation.coverage import OPERATIONS, Coverage
 from tests.proofs.simulation.evidence import Evidence
@@ -24,13 +27,19 @@ class Auditor:
     ) -> None:
         self._scheduler, self._coverage = scheduler, coverage
         self.evidence = Evidence(lambda: scheduler.now)
-        self.effects = EffectAuditor(self.evidence, schedules)
+        self._creates = CreateAuditor(self.evidence)
+        self._polls = PollAuditor(self.evidence)
+        self.effects = EffectAuditor(self.evidence, schedules, self._creates)
         self._responses: dict[str, Response] = {}
         self._runs = RunAuditor(self.evidence, self._responses)
 
+    def honours_keys(self) -> None:
+        """Note that the provider honours the keys of creates."""
+        self.effects.keys_are_honoured = True
+
     def reads_content_of(self, table: MemoryTable) -> None:
         """Set the table that stores the texts of runs."""
-        self._runs.content = table
+        self._runs.texts.content = table
 
     def looked(self, key: str, by: Invocation) -> None:
         if key.startswith("run|"):
@@ -56,12 +65,25 @@ class Auditor:
     def polled(self, response: Response, by: Invocation) -> None:
         self._touch(response.request.run_id, by)
         self.effects.polled(response)
+        self._polls.polled(response, by)
 
     def replied(self, response: Response, reply: ReadReply | CancelReply, by: Invocation) -> None:
         self.effects.replied(response, reply, by)
+        self._polls.answered(response, reply, by)
 
-    def refused(self, run_id: str) -> None:
-        self.evidence.runs[run_id].refused = True
+    def read_slowly(self, response: Response, within: float, by: Invocation) -> None:
+        self._polls.read_slowly(response, within, by)
+
+    def cancels(self, response: Response, by: Invocation) -> None:
+        self._polls.cancels(response, by)
+
+    def requested(self, request: ResponseRequest, at: float, by: Invocation) -> None:
+        """Note a create that reaches the provider. It was sent at `at`."""
+        self._creates.requested(request, at, by)
+
+    def answered_create(self, request: ResponseRequest, reply: CreateReply, by: Invocation) -> None:
+        seen = self.evidence.runs.get(request.run_id)
+        self._creates.answered(request, reply, by, seen.run.responses if seen else ())
 
     def tool_ran(self, request: ToolCall, by: Invocation) -> str:
         return self.effects.tool_ran(request, by)

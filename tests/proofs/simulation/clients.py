@@ -18,6 +18,7 @@ _ATTEMPTS = 4
 _FOLLOWED = 0.4
 # The share of readers of a completed run that start one more run in its session.
 _CONTINUED = 0.3
+_CONTINUABLE = frozenset({"completed", "incomplete"})
 # What clients do with a run, and how often.
 _ACTIONS = {
     "read": 3, "cancel": 4, "delete": 3, "list": 2, "session page": 2, "delete session": 1, "continue": 5, "another owner": 1,
@@ -108,7 +109,8 @@ class Clients:
 
     def send(self, request: ClientRequest, attempt: int = 1) -> None:
         invocation, context = self.triggers.invocation(request.operation)
-        api = Api(context, "x-owner", None, _prepared)
+        waker = self.triggers.wakers[invocation.host]
+        api = Api(context, "x-owner", None, _prepared, waker=waker)
         self.answers.requested(request)
         self.gate.trace(
             f"  {invocation.name} by {request.owner}: {request.run_id or request.session_id or ''} key {request.key}"
@@ -137,7 +139,7 @@ class Clients:
             has_events = request.operation == "events" and reply.status == 200 and body["data"]
             if has_events and self.gate.random.random() < _FOLLOWED:
                 self.follow(request.run_id or "", request.owner, body["last_id"])
-            ended = request.operation == "read" and body.get("status") == "completed"
+            ended = request.operation == "read" and body.get("status") in _CONTINUABLE
             if ended and self.gate.random.random() < _CONTINUED:
                 self.start(body["session_id"], request.owner)
             if reply.status == 503:
@@ -149,6 +151,10 @@ class Clients:
     def visit(self, run_id: str) -> None:
         """Send a random request about a run that is at an interesting point."""
         self.send_any_about(run_id, self.answers.owner_of(run_id))
+
+    def read(self, run_id: str) -> None:
+        """Read the status of a run."""
+        self.send(self._request("read", self.answers.owner_of(run_id), run_id, None))
 
     def cancel(self, run_id: str) -> None:
         self.send(self._request("cancel", self.answers.owner_of(run_id), run_id, None))

@@ -6,12 +6,12 @@ from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 
 from shared.core.life.advance import MOVES, State
-from tests.proofs.simulation.faults import KINDS
+from tests.proofs.simulation.faults import KINDS, PROPERTIES
 
 # The operations that can use a run. A list, and a page of a session, use many runs.
 OPERATIONS = (
     "start", "events", "read", "cancel", "delete", "delete session", "list", "session page",
-    "poll", "work: create", "work: tools", "work: cancel", "work: purge",
+    "poll", "work: poll", "work: create", "work: tools", "work: cancel", "work: purge",
 )  # fmt: skip
 # A rule guards against this, but no process can do it: a function ends before a run is purged for the second time.
 _IMPOSSIBLE = frozenset({"Created: deleted/nothing -> deleted/purge"})
@@ -61,7 +61,7 @@ class Coverage:
         wanted = {
             "transition": (sorted({*transitions()} - _IMPOSSIBLE), self.transitions),
             "pair of operations": (pairs(), self.pairs),
-            "fault": (list(KINDS), self.faults),
+            "fault": ([*KINDS, *PROPERTIES], self.faults),
         }
         return {
             kind: never

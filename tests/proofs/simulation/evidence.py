@@ -1,16 +1,25 @@
 """What the auditors know of a seed, and the promises that were broken."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from shared.core.run import Run, RunStatus
+from shared.core.transcript import Item
 from tests.proofs.simulation.scheduler import Hold, Invocation
 
 if TYPE_CHECKING:
     from tests.proofs.simulation.late import LateClaim, LateCreate
     from tests.proofs.simulation.responses import Response
+
+START = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def seconds_of(time: datetime) -> float:
+    """Return a time of the app in seconds of the simulation."""
+    return (time - START).total_seconds()
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +64,16 @@ class Seen:
     ended_at: float | None = None
     cancel_requested: bool = False
     delete_requested: bool = False
-    # The provider refused one of its requests for good.
-    refused: bool = False
+    # The codes with which the provider refused one of its requests for good.
+    refusals: set[str] = field(default_factory=set)
+    # By turn, the invocations that got a success which cannot be used as the reply to a create.
+    unusable: dict[int, list[Invocation]] = field(default_factory=lambda: defaultdict(list))
+    # When the reason for which it waits was last written.
+    waits_since: float = 0.0
+    # The workers that have claimed a poll of it.
+    pollers: set[Invocation] = field(default_factory=set)
+    # The items of each output that was stored and found right.
+    outputs: list[list[Item]] = field(default_factory=list)
     # When the provider first answered, for each of its responses, that it does not exist.
     absences: dict[str, float] = field(default_factory=dict)
     # An invocation that worked on it had a fault.

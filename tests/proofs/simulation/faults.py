@@ -45,6 +45,11 @@ OCCASIONS: Mapping[str, Mapping[str, float]] = {
         "chain_broken": 0.3,
         "create_refused": 0.06,
         "access_denied": 0.05,
+        "quota_exhausted": 0.04,
+        "key_refused": 0.1,
+        "key_in_use": 0.1,
+        "create_unusable": 0.1,
+        "create_of_another": 0.05,
         "earlier_response_again": 0.05,
     },
     "read": {
@@ -52,6 +57,7 @@ OCCASIONS: Mapping[str, Mapping[str, float]] = {
         "retry_after": 0.1,
         "not_found_yet": 0.08,
         "forgotten": 0.04,
+        "read_of_another": 0.06,
     },
     "slice": {
         "slice_unavailable": 0.1,
@@ -60,24 +66,37 @@ OCCASIONS: Mapping[str, Mapping[str, float]] = {
         "stream_gap": 0.05,
         "stream_stalled": 0.1,
         "slice_late": 0.3,
+        "slice_of_another": 0.05,
     },
-    "cancel": {"cancel_unavailable": 0.4, "cancel_refused": 0.3, "cancel_not_found": 0.2},
+    "cancel": {
+        "cancel_unavailable": 0.4,
+        "cancel_refused": 0.3,
+        "cancel_not_found": 0.2,
+        "cancel_of_another": 0.1,
+    },
     "delete": {"delete_unavailable": 0.2, "delete_refused": 0.1},
     "response": {
         "late": 0.15,
         "contradicts_itself": 0.3,
         "ends_badly": 0.25,
         "ends_by_itself": 0.05,
-        "stream_strays": 0.2,
+        "slow": 0.15,
     },
+    # What the model writes, besides an answer or function calls.
+    "shape": {"commentary": 0.15, "only_commentary": 0.1, "refusal": 0.1, "unanswerable": 0.1},
+    # How the stream of a response and the finished response differ.
+    "streamed": {"stream_strays": 0.2, "stream_end_empty": 0.15, "output_empty": 0.1, "call_lost": 0.15},
     "tool": {"tool_failed": 0.1, "tool_slow": 0.1},
     "message": {"message_lost": 0.1, "message_doubled": 0.15, "message_late": 0.1},
     "tick": {"tick_missed": 0.2, "tick_doubled": 0.2},
     "client": {"client_gone": 0.15},
     # Once a seed.
-    "seed": {"broken_row": 0.1, "skewed_clocks": 0.3, "two_timers": 0.4},
+    "seed": {"broken_row": 0.1, "skewed_clocks": 0.3, "two_timers": 0.4, "timer_dead": 0.1},
 }
 KINDS = tuple(dict.fromkeys(kind for kinds in OCCASIONS.values() for kind in kinds))
+# What follows from a property of a seed's provider, without a draw: it honours the keys of creates, and it refuses to
+# cancel what has finished.
+PROPERTIES = ("key_repeated", "finished_not_cancelled")
 
 # The share of seeds without faults: they show what must be true when nothing fails.
 _QUIET_SEEDS = 0.08
@@ -97,6 +116,10 @@ class Faults:
             occasion: tuple((kind, rate * factors[kind]) for kind, rate in kinds.items() if kind in factors)
             for occasion, kinds in OCCASIONS.items()
         }
+
+    def note(self, kind: str) -> None:
+        """Count what follows from a property."""
+        self.counts[kind] += 1
 
     def draw(self, occasion: str) -> str | None:
         """Return the fault that happens now, or None."""

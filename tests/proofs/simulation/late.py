@@ -19,10 +19,13 @@ LONGEST = 200.0
 
 _TARGETS = tuple(sorted(before for before, afters in MOVES[events.Created].items() if before in afters))
 # Unfinished states are chosen more often, because most attempts to meet them fail.
-_WEIGHTS = tuple(
-    1 if status.terminal else 30 if (status, step) == (RunStatus.CANCELLING, Step.TOOLS) else 3
-    for status, step in _TARGETS
-)
+_RARE = {
+    (RunStatus.CANCELLING, Step.TOOLS): 40,
+    (RunStatus.CANCELLING, Step.CANCEL): 10,
+    (RunStatus.IN_PROGRESS, Step.CREATE): 10,
+    (RunStatus.IN_PROGRESS, Step.TOOLS): 30,
+}
+_WEIGHTS = tuple(1 if target[0].terminal else _RARE.get(target, 3) for target in _TARGETS)
 # By the step that a cancelling run is owed: the steps that it could be owed before the cancellation.
 _BEFORE_CANCEL = {
     Step.CREATE: {Step.CREATE},

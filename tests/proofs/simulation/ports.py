@@ -3,7 +3,7 @@
 import random as randoms
 import types
 from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 
 from shared.core.calls import CallStatus, ToolCall, ToolResult
 from shared.core.run import Content, Step
@@ -12,15 +12,16 @@ from shared.ports.agents import AgentSpec
 from shared.ports.tables import Delete, Insert, Put, Row, Write
 from shared.store.content import ContentStore
 from tests.proofs.simulation.auditor import Auditor
+from tests.proofs.simulation.evidence import START
 from tests.proofs.simulation.faults import Faults
 from tests.proofs.simulation.late import LONGEST, OVERTAKEN
 from tests.proofs.simulation.scheduler import DEATH, Hold, Invocation, Scheduler
 from tests.support.memory_table import MemoryTable
 
-START = datetime(2026, 1, 1, tzinfo=UTC)
-# The longest time of a request and of a tool, so that a lease covers it.
-PROVIDER_TIMEOUT = timedelta(seconds=10)
+# The longest time of a tool, so that a lease covers it.
 LONGEST_TOOL = timedelta(seconds=20)
+# The usual time for reading a response. A large one needs more.
+READ_TIMEOUT = timedelta(seconds=2)
 
 # How long a call takes so that a late create ends during it; less than any time-out.
 PROLONGED = 8.0

@@ -1,11 +1,37 @@
 """The responses of the simulated provider."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from shared.core.calls import ToolCall
-from shared.core.response import ResponseStatus, Snapshot
+from shared.core.response import ResponseStatus, Snapshot, StreamChange
 from shared.ports.providers import ResponseRequest
 from tests.proofs.simulation.scheduler import Invocation
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a response ends."""
+
+    # What the model wrote.
+    full: Snapshot
+    # The finished state that reads return, and the one at the end of the stream. They may have less.
+    final: Snapshot
+    last_event: Snapshot
+    # The state that it shows after its finished state was read once.
+    later: Snapshot | None = None
+    # What its stream brings, one change in each event.
+    changes: tuple[StreamChange, ...] = ()
+    # How many seconds it takes to read its finished state.
+    slow: float = 0.0
+    # Whether it has no output once it is cancelled.
+    emptied: bool = False
+
+    @property
+    def cancelled(self) -> Snapshot:
+        output = "[]" if self.emptied else self.final.output
+        return replace(
+            self.final, status=ResponseStatus.CANCELLED, output=output, calls=(), unanswerable=False
+        )
 
 
 @dataclass(eq=False, slots=True)
@@ -20,12 +46,12 @@ class Response:
     created_at: float
     working_at: float
     finishes_at: float
-    final: Snapshot
-    # The state that it shows after its finished state was read once.
-    later: Snapshot | None = None
+    ending: Ending
     cancelled: bool = False
     # The provider received a request to cancel it.
     cancel_received: bool = False
+    # The invocation that the provider last refused its cancellation.
+    cancel_refused_to: Invocation | None = None
     # When its run noted that it came too late.
     abandoned_at: float | None = None
     forgotten: bool = False
@@ -33,20 +59,30 @@ class Response:
     unknown: bool = False
     reads: int = 0
     deletion_refused: bool = False
-    # Every finished state that was sent to a client.
+    # Every finished state that was sent to a client and counts.
     reported: list[Snapshot] = field(default_factory=list)
-
-    # After this many characters its stream brings text that is not in the finished response.
-    stray: int | None = None
+    # Finished states at the end of its stream that a read of it denies.
+    denied: list[Snapshot] = field(default_factory=list)
+    # The calls in its stored output, once that is stored.
+    stored_calls: tuple[ToolCall, ...] | None = None
     # The invocations that have read a slice of it, and may still read the response in the same poll. Two pollers can
     # do so at the same time.
     sliced_by: set[Invocation] = field(default_factory=set)
+    # The invocations that have read the end of its stream, and may read all of the stream in the same poll.
+    ended_for: set[Invocation] = field(default_factory=set)
 
     @property
     def calls(self) -> tuple[ToolCall, ...]:
-        return self.final.calls
+        """The calls that the model requested, also when reads lack them."""
+        return self.ending.full.calls
+
+    @property
+    def denies(self) -> bool:
+        """Whether its finished state lacks what its stream brings."""
+        ending = self.ending
+        return bool(ending.changes) and ending.final.output != ending.full.output
 
 
 def is_answer(snapshot: Snapshot) -> bool:
     """Return whether this ends a run as completed."""
-    return snapshot.status is ResponseStatus.COMPLETED and not snapshot.calls
+    return snapshot.status is ResponseStatus.COMPLETED and not snapshot.calls and not snapshot.unanswerable

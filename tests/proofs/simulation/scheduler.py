@@ -2,13 +2,19 @@
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from datetime import timedelta
 from heapq import heappop, heappush
 from typing import Any
 
-from shared.core.response import Snapshot
+from shared.core.response import Slice, Snapshot
 
 # How far the clocks of hosts differ, in seconds.
 MAX_SKEW = 2.0
+
+# The longest time of a request to the provider, so that a lease covers it.
+PROVIDER_TIMEOUT = timedelta(seconds=10)
+# A call that takes no longer than this, in seconds, was not stalled; a lease lasts longer.
+NORMAL = 20.0
 
 # A coroutine yields the seconds that it waits. It yields this when its process dies.
 DEATH = -1.0
@@ -26,6 +32,7 @@ class Invocation:
     # How far its host's clock is ahead.
     skew: float = 0.0
     dead: bool = False
+    ended: bool = False
     # Seconds for which it stood still.
     stalled: float = 0.0
     # Requests to the storage that failed, or whose reply was lost.
@@ -36,6 +43,10 @@ class Invocation:
     lost_replies: int = 0
     # The last response that the provider returned to it.
     last_reply: Snapshot | None = None
+    # The responses that it has read, unless the provider showed since then that they have finished.
+    read: set[str] = field(default_factory=set)
+    # By response, the last slice that it got.
+    slices: dict[str, Slice] = field(default_factory=dict)
     # The runs that it has read or worked on.
     touched: set[str] = field(default_factory=set)
     strands: list["Strand"] = field(default_factory=list)
@@ -141,6 +152,7 @@ class Scheduler:
         self.after(0.0, strand.step)
 
     def end(self, invocation: Invocation) -> None:
+        invocation.ended = True
         self.alive.pop(invocation, None)
 
     def kill(self, invocation: Invocation) -> None:

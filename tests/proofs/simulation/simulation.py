@@ -4,6 +4,7 @@ import random as randoms
 import traceback
 from dataclasses import dataclass
 from datetime import timedelta
+from math import inf
 
 from shared.core.ids import all_shards
 from shared.core.pace import Schedule
@@ -12,15 +13,16 @@ from shared.ports.providers import DEFAULT_PROVIDER
 from shared.ports.tables import Put, Row
 from shared.steps.context import Context
 from tests.proofs.simulation.answers import AnswerAuditor, ClientRequest
+from tests.proofs.simulation.audit_leftovers import audit_leftovers
 from tests.proofs.simulation.audit_logs import audit_logs
 from tests.proofs.simulation.auditor import Auditor
 from tests.proofs.simulation.clients import OWNERS, Clients
 from tests.proofs.simulation.coverage import Coverage, transition
-from tests.proofs.simulation.evidence import Breach
+from tests.proofs.simulation.evidence import Breach, seconds_of
 from tests.proofs.simulation.faults import Faults
-from tests.proofs.simulation.late import LONGEST, LateClaim
+from tests.proofs.simulation.interference import Interference
 from tests.proofs.simulation.ports import (
-    PROVIDER_TIMEOUT,
+    READ_TIMEOUT,
     Gate,
     RowsOnly,
     SimulatedAgents,
@@ -29,8 +31,8 @@ from tests.proofs.simulation.ports import (
     SimulatedTable,
 )
 from tests.proofs.simulation.provider import SimulatedProvider
-from tests.proofs.simulation.scheduler import MAX_SKEW, Hold, Invocation, Scheduler
-from tests.proofs.simulation.triggers import HOSTS, Triggers, seconds_of
+from tests.proofs.simulation.scheduler import MAX_SKEW, PROVIDER_TIMEOUT, Invocation, Scheduler
+from tests.proofs.simulation.triggers import HOSTS, Triggers
 from tests.support.world import stores
 
 SCHEDULE = Schedule(timedelta(seconds=2), timedelta(seconds=30))
@@ -39,27 +41,20 @@ STREAMING = Schedule(timedelta(seconds=2), timedelta(seconds=5))
 LONG_TEXT = "".join(
     randoms.Random(0).choices("abcdefghijklmnopqrstuvwxyz0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ", k=23_000)
 )
-# The longest time of a poll, when nothing fails.
-_LONGEST_POLL = 10.0
+# The longest time of a poll, when nothing fails: a large response is read twice.
+_LONGEST_POLL = 25.0
 # No seed takes more steps than this.
 _MOST_STEPS = 40_000
-# Rare operations. By this factor, other operations meet them more often.
-_RARE = {
-    "work: create": 2.0,
-    "work: tools": 2.0,
-    "work: cancel": 16.0,
-    "work: purge": 4.0,
-    "read": 0.5,
-    "poll": 0.5,
-}
 # In what share of the seeds every text is stored in rows of its own, and the longest time to read them, in seconds.
 _TEXTS_APART, _LAG = 0.3, 5.0
-# How often a client deletes the run while this operation reads its texts.
-_DELETED_MEANWHILE = {"start": 0.03, "work: tools": 0.25, "session page": 0.7}
-# How often a client intervenes when a run does not move.
-_INTERVENED = 0.6
-# Without faults, every delivery is made within this time: the pauses between two tries grow to a minute.
-_DELIVERED_WITHIN = 900.0
+# Without faults, every delivery is made within this time: the pauses between two tries grow to a minute. A provider
+# may refuse to cancel what has finished; then the delivery is given up after an hour.
+_DELIVERED_WITHIN, _GIVEN_UP_WITHIN = 900.0, 3900.0
+# How long the timer stands still in the end, and how long a run may be late then. A worker is woken a minute after the
+# deadline, and again after a minute; a lease ends within a minute.
+_NO_TIMER, _LATE_WITHOUT_TIMER = 600.0, 200.0
+# How often clients read the status of each run while the timer stands still.
+_READ_AGAIN = 15.0
 # In what share of the seeds clients also read a list and a session in the end.
 _READ_MORE = 0.25
 # Deleted runs are purged a second time after ten minutes, and deletions at the provider are repeated for an hour.
@@ -97,15 +92,18 @@ class Simulation:
         self.triggers = self._wire(shards)
         answers = AnswerAuditor(self.auditor.evidence, self.coverage)
         self.clients = Clients(self.gate, self.triggers, answers, LONG_TEXT)
-        self.gate.stuck = self._worker_is_stuck
-        self.gate.overtaken = self._overtaken
-        self.provider.prolong_faults = self._prolong_faults
-        self.provider.cancel_run = lambda run_id: self.scheduler.after(
+        self.interference = Interference(self.gate, self.auditor.evidence, self.clients, self.triggers)
+        self.interference.prolong_faults = self._prolong_faults
+        self.provider.creates.prolong_faults = self._prolong_faults
+        self.provider.creates.cancel_run = lambda run_id: self.scheduler.after(
             0.0, lambda: self.clients.cancel(run_id)
         )
         self.faults_end = self.random.choice((20.0, 30.0, 60.0))
+        self._timer_dead = self.faults.draw("seed") == "timer_dead"
+        self._timer_stops = self.random.uniform(0, self.faults_end) if self._timer_dead else inf
         self._period = self.random.choice((3.0, 5.0, 5.0, 8.0))
-        self._interference = self.random.choice((0.0, 0.02, 0.06))
+        self.interference.deletes = self.content_table.lag > 0
+        self.interference.rate = self.random.choice((0.0, 0.02, 0.06))
 
     def _wire(self, shards: int) -> Triggers:
         randomness = SimulatedRandomness(self.random, shards)
@@ -123,6 +121,7 @@ class Simulation:
             streaming=STREAMING,
             chaining=self.random.choice(tuple(Chaining)),
             provider_timeout=PROVIDER_TIMEOUT,
+            read_timeout=READ_TIMEOUT,
         )
         skewed = self.faults.draw("seed") == "skewed_clocks"
         skews = tuple(self.random.uniform(-MAX_SKEW, MAX_SKEW) if skewed else 0.0 for _ in range(HOSTS))
@@ -166,7 +165,9 @@ class Simulation:
             self.faults_end = max(self.faults_end, until)
 
     def _tick_again(self) -> None:
-        if self._owed():
+        if self.scheduler.now > self._timer_stops:
+            self._read_pending()
+        elif self._owed():
             self.triggers.tick()
         if self.faults.on:
             self.scheduler.after(self._period, self._tick_again)
@@ -194,11 +195,14 @@ class Simulation:
     def _run_without_faults(self) -> None:
         """Without faults, every run ends by its deadline and two ticks, and deleted runs are purged."""
         self.faults.on = False
-        self.content_table.lag = 0.0
-        self._interference = 0.0
+        self.content_table.lag, self.interference.deletes = 0.0, False
+        self.interference.rate = 0.0
         # Fewer ticks show the same now, because nothing happens between them.
         self._period *= 4
-        given_up = self.scheduler.now + _DELIVERED_WITHIN
+        if self._timer_dead:
+            self._run_without_a_timer()
+        longest = _GIVEN_UP_WITHIN if self.provider.refuses_finished else _DELIVERED_WITHIN
+        given_up = self.scheduler.now + longest
         while not self._over() and (
             self._pending()
             or self.scheduler.busy
@@ -207,7 +211,7 @@ class Simulation:
             if self._owed():
                 self.triggers.tick()
             self.scheduler.run(self.scheduler.now + self._period, self._over)
-            self._check_lateness()
+            self._check_lateness(2 * self._period + _LONGEST_POLL)
         for seconds in _AFTERMATH:
             if self._over() or not self._purges():
                 return
@@ -216,12 +220,24 @@ class Simulation:
                 self.triggers.tick()
                 self.scheduler.run(self.scheduler.now + 70.0, self._over)
 
-    def _check_lateness(self) -> None:
+    def _run_without_a_timer(self) -> None:
+        """Without faults and without ticks, reads of the status move the runs."""
+        until = self.scheduler.now + _NO_TIMER
+        while not self._over() and self._pending() and self.scheduler.now < until:
+            self._read_pending()
+            self.scheduler.run(self.scheduler.now + _READ_AGAIN, self._over)
+            self._check_lateness(_LATE_WITHOUT_TIMER)
+
+    def _read_pending(self) -> None:
+        for run_id, seen in list(self.auditor.evidence.runs.items()):
+            if not seen.run.terminal:
+                self.clients.read(run_id)
+
+    def _check_lateness(self, allowed: float) -> None:
         """Without faults, every stored run ends by its deadline and two ticks."""
-        allowed = MAX_SKEW + 2 * self._period + _LONGEST_POLL
         for seen in self.auditor.evidence.runs.values():
             due = max(seconds_of(seen.run.expires_at), seen.since, self.faults_end)
-            if not seen.run.terminal and self.scheduler.now > due + allowed:
+            if not seen.run.terminal and self.scheduler.now > due + allowed + MAX_SKEW:
                 late = f"still {seen.run.status}, {self.scheduler.now - due:.0f} s after its deadline"
                 self.auditor.evidence.breach(2, seen.run.id, late)
 
@@ -232,7 +248,7 @@ class Simulation:
 
     def _audit_the_end(self) -> None:
         """Check what is left in the end, and let clients read everything once more, without faults."""
-        self._check_leftovers()
+        audit_leftovers(self.auditor.evidence, self.runs_table, self.content_table)
         audit_logs(self.auditor.evidence, self.runs_table._partitions.values())
         self.auditor.effects.reported_rightly()
         self.auditor.effects.stopped_and_forgotten()
@@ -257,22 +273,6 @@ class Simulation:
             self.clients.send(ClientRequest("start", owner, session_id=session_id, body=body, at=now))
         self.clients.send(ClientRequest("list", self.random.choice(OWNERS), query={"limit": "100"}, at=now))
 
-    def _check_leftovers(self) -> None:
-        evidence = self.auditor.evidence
-        for there in self.runs_table._partitions.values():
-            for key in there:
-                kind, _, rest = key.partition("|")
-                run_id = rest.partition("|")[0]
-                seen = evidence.runs.get(run_id)
-                gone = seen is not None and seen.deleted and kind in {"pending", "event", "tool"}
-                stale = seen is not None and seen.run.terminal and kind == "pending"
-                stale = stale or kind == "delivery" or kind.startswith("pending~")
-                evidence.require(not (gone or stale), 8, run_id, f"the row {key} is left behind")
-        for run_id, there in self.content_table._partitions.items():
-            seen = evidence.runs.get(run_id)
-            if seen and seen.deleted:
-                evidence.require(not there, 8, run_id, f"{len(there)} rows of content are left behind")
-
     def stored(self, before: Run | None, event: object, after: Run, _effects: object) -> None:
         """Note a transition, as the observer of the app."""
         if before is not None:
@@ -280,68 +280,19 @@ class Simulation:
             self.coverage.transitions[transition(type(event), *states)] += 1
 
     def _unexpected(self, invocation: Invocation, fault: Exception) -> None:
-        where = " < ".join(
-            f"{frame.name}:{frame.lineno}"
-            for frame in reversed(traceback.extract_tb(fault.__traceback__)[-4:])
-        )
+        frames = traceback.extract_tb(fault.__traceback__)[-4:]
+        where = " < ".join(f"{frame.name}:{frame.lineno}" for frame in reversed(frames))
         run_id = next(iter(sorted(invocation.touched)), "")
-        self.auditor.evidence.breach(
-            10, run_id, f"{invocation.name} raised {type(fault).__name__}: {str(fault)[:100]} at {where}"
-        )
+        what = f"{invocation.name} raised {type(fault).__name__}: {str(fault)[:100]} at {where}"
+        self.auditor.evidence.breach(10, run_id, what)
 
     def _note(self, call: str, own: str | None = None, fate: str | None = None) -> None:
         if self._trace is not None:
             who = self.scheduler.current.name if self.scheduler.current else "-"
             faults = " ".join(f"[{one}]" for one in (own, fate) if one)
             self._trace.append(f"{self.scheduler.now:8.2f}  {who:<22} {call} {faults}".rstrip())
-        if self._interference and self.scheduler.current:
-            urgent = _RARE.get(self.scheduler.current.operation, 1.0)
-            if self.random.random() < self._interference * urgent:
-                self._interfere(self.scheduler.current)
-        if self.content_table.lag and self.scheduler.current and call.startswith("content.query"):
-            self._delete_meanwhile(self.scheduler.current)
-
-    def _overtaken(self, caller: Invocation) -> Hold | None:
-        """Return when a worker goes on that has read the tools of a turn and has not claimed them."""
-        evidence = self.auditor.evidence
-        if caller.operation != "work: tools" or len(caller.touched) != 1:
-            return None
-        [run_id] = caller.touched
-        run = evidence.runs[run_id].run
-        if run.step is not Step.TOOLS or run.lease or run_id in evidence.late_claims:
-            return None
-        if self.faults.draw("claim") is None:
-            return None
-        evidence.late_claims[run_id] = LateClaim(run.turn, Hold())
-        self._prolong_faults(self.scheduler.now + LONGEST)
-        return evidence.late_claims[run_id].hold
-
-    def _worker_is_stuck(self, caller: Invocation) -> None:
-        """Let a client intervene in a run whose worker has died or stands still."""
-        touched = self._touched(caller)
-        if touched and self.random.random() < _INTERVENED:
-            run_id = self.random.choice(touched)
-            self.scheduler.after(self.random.uniform(0, 90), lambda: self.clients.intervene(run_id))
-
-    def _delete_meanwhile(self, caller: Invocation) -> None:
-        """Let a client delete a run whose texts another operation is reading."""
-        touched = self._touched(caller)
-        if touched and self.random.random() < _DELETED_MEANWHILE.get(caller.operation, 0.1):
-            self.scheduler.after(0.3 * self.random.random(), lambda: self.clients.delete(touched[-1]))
-
-    def _touched(self, caller: Invocation) -> list[str]:
-        return sorted(run_id for run_id in caller.touched if run_id in self.auditor.evidence.runs)
-
-    def _interfere(self, caller: Invocation) -> None:
-        """Let a client or a second worker use a run at the same time as `caller`."""
-        touched = self._touched(caller)
-        if not touched:
-            return
-        run_id = touched[-1]
-        come = self.clients.visit if self.random.random() < 0.6 else self.triggers.send
-        # Sometimes several at once.
-        for _ in range(self.random.choice((1, 1, 3))):
-            self.scheduler.after(0.3 * self.random.random(), lambda: come(run_id))
+        if self.scheduler.current:
+            self.interference.called(call, self.scheduler.current)
 
 
 def simulate(seed: int, trace: list[str] | None = None) -> Outcome:

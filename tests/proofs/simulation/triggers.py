@@ -4,15 +4,17 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from shared.core.run import Owed
 from shared.errors import StorageUnavailable
 from shared.steps.context import Context
 from shared.steps.deliver import deliver
-from shared.steps.messages import clock_of_message, shard_message, shard_of_message
-from shared.steps.poll import Due, claim_due, poll
+from shared.steps.due import Due, claim_due
+from shared.steps.messages import clock_of_message, poll_of_message, shard_message, shard_of_message
+from shared.steps.poll import poll, poll_by_worker
 from shared.steps.work import work
+from shared.usecases.overdue import Waker
 from tests.proofs.simulation.auditor import Auditor
-from tests.proofs.simulation.ports import START, Gate, SimulatedClock
+from tests.proofs.simulation.evidence import seconds_of
+from tests.proofs.simulation.ports import Gate, SimulatedClock
 from tests.proofs.simulation.scheduler import Invocation
 
 HOSTS = 3
@@ -36,6 +38,8 @@ class Triggers:
     # Whether the timer sends a message for each shard instead of polling itself.
     fanout: bool = False
     invocations: int = 0
+    # What the process of each host remembers of the runs for which it has woken a worker.
+    wakers: tuple[Waker, ...] = field(default_factory=lambda: tuple(Waker() for _ in range(HOSTS)))
 
     def invocation(self, operation: str) -> tuple[Invocation, Context]:
         """Return a new invocation on a random host, and the app with that host's clock."""
@@ -78,11 +82,12 @@ class Triggers:
         invocation, context = self.invocation("poll")
         _Tick(self, invocation, context, len(shards)).begin(shards)
 
-    def note_late_poll(self, owed: Owed, by: Invocation) -> None:
-        now = SimulatedClock(self.gate.scheduler, by.skew).now()
-        seen = self.auditor.evidence.runs.get(owed.run_id)
-        if seen and now >= owed.expires_at:
-            seen.late_polls += 1
+    def note_late_poll(self, run_id: str, by: Invocation) -> None:
+        """Note a poll after the deadline. It reads the response again when it has finished meanwhile."""
+        now = self.gate.scheduler.now + by.skew
+        seen = self.auditor.evidence.runs.get(run_id)
+        if seen and now >= seconds_of(seen.run.expires_at):
+            seen.late_polls += 2
 
     def send(self, message: str, delivery: int = 1, delay: float | None = None) -> None:
         """Put a message on the work queue."""
@@ -102,8 +107,11 @@ class Triggers:
         if shard := shard_of_message(message):
             self._poll_shards((shard,))
             return
-        clock = clock_of_message(message)
-        invocation, context = self.invocation("deliver" if clock else self._owed(message))
+        clock, polled = clock_of_message(message), poll_of_message(message)
+        operation = "deliver" if clock else "work: poll" if polled else self._owed(message)
+        invocation, context = self.invocation(operation)
+        if polled:
+            self.note_late_poll(polled, invocation)
 
         def again() -> None:
             if delivery < _DELIVERIES:
@@ -121,8 +129,7 @@ class Triggers:
             again()
 
         invocation.when_dead = again
-        step = deliver(context, clock) if clock else work(context, message)
-        self.begin(invocation, step, done, failed)
+        self.begin(invocation, _carry_out(context, message), done, failed)
 
     def _owed(self, run_id: str) -> str:
         """Return the operation of a worker that takes the run's step now."""
@@ -150,7 +157,7 @@ class _Tick:
         self.messages.extend(due.messages)
         self.left += len(due.polls)
         for one in due.polls:
-            self.triggers.note_late_poll(one, self.invocation)
+            self.triggers.note_late_poll(one.run_id, self.invocation)
             self.triggers.begin(self.invocation, poll(self.context, one), self._polled, self._failed)
         self._one_less()
 
@@ -172,6 +179,11 @@ class _Tick:
                 self.triggers.send(message)
 
 
-def seconds_of(run_time: Any) -> float:
-    """Return a time of the app in seconds of the simulation."""
-    return float((run_time - START).total_seconds())
+async def _carry_out(context: Context, message: str) -> tuple[str, ...]:
+    """Do what a worker does with a message."""
+    if clock := clock_of_message(message):
+        await deliver(context, clock)
+        return ()
+    if run_id := poll_of_message(message):
+        return await poll_by_worker(context, run_id)
+    return await work(context, message)

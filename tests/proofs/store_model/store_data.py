@@ -127,8 +127,14 @@ entries = st.lists(
     ),
     max_size=2,
 )
+
+
+def _result(turn: int, call_id: str, output: Content) -> StoredResult:
+    return StoredResult(turn, call_id, output, parts=bool(output.name))
+
+
 results = st.lists(
-    st.builds(StoredResult, st.integers(1, 3), st.sampled_from(CALL_IDS), st.sampled_from(CONTENTS)),
+    st.builds(_result, st.integers(1, 3), st.sampled_from(CALL_IDS), st.sampled_from(CONTENTS)),
     max_size=2,
     unique_by=lambda result: (result.turn, result.call_id),
 )

@@ -27,7 +27,10 @@ async def echo(req: func.HttpRequest) -> func.HttpResponse:
         "name": req.route_params["name"],
         "query": dict(req.params),
         "accept": req.headers.get("accept"),
+        "encoding": req.headers.get("content-encoding"),
+        "transfer": req.headers.get("transfer-encoding"),
         "length": len(req.get_body()),
+        "begins": req.get_body()[:8].hex(),
     }
     return reply(call, status_code=201, headers={"ETag": '"1"'})
 
@@ -48,6 +51,15 @@ def cookies(req: func.HttpRequest) -> func.HttpResponse:
 @app.route(route="status/{code:int}", auth_level=func.AuthLevel.ANONYMOUS)
 def status(req: func.HttpRequest) -> func.HttpResponse:
     return func.HttpResponse(status_code=int(req.route_params["code"]))
+
+
+@app.route(route="head/{length:int}", methods=["GET", "HEAD"], auth_level=func.AuthLevel.ANONYMOUS)
+def head(req: func.HttpRequest) -> func.HttpResponse:
+    length = int(req.route_params["length"])
+    headers = {"ETag": '"1"'}
+    if req.method == "HEAD" and length:
+        headers["Content-Length"] = str(length)
+    return func.HttpResponse(b"x" * length, headers=headers)
 
 
 @app.route(route="broken", auth_level=func.AuthLevel.ANONYMOUS)
