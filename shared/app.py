@@ -1,7 +1,6 @@
 """The composition root: build the application from the settings, once in each process."""
 
 import asyncio
-import logging
 import os
 from functools import cache, cached_property
 
@@ -15,15 +14,13 @@ from shared.adapters.responses_api.provider import ResponsesProvider
 from shared.adapters.system import SystemClock, SystemRandomness
 from shared.core import ids
 from shared.core.pace import Schedule
-from shared.log import log_event, quiet_libraries
+from shared.log import quiet_libraries
 from shared.ports.providers import DEFAULT_PROVIDER
 from shared.settings import PollSettings, ProviderSettings, Settings, StorageSettings, load
 from shared.steps.context import Context
-from shared.steps.deliver import deliver
-from shared.steps.messages import clock_of_message, poll_of_message, shard_message, shard_of_message
-from shared.steps.poll import poll_by_worker
+from shared.steps.dispatch import carry_out
+from shared.steps.messages import shard_message, shard_of_message
 from shared.steps.tick import tick
-from shared.steps.work import work
 from shared.store.content import ContentStore
 from shared.store.keys import KeyStore
 from shared.store.outbox import Outbox
@@ -103,15 +100,7 @@ class Baton:
         await self.prepare()
         if shard := shard_of_message(message):
             return await tick(self.context, self.settings.poll.concurrency, [shard])
-        if clock := clock_of_message(message):
-            await deliver(self.context, clock)
-            return []
-        if run_id := poll_of_message(message):
-            return list(await poll_by_worker(self.context, run_id))
-        if not ids.is_id("run", message):
-            log_event("message.ignored", level=logging.WARNING, length=len(message))
-            return []
-        return list(await work(self.context, message))
+        return list(await carry_out(self.context, message))
 
     async def close(self) -> None:
         await self._provider.close()

@@ -17,11 +17,9 @@ from shared.ports.providers import DEFAULT_PROVIDER, Provider
 from shared.ports.system import Randomness
 from shared.ports.tables import Table
 from shared.steps.context import Context
-from shared.steps.deliver import deliver
+from shared.steps.dispatch import carry_out
 from shared.steps.due import claim_due
-from shared.steps.messages import clock_of_message, poll_of_message
-from shared.steps.poll import poll, poll_by_worker
-from shared.steps.work import work
+from shared.steps.poll import poll
 from shared.store.content import ContentStore
 from shared.store.keys import KeyStore
 from shared.store.outbox import Outbox
@@ -62,16 +60,6 @@ def a_context(runs: Table, content: Table, provider: Provider, **changes: Any) -
         "provider_timeout": timedelta(seconds=30),
     }
     return Context(**fields | changes)
-
-
-async def carry_out(context: Context, message: str) -> tuple[str, ...]:
-    """Do what a message of the queue asks for, as the app does; return further messages."""
-    if clock := clock_of_message(message):
-        await deliver(context, clock)
-        return ()
-    if run_id := poll_of_message(message):
-        return await poll_by_worker(context, run_id)
-    return await work(context, message)
 
 
 class World:

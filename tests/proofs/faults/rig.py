@@ -27,6 +27,7 @@ from shared.core.run import Content, Run
 from shared.errors import StorageUnavailable
 from shared.ports.providers import DEFAULT_PROVIDER, Provider
 from shared.steps.context import Context
+from shared.steps.dispatch import carry_out
 from shared.steps.tick import tick
 from shared.steps.transition import Applied
 from shared.usecases.start import StartRequest, start
@@ -34,7 +35,7 @@ from tests.proofs.faults.network import Network, Request
 from tests.support.client import Client
 from tests.support.fakes import FakeAgents, FakeClock
 from tests.support.oracle import Seen, read_as_client
-from tests.support.world import CALLER, a_context, carry_out
+from tests.support.world import CALLER, a_context
 
 # Computed once, because it is the same for all.
 _SCHEDULE = Schedule(timedelta(seconds=2), timedelta(seconds=30))

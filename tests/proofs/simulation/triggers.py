@@ -6,11 +6,10 @@ from typing import Any
 
 from shared.errors import StorageUnavailable
 from shared.steps.context import Context
-from shared.steps.deliver import deliver
+from shared.steps.dispatch import carry_out
 from shared.steps.due import Due, claim_due
 from shared.steps.messages import clock_of_message, poll_of_message, shard_message, shard_of_message
-from shared.steps.poll import poll, poll_by_worker
-from shared.steps.work import work
+from shared.steps.poll import poll
 from shared.usecases.overdue import Waker
 from tests.proofs.simulation.auditor import Auditor
 from tests.proofs.simulation.evidence import seconds_of
@@ -129,7 +128,7 @@ class Triggers:
             again()
 
         invocation.when_dead = again
-        self.begin(invocation, _carry_out(context, message), done, failed)
+        self.begin(invocation, carry_out(context, message), done, failed)
 
     def _owed(self, run_id: str) -> str:
         """Return the operation of a worker that takes the run's step now."""
@@ -177,13 +176,3 @@ class _Tick:
             self.triggers.gate.scheduler.end(self.invocation)
             for message in self.messages:
                 self.triggers.send(message)
-
-
-async def _carry_out(context: Context, message: str) -> tuple[str, ...]:
-    """Do what a worker does with a message."""
-    if clock := clock_of_message(message):
-        await deliver(context, clock)
-        return ()
-    if run_id := poll_of_message(message):
-        return await poll_by_worker(context, run_id)
-    return await work(context, message)

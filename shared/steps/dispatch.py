@@ -1,0 +1,24 @@
+"""Do what a message of the work queue asks for, except for polling a shard, which needs the shell's tasks."""
+
+import logging
+
+from shared.core.ids import is_id
+from shared.log import log_event
+from shared.steps.context import Context
+from shared.steps.deliver import deliver
+from shared.steps.messages import clock_of_message, poll_of_message
+from shared.steps.poll import poll_by_worker
+from shared.steps.work import work
+
+
+async def carry_out(context: Context, message: str) -> tuple[str, ...]:
+    """Do what a message asks for, and return further messages. Anybody may have written it, so it may be anything."""
+    if clock := clock_of_message(message):
+        await deliver(context, clock)
+        return ()
+    if run_id := poll_of_message(message):
+        return await poll_by_worker(context, run_id)
+    if not is_id("run", message):
+        log_event("message.ignored", level=logging.WARNING, length=len(message))
+        return ()
+    return await work(context, message)
