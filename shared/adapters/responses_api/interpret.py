@@ -99,14 +99,13 @@ class Interpreter:
             if answer.denied:
                 return Refused(RunError("provider_denied", self._not_sent(answer)))
             return self._later(answer, now, unknown=answer.may_be_done)
-        value = _json(answer.body or b"")
         if not answer.ok:
             later = self._later(answer, now, unknown=answer.may_be_done)
-            return self._failed(request, answer.status, self._error(value), later)
+            return self._failed(request, answer.status, self._error_of(answer), later)
         found = self._snapshot(answer, None)
         if isinstance(found, Snapshot):
             return found
-        if error := error_in(value):
+        if error := error_in(_json(answer.body or b"")):
             return self._failed_in_success(request, ProviderError.of(error, self.secret))
         return replace(found, unknown=True, unusable=True)
 
@@ -258,9 +257,7 @@ class Interpreter:
         return RunError(code, f"{answer.reason[0].upper()}{answer.reason[1:]}.")
 
     def _error_of(self, answer: Answer) -> ProviderError:
-        return self._error(_json(answer.body or b""))
-
-    def _error(self, value: object) -> ProviderError:
+        value = _json(answer.body or b"")
         # API gateways leave out the object around the error.
         found = error_in(value)
         return ProviderError.of(found if found is not None else value, self.secret)

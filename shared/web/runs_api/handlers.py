@@ -19,7 +19,7 @@ from shared.usecases.feed import read_feed
 from shared.usecases.listing import list_runs
 from shared.usecases.overdue import Waker
 from shared.usecases.start import start
-from shared.usecases.waiting import waiting_for
+from shared.usecases.waiting import WaitingFor, waiting_for
 from shared.web.caller import caller_of
 from shared.web.dashboard import page
 from shared.web.http import EVENT_STREAM, JSON, Reply, Request, json_reply
@@ -87,7 +87,7 @@ async def get_run(api: Api, request: Request, run_id: str) -> Reply:
     """Return a run. A worker is woken for one that the timer has forgotten."""
     stored = await read.owned_run(api.context, api.caller(request), parse.run_id(run_id))
     messages = await api.waker.messages(api.context, stored.run)
-    headers = _run_headers(api, stored.run)
+    headers = _run_headers(api, stored.run, waiting_for(api.context, stored.run))
     if _etags(request) & {headers["ETag"], "*"}:
         return Reply(304, b"", headers, messages)
     return await _run_reply(api, Applied(stored), 200, messages=messages)
@@ -181,8 +181,9 @@ async def _run_reply(
     messages: tuple[str, ...] = (),
 ) -> Reply:
     run = applied.stored.run
-    body = render.run_view(run, await read.output_of(api.context, run), waiting_for(api.context, run))
-    headers = _run_headers(api, run) | (headers or {})
+    waiting = waiting_for(api.context, run)
+    body = render.run_view(run, await read.output_of(api.context, run), waiting)
+    headers = _run_headers(api, run, waiting) | (headers or {})
     return json_reply(status, body, headers, messages=messages + applied.messages)
 
 
@@ -190,8 +191,8 @@ def _summary(api: Api, run: Run) -> dict[str, object]:
     return render.run_summary(run, waiting_for(api.context, run))
 
 
-def _run_headers(api: Api, run: Run) -> dict[str, str]:
-    headers = {"ETag": render.etag(run, waiting_for(api.context, run)), "Cache-Control": "no-cache"}
+def _run_headers(api: Api, run: Run, waiting: WaitingFor | None) -> dict[str, str]:
+    headers = {"ETag": render.etag(run, waiting), "Cache-Control": "no-cache"}
     if not run.terminal:
         headers["Retry-After"] = str(math.ceil(_pause(api, run).total_seconds()))
     return headers
