@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-# Far larger than any model's output. A larger body could use up the memory of the process.
-MAX_REPLY_BYTES = 64 * 1024 * 1024
+# Three times the longest output that is kept: escaped text is twice as long, and a response repeats its instructions.
+MAX_REPLY_BYTES = 24 * 1024 * 1024
+# An error may repeat a long value of the request.
+MAX_ERROR_BYTES = 1024 * 1024
 
 DENIED = frozenset({401, 403})
 _GONE = frozenset({404, 410})
@@ -18,7 +20,7 @@ def is_transient(status: int) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An HTTP answer. `headers` ignore the case of names. `body` is None when it is longer than `MAX_REPLY_BYTES`."""
+    """An HTTP answer. `headers` ignore the case of names. `body` is None when it is longer than its limit."""
 
     status: int
     headers: Mapping[str, str]

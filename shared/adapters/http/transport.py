@@ -15,7 +15,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from shared.adapters.http.access import Access, NoToken
-from shared.adapters.http.answer import DENIED, MAX_REPLY_BYTES, Answer, NoAnswer
+from shared.adapters.http.answer import DENIED, MAX_ERROR_BYTES, MAX_REPLY_BYTES, Answer, NoAnswer
 from shared.adapters.http.sse import EventReader
 from shared.log import log_event
 
@@ -163,11 +163,12 @@ def _ends(request: Request) -> float:
 
 async def _answer(reply: aiohttp.ClientResponse) -> Answer:
     """Read an answer. Reading stops when the body is too long."""
+    limit = MAX_REPLY_BYTES if 200 <= reply.status < 300 else MAX_ERROR_BYTES
     # Unlike a join of chunks, BytesIO returns its content without a copy.
     body = io.BytesIO()
     while chunk := await reply.content.read(READ_BUFFER_BYTES):
         body.write(chunk)
-        if body.tell() > MAX_REPLY_BYTES:
+        if body.tell() > limit:
             return Answer(reply.status, reply.headers, None)
     return Answer(reply.status, reply.headers, body.getvalue())
 

@@ -1,11 +1,11 @@
 """Turns a provider's JSON into a `Snapshot`, or into `Unreadable`. Pure. No body raises an exception."""
 
-import json
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from shared.adapters.http.json_body import TooManyMarks, read_json
 from shared.core import transcript
 from shared.core.response import ResponseStatus, RunError, Snapshot, Usage
 from shared.core.text import json_text, representable
@@ -14,6 +14,10 @@ MAX_MESSAGE_CHARACTERS = 500
 MAX_SEARCHED_CHARACTERS = 20 * MAX_MESSAGE_CHARACTERS
 # Deeper than any output item, and far from Python's recursion limit.
 MAX_NESTING = 100
+# The longest output that is kept, in UTF-8.
+MAX_OUTPUT_BYTES = 8 * 1024 * 1024
+# An unknown status is shown cut to this length.
+MAX_STATUS_CHARACTERS = 64
 # More than any response can use, and small enough that sums of it are exact in every client.
 MAX_TOKENS = 10**12
 
@@ -54,6 +58,13 @@ class Unreadable:
     """A body that is not a response, or not the requested one. `reason` quotes nothing of the body."""
 
     reason: str
+    # Whether it may be the response, and is too large to be read.
+    too_large: bool = False
+
+
+def too_large(reason: str) -> RunError:
+    """Return the error for a response that no later read could make smaller."""
+    return RunError("output_too_large", f"The response cannot be kept: {reason}.")
 
 
 def is_quota(code: object) -> bool:
@@ -86,6 +97,8 @@ def decode(
         value = read_json(body)
     except RecursionError:
         return Unreadable("the body is nested too deeply")
+    except TooManyMarks as fault:
+        return Unreadable(str(fault), too_large=True)
     except ValueError:
         return Unreadable("the body is not JSON")
     return read_response(value, expected, on_unknown_status, secret)
@@ -108,14 +121,6 @@ def read_response(
         return Unreadable("the body has a value that JSON does not allow")
 
 
-def read_json(body: bytes) -> Any:
-    """Return the value of a JSON text. Invalid bytes become U+FFFD. Raises ValueError and RecursionError."""
-    try:
-        return json.loads(body)
-    except UnicodeDecodeError:
-        return json.loads(body.decode("utf-8", "replace"))
-
-
 def _snapshot(
     value: dict[str, Any],
     expected: str | None,
@@ -135,7 +140,7 @@ def _snapshot(
         return Unreadable("the response has no status")
     status = _STATUSES.get(status_name)
     if status is None:
-        on_unknown_status(status_name)
+        on_unknown_status(_shown(status_name, secret)[:MAX_STATUS_CHARACTERS])
         status = ResponseStatus.IN_PROGRESS
     run_id = _run_of(value.get("metadata"))
     if not status.finished:
@@ -162,12 +167,20 @@ def _finished(
         return Unreadable(f"the response is {status} and has no list of output items")
     if _deeper_than(MAX_NESTING, output):
         return Unreadable("the output is nested too deeply")
+    text = json_text(output)
+    if len(text.encode()) > MAX_OUTPUT_BYTES:
+        return Snapshot(
+            response_id=response_id,
+            status=ResponseStatus.FAILED,
+            usage=_usage(value.get("usage")),
+            error=too_large(f"its output is larger than {MAX_OUTPUT_BYTES // 2**20} MiB"),
+        )
     may_call = status in {ResponseStatus.COMPLETED, ResponseStatus.INCOMPLETE}
     details = value.get("incomplete_details")
     return Snapshot(
         response_id=response_id,
         status=status,
-        output=json_text(output),
+        output=text,
         calls=transcript.calls_among(output) if may_call else (),
         unanswerable=may_call and transcript.ends_unanswered(output),
         usage=_usage(value.get("usage")),

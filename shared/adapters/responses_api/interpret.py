@@ -7,8 +7,9 @@ from datetime import datetime
 from typing import Any
 
 from shared.adapters.http.answer import DENIED, MAX_REPLY_BYTES, Answer, NoAnswer, is_transient
+from shared.adapters.http.json_body import read_json
 from shared.adapters.http.retry_after import retry_after
-from shared.adapters.responses_api.decode import Unreadable, decode, read_json, read_response
+from shared.adapters.responses_api.decode import Unreadable, decode, read_response, too_large
 from shared.adapters.responses_api.errors import ProviderError, error_in
 from shared.adapters.responses_api.stream import sequence_of, stream_event
 from shared.core.response import (
@@ -32,6 +33,7 @@ from shared.core.response import (
 from shared.core.slices import StreamEvent, gather
 from shared.ports.providers import ResponseRequest
 
+_TOO_LONG = f"it is larger than {MAX_REPLY_BYTES // 2**20} MiB"
 # Statuses of a refusal that does not concern the response which a request continues.
 _NOT_THE_CHAIN = DENIED | {408, 413, 429}
 _NO_QUOTA = "The provider account has no quota left."
@@ -212,16 +214,17 @@ class Interpreter:
         return Absent() if answer.ok else self._gone_or_refused(answer, now)
 
     def _snapshot(self, answer: Answer, expected: str | None) -> Snapshot | NotNow:
-        if answer.body is None and expected is not None:
+        if answer.body is None:
+            found: Snapshot | Unreadable = Unreadable(_TOO_LONG, too_large=True)
+        else:
+            found = decode(answer.body, expected, self.on_unknown_status, self.secret)
+        if isinstance(found, Snapshot):
+            return found
+        if found.too_large and expected is not None:
             # A later read would return the same body.
-            error = RunError(
-                "output_too_large", f"The response is larger than {MAX_REPLY_BYTES // 2**20} MiB."
-            )
+            error = too_large(found.reason)
             return Snapshot(response_id=expected, status=ResponseStatus.FAILED, error=error)
-        found = decode(answer.body or b"", expected, self.on_unknown_status, self.secret)
-        if isinstance(found, Unreadable):
-            return NotNow(unreadable(found.reason))
-        return found
+        return NotNow(unreadable(found.reason))
 
     def _gone_or_refused(self, answer: Answer, now: datetime) -> NotNow | Absent | Refused:
         if answer.gone:

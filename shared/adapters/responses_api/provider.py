@@ -31,6 +31,11 @@ from shared.ports.providers import RESERVED_OPTIONS, ResponseRequest
 # Each unknown status is logged once, up to this many: a provider may send a new one each time.
 MAX_STATUSES_REPORTED = 100
 
+# How many events the stream of a create may have before one that names its response.
+MAX_OPENING_EVENTS = 1_000
+# How many events one slice reads. The next slice reads the events that follow.
+MAX_SLICE_EVENTS = 20_000
+
 _JSON = {"Content-Type": "application/json"}
 # How long an event that names another response than `response.created` may come before that one.
 CREATED_PATIENCE = timedelta(seconds=1)
@@ -150,7 +155,7 @@ class ResponsesProvider:
     def _unknown_status(self, status: str) -> None:
         if status not in self._statuses_reported and len(self._statuses_reported) < MAX_STATUSES_REPORTED:
             self._statuses_reported.add(status)
-            log_event("response.unknown_status", level=logging.WARNING, response_status=status[:64])
+            log_event("response.unknown_status", level=logging.WARNING, response_status=status)
 
 
 class _UntilCreated:
@@ -164,8 +169,12 @@ class _UntilCreated:
         self.named: Snapshot | None = None
         self.error: Mapping[str, Any] | None = None
         self._ends = math.inf
+        self._received = 0
 
     def receive(self, data: bytes) -> None:
+        self._received += 1
+        if self._received > MAX_OPENING_EVENTS:
+            self._ends = -math.inf
         if self._ends == -math.inf:
             return
         event = self._interpreter.opening(data)
@@ -191,11 +200,12 @@ class _UntilPause:
         self._ends = time.monotonic() + connection.slice_budget.total_seconds()
 
     def receive(self, data: bytes) -> None:
-        self.events.append(data)
+        if len(self.events) < MAX_SLICE_EVENTS:
+            self.events.append(data)
 
     def patience(self) -> float | None:
         left = self._ends - time.monotonic()
-        if left <= 0:
+        if left <= 0 or len(self.events) >= MAX_SLICE_EVENTS:
             return None
         return min(left, self._pause) if self.events else left
 
