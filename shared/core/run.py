@@ -199,6 +199,8 @@ class Run:
     input: Content
     # The output items of each finished turn, oldest first. Those of the last turn are the run's output.
     turns: tuple[Content, ...] = ()
+    # Where the answer stands in the last of them. None when it is not known.
+    answer: Content | None = None
     calls: tuple[ToolCall, ...] = ()
     usage: Usage = field(default_factory=Usage)
     error: RunError | None = None

@@ -155,10 +155,13 @@ def text_of(items: Sequence[Item]) -> str:
 
     The answer is the messages of the phase "final_answer", or all messages when there is none.
     """
+    return "".join(texts_of(items))
+
+
+def texts_of(items: Sequence[Item]) -> Iterator[str]:
+    """Yield the texts of the answer, one for each content part."""
     phased = _has_final_answer(items)
-    return "".join(
-        _part_text(part) for item in items if not _is_commentary(item, phased) for part in _parts(item)
-    )
+    return (_part_text(part) for item in items if not _is_commentary(item, phased) for part in _parts(item))
 
 
 def commentary_of(items: Sequence[Item]) -> str:
@@ -171,7 +174,12 @@ def commentary_of(items: Sequence[Item]) -> str:
 
 def refusal_of(items: Iterable[Item]) -> str:
     """Return the text with which the model refused to answer; an empty text when it did not."""
-    return "".join(_part_refusal(part) for item in items for part in _parts(item))
+    return "".join(refusals_of(items))
+
+
+def refusals_of(items: Iterable[Item]) -> Iterator[str]:
+    """Yield the texts of refusals, one for each content part."""
+    return (_part_refusal(part) for item in items for part in _parts(item))
 
 
 def _has_final_answer(items: Iterable[Item]) -> bool:

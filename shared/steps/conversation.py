@@ -1,12 +1,15 @@
 """The request for a turn: its input is the new part of the conversation, or all of it."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 
 from shared.core import tool_choice, transcript
 from shared.core.calls import CallStatus, ToolCall
+from shared.core.limits import MAX_REPLAY_BYTES, MAX_REPLAY_MARKS, MAX_REPLAY_RUNS, MAX_RESULTS_BYTES
 from shared.core.replay import Replay
 from shared.core.run import Chaining, Run, RunStatus
+from shared.core.structure import has_more_marks
 from shared.log import log_event
 from shared.ports.agents import AgentSpec
 from shared.ports.providers import ResponseRequest
@@ -21,6 +24,26 @@ _UNKNOWN = json.dumps(
         }
     }
 )
+_RESULTS_TOO_LARGE = json.dumps(
+    {
+        "result_not_shown": {
+            "code": "results_too_large",
+            "message": "The call was carried out. Its result is not shown, because the results of this turn have more "
+            f"than {MAX_RESULTS_BYTES // 2**20} MiB together. Request less.",
+        }
+    }
+)
+
+
+class ConversationTooLong(Exception):
+    """The conversation is too long to be sent without the previous responses."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "The provider cannot continue the previous response, and the complete conversation is too long to be sent: "
+            f"it has more than {MAX_REPLAY_BYTES // 2**20} MiB, {MAX_REPLAY_MARKS:,} brackets and commas, or "
+            f"{MAX_REPLAY_RUNS:,} runs. Start a new session."
+        )
 
 
 async def request_for(
@@ -29,7 +52,7 @@ async def request_for(
     """Return the request for the turn that `run` is owed.
 
     `input_text` is the run's input, if it is already loaded.
-    Raises LookupError when the content of the run was removed.
+    Raises LookupError when the content of the run was removed, and ConversationTooLong.
     """
     replayed = run.chaining is Chaining.REPLAY
     if replayed:
@@ -62,40 +85,61 @@ def _options(spec: AgentSpec, input_items: str) -> Mapping[str, object]:
     return freed
 
 
+@dataclass
+class _Texts:
+    """The texts of a conversation, oldest first. They are parsed when all of them fit together."""
+
+    _texts: list[tuple[str, bool]] = field(default_factory=list)
+    _left: int = MAX_REPLAY_BYTES
+
+    def add(self, text: str, *, own: bool = False) -> None:
+        """Add the JSON text of items. `own`: the client sent it with this run. Raises ConversationTooLong."""
+        self._left -= len(text.encode())
+        if self._left < 0:
+            raise ConversationTooLong
+        self._texts.append((text, own))
+
+    def replay(self) -> Replay:
+        """Return the items. Raises ConversationTooLong."""
+        if has_more_marks("".join(text for text, _ in self._texts).encode(), MAX_REPLAY_MARKS):
+            raise ConversationTooLong
+        replay = Replay()
+        for text, own in self._texts:
+            (replay.add_own if own else replay.add)(transcript.parse(text))
+        return replay
+
+
 async def _complete_conversation(context: Context, run: Run, input_text: str | None) -> list[transcript.Item]:
-    replay = Replay()
+    texts = _Texts()
     for previous in await _history(context, run):
-        replay.add(await _remaining(context, previous))
-    replay.add_own(await _input_items(context, run, input_text))
-    replay.add(await _turn_items(context, run))
+        for text in await _remaining(context, previous):
+            texts.add(text)
+    own = texts_of(context, run, input_text)
+    texts.add(await anext(own), own=True)
+    async for text in own:
+        texts.add(text)
+    replay = texts.replay()
     if left_out := replay.left_out:
         log_event("replay.left_out", run_id=run.id, turn=run.turn, items=dict(left_out))
     return replay.items
 
 
-async def items_of(context: Context, run: Run) -> list[transcript.Item]:
-    """Return all items of a run in order: its input, then for each turn its output and its tool outputs."""
-    return [*await _input_items(context, run), *await _turn_items(context, run)]
+async def texts_of(context: Context, run: Run, input_text: str | None = None) -> AsyncIterator[str]:
+    """Yield the JSON texts of all items of a run in order: its input, then for each turn its output and tool outputs.
 
-
-async def _input_items(context: Context, run: Run, input_text: str | None = None) -> list[transcript.Item]:
-    if input_text is None:
-        input_text = await context.content.load(run.id, run.input)
-    return transcript.parse(input_text)
-
-
-async def _turn_items(context: Context, run: Run) -> list[transcript.Item]:
-    items: list[transcript.Item] = []
+    Raises LookupError when the content of the run was removed.
+    """
+    yield await context.content.load(run.id, run.input) if input_text is None else input_text
     for turn, output in enumerate(run.turns, 1):
-        items += transcript.parse(await context.content.load(run.id, output))
-        items += await _tool_outputs(context, run, turn)
-    return items
+        yield await context.content.load(run.id, output)
+        if outputs := await _tool_outputs(context, run, turn):
+            yield json.dumps(outputs, ensure_ascii=False)
 
 
-async def _remaining(context: Context, run: Run) -> list[transcript.Item]:
-    """Return the items of an earlier run; an empty list when it was deleted meanwhile."""
+async def _remaining(context: Context, run: Run) -> list[str]:
+    """Return the texts of an earlier run; none when it was deleted meanwhile."""
     try:
-        return await items_of(context, run)
+        return [text async for text in texts_of(context, run)]
     except LookupError:
         fresh = await context.runs.read(run.id)
         if fresh is None or fresh.run.status is RunStatus.DELETED:
@@ -104,13 +148,19 @@ async def _remaining(context: Context, run: Run) -> list[transcript.Item]:
 
 
 async def _history(context: Context, run: Run) -> list[Run]:
-    """Return the earlier runs of the session that belong to its conversation, oldest first."""
-    earlier, run_id = [], run.previous_run_id
-    while run_id and (stored := await context.runs.read(run_id)):
+    """Return the earlier runs of the session that belong to its conversation, oldest first.
+
+    Raises ConversationTooLong.
+    """
+    earlier: list[Run] = []
+    run_id = run.previous_run_id
+    for _ in range(MAX_REPLAY_RUNS):
+        if not run_id or not (stored := await context.runs.read(run_id)):
+            return earlier[::-1]
         if stored.run.in_conversation:
             earlier.append(stored.run)
         run_id = stored.run.previous_run_id
-    return earlier[::-1]
+    raise ConversationTooLong
 
 
 async def _tool_outputs(context: Context, run: Run, turn: int) -> list[transcript.Item]:
@@ -118,20 +168,36 @@ async def _tool_outputs(context: Context, run: Run, turn: int) -> list[transcrip
     if not calls:
         return []
     saved = await context.runs.results(run.id, turn)
-    outputs = {
-        call.call_id: await _output(context, run, saved[call.call_id])
-        for call in calls
-        if call.call_id in saved
-    }
+    results = _Results(context, run)
     return [
-        transcript.tool_output(call.call_id, outputs.get(call.call_id, _without_result(call)))
+        transcript.tool_output(
+            call.call_id,
+            await results.output(saved[call.call_id]) if call.call_id in saved else _without_result(call),
+        )
         for call in calls
     ]
 
 
-async def _output(context: Context, run: Run, result: StoredResult) -> str | list[transcript.Item]:
-    text = await context.content.load(run.id, result.output)
-    return transcript.parse(text) if result.parts else text
+@dataclass
+class _Results:
+    """Loads the results of a turn, as many as fit together. Each time, the same results fit."""
+
+    context: Context
+    run: Run
+    _left: int = MAX_RESULTS_BYTES
+    # Whether a result did not fit. Then only short ones are loaded, because others would be loaded in vain.
+    _full: bool = False
+
+    async def output(self, result: StoredResult) -> str | list[transcript.Item]:
+        if self._full and result.output.inline is None:
+            return _RESULTS_TOO_LARGE
+        text = await self.context.content.load(self.run.id, result.output)
+        size = len(text.encode())
+        if size > self._left:
+            self._full = True
+            return _RESULTS_TOO_LARGE
+        self._left -= size
+        return transcript.parse(text) if result.parts else text
 
 
 def _without_result(call: ToolCall) -> str:

@@ -17,7 +17,7 @@ from shared.core.run import Lease
 from shared.errors import StorageUnavailable
 from shared.log import log_event
 from shared.steps.context import Context
-from shared.steps.conversation import request_for
+from shared.steps.conversation import ConversationTooLong, request_for
 from shared.steps.lease import too_late
 from shared.steps.transition import Applied, apply, log_skip, reread
 from shared.store.runs import StoredRun
@@ -38,6 +38,9 @@ async def create(context: Context, stored: StoredRun, lease: Lease, input_text: 
     except LookupError as fault:
         log_skip(run, fault)
         return Applied(await reread(context, stored))
+    except ConversationTooLong as fault:
+        error = RunError("conversation_too_long", str(fault))
+        return await apply(context, stored, events.CreateRefused(lease.id, error))
     if too_late(context, run):
         return Applied(stored)
     reply = verdict(run, await context.provider(run.provider).create(request))

@@ -1,12 +1,14 @@
 """Apply a snapshot of a response to its run."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 
 from shared.core import transcript
+from shared.core.answer import find_answer
 from shared.core.life import events
 from shared.core.response import Absent, NotNow, ReadReply, Slice, Snapshot
-from shared.core.run import Continuation, Run
+from shared.core.run import Content, Continuation, Run
 from shared.core.streamed import Streamed, streamed_by
 from shared.log import log_event
 from shared.steps.context import Context
@@ -91,11 +93,12 @@ async def _finish(context: Context, stored: StoredRun, snapshot: Snapshot, text:
     agrees = transcript.text_of(items).startswith(text)
     if not agrees:
         log_event("text.replaced", level=logging.WARNING, run_id=run.id, turn=run.turn)
-    output = await context.content.save(run.id, f"turn-{run.turn:02d}-{context.token()}", snapshot.output)
+    output, answer = await _save(context, run, snapshot.output, items)
     spec = context.agents.spec(run.agent)
     polled = events.Polled(
         snapshot,
         output,
+        answer,
         outline=transcript.outline(items),
         compared=run.continuation,
         agrees=agrees,
@@ -105,5 +108,16 @@ async def _finish(context: Context, stored: StoredRun, snapshot: Snapshot, text:
     # `changed` is not enough: the write may have succeeded with its reply lost, and another process may have
     # written since.
     if output not in applied.stored.run.turns:
-        await context.content.drop(run.id, output)
+        for content in filter(None, (output, answer)):
+            await context.content.drop(run.id, content)
     return applied
+
+
+async def _save(
+    context: Context, run: Run, output: str, items: Sequence[transcript.Item]
+) -> tuple[Content, Content | None]:
+    """Save an output, and where the answer stands in it."""
+    name = f"turn-{run.turn:02d}-{context.token()}"
+    saved = await context.content.save(run.id, name, output)
+    found = find_answer(output, items)
+    return saved, await context.content.save(run.id, f"answer-{name}", str(found)) if found else None

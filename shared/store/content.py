@@ -10,6 +10,8 @@ from shared.store.sweep import sweep
 # The compressed size up to which a text is stored in the run's own row. A run of 32 turns then fits in the
 # 1 MiB that Azure Table Storage allows for a row.
 INLINE_BYTES = 16 * 1024
+# Longer than any text that is saved. What a row holds is not trusted.
+MAX_TEXT_BYTES = 64 * 1024 * 1024
 # Azure Table Storage: a binary property holds 64 KiB, a row 1 MiB.
 CHUNK_BYTES = 64 * 1024
 CHUNKS_PER_ROW = 11
@@ -56,7 +58,7 @@ class ContentStore:
     async def load(self, run_id: str, content: Content) -> str:
         """Return the text that was saved. Raises LookupError when its rows were removed."""
         if content.inline is not None:
-            return zlib.decompress(content.inline).decode()
+            return _text(content.inline)
         if not content.name:
             return ""
         return _unpacked(content, await self._table.query(run_id, f"{content.name}|", f"{content.name}}}"))
@@ -75,7 +77,19 @@ def _unpacked(content: Content, rows: Sequence[Row]) -> str:
     if len(rows) != content.chunks:
         raise LookupError(f"{len(rows)} of {content.chunks} content rows of {content.name} exist")
     packed = b"".join(bytes(row.values[f"c{n:02d}"]) for row in rows for n in range(len(row.values)))  # type: ignore[arg-type]
-    return zlib.decompress(packed).decode()
+    return _text(packed)
+
+
+def _text(packed: bytes) -> str:
+    """Return a compressed text. Raises ValueError when the bytes are no such text, or one that is too long."""
+    unpacking = zlib.decompressobj()
+    try:
+        text = unpacking.decompress(packed, MAX_TEXT_BYTES).decode()
+    except zlib.error as fault:
+        raise ValueError("a stored text is broken") from fault
+    if not unpacking.eof:
+        raise ValueError(f"a stored text is cut, or longer than {MAX_TEXT_BYTES} bytes")
+    return text
 
 
 def _rows(name: str, packed: bytes) -> Iterator[Row]:

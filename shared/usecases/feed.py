@@ -5,12 +5,15 @@ All readers get the same lines, at any time.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import accumulate, takewhile
 
 from shared.core import transcript
 from shared.core.caller import Caller
 from shared.core.calls import CallStatus, ToolCall
+from shared.core.limits import MAX_FEED_BYTES
 from shared.core.log import (
     Commentary,
+    Delta,
     LogEntry,
     LogLine,
     Refusal,
@@ -52,7 +55,7 @@ class Feed:
 
 
 async def read_feed(context: Context, caller: Caller, run_id: str, *, after: int, limit: int) -> Feed:
-    """Return up to `limit` lines after the line `after`.
+    """Return up to `limit` lines after the line `after`, fewer when their texts are long.
 
     Costs one point read, one query for the log, and one query for the texts of all slices in it.
     Raises NotFound when there is no such run or it is another owner's.
@@ -67,23 +70,59 @@ async def read_feed(context: Context, caller: Caller, run_id: str, *, after: int
 
 
 @dataclass
+class _Turn:
+    """What is loaded of a finished turn, once it is needed."""
+
+    number: int
+    output: str | None = None
+    calls: Mapping[str, ToolCall] | None = None
+    results: Mapping[str, StoredResult] | None = None
+    texts: dict[type[LogEntry], str] = field(default_factory=dict)
+
+
+@dataclass
 class _Reader:
-    """Loads the texts that entries point to, each text once. The fields with `_` are its cache."""
+    """Loads the texts that entries point to, each text once.
+
+    The fields with `_` are its cache. Entries come turn by turn, so it keeps one turn.
+    """
 
     context: Context
     run: Run
+    # How many bytes were loaded, besides those of slices, and how many are shown.
+    _loaded: int = 0
+    _shown: int = 0
     _slices: dict[Content, str] = field(default_factory=dict)
-    _outputs: dict[int, str] = field(default_factory=dict)
-    _calls: dict[int, Mapping[str, ToolCall]] = field(default_factory=dict)
-    _texts: dict[tuple[type[LogEntry], int], str] = field(default_factory=dict)
-    _results: dict[int, Mapping[str, StoredResult]] = field(default_factory=dict)
+    _turn: _Turn = field(default_factory=lambda: _Turn(0))
 
     async def read(self, logged: list[LogLine]) -> list[LogLine]:
+        """Return the lines with their texts, at least one line, and no more once the limit is reached."""
+        lines: list[LogLine] = []
+        logged = _limited(logged)
+        await self._load_slices(logged)
+        for line in logged:
+            text = await self._text(line.entry)
+            self._shown += len(text.encode())
+            if lines and max(self._loaded, self._shown) > MAX_FEED_BYTES:
+                break
+            lines.append(replace(line, text=text))
+        return lines
+
+    async def _load_slices(self, logged: list[LogLine]) -> None:
         deltas = [line.entry for line in logged if isinstance(line.entry, TextDelta | Commentary)]
         contents = list(dict.fromkeys(delta.content for delta in deltas if delta.content))
         texts = await self.context.content.load_each(self.run.id, contents)
         self._slices = dict(zip(contents, texts, strict=True))
-        return [replace(line, text=await self._text(line.entry)) for line in logged]
+
+    async def _load(self, content: Content) -> str:
+        text = await self.context.content.load(self.run.id, content)
+        self._loaded += len(text.encode())
+        return text
+
+    def _of(self, turn: int) -> _Turn:
+        if self._turn.number != turn:
+            self._turn = _Turn(turn)
+        return self._turn
 
     async def _text(self, entry: LogEntry) -> str:
         match entry:
@@ -100,30 +139,40 @@ class _Reader:
                 return await self._result(entry.turn, entry.call_id)
         return ""
 
-    async def _turn_text(self, turn: int, kind: type[LogEntry] = TextDelta) -> str:
+    async def _turn_text(self, number: int, kind: type[LogEntry] = TextDelta) -> str:
         """Return the text of a finished turn that entries of this kind point into."""
-        if (kind, turn) not in self._texts:
-            items = transcript.parse(await self._output(turn))
-            self._texts[kind, turn] = _TEXTS[kind](items)
-        return self._texts[kind, turn]
+        turn = self._of(number)
+        if kind not in turn.texts:
+            turn.texts[kind] = _TEXTS[kind](transcript.parse(await self._output(turn)))
+        return turn.texts[kind]
 
-    async def _output(self, turn: int) -> str:
+    async def _output(self, turn: _Turn) -> str:
         """Return the output items of a finished turn."""
-        if turn not in self._outputs:
-            self._outputs[turn] = await self.context.content.load(self.run.id, self.run.turns[turn - 1])
-        return self._outputs[turn]
+        if turn.output is None:
+            turn.output = await self._load(self.run.turns[turn.number - 1])
+        return turn.output
 
-    async def _arguments(self, turn: int, call_id: str) -> str:
-        if turn not in self._calls:
-            self._calls[turn] = {call.call_id: call for call in transcript.calls(await self._output(turn))}
-        call = self._calls[turn].get(call_id)
+    async def _arguments(self, number: int, call_id: str) -> str:
+        turn = self._of(number)
+        if turn.calls is None:
+            turn.calls = {call.call_id: call for call in transcript.calls(await self._output(turn))}
+        call = turn.calls.get(call_id)
         return call.arguments if call else ""
 
-    async def _result(self, turn: int, call_id: str) -> str:
+    async def _result(self, number: int, call_id: str) -> str:
         """Return the output of a call. It was saved in the same transaction as its log entry."""
-        if turn not in self._results:
-            self._results[turn] = await self.context.runs.results(self.run.id, turn)
-        result = self._results[turn].get(call_id)
+        turn = self._of(number)
+        if turn.results is None:
+            turn.results = await self.context.runs.results(self.run.id, number)
+        result = turn.results.get(call_id)
         if result is None:
-            raise LookupError(f"the result of a call of turn {turn} was removed")
-        return await self.context.content.load(self.run.id, result.output)
+            raise LookupError(f"the result of a call of turn {number} was removed")
+        return await self._load(result.output)
+
+
+def _limited(logged: list[LogLine]) -> list[LogLine]:
+    """Return the first lines, whose deltas have no more characters together than a page may have bytes."""
+    lengths = (line.entry.end - line.entry.start if isinstance(line.entry, Delta) else 0 for line in logged)
+    totals = accumulate(lengths)
+    fitting = sum(1 for _ in takewhile(lambda total: total <= MAX_FEED_BYTES, totals))
+    return logged[: max(fitting, 1)]

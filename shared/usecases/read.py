@@ -1,32 +1,37 @@
 """What clients may read: runs, their outputs, sessions. Reading never calls the provider."""
 
 from collections.abc import Awaitable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
+from shared.core.answer import Answer
 from shared.core.caller import Caller
+from shared.core.limits import MAX_TRANSCRIPT_BYTES
 from shared.core.run import Run, RunStatus, Session
-from shared.core.transcript import Item
 from shared.errors import Malformed, NotFound
 from shared.steps.context import Context
-from shared.steps.conversation import items_of
+from shared.steps.conversation import texts_of
 from shared.store.runs import StoredRun
 from shared.store.sessions import StoredSession
 
 _Loaded = TypeVar("_Loaded")
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SessionPage:
     """A session with some of its runs."""
 
     session: Session
     # Newest first.
-    runs: list[Run]
-    # The items of these runs, oldest first.
-    transcript: list[Item]
+    runs: list[Run] = field(default_factory=list)
+    # The JSON texts of lists with the items of these runs, oldest first.
+    transcript: list[str] = field(default_factory=list)
+    # Whether the transcript ends before the end of its only run, because it would be too long.
+    cut: bool = False
     # The newest run of the next page, if there is one.
-    next_run_id: str | None
+    next_run_id: str | None = None
+    # How many bytes the transcript may still grow.
+    left: int = MAX_TRANSCRIPT_BYTES
 
 
 async def owned_run(context: Context, caller: Caller, run_id: str) -> StoredRun:
@@ -64,6 +69,16 @@ async def output_of(context: Context, run: Run) -> str | None:
     return await unless_deleted(context, run, context.content.load(run.id, run.turns[-1]))
 
 
+async def answer_of(context: Context, run: Run) -> Answer | None:
+    """Return where the answer stands in the run's output; None when it is not known.
+
+    Raises NotFound when the run was deleted meanwhile.
+    """
+    if run.answer is None:
+        return None
+    return Answer.parse(await unless_deleted(context, run, context.content.load(run.id, run.answer)))
+
+
 async def unless_deleted(context: Context, run: Run, load: Awaitable[_Loaded]) -> _Loaded:
     """Return what is loaded.
 
@@ -81,24 +96,48 @@ async def unless_deleted(context: Context, run: Run, load: Awaitable[_Loaded]) -
 async def session_page(
     context: Context, caller: Caller, session_id: str, *, begin: str | None, limit: int
 ) -> SessionPage:
-    """Return up to `limit` runs of a session, from the run `begin` to older ones."""
+    """Return up to `limit` runs of a session, from the run `begin` to older ones.
+
+    The page ends earlier when the transcript of more runs would be too long.
+    """
     session = (await owned_session(context, caller, session_id)).session
-    runs: list[Run] = []
+    page = SessionPage(session)
     run_id = begin or session.last_run_id
-    while run_id and len(runs) < limit:
+    while run_id and len(page.runs) < limit:
         stored = await context.runs.read(run_id)
         if stored is None or stored.run.session_id != session_id:
             raise Malformed(
                 "cursor must come from a nextLink of this list.", code="invalid_cursor", field="cursor"
             )
-        if stored.run.status is not RunStatus.DELETED:
-            runs.append(stored.run)
+        if stored.run.status is not RunStatus.DELETED and not await _add(context, page, stored.run):
+            break
         run_id = stored.run.previous_run_id
-    items: list[Item] = []
-    for run in runs[::-1]:
-        try:
-            items += await unless_deleted(context, run, items_of(context, run))
-        except NotFound:
-            # Deleted since it was read. It is left out like the deleted runs above.
-            runs.remove(run)
-    return SessionPage(session, runs, items, run_id)
+    page.next_run_id = run_id
+    return page
+
+
+async def _add(context: Context, page: SessionPage, run: Run) -> bool:
+    """Add a run to a page. Returns False when its transcript does not fit. The first run is cut instead."""
+    try:
+        texts, complete = await unless_deleted(context, run, _first_texts(context, run, page.left))
+    except NotFound:
+        # Deleted since it was read. It is left out like the deleted runs before.
+        return True
+    if page.runs and not complete:
+        return False
+    page.runs.append(run)
+    page.transcript[:0] = texts
+    page.cut = not complete
+    page.left -= sum(len(text.encode()) for text in texts)
+    return True
+
+
+async def _first_texts(context: Context, run: Run, most: int) -> tuple[list[str], bool]:
+    """Return the first texts of a run, up to `most` bytes, and whether these are all."""
+    texts: list[str] = []
+    async for text in texts_of(context, run):
+        most -= len(text.encode())
+        if most < 0:
+            return texts, False
+        texts.append(text)
+    return texts, True

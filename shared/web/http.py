@@ -32,10 +32,31 @@ class Reply:
     messages: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A JSON text that is sent as it was stored. Parsing it could take long."""
+
+    text: str
+
+
+def json_text(fields: Mapping[str, object]) -> str:
+    """Return the JSON text of an object. The values may be `Stored`."""
+    encoded = (
+        f"{_ENCODER.encode(name)}:{value.text if isinstance(value, Stored) else _ENCODER.encode(value)}"
+        for name, value in fields.items()
+    )
+    return f"{{{','.join(encoded)}}}"
+
+
 def json_reply(
-    status: int, value: object, headers: Mapping[str, str] | None = None, *, messages: tuple[str, ...] = ()
+    status: int,
+    fields: Mapping[str, object],
+    headers: Mapping[str, str] | None = None,
+    *,
+    messages: tuple[str, ...] = (),
 ) -> Reply:
-    body = _ENCODER.encode(value).encode()
+    """Return a reply whose body is a JSON object."""
+    body = json_text(fields).encode()
     return Reply(
         status, body, {"Content-Type": JSON, "Cache-Control": "no-cache", **(headers or {})}, messages
     )

@@ -6,7 +6,7 @@ import pytest
 
 from shared.core.run import Chaining, RunStatus
 from shared.ports.tables import Put, Row
-from shared.usecases.read import session_page
+from shared.usecases.read import SessionPage, session_page
 from tests.support.client import Client
 from tests.support.fakes import FakeAgents, answer, asks
 from tests.support.world import CALLER, World
@@ -26,6 +26,10 @@ async def finished(parts: list[dict[str, object]], **changes: object) -> tuple[W
     world.provider.state = {"resp_1": asks("resp_1", "look_up", "pay"), "resp_2": answer("resp_2")}
     assert (await world.until_terminal(run.id)).status is RunStatus.COMPLETED
     return world, run.id
+
+
+def items_on(page: SessionPage) -> list[dict[str, object]]:
+    return [item for text in page.transcript for item in json.loads(text)]
 
 
 def outputs(items: list[dict[str, object]]) -> list[object]:
@@ -51,7 +55,7 @@ async def test_a_session_shows_the_parts():
     world, run_id = await finished(PARTS)
     session_id = (await world.run(run_id)).session_id
     page = await session_page(world.context, CALLER, session_id, begin=None, limit=10)
-    assert outputs(page.transcript)[0] == PARTS
+    assert outputs(items_on(page))[0] == PARTS
 
 
 async def test_the_feed_shows_their_json_text():
@@ -75,4 +79,4 @@ async def test_a_result_of_an_earlier_version_is_a_text():
     await world.table.write(shard, [Put(Row(row.key, earlier))])
     session_id = (await world.run(run_id)).session_id
     page = await session_page(world.context, CALLER, session_id, begin=None, limit=10)
-    assert outputs(page.transcript)[0] == json.dumps(PARTS)
+    assert outputs(items_on(page))[0] == json.dumps(PARTS)

@@ -150,6 +150,7 @@ def test_a_run_has_no_property_that_its_own_version_does_not_know():
         started_at=later,
         completed_at=later,
         turns=(Content(inline=b"[]"),),
+        answer=Content(inline=b"[[],[]]"),
         calls=(ToolCall("call_1", "pay"),),
         usage=Usage(1, 2, 3),
         error=RunError("code", "message"),

@@ -167,6 +167,8 @@ def _finished(
         return Unreadable(f"the response is {status} and has no list of output items")
     if _deeper_than(MAX_NESTING, output):
         return Unreadable("the output is nested too deeply")
+    # Clients rely on it that items are objects.
+    output = [item for item in output if isinstance(item, dict)]
     text = json_text(output)
     if len(text.encode()) > MAX_OUTPUT_BYTES:
         return Snapshot(

@@ -74,6 +74,7 @@ def delete_requested(run: Run, event: events.DeleteRequested, now: datetime) -> 
         owner="",
         input=Content(),
         turns=(),
+        answer=None,
         calls=(),
         open_items=(),
         metadata={},

@@ -72,6 +72,8 @@ class Polled:
     snapshot: Snapshot
     # The stored output items, and a list of them without their contents.
     output: Content | None = None
+    # Where the answer stands in the output, if it was found.
+    answer: Content | None = None
     outline: tuple[ItemOutline, ...] = ()
     # The text of slices up to here was compared with the answer.
     compared: Continuation | None = None

@@ -20,7 +20,7 @@ from shared.core.response import (
     Snapshot,
     unreadable,
 )
-from shared.core.run import UNANSWERED_CALL, Content, Continuation, Run, RunStatus, Step
+from shared.core.run import UNANSWERED_CALL, Continuation, Run, RunStatus, Step
 
 # A 404 may be transient right after a response was created or finished. It was observed for up to 32 s.
 MISSING_GRACE = timedelta(seconds=60)
@@ -57,7 +57,11 @@ def polled(run: Run, event: events.Polled, now: datetime) -> Result:
         # A slice arrived meanwhile. The next poll compares its text with the answer.
         return run, ()
     logged, entries = _complete_log(run, event)
-    after, effects = _finish_turn(logged, snapshot, event.output, event.repeatable, now)
+    turns = (*run.turns, event.output)
+    done = replace(
+        logged, continuation=None, usage=run.usage + snapshot.usage, turns=turns, answer=event.answer
+    )
+    after, effects = _finish_turn(done, snapshot, event.repeatable, now)
     return after, entries + effects
 
 
@@ -84,10 +88,8 @@ def _still_working(run: Run, snapshot: Snapshot, now: datetime) -> Result:
     return read, ()
 
 
-def _finish_turn(
-    run: Run, snapshot: Snapshot, output: Content, repeatable: frozenset[str], now: datetime
-) -> Result:
-    done = replace(run, continuation=None, usage=run.usage + snapshot.usage, turns=(*run.turns, output))
+def _finish_turn(done: Run, snapshot: Snapshot, repeatable: frozenset[str], now: datetime) -> Result:
+    """Return what follows from a finished response, whose output `done` has already."""
     match snapshot.status:
         case ResponseStatus.FAILED:
             error = snapshot.error or RunError("provider_error", "The provider gave no reason.")

@@ -1,13 +1,14 @@
 """Runs, events, sessions, agents and health as the JSON that clients get."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any
 
 from shared.core import log, transcript
+from shared.core.answer import Answer, cut
 from shared.core.calls import CallStatus, ToolCall
 from shared.core.ids import item_id
 from shared.core.log import LogEntry, LogLine
@@ -18,6 +19,7 @@ from shared.usecases.feed import Feed
 from shared.usecases.health import Health
 from shared.usecases.read import SessionPage
 from shared.usecases.waiting import WaitingFor
+from shared.web.http import Stored
 
 # The field of an event that holds the text of its entry.
 _TEXT_FIELDS: Mapping[type[LogEntry], str] = {
@@ -136,21 +138,24 @@ def event_stream(feed: Feed, retry_ms: int) -> bytes:
     return "".join(blocks).encode()
 
 
-def run_view(run: Run, output: str | None, waiting: WaitingFor | None = None) -> dict[str, Any]:
+def run_view(
+    run: Run, output: str | None, answer: Answer | None = None, waiting: WaitingFor | None = None
+) -> dict[str, Any]:
     """Return a run with its output.
 
-    `output` is the JSON text of its output items, None while it is pending.
+    `output` is the JSON text of its output items, None while it is pending. `answer` says where the answer stands in it.
     """
     summary = run_summary(run, waiting)
     if output is None:
         return summary | {"output_text": None, "refusal": None, "output": None}
-    items = json.loads(output)
-    found = [item for item in items if isinstance(item, dict)]
-    return summary | {
-        "output_text": transcript.text_of(found),
-        "refusal": transcript.refusal_of(found) or None,
-        "output": items,
-    }
+    if answer is None:
+        items = transcript.parse(output)
+        answer_text: object = transcript.text_of(items)
+        refusal: object = transcript.refusal_of(items) or None
+    else:
+        answer_text = Stored(cut(output, answer.text))
+        refusal = Stored(cut(output, answer.refusal)) if answer.refusal else None
+    return summary | {"output_text": answer_text, "refusal": refusal, "output": Stored(output)}
 
 
 def _tool_call(call: ToolCall) -> Mapping[str, Any]:
@@ -168,8 +173,15 @@ def session_view(page: SessionPage, runs: Sequence[Mapping[str, Any]]) -> dict[s
     """Return a session with the summaries of its runs."""
     return _session(page.session) | {
         "runs": runs,
-        "transcript": page.transcript,
+        "transcript": _joined(page.transcript),
+        "transcript_cut": page.cut,
     }
+
+
+def _joined(lists: Iterable[str]) -> Stored:
+    """Return one list with the elements of several, given as JSON texts."""
+    insides = (text.strip()[1:-1].strip() for text in lists)
+    return Stored(f"[{','.join(filter(None, insides))}]")
 
 
 def _session(session: Session) -> dict[str, Any]:

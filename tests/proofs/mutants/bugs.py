@@ -123,8 +123,9 @@ BUGS = (
     Bug(
         "a cancellation replaces a finished answer",
         _POLLING,
-        "    done = replace(run, continuation=None,",
-        "    if run.status is RunStatus.CANCELLING:\n        return end(run, RunStatus.CANCELLED, now), ()\n    done = replace(run, continuation=None,",
+        "    match snapshot.status:\n        case ResponseStatus.FAILED:",
+        "    if done.status is RunStatus.CANCELLING:\n        return end(done, RunStatus.CANCELLED, now), ()\n"
+        "    match snapshot.status:\n        case ResponseStatus.FAILED:",
     ),
     Bug(
         "a deadline replaces a finished answer",

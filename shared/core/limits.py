@@ -1,0 +1,13 @@
+"""How much of a conversation is handled at once. Every text has a limit of its own where it is accepted."""
+
+# The results of a turn's tool calls that a request holds. What does not fit is replaced by a note.
+MAX_RESULTS_BYTES = 4 * 1024 * 1024
+# A conversation that is sent without the previous responses: its texts, their brackets and commas, the earlier runs.
+# A longer one is not sent.
+MAX_REPLAY_BYTES = 16 * 1024 * 1024
+MAX_REPLAY_MARKS = 1_000_000
+MAX_REPLAY_RUNS = 1_000
+# What is read from the storage for a page of a feed, and the texts on it. A page has at least one event.
+MAX_FEED_BYTES = 4 * 1024 * 1024
+# A page of a transcript. A run that does not fit alone is cut.
+MAX_TRANSCRIPT_BYTES = 16 * 1024 * 1024
