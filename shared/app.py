@@ -13,6 +13,7 @@ from shared.adapters.http.access import Connection, azure_base_url
 from shared.adapters.responses_api.provider import ResponsesProvider
 from shared.adapters.system import SystemClock, SystemRandomness
 from shared.core import ids
+from shared.core.input_items import InputRules
 from shared.core.pace import Schedule
 from shared.log import quiet_libraries
 from shared.ports.providers import DEFAULT_PROVIDER
@@ -75,6 +76,7 @@ class Baton:
             settings.public_base_url,
             self.prepare,
             trust_forwarded=settings.trust_forwarded,
+            input_rules=InputRules(anything=settings.any_input, ids=settings.owner_header is None),
         )
 
     async def prepare(self) -> None:

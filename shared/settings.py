@@ -81,6 +81,8 @@ class Settings:
     public_base_url: str | None
     trust_forwarded: bool
     owner_header: str | None
+    # Whether the input of a run may hold every item that the provider accepts.
+    any_input: bool
     models: Mapping[str, str]
 
 
@@ -151,12 +153,22 @@ def load(
         poll=_poll(read),
         public_base_url=read.text("PUBLIC_BASE_URL", "", _is_url, _URL) or None,
         trust_forwarded=read.choice("TRUST_FORWARDED", "off", ["on", "off"]) == "on",
-        owner_header=read.text("OWNER_HEADER", "", _is(_HEADER), "a header name") or None,
+        owner_header=(owner_header := read.text("OWNER_HEADER", "", _is(_HEADER), "a header name") or None),
+        any_input=_any_input(read, owner_header),
         models={name: read.text(name) for name in placeholders},
     )
     if read.faults:
         raise InvalidSettings(read.faults)
     return found
+
+
+def _any_input(read: _Reader, owner_header: str | None) -> bool:
+    anything = read.choice("INPUT_ITEMS", "messages", ["messages", "any"]) == "any"
+    if anything and owner_header:
+        read.faults.append(
+            "INPUT_ITEMS must be messages when OWNER_HEADER is set: other items can name what another owner has stored."
+        )
+    return anything
 
 
 def _storage(read: _Reader) -> StorageSettings:

@@ -52,9 +52,9 @@ class Replay:
                 self._keep(kind, self._message(item))
             elif kind == "item_reference":
                 self._kept.append(item)
-            elif (answered := _answers(item)) is not None:
+            elif (answered := answered_id(item)) is not None:
                 self._keep(kind, self._output(item, answered))
-            elif (call_id := _asks(item)) is not None and call_id not in self._open:
+            elif (call_id := asked_id(item)) is not None and call_id not in self._open:
                 self._unanswered.add(len(self._kept))
                 self._add_call(_sendable(item), call_id)
             else:
@@ -63,9 +63,9 @@ class Replay:
     def add_own(self, items: Iterable[Item]) -> None:
         """Add the input of the run itself. It may answer calls of the conversation."""
         for item in items:
-            if (call_id := _asks(item)) is not None:
+            if (call_id := asked_id(item)) is not None:
                 self._add_call(item, call_id)
-            elif (answered := _answers(item)) is not None:
+            elif (answered := answered_id(item)) is not None:
                 self._kept.append(self._answer(item, answered) or item)
             else:
                 self._kept.append(item)
@@ -107,19 +107,30 @@ class Replay:
         return _without_id(item) | {"type": "message", "content": parts} if parts else None
 
 
-def _asks(item: Item) -> str | None:
+def asked_id(item: Item) -> str | None:
     """Return the id that the answer to this item names; None when nobody answers it."""
     found = item.get("id") if item.get("type") == "mcp_approval_request" else call_id_of(item)
     return found if isinstance(found, str) and found and not _is_output(item) else None
 
 
-def _answers(item: Item) -> str | None:
+def answered_id(item: Item) -> str | None:
     """Return the id of the call that this item answers; None when it answers none."""
     if item.get("type") == "mcp_approval_response":
         found = item.get("approval_request_id")
     else:
         found = item.get("call_id") if _is_output(item) else None
     return found if isinstance(found, str) else None
+
+
+def open_ids(items: Iterable[Item]) -> frozenset[str]:
+    """Return the ids of calls among the items that have no answer."""
+    found: set[str] = set()
+    for item in items:
+        if (asked := asked_id(item)) is not None:
+            found.add(asked)
+        elif (answered := answered_id(item)) is not None:
+            found.discard(answered)
+    return frozenset(found)
 
 
 def _is_output(item: Item) -> bool:

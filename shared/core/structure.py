@@ -5,9 +5,13 @@ A parsed value needs up to a hundred times the memory of its text when the text 
 """
 
 import re
+from collections.abc import Iterator
+from itertools import accumulate, islice
 
 _MARKS = b"[]{},"
 _QUOTE = ord('"')
+# How a mark changes the depth.
+_STEPS = {ord("["): 1, ord("{"): 1, ord("]"): -1, ord("}"): -1, ord(","): 0}
 # A string, perhaps without its end, or a mark. The possessive quantifiers keep the search linear.
 _STRING_OR_MARK = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[][{},]', re.DOTALL)
 
@@ -17,13 +21,24 @@ def has_more_marks(text: bytes, most: int) -> bool:
     # Usually one of the two fast checks is enough. They count what is in strings too.
     if len(text) <= most or sum(text.count(mark) for mark in _MARKS) <= most:
         return False
+    # In JSON, two strings have a colon or a mark between them. A text with more strings need not be searched.
     marks = strings = 0
-    for found in _STRING_OR_MARK.finditer(text):
-        if text[found.start()] == _QUOTE:
+    for token in _tokens(text):
+        if token == _QUOTE:
             strings += 1
         else:
             marks += 1
-        # In JSON, two strings have a colon or a mark between them. A text with more strings need not be searched.
         if marks > most or strings > 2 * most + 2:
             return True
     return False
+
+
+def nests_deeper(text: bytes, levels: int, *, marks: int) -> bool:
+    """Return whether lists and objects are nested deeper than `levels` among the first `marks` marks of a JSON text."""
+    steps = (_STEPS[token] for token in _tokens(text) if token != _QUOTE)
+    return any(depth > levels for depth in accumulate(islice(steps, marks)))
+
+
+def _tokens(text: bytes) -> Iterator[int]:
+    """Yield each mark, and a quotation mark for each string."""
+    return (text[found.start()] for found in _STRING_OR_MARK.finditer(text))

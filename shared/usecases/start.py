@@ -4,10 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
-from shared.core import ids
+from shared.core import ids, transcript
 from shared.core.caller import Caller
 from shared.core.life.birth import Accepted, accept
-from shared.core.run import Content, Lease, RunStatus, Session
+from shared.core.replay import open_ids
+from shared.core.run import Content, Lease, Run, RunStatus, Session
 from shared.errors import Conflict, InvalidInput, NotFound, RowConflict
 from shared.log import log_event
 from shared.ports.agents import AgentSpec
@@ -17,7 +18,10 @@ from shared.steps.work import perform_now
 from shared.store.keys import StoredKey
 from shared.store.runs import StoredRun
 from shared.store.sessions import StoredSession
+from shared.usecases.read import output_of
 
+# How many runs without an outcome may come after the run whose call is answered.
+_LOOK_BACK = 20
 # How many times a start is tried when the session changes meanwhile.
 _ATTEMPTS = 4
 
@@ -29,6 +33,8 @@ class StartRequest:
     agent: str
     # The JSON text of input items of the Responses API.
     input: str
+    # The ids of the calls that the input answers.
+    answers: frozenset[str] = frozenset()
     session_id: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     deadline: timedelta | None = None
@@ -55,7 +61,9 @@ async def start(context: Context, caller: Caller, request: StartRequest) -> Appl
     now = context.clock.now()
     try:
         continued = await _continued(context, caller, request)
-    except (NotFound, Conflict):
+        if request.answers:
+            await _check_answers(context, continued, request.answers)
+    except (NotFound, Conflict, InvalidInput):
         # This request may have been sent before, and its own run may hold the session now.
         if earlier := await _earlier(context, caller, request):
             return _repeated(earlier)
@@ -184,6 +192,23 @@ async def _continued(context: Context, caller: Caller, request: StartRequest) ->
     if stored.session.held_by:
         raise _busy(request.session_id)
     return stored
+
+
+async def _check_answers(context: Context, continued: StoredSession | None, answers: frozenset[str]) -> None:
+    """Raise InvalidInput unless each answer is for a call that the conversation of the session has left open."""
+    run_id = continued.session.last_run_id if continued else None
+    last: Run | None = None
+    for _ in range(_LOOK_BACK):
+        if last or not run_id or not (stored := await context.runs.read(run_id)):
+            break
+        last, run_id = stored.run if stored.run.in_conversation else None, stored.run.previous_run_id
+    output = await output_of(context, last) if last else None
+    if not answers <= open_ids(transcript.parse(output or "[]")):
+        raise InvalidInput(
+            "input answers a call that this session has not left open.",
+            code="input_not_allowed",
+            field="input",
+        )
 
 
 def _busy(session_id: str) -> Conflict:

@@ -4,11 +4,14 @@ import json
 from collections import Counter
 from typing import Any, NoReturn
 
+from shared.core.structure import has_more_marks, nests_deeper
 from shared.core.text import representable
 from shared.errors import LengthRequired, Malformed, TooLarge, UnsupportedEncoding
 from shared.web.http import Request
 
 MAX_BODY_BYTES = 8 * 1024 * 1024
+# The most brackets and commas of a body, outside of strings. No input needs so many.
+MAX_BODY_MARKS = 50_000
 # Deeper than any input item of the Responses API, and much less than Python's recursion limit.
 MAX_NESTING = 64
 
@@ -22,6 +25,12 @@ def read_object(request: Request) -> dict[str, Any]:
     Raises UnsupportedEncoding, LengthRequired, TooLarge or Malformed.
     """
     body = _arrived(request)
+    if has_more_marks(body, MAX_BODY_MARKS):
+        if nests_deeper(body, MAX_NESTING, marks=MAX_BODY_MARKS):
+            raise _nested()
+        raise TooLarge(
+            f"The body has more than {MAX_BODY_MARKS:,} brackets and commas.", code="too_many_values"
+        )
     try:
         # Some clients begin a text with a byte order mark.
         text = body.decode("utf-8-sig")
@@ -31,9 +40,7 @@ def read_object(request: Request) -> dict[str, Any]:
     except UnicodeDecodeError:
         raise Malformed("The body is not UTF-8.", code="not_utf8") from None
     except RecursionError:
-        raise Malformed(
-            f"The body is nested deeper than {MAX_NESTING} levels.", code="nested_too_deep"
-        ) from None
+        raise _nested() from None
     except json.JSONDecodeError as fault:
         raise Malformed(f"The body is not JSON: {fault}.", code="not_json") from None
     except ValueError:
@@ -42,6 +49,10 @@ def read_object(request: Request) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Malformed("The body must be a JSON object.", code="not_an_object")
     return _checked(value, 0)  # type: ignore[no-any-return]
+
+
+def _nested() -> Malformed:
+    return Malformed(f"The body is nested deeper than {MAX_NESTING} levels.", code="nested_too_deep")
 
 
 def _arrived(request: Request) -> bytes:
@@ -93,7 +104,7 @@ _DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_co
 
 def _checked(value: Any, depth: int) -> Any:
     if depth > MAX_NESTING:
-        raise Malformed(f"The body is nested deeper than {MAX_NESTING} levels.", code="nested_too_deep")
+        raise _nested()
     match value:
         case str():
             return representable(value)

@@ -13,6 +13,7 @@ from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
+from shared.core.input_items import InputRules
 from shared.steps.context import Context
 from shared.web.http import PROBLEM, Reply, Request
 from shared.web.runs_api import handlers
@@ -94,9 +95,11 @@ class Client:
         public_base_url: str | None = None,
         *,
         trust_forwarded: bool = False,
+        input_rules: InputRules | None = None,
     ) -> None:
         owner_header = OWNER_HEADER if owner is not None else None
-        self._api = Api(context, owner_header, public_base_url, _nothing, trust_forwarded)
+        rules = input_rules or InputRules(ids=owner is None)
+        self._api = Api(context, owner_header, public_base_url, _nothing, trust_forwarded, rules)
         self._headers = {OWNER_HEADER.lower(): owner} if owner else {}
 
     async def get(

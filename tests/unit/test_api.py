@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
+from shared.core.input_items import InputRules
 from shared.core.response import Refused, ResponseStatus, RunError, Snapshot
 from shared.core.run import RunStatus
 from shared.steps.work import work
@@ -45,16 +46,19 @@ async def test_a_run_is_accepted_and_can_be_read_at_once(world, client):
     [
         ("hi", [{"role": "user", "content": "hi"}]),
         ([{"role": "user", "content": "hi"}], [{"role": "user", "content": "hi"}]),
-        (
-            [{"type": "item_of_tomorrow", "n": [1, 2.5, True, None]}],
-            [{"type": "item_of_tomorrow", "n": [1, 2.5, True, None]}],
-        ),
     ],
-    ids=["text", "items", "unknown item"],
+    ids=["text", "items"],
 )
 async def test_the_provider_is_given_the_input(world, client, given, sent):
     await client.start(input=given)
     assert json.loads(world.provider.creates[0].input) == sent
+
+
+async def test_a_setting_allows_every_item(world):
+    given = [{"type": "item_of_tomorrow", "n": [1, 2.5, True, None]}, {"role": "system", "id": 7}]
+    client = Client(world.context, input_rules=InputRules(anything=True))
+    await client.start(input=given)
+    assert json.loads(world.provider.creates[0].input) == given
 
 
 @pytest.mark.parametrize("nothing", ["session_id", "metadata", "deadline_seconds"])
@@ -585,7 +589,8 @@ async def test_only_lone_surrogates_are_replaced(world, client, sent, kept):
     assert json.loads(world.provider.creates[0].input)[0]["content"] == f"<{kept}>"
     assert run["metadata"] == {f"k{kept}": f"v{kept}"}
     items = f'{{"agent": "writer", "input": [{{"k{sent}": ["{sent}"]}}]}}'
-    await client.post("/runs", body=items.encode())
+    anything = Client(world.context, input_rules=InputRules(anything=True))
+    await anything.post("/runs", body=items.encode())
     assert json.loads(world.provider.creates[1].input) == [{f"k{kept}": [kept]}]
 
 

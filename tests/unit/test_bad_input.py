@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from shared.core.input_items import InputRules
 from shared.core.response import ResponseStatus, Snapshot
 from shared.errors import StorageUnavailable
 from tests.support.client import DOCUMENT, OWNER_HEADER, Answer, Client, conform, routes
@@ -120,9 +121,9 @@ UNREADABLE = {
         "\ufffd",
     ),
     "key twice among many": (
-        with_extra("{" + ",".join(f'"{n}":0' for n in [*range(300_000), 299_999]) + "}"),
+        with_extra("{" + ",".join(f'"{n}":0' for n in [*range(40_000), 39_999]) + "}"),
         "duplicate_key",
-        "299999",
+        "39999",
     ),
     "nested a little too deep": (nested(66), "nested_too_deep", None),
     "nested lists": (nested(100_000), "nested_too_deep", None),
@@ -217,10 +218,12 @@ async def test_a_body_over_the_limit_is_refused(town):
 
 async def test_nesting_up_to_the_limit_is_read(town):
     deep = "[" * 61 + "1" + "]" * 61
-    assert (await town.ann.post("/runs", body=with_extra(f'{{"a": {deep}}}'))).status == 202
+    anything = Client(town.world.context, "ann", input_rules=InputRules(anything=True))
+    assert (await anything.post("/runs", body=with_extra(f'{{"a": {deep}}}'))).status == 202
 
 
 MISSING = object()
+LONG = {"role": "user", "content": "a" * 1_000_000}
 PAIRS = {f"key {n}": "value" for n in range(17)}
 # Changes of a good body, each with its refusal.
 UNACCEPTABLE = {
@@ -247,7 +250,7 @@ UNACCEPTABLE = {
     "input a list with one string": ({"input": [{"role": "user"}, "hi"]}, 422, "invalid_input", "input"),
     "input too long": ({"input": "a" * 2_000_001}, 413, "input_too_long", "input"),
     "input of too many items": ({"input": [{}] * 1001}, 413, "input_too_long", "input"),
-    "input items too long": ({"input": [{"content": "a" * 1_000_000}] * 2}, 413, "input_too_long", "input"),
+    "input items too long": ({"input": [LONG, LONG]}, 413, "input_too_long", "input"),
     "session a number": ({"session_id": 7}, 422, "invalid_session_id", "session_id"),
     "session a list": ({"session_id": []}, 422, "invalid_session_id", "session_id"),
     "session empty": ({"session_id": ""}, 404, "session_not_found", "session_id"),

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
 from shared.core.caller import Caller
+from shared.core.input_items import InputRules
 from shared.core.run import Run
 from shared.errors import BatonError
 from shared.steps.context import Context
@@ -42,6 +43,7 @@ class Api:
     prepare: Callable[[], Awaitable[None]]
     # Whether a proxy in front of the app sets the headers that name its own scheme and host.
     trust_forwarded: bool = False
+    input_rules: InputRules = field(default_factory=InputRules)
     waker: Waker = field(default_factory=Waker)
 
     def caller(self, request: Request) -> Caller:
@@ -77,7 +79,7 @@ async def answer(handler: Callable[..., Awaitable[Reply]], api: Api, request: Re
 
 async def start_run(api: Api, request: Request) -> Reply:
     await api.prepare()
-    applied = await start(api.context, api.caller(request), parse.start_request(request))
+    applied = await start(api.context, api.caller(request), parse.start_request(request, api.input_rules))
     run = applied.stored.run
     headers = {"Location": api.link(request, f"runs/{run.id}")}
     return await _run_reply(api, applied, 200 if run.terminal else 202, headers)

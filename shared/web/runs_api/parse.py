@@ -3,14 +3,16 @@
 import hashlib
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from typing import Any
 
-from shared.core import ids
+from shared.core import ids, input_items
+from shared.core.input_items import InputRules
 from shared.core.pace import MAX_DEADLINE, MIN_DEADLINE
 from shared.core.run import RunStatus
 from shared.core.text import is_name
+from shared.core.transcript import Item
 from shared.errors import InvalidInput, Malformed, NotFound, TooLarge
 from shared.usecases.listing import Listing
 from shared.usecases.start import StartRequest
@@ -54,8 +56,8 @@ def session_id(text: str) -> str:
     return text
 
 
-def start_request(request: Request) -> StartRequest:
-    """Return the start request in a body."""
+def start_request(request: Request, rules: InputRules) -> StartRequest:
+    """Return the start request in a body. `rules` say what its input may hold."""
     body = read_object(request)
     if unknown := sorted(set(body) - _FIELDS):
         known = ", ".join(sorted(_FIELDS))
@@ -64,9 +66,11 @@ def start_request(request: Request) -> StartRequest:
             code="unknown_field",
             field=unknown[0][:64],
         )
+    agent, items = _agent(body), _items(body, rules)
     return StartRequest(
-        agent=_agent(body),
-        input=_input(body),
+        agent=agent,
+        input=_input_text(body, items),
+        answers=frozenset() if rules.anything else input_items.answered(items),
         session_id=_session(body),
         metadata=_metadata(body.get("metadata")),
         deadline=_deadline(body.get("deadline_seconds")),
@@ -100,33 +104,36 @@ def _session(body: Mapping[str, Any]) -> str | None:
     return session_id(given)
 
 
-def _input(body: Mapping[str, Any]) -> str:
-    """Return the input as the JSON text of Responses input items."""
+def _items(body: Mapping[str, Any], rules: InputRules) -> Sequence[Item]:
+    """Return the input as input items of the Responses API."""
     given = body.get("input")
     match given:
         case str() if _NOT_BLANK.search(given):
-            items: list[Any] = [{"role": "user", "content": given}]
+            return [{"role": "user", "content": given}]
         case list() if given and all(isinstance(item, dict) for item in given):
-            items = given
-        case _:
-            raise InvalidInput(
-                "input must be a text that is not empty, or a list of input items.",
-                code="invalid_input",
-                field="input",
-            )
-    if any(item.get("type") == "item_reference" for item in items):
-        # All owners share one account at the provider, so the id could be that of another owner's item.
-        raise InvalidInput(
-            "input must not refer to items by id; send them.", code="invalid_input", field="input"
-        )
-    if len(items) > MAX_INPUT_ITEMS:
-        raise TooLarge(f"input has more than {MAX_INPUT_ITEMS} items.", code="input_too_long", field="input")
-    text = json.dumps(items, ensure_ascii=False)
+            if len(given) > MAX_INPUT_ITEMS:
+                raise _input_too_long(f"{MAX_INPUT_ITEMS} items")
+            try:
+                return input_items.check(given, rules)
+            except input_items.NotAllowed as fault:
+                raise InvalidInput(str(fault), code="input_not_allowed", field="input") from None
+    raise InvalidInput(
+        "input must be a text that is not empty, or a list of input items.",
+        code="invalid_input",
+        field="input",
+    )
+
+
+def _input_text(body: Mapping[str, Any], items: Sequence[Item]) -> str:
+    """Return the JSON text of the input items."""
+    given, text = body["input"], json.dumps(items, ensure_ascii=False)
     if len(given if isinstance(given, str) else text) > MAX_INPUT_CHARACTERS:
-        raise TooLarge(
-            f"input has more than {MAX_INPUT_CHARACTERS} characters.", code="input_too_long", field="input"
-        )
+        raise _input_too_long(f"{MAX_INPUT_CHARACTERS} characters")
     return text
+
+
+def _input_too_long(limit: str) -> TooLarge:
+    return TooLarge(f"input has more than {limit}.", code="input_too_long", field="input")
 
 
 def _metadata(given: Any) -> dict[str, str]:

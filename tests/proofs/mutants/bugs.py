@@ -215,8 +215,8 @@ BUGS = (
     Bug(
         "the deletion of one run hides its session",
         _READ,
-        "        except NotFound:\n            # Deleted since",
-        "        except KeyError:\n            # Deleted since",
+        "    except NotFound:\n        # Deleted since",
+        "    except KeyError:\n        # Deleted since",
     ),
     Bug(
         "the first 404 ends the run",

@@ -1,0 +1,174 @@
+"""What the input of a run may hold. All callers share one account at the provider, so this is a list of what is allowed.
+
+An input is a conversation so far: messages of the user and of the assistant, with texts, images and files. It may answer
+calls that the session has left open. It must not give instructions in the name of the app, claim to be the result of
+another call, or name what others have stored in the account.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from shared.core.public_url import is_public_https
+from shared.core.replay import answered_id
+from shared.core.transcript import Item
+
+MAX_FILE_NAME_CHARACTERS = 255
+
+_BASE64 = re.compile(r"[A-Za-z0-9+/_=\r\n-]*")
+_URLS = ("image_url", "file_url")
+_SOURCES = (*_URLS, "file_data", "filename")
+_DATA_URL = re.compile(r"data:[^,\r\n]{0,255},", re.IGNORECASE)
+
+_MESSAGE = frozenset({"type", "role", "content", "id", "status", "phase"})
+# The parts of a message, and the fields of each, by the role of its author.
+_PARTS: Mapping[str, Mapping[str, frozenset[str]]] = {
+    "user": {
+        "input_text": frozenset({"text"}),
+        "input_image": frozenset({"image_url", "file_id", "detail"}),
+        "input_file": frozenset({"file_url", "file_data", "filename", "file_id"}),
+    },
+    "assistant": {
+        "output_text": frozenset({"text", "annotations", "logprobs"}),
+        "refusal": frozenset({"refusal"}),
+    },
+}
+# The items that answer a call, and their fields. Whether the session has left the call open is checked by the start.
+_ANSWERS: Mapping[str, frozenset[str]] = {
+    "mcp_approval_response": frozenset({"approval_request_id", "approve", "reason"}),
+    "function_call_output": frozenset({"call_id", "output"}),
+    "custom_tool_call_output": frozenset({"call_id", "output"}),
+    "computer_call_output": frozenset({"call_id", "output", "acknowledged_safety_checks"}),
+    "shell_call_output": frozenset({"call_id", "output", "max_output_length"}),
+    "local_shell_call_output": frozenset({"call_id", "output"}),
+    "apply_patch_call_output": frozenset({"call_id", "output"}),
+}
+# What has no use without the item or the file that it names.
+_IGNORED = frozenset({"annotations", "logprobs"})
+
+
+@dataclass(frozen=True, slots=True)
+class InputRules:
+    """How much of an input is allowed."""
+
+    # Whether every item is, of any type.
+    anything: bool = False
+    # Whether messages may name items and files that are stored in the account.
+    ids: bool = False
+
+
+def answered(items: Iterable[Item]) -> frozenset[str]:
+    """Return the ids of the calls that an input answers."""
+    return frozenset(filter(None, map(answered_id, items)))
+
+
+class NotAllowed(ValueError):
+    """An input has something that is not allowed. The message is for the caller."""
+
+
+def check(items: Sequence[Item], rules: InputRules) -> Sequence[Item]:
+    """Return the items of an input as they may be sent. Raises NotAllowed."""
+    if rules.anything:
+        return items
+    return [_item(item, f"input[{position}]", ids=rules.ids) for position, item in enumerate(items)]
+
+
+def _item(item: Item, place: str, *, ids: bool) -> Item:
+    kind, role = item.get("type", "message"), item.get("role")
+    if isinstance(kind, str) and kind in _ANSWERS:
+        return _answer(item, _ANSWERS[kind], place, ids=ids)
+    if kind != "message":
+        raise NotAllowed(
+            f"{place} has the type {_shown(kind)}; allowed are messages, and answers to calls of the session."
+        )
+    if not isinstance(role, str) or role not in _PARTS:
+        raise NotAllowed(f"{place} has the role {_shown(role)}; allowed are: {', '.join(_PARTS)}.")
+    _check_fields(item, _MESSAGE, place)
+    _check_id(item, "id", place, ids=ids)
+    for name in ("status", "phase"):
+        _check_text(item, name, place)
+    content = item.get("content")
+    if isinstance(content, str):
+        return item
+    if not isinstance(content, list) or not content:
+        raise NotAllowed(f"{place} needs content: a text, or a list of parts.")
+    parts = [_part(part, role, f"{place}.content[{n}]", ids=ids) for n, part in enumerate(content)]
+    return item | {"content": parts}
+
+
+def _answer(item: Item, allowed: frozenset[str], place: str, *, ids: bool) -> Item:
+    _check_fields(item, allowed | {"type", "id", "status"}, place)
+    if answered_id(item) is None:
+        raise NotAllowed(f"{place} does not name the call that it answers.")
+    _check_id(item, "id", place, ids=ids)
+    _check_output(item.get("output"), f"{place}.output", ids=ids)
+    return item
+
+
+def _check_output(value: Any, place: str, *, ids: bool) -> None:
+    """Check what an answer holds, which may be anything."""
+    if isinstance(value, list):
+        for number, inner in enumerate(value):
+            _check_output(inner, f"{place}[{number}]", ids=ids)
+    elif isinstance(value, dict):
+        for name in ("id", "file_id", "container_id"):
+            _check_id(value, name, place, ids=ids)
+        for name in _SOURCES:
+            _check_text(value, name, place)
+        _check_sources(value, place)
+        for name, inner in value.items():
+            _check_output(inner, f"{place}.{_shown(name)}", ids=ids)
+
+
+def _part(part: Any, role: str, place: str, *, ids: bool) -> Item:
+    kind = part.get("type") if isinstance(part, dict) else None
+    allowed = _PARTS[role].get(kind) if isinstance(kind, str) else None
+    if allowed is None:
+        known = ", ".join(_PARTS[role])
+        raise NotAllowed(f"{place} has the type {_shown(kind)}; allowed for {role} are: {known}.")
+    _check_fields(part, allowed | {"type"}, place)
+    _check_id(part, "file_id", place, ids=ids)
+    for name in allowed - _IGNORED:
+        _check_text(part, name, place)
+    if kind in {"input_text", "output_text"} and not isinstance(part.get("text"), str):
+        raise NotAllowed(f"{place} needs a text.")
+    _check_sources(part, place)
+    return {name: value for name, value in part.items() if name not in _IGNORED}
+
+
+def _check_sources(part: Item, place: str) -> None:
+    for name in _URLS:
+        url = part.get(name)
+        if url is not None and not (_DATA_URL.match(url) or is_public_https(url)):
+            raise NotAllowed(f"{place}.{name} must be an https URL of a host on the Internet, or a data URL.")
+    data = part.get("file_data")
+    if data is not None and not (_DATA_URL.match(data) or _BASE64.fullmatch(data)):
+        raise NotAllowed(f"{place}.file_data must be base64, or a data URL.")
+    if len(part.get("filename") or "") > MAX_FILE_NAME_CHARACTERS:
+        raise NotAllowed(f"{place}.filename has more than {MAX_FILE_NAME_CHARACTERS} characters.")
+
+
+def _check_fields(value: Item, allowed: frozenset[str], place: str) -> None:
+    for name in value:
+        if name not in allowed:
+            raise NotAllowed(f"{place} has a field {_shown(name)}, which is not allowed.")
+
+
+def _check_id(value: Item, name: str, place: str, *, ids: bool) -> None:
+    if value.get(name) is None:
+        return
+    if not ids:
+        raise NotAllowed(
+            f"{place}.{name} names something in the account that all owners share; send it instead."
+        )
+    _check_text(value, name, place)
+
+
+def _check_text(value: Item, name: str, place: str) -> None:
+    if value.get(name) is not None and not isinstance(value[name], str):
+        raise NotAllowed(f"{place}.{name} must be a text.")
+
+
+def _shown(value: object) -> str:
+    return repr(value[:64]) if isinstance(value, str) else "none" if value is None else "that is no text"
