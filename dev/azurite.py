@@ -45,7 +45,7 @@ def start(port: int = 0) -> tuple[ChildProcess, str]:
     Raises ChildFailed when it is not installed or does not start, for example because a port is taken.
     """
     if not PROGRAM.exists():
-        raise ChildFailed(f"{PROGRAM} is missing: run `npm ci` in {PROGRAM.parents[2]}")
+        raise ChildFailed(f"{PROGRAM} is missing: run `npm ci --ignore-scripts` in {PROGRAM.parents[2]}")
     wanted = Ports.from_first(port)
     command = [
         str(PROGRAM),

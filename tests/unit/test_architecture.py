@@ -116,10 +116,6 @@ def test_readme_is_short():
     assert README.count("\n") < 200
 
 
-def test_the_lock_file_names_no_host():
-    assert "resolved" not in (ROOT / "package-lock.json").read_text()
-
-
 def test_sources_cited_in_the_code_exist():
     for path in (ROOT / "shared").rglob("*.py"):
         for cited in re.findall(r"docs/[\w/-]+\.md", path.read_text()):
