@@ -138,6 +138,8 @@ class Run:
     # The name of the provider that runs its responses.
     provider: str
     metadata: Mapping[str, str] = field(default_factory=dict)
+    # The hash of the Idempotency-Key with which it was started, if any. See `ids.key_hash`.
+    key: str | None = None
     max_turns: int
     # Whether its responses are read in slices of their streams.
     stream: bool = False

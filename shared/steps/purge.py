@@ -3,6 +3,7 @@
 import logging
 from datetime import timedelta
 
+from shared.core.ids import key_shard
 from shared.core.life import events
 from shared.core.response import Absent, NotNow, Refused
 from shared.core.run import Lease, Run
@@ -35,6 +36,8 @@ async def purge(context: Context, stored: StoredRun, lease: Lease) -> Applied:
         log_event("response.kept", level=logging.WARNING, run_id=run.id, response_id=response_id)
     await context.content.purge(run.id)
     await context.runs.purge(run.id)
+    if run.key:
+        await context.keys.forget(key_shard(run.key), run.key, run.id)
     if context.clock.now() - since < SECOND_PURGE:
         # A process that was working on the run may still save content, and die before it removes it.
         return await apply(context, stored, events.PurgeDeferred(lease.id, since + SECOND_PURGE))

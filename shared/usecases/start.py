@@ -9,7 +9,7 @@ from shared.core.caller import Caller
 from shared.core.life.birth import Accepted, accept
 from shared.core.replay import open_ids
 from shared.core.run import Content, Lease, Run, RunStatus, Session
-from shared.errors import Conflict, InvalidInput, NotFound, RowConflict
+from shared.errors import Conflict, InvalidInput, NotFound, RowConflict, UnreadableRow
 from shared.log import log_event
 from shared.ports.agents import AgentSpec
 from shared.steps.context import Context
@@ -53,7 +53,7 @@ async def start(context: Context, caller: Caller, request: StartRequest) -> Appl
     spec = context.agents.spec(request.agent)
     if spec is None:
         if earlier := await _earlier(context, caller, request):
-            return _repeated(earlier)
+            return _repeated(earlier, caller)
         known = ", ".join(context.agents.names())
         raise InvalidInput(
             f"There is no agent {request.agent!r}; there are: {known}.", code="unknown_agent", field="agent"
@@ -66,12 +66,12 @@ async def start(context: Context, caller: Caller, request: StartRequest) -> Appl
     except (NotFound, Conflict, InvalidInput):
         # This request may have been sent before, and its own run may hold the session now.
         if earlier := await _earlier(context, caller, request):
-            return _repeated(earlier)
+            return _repeated(earlier, caller)
         raise
     fresh = _new_ids(context, request, now)
     key = await _claim_key(context, caller, request, fresh, now)
     if key is not fresh and (earlier := await context.runs.read(key.run_id)):
-        return _repeated(earlier)
+        return _repeated(earlier, caller)
     for _ in range(_ATTEMPTS):
         session = continued or StoredSession(
             Session(
@@ -111,7 +111,7 @@ async def _store(context: Context, session: StoredSession, event: Accepted, text
         if first is None or first.run.input != content:
             await context.content.drop(run.id, content)
         if first:
-            return _repeated(first)
+            return _repeated(first, Caller(run.owner))
         return None
     context.observer.stored(None, event, run, entries)
     log_event("run.accepted", run_id=run.id, session_id=run.session_id, agent=run.agent)
@@ -141,22 +141,36 @@ async def _claim_key(
         return fresh
     hashed = ids.key_hash(caller.owner, request.idempotency_key)
     stored = await context.keys.claim(ids.key_shard(hashed), hashed, fresh, now)
-    if stored.fingerprint != fresh.fingerprint:
-        raise InvalidInput(
-            "This Idempotency-Key was used with another request; use a new key for a new request.",
-            code="idempotency_key_reused",
-            field="Idempotency-Key",
-        )
+    _check_ids(stored)
+    if not stored.is_of(fresh.fingerprint):
+        raise _reused()
     return stored
 
 
-def _repeated(stored: StoredRun) -> Applied:
+def _check_ids(stored: StoredKey) -> None:
+    """Raise UnreadableRow when the row of a key names no run or no session."""
+    if not ids.is_id("run", stored.run_id) or not ids.is_id("ses", stored.session_id):
+        raise UnreadableRow(f"key of {stored.run_id[:64]}")
+
+
+def _reused() -> InvalidInput:
+    return InvalidInput(
+        "This Idempotency-Key was used with another request; use a new key for a new request.",
+        code="idempotency_key_reused",
+        field="Idempotency-Key",
+    )
+
+
+def _repeated(stored: StoredRun, caller: Caller) -> Applied:
+    """Return the run of an earlier request with the same key. What the key's row says is not trusted."""
     if stored.run.status is RunStatus.DELETED:
         raise Conflict(
             "The run of this Idempotency-Key was deleted; use a new key for a new run.",
             code="run_deleted",
             field="Idempotency-Key",
         )
+    if stored.run.owner != caller.owner:
+        raise _reused()
     return Applied(stored)
 
 
@@ -166,8 +180,9 @@ async def _earlier(context: Context, caller: Caller, request: StartRequest) -> S
         return None
     hashed = ids.key_hash(caller.owner, request.idempotency_key)
     stored = await context.keys.read(ids.key_shard(hashed), hashed)
-    if stored is None or stored.fingerprint != request.fingerprint:
+    if stored is None or not stored.is_of(request.fingerprint):
         return None
+    _check_ids(stored)
     return await context.runs.read(stored.run_id)
 
 
@@ -234,4 +249,5 @@ def _accepted(
         chaining=context.chaining,
         stream=spec.stream if request.stream is None else request.stream,
         metadata=request.metadata,
+        key=ids.key_hash(session.owner, request.idempotency_key) if request.idempotency_key else None,
     )

@@ -6,6 +6,11 @@ from shared.web.http import Request
 
 # The owner is part of the URL of every listing query at the storage, which has a limited length.
 MAX_OWNER_CHARACTERS = 256
+# Whose everything is while the app does not tell owners apart. Once it does, nobody can claim that.
+DEFAULT_OWNER = "default"
+
+# RFC 9110, 5.5: what may stand around the value of a header, and does not belong to it.
+_AROUND = " \t"
 
 
 def caller_of(request: Request, header: str | None) -> Caller:
@@ -15,14 +20,16 @@ def caller_of(request: Request, header: str | None) -> Caller:
     Without `header`, all requests have the same owner. Raises Unidentified.
     """
     if header is None:
-        return Caller("default")
-    value = request.headers.get(header.lower(), "").strip()
+        return Caller(DEFAULT_OWNER)
+    value = request.headers.get(header.lower(), "").strip(_AROUND)
     if not value:
         raise Unidentified(f"The header {header} is missing.", field=header)
     if len(value) > MAX_OWNER_CHARACTERS or not value.isprintable():
-        raise Unidentified(
-            f"{header} must be up to {MAX_OWNER_CHARACTERS} printable characters.",
-            code="invalid_owner",
-            field=header,
-        )
+        raise _invalid(f"{header} must be up to {MAX_OWNER_CHARACTERS} printable characters.", header)
+    if value == DEFAULT_OWNER:
+        raise _invalid(f"{header} must not be {DEFAULT_OWNER!r}: that is nobody's name.", header)
     return Caller(value)
+
+
+def _invalid(message: str, header: str) -> Unidentified:
+    return Unidentified(message, code="invalid_owner", field=header)

@@ -243,7 +243,7 @@ async def test_a_call_that_the_session_has_left_open_can_be_answered(item):
     key = {"Idempotency-Key": "answer"}
     first = await client.start(session_id=session_id, input=[item], headers=key)
     assert first.status == 202
-    assert json.loads(world.provider.creates[-1].input) == [item]
+    assert json.loads(world.provider.creates[-1].input)[-1] == item
     world.provider.state["resp_2"] = answer("resp_2")
     await world.until_terminal(first.json["id"])
     again = await client.start(session_id=session_id, input=[item], headers=key)

@@ -141,6 +141,7 @@ def test_a_run_has_no_property_that_its_own_version_does_not_know():
         abandoned=("resp_3",),
         previous_response_id="resp_1",
         previous_run_id=an_id("run", number=1),
+        key="0f" * 32,
         unknown_creates=1,
         unusable_creates=1,
         repeats=1,

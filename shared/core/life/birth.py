@@ -25,6 +25,8 @@ class Accepted:
     chaining: Chaining
     stream: bool = False
     metadata: Mapping[str, str] = field(default_factory=dict)
+    # The hash of its Idempotency-Key.
+    key: str | None = None
 
 
 def accept(event: Accepted, now: datetime) -> tuple[Run, Session, tuple[LogEntry, ...]]:
@@ -38,6 +40,7 @@ def accept(event: Accepted, now: datetime) -> tuple[Run, Session, tuple[LogEntry
         agent=session.agent,
         provider=event.provider,
         metadata=event.metadata,
+        key=event.key,
         max_turns=event.max_turns,
         stream=event.stream,
         step=Step.CREATE,

@@ -92,4 +92,6 @@ def purge_deferred(run: Run, event: events.PurgeDeferred, _now: datetime) -> Res
 def purged(run: Run, event: events.Purged, _now: datetime) -> Result:
     if not holds(run, event.lease_id, Step.PURGE):
         return run, ()
-    return replace(run, step=Step.NOTHING, lease=None, continuation=None, responses=(), abandoned=()), ()
+    return replace(
+        run, step=Step.NOTHING, lease=None, continuation=None, responses=(), abandoned=(), key=None
+    ), ()

@@ -87,8 +87,14 @@ BUGS = (
     Bug(
         "another body with the same key is accepted",
         _START,
-        "    if stored.fingerprint != fresh.fingerprint:",
+        "    if not stored.is_of(fresh.fingerprint):",
         "    if not stored.fingerprint:",
+    ),
+    Bug(
+        "the hash of a deleted input is kept",
+        "shared/steps/purge.py",
+        "    if run.key:\n",
+        "    if run.key is None:\n",
     ),
     Bug(
         "a tool that is not idempotent is run again",

@@ -7,11 +7,12 @@ from tests.support.memory_table import MemoryTable
 def audit_leftovers(evidence: Evidence, runs: MemoryTable, content: MemoryTable) -> None:
     """No row is left of a deleted run, and nothing is owed to a run that has ended."""
     for there in runs._partitions.values():
-        for key in there:
+        for key, row in there.items():
             kind, _, rest = key.partition("|")
-            run_id = rest.partition("|")[0]
+            run_id = str(row.values["run_id"]) if kind == "key" else rest.partition("|")[0]
             seen = evidence.runs.get(run_id)
-            gone = seen is not None and seen.deleted and kind in {"pending", "event", "tool"}
+            hashed = kind == "key" and bool(row.values["fingerprint"])
+            gone = seen is not None and seen.deleted and (kind in {"pending", "event", "tool"} or hashed)
             stale = seen is not None and seen.run.terminal and kind == "pending"
             stale = stale or kind == "delivery" or kind.startswith("pending~")
             evidence.require(not (gone or stale), 8, run_id, f"the row {key} is left behind")
