@@ -5,7 +5,7 @@ import json
 from datetime import timedelta
 from pathlib import Path
 
-from shared.agent import Agent, tool
+from shared.agent import Agent, ToolError, tool
 
 DATA = Path(__file__).parent / "data"
 # Simulates the time of a real search or of a remote database.
@@ -35,7 +35,7 @@ async def generate_character_profiles(count: int, theme: str = "exploration") ->
         theme: What the story is about, in a few English words.
     """
     if not 1 <= count <= MAX_CHARACTERS:
-        raise ValueError(f"count must be from 1 to {MAX_CHARACTERS}")
+        raise ToolError(f"count must be from 1 to {MAX_CHARACTERS}")
     await asyncio.sleep(LOOKUP_SECONDS)
     profile = ("name", "role", "past", "wish", "flaw", "voice")
     return [

@@ -1,4 +1,4 @@
-"""What the author of an agent writes: `Agent`, and `@tool` above each function that it may call.
+"""What the author of an agent writes: `Agent`, `@tool` above each function that it may call, and `ToolError`.
 
 Importing this module is fast, which matters for cold starts. Pydantic is imported when a tool is used first.
 """
@@ -40,6 +40,13 @@ class IdempotencyKey(str):
     __slots__ = ()
 
 
+class ToolError(Exception):
+    """Raise this in a tool to tell the model why the call failed. Clients can read the message too.
+
+    Of any other exception, the model and clients get only its type, because its message may contain secrets.
+    """
+
+
 @dataclass(frozen=True, eq=False)
 class Tool(Generic[P, R]):
     """A function that a model may call, made by `@tool`. It can still be called like the function."""
@@ -79,6 +86,9 @@ def tool(
     The model gets a text as it is, and any other result as JSON. A number that JSON does not have, such as NaN, is
     null. A list of content parts, such as `{"type": "input_image", "image_url": ...}`, is sent as these parts. A
     tool that returned has taken effect, so its call is completed even if its result cannot be shown to the model.
+
+    A tool that raises fails its call. The model gets the message of a `ToolError`, and only the type of any other
+    exception.
 
     After `timeout` the call fails, and the model gets an error. An async tool is then cancelled. A sync tool
     runs in a thread, which cannot be stopped: it runs on, and its result is ignored.

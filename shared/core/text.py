@@ -1,4 +1,4 @@
-"""The pattern of names, the replacement of what UTF-8 or JSON cannot hold, and the clipping of long texts."""
+"""The pattern of names, the replacement of what a text must not contain, and the clipping of long texts."""
 
 import json
 import math
@@ -9,6 +9,10 @@ from typing import Any
 NAME = r"[A-Za-z0-9_-]{1,64}"
 
 _NAME = re.compile(NAME)
+# Keys of OpenAI and of Azure, access tokens, and a wrong key as OpenAI repeats it, with a part of it masked.
+_KEY = re.compile(
+    r"\b(?:sk|rk|pk|sess)-[\w*.-]{4,}|\bBearer\s+\S+|\beyJ[\w-]{8,}[\w.-]*|\b[A-Za-z0-9]{32,128}\b"
+)
 
 
 def is_name(text: str) -> bool:
@@ -46,6 +50,11 @@ def without_nan(value: Any) -> Any:
         case float() if not math.isfinite(value):
             return None
     return value
+
+
+def without_keys(text: str) -> str:
+    """Return `text` with what looks like a key or a token replaced."""
+    return _KEY.sub("[secret]", text)
 
 
 def clipped(text: str, characters: int) -> str:

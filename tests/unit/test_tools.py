@@ -16,10 +16,9 @@ import pytest
 from pydantic import BaseModel, Field
 
 from shared.adapters.agents.discover import InvalidAgents, discover
-from shared.adapters.agents.results import MAX_MESSAGE_CHARACTERS
 from shared.adapters.agents.running import MAX_LISTED_CHARACTERS, InstalledAgents
 from shared.adapters.agents.schema import MAX_ARGUMENT_BYTES, BadArguments, ToolSchema
-from shared.agent import Agent, IdempotencyKey, Tool, tool
+from shared.agent import Agent, IdempotencyKey, Tool, ToolError, tool
 from shared.core.calls import CallStatus, ToolCall, ToolResult
 from shared.errors import InvalidSettings
 from shared.ports.agents import Agents, AgentSpec
@@ -334,60 +333,7 @@ def test_the_model_gets_what_a_tool_returns(value: object, output: str, threaded
 
 
 # The failures
-
-
-class Unspeakable(Exception):
-    def __str__(self) -> str:
-        raise RuntimeError
-
-
-class Beyond(BaseException):
-    pass
-
-
-@pytest.mark.parametrize("threaded", [False, True])
-@pytest.mark.parametrize(
-    ("fault", "complaint"),
-    [
-        (ValueError("no such city"), "ValueError: no such city"),
-        (KeyError("x"), "KeyError: 'x'"),
-        (Unspeakable(), "Unspeakable: <exception str() failed>"),
-        (Beyond("far"), "Beyond: far"),
-        (SystemExit(3), ""),
-        (StopIteration("over"), ""),
-        (TimeoutError("upstream"), "TimeoutError: upstream"),
-        (SyntaxError("bad", ("/secret/path.py", 1, 1, "source", 1, 2)), "SyntaxError: bad"),
-        (ValueError("half \ud83d"), "half \ufffd"),
-    ],
-)
-def test_whatever_a_tool_raises_fails_its_call_alone(
-    fault: BaseException, complaint: str, threaded: bool, caplog: pytest.LogCaptureFixture
-) -> None:
-    def in_thread() -> None:
-        """Fail."""
-        raise fault
-
-    async def in_task() -> None:
-        """Fail."""
-        raise fault
-
-    code, message = error_of(run_one(tool(in_thread) if threaded else tool(in_task)))
-    assert code == "tool_error"
-    assert complaint in message
-    assert "Traceback" not in message
-    assert "/secret" not in message
-    assert any("Traceback" in record.message for record in caplog.records)
-
-
-def test_a_long_error_is_clipped() -> None:
-    @tool
-    async def fail() -> None:
-        """Fail."""
-        raise ValueError("x" * 10_000)
-
-    message = error_of(run_one(fail))[1]
-    assert len(message) == MAX_MESSAGE_CHARACTERS
-    assert message.endswith("…")
+# What a tool's exception says is in test_tool_errors.py.
 
 
 def test_a_tool_that_cancels_itself_fails() -> None:
@@ -695,5 +641,5 @@ def test_the_agents_that_ship_are_complete() -> None:
     assert (novelist.model, analyst.model, analyst.tools) == ("n", "a", "[]")
     assert "black hole" in best_matches("space_facts.json", "Black holes")[0]["fact"]
     assert len({each["name"] for each in best_matches("characters.json", "hope")}) == 12
-    with pytest.raises(ValueError, match="from 1 to 12"):
+    with pytest.raises(ToolError, match="from 1 to 12"):
         asyncio.run(generate_character_profiles(13))

@@ -32,7 +32,7 @@ def discover(package: str = "agents") -> dict[str, Agent]:
         try:
             module = importlib.import_module(name)
         except Exception as error:  # noqa: BLE001 - agents may raise anything
-            faults.append(f"{name} cannot be imported: {brief(error)}")
+            faults.append(f"{name} cannot be imported: {_brief(error)}")
             errors.append(error)
             continue
         if name == package:
@@ -54,7 +54,7 @@ def placeholders(agents: Mapping[str, Agent]) -> list[str]:
     return sorted({name for agent in agents.values() for name in SETTING.findall(agent.model)})
 
 
-def brief(error: BaseException) -> str:
+def _brief(error: BaseException) -> str:
     """Return an error's type and message. The source lines of a syntax error are left out."""
     lines = traceback.format_exception_only(error)
     return "".join(line for line in lines if not line.startswith("  ")).strip()

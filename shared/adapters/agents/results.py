@@ -11,10 +11,12 @@ from decimal import Decimal
 from enum import Enum
 from typing import Any, SupportsFloat
 
-from shared.adapters.agents.discover import brief
+from shared.adapters.agents.raised import log_raised, told, type_of
+from shared.agent import ToolError
 from shared.core.calls import CallStatus, ToolCall, ToolResult
 from shared.core.text import clipped, representable
-from shared.log import log_event, log_fault
+from shared.faults import class_name
+from shared.log import log_event
 
 MAX_TOOL_OUTPUT_BYTES = 1024 * 1024
 # The longest message that is sent to the model instead of a result.
@@ -43,8 +45,8 @@ def completed(call: ToolCall, value: object) -> ToolResult:
         log_event("tool.result_too_large", level=logging.WARNING, call_id=call.call_id, tool=call.name)
         output, parts = _not_shown("result_too_large", str(error)), False
     except BaseException as error:  # noqa: BLE001 - the methods of the value may raise anything, also SystemExit
-        log_fault("tool.result_not_shown", error, call_id=call.call_id, tool=call.name)
-        output, parts = _not_shown("invalid_result", brief(error)), False
+        log_raised("tool.result_not_shown", error, call)
+        output, parts = _not_shown("invalid_result", _reason(error)), False
     return ToolResult(call.call_id, CallStatus.COMPLETED, output, parts=parts)
 
 
@@ -78,12 +80,12 @@ def _text(plain: object) -> str:
 
 
 def _known_to_json(value: Any) -> object:
-    """Return a value of another library, such as numpy, as Python's own types. Raises TypeError."""
+    """Return a value of another library, such as numpy, as Python's own types. Raises ToolError."""
     if callable(to_list := getattr(value, "tolist", None)) and type(listed := to_list()) is not type(value):
         return listed
     if isinstance(value, SupportsFloat):
         return float(value)
-    raise TypeError(f"a value of the type {type(value).__name__} cannot be written as JSON")
+    raise ToolError(f"a value of the type {class_name(type(value))} cannot be written as JSON")
 
 
 def _native(value: object) -> object:
@@ -134,6 +136,15 @@ def _is_part(value: object) -> bool:
         return False
     # Only a text may be empty.
     return kind == "input_text" or any(given)
+
+
+def _reason(error: BaseException) -> str:
+    from pydantic_core import PydanticSerializationError  # noqa: PLC0415 - makes cold starts slow
+
+    if type(error) is PydanticSerializationError and error.__cause__ is not None:
+        # A serializer of a model raised this.
+        error = error.__cause__
+    return told(error) or f"writing it as JSON raised {type_of(error)}"
 
 
 def _not_shown(code: str, reason: str) -> str:

@@ -11,13 +11,14 @@ from datetime import timedelta
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from shared.adapters.agents.discover import SETTING, brief
+from shared.adapters.agents.discover import SETTING
+from shared.adapters.agents.raised import log_raised, told, type_of
 from shared.adapters.agents.results import MAX_MESSAGE_CHARACTERS, completed
-from shared.agent import Agent, Tool
+from shared.agent import Agent, Tool, ToolError
 from shared.core.calls import CallStatus, ToolCall, ToolResult
 from shared.core.text import clipped, representable
 from shared.errors import InvalidSettings
-from shared.log import log_event, log_fault
+from shared.log import log_event
 from shared.ports.agents import AgentSpec
 
 if TYPE_CHECKING:
@@ -29,6 +30,8 @@ MAX_LISTED_CHARACTERS = 800
 TOOL_THREADS = 32
 # How long a cancelled tool may take to clean up. After that its call fails without waiting for it.
 CLEAN_UP = timedelta(milliseconds=100)
+# What is raised inside a task to stop it.
+_STOPS = (asyncio.CancelledError, GeneratorExit)
 
 
 class _Failure(Exception):
@@ -37,6 +40,15 @@ class _Failure(Exception):
     def __init__(self, code: str, message: str) -> None:
         super().__init__(message)
         self.code = code
+
+
+class _Raised(Exception):
+    """A sync tool has raised `fault`. A future cannot hold every exception, but it can hold this one."""
+
+    def __init__(self, fault: BaseException) -> None:
+        # Without the fault as an argument, so that nothing can show its message.
+        super().__init__()
+        self.fault = fault
 
 
 class InstalledAgents:
@@ -132,6 +144,7 @@ class InstalledAgents:
     async def _within_timeout(self, tool: Tool[..., Any], call: ToolCall) -> ToolResult:
         """Run a call in its own task, so that its cancellation and its timeout do not affect this task."""
         task = asyncio.create_task(self._run(tool, call))
+        task.add_done_callback(_retrieve)
         try:
             done, _ = await asyncio.wait({task}, timeout=tool.timeout.total_seconds())
         finally:
@@ -142,15 +155,23 @@ class InstalledAgents:
             raise _Failure("timeout", _timeout_message(tool))
         try:
             return task.result()
-        except _Failure:
-            raise
-        except asyncio.CancelledError:
+        except _STOPS:
             raise _Failure("cancelled", "The tool cancelled itself.") from None
-        except BaseException as error:
-            log_fault("tool.raised", error, call_id=call.call_id, tool=call.name)
-            raise _Failure("tool_error", brief(error)) from error
 
     async def _run(self, tool: Tool[..., Any], call: ToolCall) -> ToolResult:
+        """Run a call. Raises only _Failure and what stops a task, whatever the code of the tool raises."""
+        try:
+            return await self._carry_out(tool, call)
+        except (_Failure, *_STOPS):
+            raise
+        except _Raised as raised:
+            fault = raised.fault
+        except BaseException as error:  # noqa: BLE001 - SystemExit and its like would end the worker process
+            fault = error
+        log_raised("tool.raised", fault, call)
+        raise _Failure("tool_error", told(fault) or _raised_message(fault))
+
+    async def _carry_out(self, tool: Tool[..., Any], call: ToolCall) -> ToolResult:
         schema = self._schema(tool)
         from shared.adapters.agents.schema import BadArguments  # noqa: PLC0415 - imports pydantic
 
@@ -163,32 +184,32 @@ class InstalledAgents:
             return await asyncio.get_running_loop().run_in_executor(
                 self._threads, work, _call_in_thread, tool, call, arguments
             )
-        try:
-            value = await tool.function(**arguments)
-        except SystemExit as error:
-            # SystemExit would end the worker process, and with it the invocations of all other runs.
-            raise RuntimeError(f"The tool tried to exit with {error.code}.") from error
-        return completed(call, _carried_out(tool, value))
+        return completed(call, _carried_out(tool, await tool.function(**arguments)))
 
 
 def _call_in_thread(tool: Tool[..., Any], call: ToolCall, arguments: Mapping[str, Any]) -> ToolResult:
     try:
         value = _carried_out(tool, tool.function(**arguments))
-    except (SystemExit, StopIteration) as error:
-        # SystemExit would end the worker process, and a future cannot hold a StopIteration.
-        raise RuntimeError(brief(error)) from error
+    except BaseException as error:  # noqa: BLE001 - tools may raise anything
+        raise _Raised(error) from None
     return completed(call, value)
 
 
 def _carried_out(tool: Tool[..., Any], value: Any) -> object:
-    """Return what a tool returned, once all of the tool has run. Raises TypeError for a coroutine."""
+    """Return what a tool returned, once all of the tool has run. Raises ToolError for a coroutine."""
     if inspect.isgeneratorfunction(tool.function):
         return list(value)
     # `isinstance` would call a method of the value, which may raise.
     if type(value) is CoroutineType:
         value.close()
-        raise TypeError("The tool returned a coroutine, which did not run. Make the tool an async function.")
+        raise ToolError("The tool returned a coroutine, which did not run. Make the tool an async function.")
     return value
+
+
+def _retrieve(task: asyncio.Task[ToolResult]) -> None:
+    """Read how a task ended. Else asyncio logs the exception of a tool that raises after its timeout."""
+    if not task.cancelled():
+        task.exception()
 
 
 def _failed(call: ToolCall, failure: _Failure) -> ToolResult:
@@ -205,6 +226,10 @@ def _unknown_message(name: str, tools: Iterable[str]) -> str:
         listed = listed[:MAX_LISTED_CHARACTERS].rpartition(", ")[0] + ", …"
     known = f"The tools are: {listed}." if listed else "There are no tools."
     return f"There is no tool called {name}. {known}"
+
+
+def _raised_message(fault: BaseException) -> str:
+    return f"The tool failed with {type_of(fault)}. It may have taken effect before it failed."
 
 
 def _timeout_message(tool: Tool[..., Any]) -> str:

@@ -12,7 +12,8 @@ from pydantic import Field, TypeAdapter, ValidationError, with_config
 from pydantic.errors import PydanticUserError
 from typing_extensions import TypedDict
 
-from shared.agent import IdempotencyKey, Tool
+from shared.adapters.agents.raised import told, type_of
+from shared.agent import IdempotencyKey, Tool, ToolError
 
 MAX_ARGUMENT_BYTES = 1024 * 1024
 
@@ -92,8 +93,10 @@ class ToolSchema:
         _check_json(text)
         try:
             given = self._adapter.validate_json(text)
+        except ToolError as error:
+            raise BadArguments(told(error) or "a check of the arguments failed") from None
         except ValidationError as error:
-            faults = error.errors(include_url=False, include_context=False, include_input=False)
+            faults = error.errors(include_url=False, include_input=False)
             raise BadArguments("; ".join(map(_describe, faults))) from None
         # With a strict schema the model must send every property, and null means the default.
         arguments = {
@@ -185,5 +188,10 @@ def _refuse_constant(name: str) -> None:
 
 
 def _describe(fault: Mapping[str, Any]) -> str:
-    location = ".".join(map(str, fault["loc"]))
-    return f"{location}: {fault['msg']}" if location else str(fault["msg"])
+    location, message = ".".join(map(str, fault["loc"])), fault["msg"]
+    raised = fault.get("ctx", {}).get("error")
+    if isinstance(raised, BaseException):
+        # A validator of the author raised this ValueError or AssertionError, and pydantic repeats its text. It may come
+        # from a library that the validator called, and quote what the model must not see, so the rule for tools holds.
+        message = told(raised) or f"a check of this value raised {type_of(raised)}"
+    return f"{location}: {message}" if location else str(message)

@@ -8,7 +8,7 @@ from typing import Any
 from shared.adapters.http.json_body import TooManyMarks, read_json
 from shared.core import transcript
 from shared.core.response import ResponseStatus, RunError, Snapshot, Usage
-from shared.core.text import json_text, representable
+from shared.core.text import json_text, representable, without_keys
 
 MAX_MESSAGE_CHARACTERS = 500
 MAX_SEARCHED_CHARACTERS = 20 * MAX_MESSAGE_CHARACTERS
@@ -42,10 +42,6 @@ QUOTA_CODES = frozenset(
 )
 _CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
-# Keys of OpenAI and of Azure, access tokens, and a wrong key as OpenAI repeats it, with a part of it masked.
-_SECRET = re.compile(
-    r"\b(?:sk|rk|pk|sess)-[\w*.-]{4,}|\bBearer\s+\S+|\beyJ[\w-]{8,}[\w.-]*|\b[A-Za-z0-9]{32,128}\b"
-)
 # Some compatible services have other words for the same.
 _STATUSES = {status.value: status for status in ResponseStatus} | {
     "pending": ResponseStatus.QUEUED,
@@ -268,7 +264,7 @@ def _shown(text: str, secret: str | re.Pattern[str] | None) -> str:
         half = MAX_SEARCHED_CHARACTERS // 2
         text = f"{text[:half]} … {text[-half:]}"
     text = representable(text)
-    text = _CONTROL.sub(" ", _SECRET.sub("[secret]", _struck(text, secret))).strip()
+    text = _CONTROL.sub(" ", without_keys(_struck(text, secret))).strip()
     if len(text) <= MAX_MESSAGE_CHARACTERS:
         return text
     # Errors often repeat a long value and say only at their end what is wrong with it.

@@ -94,7 +94,7 @@ BUGS = (
         "the hash of a deleted input is kept",
         "shared/steps/purge.py",
         "    if run.key:\n",
-        "    if run.key is None:\n",
+        "    if run.key and run.owner:\n",
     ),
     Bug(
         "a tool that is not idempotent is run again",
