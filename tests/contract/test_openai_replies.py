@@ -72,7 +72,8 @@ def valid(case: Case) -> bool:
     if case.status != 200 or case.raw or case.cut is not None:
         return False
     try:
-        body = json.loads(case.content())
+        # A body counts as UTF-8 here. For OpenAI's client it has the charset that the reply names.
+        body = json.loads(case.content().decode())
         if isinstance(body.get("usage"), dict):
             body["usage"] = UNUSED_IN_USAGE | body["usage"]
         return Response.model_validate(UNUSED | body).status is not None
