@@ -4,7 +4,9 @@ import zlib
 from collections.abc import Iterator, Sequence
 
 from shared.core.run import Content
+from shared.errors import UnreadableRow
 from shared.ports.tables import Put, Row, Table
+from shared.store.rows import unzipped
 from shared.store.sweep import sweep
 
 # The compressed size up to which a text is stored in the run's own row. A run of 32 turns then fits in the
@@ -81,15 +83,11 @@ def _unpacked(content: Content, rows: Sequence[Row]) -> str:
 
 
 def _text(packed: bytes) -> str:
-    """Return a compressed text. Raises ValueError when the bytes are no such text, or one that is too long."""
-    unpacking = zlib.decompressobj()
+    """Return a compressed text. Raises UnreadableRow when the bytes are no such text, or one that is too long."""
     try:
-        text = unpacking.decompress(packed, MAX_TEXT_BYTES).decode()
-    except zlib.error as fault:
-        raise ValueError("a stored text is broken") from fault
-    if not unpacking.eof:
-        raise ValueError(f"a stored text is cut, or longer than {MAX_TEXT_BYTES} bytes")
-    return text
+        return unzipped(packed, MAX_TEXT_BYTES).decode()
+    except ValueError as fault:
+        raise UnreadableRow("a text") from fault
 
 
 def _rows(name: str, packed: bytes) -> Iterator[Row]:

@@ -59,4 +59,4 @@ class KeyStore:
 @rows.reader
 def _read(row: Row) -> StoredKey:
     """Return what is stored for a key. Raises UnreadableRow."""
-    return StoredKey(*(str(row.values[name]) for name in StoredKey.__slots__))
+    return StoredKey(*(rows.text(row.values, name) for name in StoredKey.__slots__))

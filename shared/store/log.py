@@ -39,6 +39,9 @@ _TYPES: Mapping[str, type[LogEntry]] = {
 }
 # What a reader fills in by itself.
 _DEFAULTS = {kind: {(each.name, each.default) for each in fields(kind)} for kind in _TYPES.values()}
+# The fields of entries that are no texts.
+_NUMBERS = frozenset({"turn", "item", "part", "start", "end", "tool_calls"})
+_FLAGS = frozenset({"commentary"})
 _ENDED = {f"run.{status}": status.value for status in OUTCOMES}
 
 
@@ -82,7 +85,7 @@ def _written(entry: LogEntry) -> dict[str, Any]:
 
 @rows.reader
 def _lines(row: Row) -> list[LogLine]:
-    at, first = rows.read_time(row.values, "at"), int(row.values["first"])
+    at, first = rows.read_time(row.values, "at"), rows.count(row.values, "first")
     return [
         LogLine(number, at, _read(entry))
         for number, entry in enumerate(rows.unpack(row.values["entries"]), first)
@@ -96,6 +99,15 @@ def _read(stored: dict[str, Any]) -> LogEntry:
         return log.RunEnded(status)
     if (known := _TYPES.get(kind)) is None:
         return log.UnknownEntry(kind, stored)
-    if pointer := stored.get("content"):
-        stored["content"] = Content(name=pointer["name"], chunks=pointer["chunks"])
-    return known(**{name: stored[name] for name in known.__slots__ if name in stored})
+    return known(**{name: _field(stored, name) for name in known.__slots__ if name in stored})
+
+
+def _field(stored: Mapping[str, Any], name: str) -> Any:
+    if name in _NUMBERS:
+        return rows.count(stored, name)
+    if name in _FLAGS:
+        return bool(stored[name])
+    if name == "content":
+        pointer = stored[name]
+        return pointer and Content(name=rows.text(pointer, "name"), chunks=rows.count(pointer, "chunks"))
+    return rows.text(stored, name)

@@ -13,7 +13,10 @@ from functools import lru_cache, wraps
 from typing import Any, TypeVar
 
 from shared.core.delivery import ClockRow
+from shared.core.ids import is_id
 from shared.core.run import Content
+from shared.core.structure import has_more_marks
+from shared.core.text import is_name
 from shared.errors import UnreadableRow
 from shared.ports.tables import Row, Value
 
@@ -22,6 +25,11 @@ TICK_KEY = "pending|"
 # Shorter values are not compressed. It would take longer than to read and write the rest of the row.
 _SHORT_BYTES = 512
 _ZLIB = b"x"
+# More than any packed value has, and than anything counts.
+_LONGEST_BYTES = 4 * 1024 * 1024
+_MOST_MARKS = 500_000
+_LARGEST_COUNT = 2**53
+_FIRST_YEAR, _LAST_YEAR = 1970, 9000
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
 _T = TypeVar("_T")
 
@@ -33,7 +41,8 @@ def reader(read: Callable[[Row], _T]) -> Callable[[Row], _T]:
     def checked(row: Row) -> _T:
         try:
             return read(row)
-        except (LookupError, TypeError, ValueError, AttributeError, zlib.error) as fault:
+        except Exception as fault:
+            # A row may hold anything, and must not hide the rows beside it.
             raise UnreadableRow(row.key) from fault
 
     return checked
@@ -98,7 +107,46 @@ def read_time(values: Mapping[str, Value], name: str) -> datetime:
     at = datetime.fromisoformat(str(values[name]))
     if at.tzinfo is None:
         raise ValueError(f"the time {name} has no time zone")
+    # A time at the edge of what `datetime` can hold breaks every calculation with it.
+    if not _FIRST_YEAR <= at.year <= _LAST_YEAR:
+        raise ValueError(f"the time {name} is in the year {at.year}")
     return at
+
+
+def text(values: Mapping[str, Value], name: str) -> str:
+    """Return a text. Raises KeyError and TypeError."""
+    value = values[name]
+    if not isinstance(value, str):
+        raise TypeError(f"{name} is no text")
+    return value
+
+
+def identifier(kind: str, text: object) -> str:
+    """Return an id of a run or a session. Raises ValueError for anything else."""
+    if not isinstance(text, str) or not is_id(kind, text):
+        raise ValueError(f"there is no {kind} id")
+    return text
+
+
+def optional_identifier(kind: str, text: object) -> str | None:
+    """Return an id, or None when there is none. A merge cannot remove a property, so an empty text means None."""
+    return identifier(kind, text) if text else None
+
+
+def agent(values: Mapping[str, Value]) -> str:
+    """Return the name of an agent. Raises KeyError, TypeError and ValueError."""
+    name = text(values, "agent")
+    if not is_name(name):
+        raise ValueError("this is no name of an agent")
+    return name
+
+
+def count(values: Mapping[str, Any], name: str, default: int | None = None) -> int:
+    """Return a number that counts something. Without a `default` it must be there. Raises KeyError and ValueError."""
+    value = values[name] if default is None else values.get(name, default)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _LARGEST_COUNT:
+        raise ValueError(f"{name} is no count")
+    return value
 
 
 def optional_text(values: Mapping[str, Value], name: str) -> str | None:
@@ -107,8 +155,7 @@ def optional_text(values: Mapping[str, Value], name: str) -> str | None:
 
 
 def optional_number(values: Mapping[str, Value], name: str) -> int | None:
-    number = values.get(name)
-    return number if isinstance(number, int) else None
+    return count(values, name) if name in values else None
 
 
 def content_value(content: Content) -> Value:
@@ -122,7 +169,7 @@ def read_content(value: Value | None) -> Content:
             return Content(inline=value)
         case str() if value:
             chunks, name = value.split("|", 1)
-            return Content(name=name, chunks=int(chunks))
+            return Content(name=name, chunks=count({"chunks": int(chunks)}, "chunks"))
     return Content()
 
 
@@ -136,7 +183,22 @@ def unpack(value: Value | None) -> Any:
     if not isinstance(value, bytes):
         return None
     # Every zlib stream begins with this byte, and no JSON text does.
-    return json.loads(zlib.decompress(value) if value.startswith(_ZLIB) else value)
+    plain = unzipped(value, _LONGEST_BYTES) if value.startswith(_ZLIB) else value
+    if has_more_marks(plain, _MOST_MARKS):
+        raise ValueError("a packed value has too many brackets and commas")
+    return json.loads(plain)
+
+
+def unzipped(packed: bytes, most: int) -> bytes:
+    """Return what was compressed. Raises ValueError when it is broken, or longer than `most` bytes."""
+    unpacking = zlib.decompressobj()
+    try:
+        plain = unpacking.decompress(packed, most)
+    except zlib.error as fault:
+        raise ValueError("a compressed value is broken") from fault
+    if not unpacking.eof:
+        raise ValueError(f"a compressed value is cut, or longer than {most} bytes")
+    return plain
 
 
 def present(values: Mapping[str, Any]) -> dict[str, Value]:

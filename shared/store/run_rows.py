@@ -3,7 +3,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
-from typing import Any, TypeVar
+from typing import Any
 
 from shared.core.calls import CallStatus, ToolCall
 from shared.core.response import RunError, Usage
@@ -21,9 +21,6 @@ from shared.core.run import (
 )
 from shared.ports.tables import Row, Value
 from shared.store import rows
-
-_Flat = TypeVar("_Flat", Usage, RunError, OpenItem)
-
 
 # What a run keeps of its calls; their arguments are in the output of the turn.
 _CALL_FIELDS = ("call_id", "name", "turn", "idempotent", "status", "started_at", "completed_at")
@@ -95,42 +92,40 @@ def read_run(row: Row) -> Run:
     lease_id = rows.optional_text(values, "lease_id")
     usage, error = rows.optional_text(values, "usage"), rows.optional_text(values, "error")
     return Run(
-        id=row.key.partition("|")[2],
-        session_id=str(values["session_id"]),
-        owner=str(values["owner"]),
-        agent=str(values["agent"]),
-        provider=str(values["provider"]),
-        metadata=rows.unpack(values.get("metadata")) or {},
+        id=rows.identifier("run", row.key.partition("|")[2]),
+        session_id=rows.identifier("ses", values["session_id"]),
+        owner=rows.text(values, "owner"),
+        agent=rows.agent(values),
+        provider=rows.text(values, "provider"),
+        metadata=_read_metadata(values.get("metadata")),
         key=rows.optional_text(values, "key"),
-        max_turns=int(values["max_turns"]),
+        max_turns=rows.count(values, "max_turns"),
         stream=bool(values.get("stream")),
         status=RunStatus(str(values["status"])),
         step=Step(str(values["step"])),
         due=rows.read_time(values, "due"),
         lease=Lease(lease_id, rows.read_time(values, "lease_expires_at")) if lease_id else None,
-        rev=int(values["rev"]),
-        entries=int(values["entries"]),
-        stream_events=int(values["stream_events"]),
-        turn=int(values["turn"]),
+        rev=rows.count(values, "rev"),
+        entries=rows.count(values, "entries"),
+        stream_events=rows.count(values, "stream_events"),
+        turn=rows.count(values, "turn"),
         turn_started_at=rows.optional_time(values, "turn_started_at"),
         continuation=_read_continuation(values),
-        written=int(values.get("written", 0)),
-        commented=int(values.get("commented", 0)),
-        items=int(values.get("items", 0)),
-        turn_items=int(values.get("turn_items", 0)),
-        open_items=tuple(
-            _from_fields(OpenItem, item) for item in rows.unpack(values.get("open_items")) or ()
-        ),
+        written=rows.count(values, "written", 0),
+        commented=rows.count(values, "commented", 0),
+        items=rows.count(values, "items", 0),
+        turn_items=rows.count(values, "turn_items", 0),
+        open_items=tuple(_read_open_item(item) for item in rows.unpack(values.get("open_items")) or ()),
         activity=rows.optional_text(values, "activity") or "",
         missing_since=rows.optional_time(values, "missing_since"),
-        responses=tuple(rows.unpack(values.get("responses")) or ()),
-        abandoned=tuple(rows.unpack(values.get("abandoned")) or ()),
+        responses=_read_ids(values.get("responses")),
+        abandoned=_read_ids(values.get("abandoned")),
         chaining=Chaining(str(values["chaining"])),
         previous_response_id=rows.optional_text(values, "previous_response_id"),
-        previous_run_id=rows.optional_text(values, "previous_run_id"),
-        unknown_creates=int(values.get("unknown_creates", 0)),
-        unusable_creates=int(values.get("unusable_creates", 0)),
-        repeats=int(values.get("repeats", 0)),
+        previous_run_id=rows.optional_identifier("run", values.get("previous_run_id")),
+        unknown_creates=rows.count(values, "unknown_creates", 0),
+        unusable_creates=rows.count(values, "unusable_creates", 0),
+        repeats=rows.count(values, "repeats", 0),
         keyless=bool(values.get("keyless")),
         waiting=_unpack_waiting(values.get("waiting")),
         created_at=rows.read_time(values, "created_at"),
@@ -142,8 +137,8 @@ def read_run(row: Row) -> Run:
         turns=_read_turns(values),
         answer=rows.read_content(values["answer"]) if "answer" in values else None,
         calls=_unpack_calls(values.get("calls")),
-        usage=_from_fields(Usage, json.loads(usage)) if usage else Usage(),
-        error=_from_fields(RunError, json.loads(error)) if error else None,
+        usage=_read_usage(json.loads(usage)) if usage else Usage(),
+        error=_read_error(json.loads(error)) if error else None,
         incomplete_reason=rows.optional_text(values, "incomplete_reason"),
     )
 
@@ -187,8 +182,8 @@ def read_owed(row: Row) -> Owed:
     """Return what is owed by a row. Raises UnreadableRow."""
     values = row.values
     return Owed(
-        run_id=row.key.partition("|")[2],
-        provider=str(values["provider"]),
+        run_id=rows.identifier("run", row.key.partition("|")[2]),
+        provider=rows.text(values, "provider"),
         agent=rows.optional_text(values, "agent") or "",
         status=RunStatus(str(values["status"])),
         step=Step(str(values["step"])),
@@ -209,9 +204,36 @@ def fields_of(value: Any) -> dict[str, Any]:
     return {name: getattr(value, name) for name in value.__slots__}
 
 
-def _from_fields(kind: type[_Flat], stored: Mapping[str, Any]) -> _Flat:
-    """Return a flat dataclass of stored fields, without fields that a later version has added."""
-    return kind(**{name: stored[name] for name in kind.__slots__ if name in stored})
+def _read_metadata(value: Value | None) -> Mapping[str, str]:
+    found = rows.unpack(value) or {}
+    return {name: rows.text(found, name) for name in found}
+
+
+def _read_ids(value: Value | None) -> tuple[str, ...]:
+    found = rows.unpack(value) or ()
+    if not all(isinstance(each, str) for each in found):
+        raise TypeError("an id is no text")
+    return tuple(found)
+
+
+def _read_usage(stored: Mapping[str, Any]) -> Usage:
+    return Usage(**{name: rows.count(stored, name, 0) for name in Usage.__slots__})
+
+
+def _read_error(stored: Mapping[str, Any]) -> RunError:
+    return RunError(
+        rows.text(stored, "code"), rows.text(stored, "message"), rows.optional_text(stored, "provider_code")
+    )
+
+
+def _read_open_item(stored: Mapping[str, Any]) -> OpenItem:
+    return OpenItem(
+        index=rows.count(stored, "index"),
+        ordinal=rows.count(stored, "ordinal"),
+        parts=rows.count(stored, "parts", 0),
+        part_open=bool(stored.get("part_open")),
+        commentary=bool(stored.get("commentary")),
+    )
 
 
 def _turn_name(number: int) -> str:
@@ -248,7 +270,7 @@ def _pack_waiting(waiting: Waiting) -> bytes:
 def _unpack_waiting(value: Value | None) -> Waiting | None:
     if not (stored := rows.unpack(value)):
         return None
-    return Waiting(_from_fields(RunError, stored), rows.read_time(stored, "since"), int(stored["attempts"]))
+    return Waiting(_read_error(stored), rows.read_time(stored, "since"), rows.count(stored, "attempts"))
 
 
 def _pack_calls(calls: Iterable[ToolCall]) -> bytes:
@@ -258,10 +280,10 @@ def _pack_calls(calls: Iterable[ToolCall]) -> bytes:
 def _unpack_calls(value: Value | None) -> tuple[ToolCall, ...]:
     return tuple(
         ToolCall(
-            call_id=call["call_id"],
-            name=call["name"],
-            turn=call["turn"],
-            idempotent=call["idempotent"],
+            call_id=rows.text(call, "call_id"),
+            name=rows.text(call, "name"),
+            turn=rows.count(call, "turn"),
+            idempotent=bool(call["idempotent"]),
             status=CallStatus(call["status"]),
             started_at=rows.optional_time(call, "started_at"),
             completed_at=rows.optional_time(call, "completed_at"),

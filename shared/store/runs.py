@@ -139,7 +139,7 @@ class RunStore:
 def _read_result(row: Row) -> StoredResult:
     return StoredResult(
         turn=int(row.key.split("|")[2]),
-        call_id=str(row.values["call_id"]),
+        call_id=rows.text(row.values, "call_id"),
         output=rows.read_content(row.values.get("output")),
         parts=bool(row.values.get("parts")),
     )

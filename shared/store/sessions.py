@@ -60,15 +60,14 @@ def read_session(row: Row) -> Session:
     values = row.values
     return Session(
         id=row.key.partition("|")[2],
-        owner=str(values["owner"]),
-        agent=str(values["agent"]),
+        owner=rows.text(values, "owner"),
+        agent=rows.agent(values),
         created_at=rows.read_time(values, "created_at"),
         updated_at=rows.read_time(values, "updated_at"),
-        # A merge cannot remove a property, so an empty value means None.
-        held_by=rows.optional_text(values, "held_by") or None,
-        last_run_id=rows.optional_text(values, "last_run_id"),
+        held_by=rows.optional_identifier("run", values.get("held_by")),
+        last_run_id=rows.optional_identifier("run", values.get("last_run_id")),
         last_response_id=rows.optional_text(values, "last_response_id") or None,
-        runs=int(values["runs"]),
+        runs=rows.count(values, "runs"),
         deleted=bool(values.get("deleted")),
     )
 

@@ -8,7 +8,7 @@ from shared.core.answer import Answer
 from shared.core.caller import Caller
 from shared.core.limits import MAX_TRANSCRIPT_BYTES
 from shared.core.run import Run, RunStatus, Session
-from shared.errors import Malformed, NotFound
+from shared.errors import Malformed, NotFound, UnreadableRow
 from shared.steps.context import Context
 from shared.steps.conversation import texts_of
 from shared.store.runs import StoredRun
@@ -82,15 +82,16 @@ async def answer_of(context: Context, run: Run) -> Answer | None:
 async def unless_deleted(context: Context, run: Run, load: Awaitable[_Loaded]) -> _Loaded:
     """Return what is loaded.
 
-    Raises NotFound when it cannot be loaded because the run was deleted meanwhile.
+    Raises NotFound when it cannot be loaded because the run was deleted meanwhile, and UnreadableRow when what is
+    stored of the run does not fit together.
     """
     try:
         return await load
-    except LookupError:
+    except LookupError as fault:
         fresh = await context.runs.read(run.id)
         if fresh is None or fresh.run.status is RunStatus.DELETED:
             raise _no_run(run.id) from None
-        raise
+        raise UnreadableRow(f"a content of {run.id}") from fault
 
 
 async def session_page(
@@ -106,6 +107,8 @@ async def session_page(
     while run_id and len(page.runs) < limit:
         stored = await context.runs.read(run_id)
         if stored is None or stored.run.session_id != session_id:
+            if run_id != begin:
+                raise UnreadableRow(f"session {session_id}")
             raise Malformed(
                 "cursor must come from a nextLink of this list.", code="invalid_cursor", field="cursor"
             )

@@ -17,6 +17,7 @@ JSON_TYPE = "application/json"
 BATCH_TYPE = "multipart/mixed; boundary=batch_baton"
 
 _INT32 = range(-(2**31), 2**31)
+_INT64 = range(-(2**63), 2**63)
 _TYPE = "@odata.type"
 # The characters that aiohttp does not escape. The signed path must equal the path that aiohttp sends.
 _SAFE_IN_PATH = "!$'()*,:;=@&"
@@ -93,10 +94,10 @@ def entity_text(partition: str, row: Row) -> str:
 def _number(text: str) -> Value:
     """Return an Edm.Double, which we never write.
 
-    An integral value becomes an int, another one stays text.
+    An integral value becomes an int if the storage has room for it. Another one stays text.
     """
     value = float(text)
-    return int(value) if value.is_integer() else text
+    return int(value) if value.is_integer() and int(value) in _INT64 else text
 
 
 _parsed = json.JSONDecoder(parse_float=_number).decode
