@@ -59,6 +59,7 @@ class _Demo:
         print(f"storage    Azurite, in memory\nprovider   {emulator}")
         self._settings = stack.environment(connection, emulator)
         self._host, self._base = self._start_host(0)
+        self._key = stack.keys().host
         print(f"functions  {self._base}/api\n")
 
     def _start_host(self, port: int) -> tuple[ChildProcess, str]:
@@ -67,7 +68,7 @@ class _Demo:
         return host, base
 
     def run(self) -> None:
-        client = Client(self._base, stack.KEY)
+        client = Client(self._base, self._key)
         print(f"POST /api/runs\n  {REQUEST}")
         run_id = client.start("space_novelist", REQUEST)["id"]
         print(f"  202 {run_id}\n\nGET /api/runs/{run_id[:10]}.../events", flush=True)
@@ -111,7 +112,7 @@ class _Demo:
         self._host, _ = self._start_host(port)
         took = time.monotonic() - began
         view.note(f"  host is back after {took:.1f} s, as pid {self._host.pid}, with empty memory")
-        found = Client(self._base, stack.KEY).get(run_id)
+        found = Client(self._base, self._key).get(run_id)
         view.note(f"  GET /api/runs/{run_id[:10]}...   {found['status']}, turn {found['turn']}")
         view.note(f"  GET .../events?after={reader.last_id}   the feed continues after the last event")
         view.note("")

@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from datetime import timedelta
 from pathlib import Path
 
-from dev.host.keys import DEFAULT_HOST_KEY
+from dev.host.key_file import load_keys
+from dev.host.keys import Keys
+from dev.host.settings import load_app_settings
 from dev.processes import ChildProcess
 
 ROOT = Path(__file__).parents[1]
-KEY = DEFAULT_HOST_KEY
 # Loading a language model takes longest.
 PROVIDER_READY = timedelta(seconds=120)
 
@@ -60,6 +61,13 @@ def start_host(settings: Mapping[str, str], *, port: int = 0, app: Path = ROOT) 
     command = [sys.executable, "-m", "dev", "host", "--port", str(port), "--app", str(app)]
     child = ChildProcess("host", command, cwd=ROOT, env=settings)
     return child, _ready(child, r"^ready (\S+)$", timedelta(seconds=30))
+
+
+def keys(app: Path = ROOT) -> Keys:
+    """Return the keys of the hosts that serve a folder, which need not run yet. Raises StartupError."""
+    settings = dict(os.environ)
+    load_app_settings(app, settings)
+    return load_keys(app, settings)
 
 
 def _ready(child: ChildProcess, pattern: str, timeout: timedelta) -> str:

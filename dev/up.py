@@ -52,9 +52,10 @@ def _start(running: ExitStack, port: int) -> list[ChildProcess]:
         print(f"provider   {emulator}  (emulator)")
     host, base = stack.start_host(stack.environment(connection, emulator), port=port)
     children.append(running.enter_context(host))
+    key = stack.keys().host
     print(f"storage    {connection}")
-    print(f"functions  {base}/api  (x-functions-key: {stack.KEY})")
-    print(_EXAMPLE.format(base=base, key=stack.KEY), flush=True)
+    print(f"functions  {base}/api  (x-functions-key: {key})")
+    print(_EXAMPLE.format(base=base, key=key), flush=True)
     return children
 
 

@@ -8,10 +8,13 @@ import sys
 import time
 from datetime import UTC, datetime
 from typing import BinaryIO, Protocol, TextIO
+from urllib.parse import urlsplit
 
 from dev import stack
 from dev.client import Client, Refused
 from dev.feed import Reader, Refresh, follow
+from dev.host.errors import StartupError
+from dev.host.guard import is_loopback
 from dev.processes import interrupt_on_sigterm
 from dev.screen import Screen, one_line, visible
 
@@ -129,7 +132,14 @@ def status_line(reader: Reader, now: datetime, *, unreachable: bool = False) -> 
 def main(argv: list[str]) -> int:
     options = _parse(argv)
     interrupt_on_sigterm()
-    client = Client(options.url, os.environ.get("BATON_KEY") or stack.KEY)
+    try:
+        client = Client(options.url, _key(options.url))
+    except StartupError as error:
+        print(
+            f"Set BATON_KEY to the function key, because that of this folder is not known.\n{error}",
+            file=sys.stderr,
+        )
+        return 2
     try:
         return watch(client, options.run_id)
     except Refused as refusal:
@@ -167,7 +177,7 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m dev watch",
         description="Show the text of a run while it is written. A pipe gets exactly the text, without notes.",
-        epilog="The function key comes from BATON_KEY; the default is the local host's. "
+        epilog="The function key comes from BATON_KEY; the default is that of the local hosts of this folder. "
         "Exit status: 0 completed, 1 ended otherwise, 2 cannot be watched.",
     )
     parser.add_argument("run_id", metavar="RUN_ID")
@@ -183,7 +193,22 @@ def _parse(argv: list[str]) -> argparse.Namespace:
 def _url(text: str) -> str:
     if not text.startswith(("http://", "https://")):
         raise argparse.ArgumentTypeError(f"{text!r} does not begin with http:// or https://")
+    try:
+        urlsplit(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(f"{text!r} is not an address: {error}") from error
     return text
+
+
+def _key(url: str) -> str:
+    """Return the function key, which for a host on this machine is by default that of this folder.
+
+    No other host gets that key: it will ask for one. Raises StartupError.
+    """
+    given = os.environ.get("BATON_KEY", "")
+    if given or not is_loopback(urlsplit(url).hostname or ""):
+        return given
+    return stack.keys().host
 
 
 def moves_cursor() -> bool:

@@ -12,6 +12,7 @@ from dev.host import worker
 from dev.host.datums import queue_metadata, timer_datum
 from dev.host.definitions import Function, QueueOutput, QueueTrigger, TimerTrigger
 from dev.host.errors import StartupError
+from dev.host.guard import Guard
 from dev.host.invocations import Invoker, Running
 from dev.host.keys import Keys
 from dev.host.queue_service import Account, Message, QueueServiceError, QueueServices
@@ -32,10 +33,12 @@ class Host:
         functions: list[Function],
         settings: HostSettings,
         *,
+        keys: Keys,
+        guard: Guard,
         environ: Mapping[str, str],
         services: QueueServices,
     ) -> None:
-        self.keys = Keys.from_environment(environ)
+        self.keys = keys
         self.routes = parse_routes(functions, settings.route_prefix)
         self._functions = functions
         self._settings = settings
@@ -50,7 +53,9 @@ class Host:
         self._invoker = Invoker(settings.function_timeout, outputs)
         self._listeners: dict[QueueBinding, list[QueueListener]] = defaultdict(list)
         self._loops: list[asyncio.Task[None]] = []
-        server = Server(functions, self.routes, keys=self.keys, invoker=self._invoker, running=self._running)
+        server = Server(
+            functions, self.routes, keys=keys, guard=guard, invoker=self._invoker, running=self._running
+        )
         self._runner = web.AppRunner(
             server.application(),
             access_log=None,

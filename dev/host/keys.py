@@ -5,9 +5,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
-DEFAULT_HOST_KEY = "local-host-key"
-DEFAULT_MASTER_KEY = "local-master-key"
-
 
 class AuthLevel(StrEnum):
     ANONYMOUS = "anonymous"
@@ -21,13 +18,6 @@ class Keys:
 
     host: str
     master: str
-
-    @classmethod
-    def from_environment(cls, environ: Mapping[str, str]) -> "Keys":
-        return cls(
-            host=environ.get("FUNCTIONS_HOST_KEY") or DEFAULT_HOST_KEY,
-            master=environ.get("FUNCTIONS_MASTER_KEY") or DEFAULT_MASTER_KEY,
-        )
 
     def allow(self, level: AuthLevel, presented: str) -> bool:
         match level:

@@ -13,7 +13,9 @@ from pathlib import Path
 from dev.host import worker
 from dev.host.definitions import Function, HttpTrigger, QueueTrigger, TimerTrigger, parse_functions
 from dev.host.errors import StartupError
+from dev.host.guard import Guard
 from dev.host.host import ADDRESS, Host
+from dev.host.key_file import load_keys
 from dev.host.keys import AuthLevel
 from dev.host.queue_service import QueueServices
 from dev.host.settings import load_app_settings, load_host_settings
@@ -46,10 +48,11 @@ def main(argv: list[str]) -> int:
 async def _serve(app: Path, port: int) -> None:
     load_app_settings(app, os.environ)
     settings = load_host_settings(app, os.environ)
+    keys, guard = load_keys(app, os.environ), Guard.from_environment(os.environ)
     _configure_logging(settings.log_level)
     functions = parse_functions(await worker.index(app), os.environ)
     async with QueueServices() as services:
-        host = Host(functions, settings, environ=os.environ, services=services)
+        host = Host(functions, settings, keys=keys, guard=guard, environ=os.environ, services=services)
         try:
             served = await host.start(port)
             _announce(host, functions, served)

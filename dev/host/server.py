@@ -1,6 +1,7 @@
 """HTTP: the app's routes and the admin endpoints."""
 
 import json
+import logging
 import re
 from collections.abc import Iterable, Mapping
 from http import HTTPStatus
@@ -11,6 +12,7 @@ from multidict import CIMultiDict
 from dev.host.datums import HttpCall, HttpReply, http_datum, http_reply, timer_datum
 from dev.host.definitions import Function, HttpTrigger, TimerTrigger
 from dev.host.errors import StartupError
+from dev.host.guard import Guard
 from dev.host.invocations import Invoker, Running
 from dev.host.keys import AuthLevel, Keys, presented_key
 from dev.host.routes import Route, find_route, in_order
@@ -21,6 +23,8 @@ MAX_BODY_BYTES = 104_857_600  # the real host's limit
 FRAMING = {"content-length", "transfer-encoding", "connection"}
 # What Kestrel accepts as a host, which may be empty. Source: IsHostHeaderValid in HttpUtilities.cs of ASP.NET Core.
 HOST = re.compile(r"(?:[A-Za-z0-9!$&'()._~-]+|\[[0-9A-Fa-f:.]{3,}\])(?::[0-9]+)?|")
+
+logger = logging.getLogger(__name__)
 
 STATUS = Route.parse("status", "admin/host/status", ["GET"])
 INVOKE = Route.parse("invoke", "admin/functions/{name}", ["POST"])
@@ -48,12 +52,14 @@ class Server:
         routes: Iterable[Route],
         *,
         keys: Keys,
+        guard: Guard,
         invoker: Invoker,
         running: Running,
     ) -> None:
         self._functions = {function.name.lower(): function for function in functions}
         self._routes = list(routes)
         self._keys = keys
+        self._guard = guard
         self._invoker = invoker
         self._running = running
 
@@ -66,6 +72,10 @@ class Server:
         path = request.rel_url.raw_path
         if _malformed(request):
             return _empty(HTTPStatus.BAD_REQUEST)
+        if refusal := self._guard.refusal(request):
+            # A browser does not show the answer to the developer of a page whose request is refused.
+            logger.warning("refused %s %s: %s", request.method, path, refusal.reason)
+            return _refused(refusal.reason, refusal.status)
         if path.lower().startswith("/admin/"):
             return await self._admin(request, path)
         found = find_route(self._routes, request.method, path)
@@ -153,8 +163,8 @@ def _response(reply: HttpReply, *, head: bool) -> web.Response:
     return web.Response(status=reply.status, headers=headers, body=b"" if head else reply.body)
 
 
-def _refused(reason: str) -> web.Response:
-    return web.Response(status=HTTPStatus.BAD_REQUEST, text=f"{reason}\n")
+def _refused(reason: str, status: HTTPStatus = HTTPStatus.BAD_REQUEST) -> web.Response:
+    return web.Response(status=status, text=f"{reason}\n")
 
 
 def _empty(status: HTTPStatus) -> web.Response:

@@ -8,6 +8,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, ConsoleMessage, Dialog, Page, sync_playwright
 
 EXECUTABLE = Path("/usr/bin/chromium")
+REBOUND = "rebound.example"
 ARGUMENTS = [
     "--no-sandbox",
     "--disable-gpu",
@@ -16,6 +17,8 @@ ARGUMENTS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    # The name of a page that an attacker points to this machine.
+    f"--host-resolver-rules=MAP {REBOUND} 127.0.0.1",
 ]
 
 

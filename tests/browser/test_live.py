@@ -41,7 +41,7 @@ def test_a_run_started_on_the_page_is_shown_to_its_end_although_the_host_is_kill
     watched = watch(browser.new_page())
     page = watched.page
     page.goto(f"{site.bases[0]}/api/dashboard")
-    enter_key(page, stack.KEY)
+    enter_key(page, site.keys.host)
     page.get_by_role("button", name="Start the first").click()
     page.get_by_label("Agent").last.select_option("space_novelist")
     page.get_by_label("Input").fill(script(turns=[{"text": TEXT, "seconds": 8}]))
@@ -63,5 +63,5 @@ def test_a_run_started_on_the_page_is_shown_to_its_end_although_the_host_is_kill
     assert page.evaluate("window.neverReloaded")
     assert watched.alarms == []
     assert [url for url in watched.requested if not url.startswith(f"{site.bases[0]}/api/")] == []
-    assert [url for url in watched.requested if stack.KEY in url] == []
+    assert [url for url in watched.requested if site.keys.host in url] == []
     page.close()

@@ -8,71 +8,28 @@ import json
 import os
 import signal
 import socket
-import sys
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import pytest
 
 from dev.host.queue_service import Account, QueueServices
-from dev.processes import ChildFailed, ChildProcess
+from dev.processes import ChildFailed
+from tests.dev.local_host import APPS, HOST_KEY, LONG, MASTER_KEY, Host, ready, start
 
-ROOT = Path(__file__).parents[2]
-SAMPLE = Path(__file__).parent / "apps" / "sample"
-HOST_KEY = {"x-functions-key": "host-key"}
-MASTER_KEY = {"x-functions-key": "master-key"}
-# Longer than a busy machine needs. A wait ends as soon as its event happens.
-LONG = timedelta(seconds=60)
-
-
-@dataclass(frozen=True)
-class Reply:
-    status: int
-    headers: list[tuple[str, str]]
-    body: bytes
-
-    @property
-    def json(self) -> Any:
-        return json.loads(self.body)
-
-
-@dataclass(frozen=True)
-class Host:
-    child: ChildProcess
-    address: str  # host:port
-
-    def call(
-        self, method: str, path: str, body: object = None, headers: Mapping[str, str] = HOST_KEY
-    ) -> Reply:
-        connection = http.client.HTTPConnection(self.address, timeout=LONG.total_seconds())
-        try:
-            connection.request(method, path, body, dict(headers))  # type: ignore[arg-type]
-            response = connection.getresponse()
-            return Reply(response.status, response.getheaders(), response.read())
-        finally:
-            connection.close()
-
-
-def start(app: Path, storage: str, settings: Mapping[str, str], *, port: int = 0) -> ChildProcess:
-    keys = {"FUNCTIONS_HOST_KEY": "host-key", "FUNCTIONS_MASTER_KEY": "master-key"}
-    environ = {**os.environ, **keys, "AzureWebJobsStorage": storage, **settings}
-    command = [sys.executable, "-m", "dev", "host", "--port", str(port), "--app", str(app)]
-    return ChildProcess("host", command, env=environ, cwd=ROOT)
-
-
-def ready(child: ChildProcess) -> Host:
-    return Host(child, urlsplit(child.wait_for(r"^ready (\S+)$", timeout=LONG)[1]).netloc)
+SAMPLE = APPS / "sample"
+# The names under which requests come besides those of this machine.
+ALLOWED = "app.example, 192.0.2.1,[2001:DB8::1]"
 
 
 @pytest.fixture(scope="module")
 def host(connection_string: str) -> Iterator[Host]:
-    with start(SAMPLE, connection_string, {"WORK_QUEUE": "host-work"}) as child:
+    settings = {"WORK_QUEUE": "host-work", "FUNCTIONS_ALLOWED_HOSTS": ALLOWED}
+    with start(SAMPLE, connection_string, settings) as child:
         yield ready(child)
 
 

@@ -20,6 +20,7 @@ from typing import Any
 
 import pytest
 
+from dev import watch
 from dev.client import Client, Refused
 from dev.feed import LONGEST_PAUSE_SECONDS, Changes, Reader, Refresh, follow
 from dev.screen import Screen, cells, one_line, visible, wrap
@@ -509,3 +510,11 @@ def test_on_a_terminal_a_replaced_text_is_printed_again() -> None:
 
 def test_an_address_may_end_in_api() -> None:
     assert Client("http://127.0.0.1:7071/api/", "key").base == "http://127.0.0.1:7071"
+
+
+@pytest.mark.parametrize("url", ["127.0.0.1:7071", "ftp://127.0.0.1", "http://["])
+def test_what_is_no_address_is_refused(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as refused:
+        watch.main(["--url", url, RUN_ID])
+    assert refused.value.code == 2
+    assert f"--url: '{url}' " in capsys.readouterr().err

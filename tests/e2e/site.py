@@ -95,6 +95,7 @@ class Site:
         for part in ("function_app.py", "host.json", "shared"):
             (self.app / part).symlink_to(ROOT / part)
         (self.app / "agents").symlink_to(Path(__file__).parent / "agents")
+        self.keys = stack.keys(self.app)
 
     @property
     def settings(self) -> dict[str, str]:
@@ -119,7 +120,7 @@ class Site:
     def api(self, method: str, path: str, body: object = None, *, host: int = 0, **headers: str) -> Answer:
         given = {name.replace("_", "-"): value for name, value in headers.items()}
         url = path if path.startswith("http") else f"{self.bases[host]}/api/{path}"
-        return call(method, url, body, {"x-functions-key": stack.KEY, **given})
+        return call(method, url, body, {"x-functions-key": self.keys.host, **given})
 
     def start(self, text: str, *, host: int = 0, **fields: Any) -> str:
         reply = self.api("POST", "runs", {"agent": "scripted", "input": text, **fields}, host=host)

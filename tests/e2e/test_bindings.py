@@ -9,8 +9,6 @@ from dev import stack
 from dev.processes import ChildFailed
 from tests.e2e.site import ROOT, Site, call, script, wait_until
 
-MASTER = {"x-functions-key": "local-master-key"}
-
 
 def test_every_trigger_is_invoked(site: Site) -> None:
     run_id = site.start(script(turns=[{"text": "a"}]))
@@ -28,8 +26,9 @@ def test_every_trigger_is_invoked(site: Site) -> None:
     assert site.api("GET", f"sessions/{run['session_id']}").status == 200
     assert site.api("DELETE", f"runs/{run_id}").status == 204
     assert site.api("DELETE", f"sessions/{run['session_id']}").status == 204
+    master = {"x-functions-key": site.keys.master}
     for function, message in (("poll", ""), ("work", run_id), ("work", "gibberish \x00")):
-        fired = call("POST", f"{site.bases[0]}/admin/functions/{function}", {"input": message}, MASTER)
+        fired = call("POST", f"{site.bases[0]}/admin/functions/{function}", {"input": message}, master)
         assert fired.status == 202
 
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from dev import stack
 from tests.e2e.site import PATIENCE_SECONDS, Site, script, tool_call, wait_until
 from tests.support.feeds import Reader
 from tests.support.oracle import TERMINAL
@@ -138,7 +137,7 @@ def test_an_event_source_is_told_when_to_stop(site: Site) -> None:
     run_id = site.start(script(turns=[{"text": PROSE, "seconds": 1}]), stream=True)
     wait_until(lambda: site.get(run_id)["status"] in TERMINAL, "it has ended")
     url = f"{site.bases[0]}/api/runs/{run_id}/events"
-    headers = {"x-functions-key": stack.KEY, "Accept": "text/event-stream"}
+    headers = {"x-functions-key": site.keys.host, "Accept": "text/event-stream"}
     with urllib.request.urlopen(urllib.request.Request(url, headers=headers)) as reply:
         assert reply.headers["Content-Type"] == "text/event-stream; charset=utf-8"
         blocks = reply.read().decode().split("\n\n")

@@ -12,7 +12,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from dev import stack
 from tests.e2e.conftest import NewSite
 from tests.e2e.site import Site, script
 
@@ -35,7 +34,7 @@ def send(site: Site, method: str, path: str, body: Any = None, **headers: str) -
     connection = http.client.HTTPConnection(urlsplit(site.bases[0]).netloc, timeout=60)
     given = {name.replace("_", "-"): value for name, value in headers.items()}
     try:
-        connection.request(method, f"/api/{path}", body, {"x-functions-key": stack.KEY, **given})
+        connection.request(method, f"/api/{path}", body, {"x-functions-key": site.keys.host, **given})
         reply = connection.getresponse()
         sent = {name.lower(): value for name, value in reply.getheaders() if name != "Date"}
         return Reply(reply.status, sent, reply.read())

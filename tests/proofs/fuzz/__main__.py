@@ -50,7 +50,9 @@ def fuzz(site: Site, cases: int, seed: int) -> int:
     opened = keys.opened(site, document)
     memory, began = resident_mib(host.pid), time.monotonic()
     found = _watched(
-        campaign.run(narrowed(document, agents), f"{site.bases[0]}/api", stack.KEY, cases=cases, seed=seed)
+        campaign.run(
+            narrowed(document, agents), f"{site.bases[0]}/api", site.keys.host, cases=cases, seed=seed
+        )
     )
     took, enough = time.monotonic() - began, found.cases.total() >= cases
     # The provider works, and a bad request is only refused, so the host must log no error.

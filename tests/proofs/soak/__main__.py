@@ -56,7 +56,7 @@ def soak(servers: ExitStack, pending: int, under_load: timedelta) -> int:
     servers.callback(fleet.stop)
     for host in range(HOSTS):
         fleet.start(host)
-    load = Load(site.bases, pending, run_seconds=pending / RUNS_A_SECOND)
+    load = Load(site.bases, site.keys.host, pending, run_seconds=pending / RUNS_A_SECOND)
     course = Course(fleet, load, {"Azurite": storage_process, "emulator": provider_process})
     course.run(under_load)
     effects = Effects.parse((folder / "effects").read_text().splitlines())

@@ -11,7 +11,6 @@ from typing import Any
 
 import aiohttp
 
-from dev import stack
 from tests.proofs.soak.orders import Order
 from tests.support.oracle import TERMINAL
 
@@ -25,9 +24,10 @@ _IDLE_READS = 200
 
 @dataclass
 class Load:
-    """All clients. `bases` are the addresses of the hosts, which change when hosts are started again."""
+    """All clients. `bases` are the addresses of the hosts, which change when hosts are started again; `key` opens all."""
 
     bases: Sequence[str]
+    key: str
     pending: int
     run_seconds: float
     orders: dict[str, Order] = field(default_factory=dict)
@@ -80,7 +80,7 @@ class Load:
 
     def _session(self) -> aiohttp.ClientSession:
         return aiohttp.ClientSession(
-            headers={"x-functions-key": stack.KEY}, timeout=aiohttp.ClientTimeout(_REQUEST_SECONDS)
+            headers={"x-functions-key": self.key}, timeout=aiohttp.ClientTimeout(_REQUEST_SECONDS)
         )
 
     async def _keep_starting(self, session: aiohttp.ClientSession, offset: float) -> None:
