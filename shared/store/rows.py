@@ -128,11 +128,6 @@ def identifier(kind: str, text: object) -> str:
     return text
 
 
-def optional_identifier(kind: str, text: object) -> str | None:
-    """Return an id, or None when there is none. A merge cannot remove a property, so an empty text means None."""
-    return identifier(kind, text) if text else None
-
-
 def agent(values: Mapping[str, Value]) -> str:
     """Return the name of an agent. Raises KeyError, TypeError and ValueError."""
     name = text(values, "agent")

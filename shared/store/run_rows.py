@@ -122,7 +122,7 @@ def read_run(row: Row) -> Run:
         abandoned=_read_ids(values.get("abandoned")),
         chaining=Chaining(str(values["chaining"])),
         previous_response_id=rows.optional_text(values, "previous_response_id"),
-        previous_run_id=rows.optional_identifier("run", values.get("previous_run_id")),
+        previous_run_id=rows.optional_text(values, "previous_run_id"),
         unknown_creates=rows.count(values, "unknown_creates", 0),
         unusable_creates=rows.count(values, "unusable_creates", 0),
         repeats=rows.count(values, "repeats", 0),

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from shared.core.delivery import Delivery
-from shared.core.ids import all_shards, position, shard_of
+from shared.core.ids import all_shards, is_id, position, shard_of
 from shared.core.log import LogEntry, LogLine
 from shared.core.run import Content, Owed, Run, RunStatus
 from shared.errors import UnreadableRow
@@ -53,7 +53,12 @@ class RunStore:
         self._randomness = randomness
 
     async def read(self, run_id: str) -> StoredRun | None:
-        """Return the run, with one point read. A tombstone is returned too. Raises UnreadableRow."""
+        """Return the run, with one point read. A tombstone is returned too. Raises UnreadableRow.
+
+        The id may come from another row, so it may be anything.
+        """
+        if not is_id("run", run_id):
+            return None
         row = await self._table.get(shard_of(run_id), rows.run_key(run_id))
         return StoredRun(read_run(row), row.etag, unknown_values(row)) if row else None
 

@@ -64,8 +64,9 @@ def read_session(row: Row) -> Session:
         agent=rows.agent(values),
         created_at=rows.read_time(values, "created_at"),
         updated_at=rows.read_time(values, "updated_at"),
-        held_by=rows.optional_identifier("run", values.get("held_by")),
-        last_run_id=rows.optional_identifier("run", values.get("last_run_id")),
+        # A merge cannot remove a property, so an empty value means None.
+        held_by=rows.optional_text(values, "held_by") or None,
+        last_run_id=rows.optional_text(values, "last_run_id"),
         last_response_id=rows.optional_text(values, "last_response_id") or None,
         runs=rows.count(values, "runs"),
         deleted=bool(values.get("deleted")),
