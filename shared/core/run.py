@@ -259,8 +259,9 @@ class Owed:
 
     run_id: str
     provider: str
-    # Empty in rows of an earlier version.
+    # These two are empty in rows of an earlier version.
     agent: str = ""
+    owner: str = ""
     status: RunStatus
     step: Step
     due: datetime
@@ -280,6 +281,7 @@ class Owed:
             run_id=run.id,
             provider=run.provider,
             agent=run.agent,
+            owner=run.owner,
             status=run.status,
             step=run.step,
             due=run.due,

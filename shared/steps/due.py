@@ -4,6 +4,7 @@ import logging
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from shared.core.delivery import ClockRow
 from shared.core.pace import reminder_due
 from shared.core.run import Owed, Step
 from shared.log import log_event
@@ -22,7 +23,19 @@ class Due:
     """What is due in one shard at a tick: runs to poll, and messages for workers."""
 
     polls: tuple[Owed, ...] = ()
-    messages: tuple[str, ...] = ()
+    # Runs whose step a worker takes.
+    reminders: tuple[Owed, ...] = ()
+    deliveries: tuple[ClockRow, ...] = ()
+
+    @property
+    def owned_messages(self) -> list[tuple[str, str]]:
+        """The messages for workers, each with the owner of its run as far as that is known."""
+        reminders = [(owed.owner, owed.run_id) for owed in self.reminders]
+        return reminders + [("", delivery_message(clock)) for clock in self.deliveries]
+
+    @property
+    def messages(self) -> tuple[str, ...]:
+        return tuple(message for _, message in self.owned_messages)
 
 
 async def claim_due(context: Context, shard: str) -> Due:
@@ -35,12 +48,13 @@ async def claim_due(context: Context, shard: str) -> Due:
     view = await context.shards.owed(shard, now)
     after = _last_tick(view.tick, shard, now)
     polls = tuple(owed for owed in view.runs if _poll_due(context, owed, after, now))
-    messages = [owed.run_id for owed in view.runs if _reminder_due(owed, after, now)]
-    messages += [delivery_message(clock) for clock in view.clocks if reminder_due(clock.due, after, now)]
+    reminders = tuple(owed for owed in view.runs if _reminder_due(owed, after, now))
+    deliveries = tuple(clock for clock in view.clocks if reminder_due(clock.due, after, now))
+    due = Due(polls, reminders, deliveries)
     # A host whose clock is behind must not move the tick back: the points in between were polled already.
-    if not (polls or messages) or not await context.shards.claim(shard, view.tick, max(now, after)):
+    if due == Due() or not await context.shards.claim(shard, view.tick, max(now, after)):
         return Due()
-    return Due(polls, tuple(messages))
+    return due
 
 
 def _last_tick(tick: Tick, shard: str, now: datetime) -> datetime:

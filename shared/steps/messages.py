@@ -4,10 +4,14 @@ Each is a hint: a worker reads what is stored, and does only what is owed.
 """
 
 import re
+from collections.abc import Sequence
 
 from shared.core.delivery import ClockRow
 from shared.core.ids import is_id
 from shared.store.rows import time_text
+
+# How many messages a batch holds. The storage allows 48 KiB for one.
+MAX_BATCH = 400
 
 _SHARD = re.compile(r"shard_(0[0-9a-f])")
 
@@ -25,6 +29,17 @@ def delivery_message(clock: ClockRow) -> str:
 def poll_message(run_id: str) -> str:
     """Return the message for polling one run by a worker."""
     return f"poll {run_id}"
+
+
+def batch_message(messages: Sequence[str]) -> str:
+    """Return a message that stands for several. A batch of one is the message itself."""
+    return "\n".join(messages)
+
+
+def batch_of_message(message: str) -> tuple[str, str] | None:
+    """Return the first message of a batch, and a batch of the others; None for a message that is no batch."""
+    first, _, rest = message.partition("\n")
+    return (first, rest) if rest else None
 
 
 def shard_of_message(message: str) -> str | None:

@@ -9,17 +9,17 @@ from shared.log import log_event, log_fault
 from shared.steps.context import Context
 from shared.steps.due import Due, claim_due
 from shared.steps.poll import poll
+from shared.steps.turns import fair_messages, in_turns
 
 _Result = TypeVar("_Result")
 
 
 async def tick(context: Context, concurrency: int, shards: Sequence[str] = all_shards()) -> list[str]:
-    """Poll every run that is due in `shards` once, and return messages for workers."""
+    """Poll every run that is due in `shards` once, and return messages for workers. Owners take turns in both."""
     dues = await asyncio.gather(
         *(_guarded("shard.failed", shard, claim_due(context, shard), Due()) for shard in shards)
     )
-    polls = [owed for due in dues for owed in due.polls]
-    messages = [message for due in dues for message in due.messages]
+    polls = in_turns((owed.owner, owed) for due in dues for owed in due.polls)
     # Shared by all tasks below: each one takes the next run when it has finished a run.
     positions = iter(range(len(polls)))
     messages_of: list[tuple[str, ...]] = [()] * len(polls)
@@ -30,7 +30,13 @@ async def tick(context: Context, concurrency: int, shards: Sequence[str] = all_s
             messages_of[position] = await _guarded("poll.failed", owed.run_id, poll(context, owed), ())
 
     await asyncio.gather(*(poll_one_after_another() for _ in range(min(concurrency, len(polls)))))
-    messages += [message for each in messages_of for message in each]
+    polled = zip(polls, messages_of, strict=True)
+    messages = fair_messages(
+        [
+            *(message for due in dues for message in due.owned_messages),
+            *((owed.owner, message) for owed, own in polled for message in own),
+        ]
+    )
     if polls or messages:
         log_event("tick.completed", polls=len(polls), messages=len(messages))
     return messages

@@ -164,6 +164,7 @@ def owed_row(owed: Owed) -> Row:
         {
             "provider": owed.provider,
             "agent": owed.agent or None,
+            "owner": owed.owner or None,
             "status": owed.status.value,
             "step": owed.step.value,
             "due": owed.due,
@@ -185,6 +186,7 @@ def read_owed(row: Row) -> Owed:
         run_id=rows.identifier("run", row.key.partition("|")[2]),
         provider=rows.text(values, "provider"),
         agent=rows.optional_text(values, "agent") or "",
+        owner=rows.optional_text(values, "owner") or "",
         status=RunStatus(str(values["status"])),
         step=Step(str(values["step"])),
         due=rows.read_time(values, "due"),

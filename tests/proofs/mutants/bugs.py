@@ -173,8 +173,8 @@ BUGS = (
     Bug(
         "two pollers do not exclude each other",
         _DUE,
-        "    if not (polls or messages) or not await context.shards.claim(shard, view.tick, max(now, after)):",
-        "    await context.shards.claim(shard, view.tick, max(now, after))\n    if not (polls or messages):",
+        "    if due == Due() or not await context.shards.claim(shard, view.tick, max(now, after)):",
+        "    await context.shards.claim(shard, view.tick, max(now, after))\n    if due == Due():",
     ),
     Bug(
         "the message is trusted over the stored state",

@@ -12,6 +12,7 @@ from shared.core.run import Chaining, Run, Step
 from shared.ports.providers import DEFAULT_PROVIDER
 from shared.ports.tables import Put, Row
 from shared.steps.context import Context
+from shared.steps.turns import MESSAGES_PER_OWNER
 from tests.proofs.simulation.answers import AnswerAuditor, ClientRequest
 from tests.proofs.simulation.audit_leftovers import audit_leftovers
 from tests.proofs.simulation.audit_logs import audit_logs
@@ -128,6 +129,7 @@ class Simulation:
         return Triggers(
             self.gate, context, self.auditor, all_shards()[:shards], skews, self._unexpected,
             fanout=self.random.random() < 0.2,
+            messages_per_owner=self.random.choice((1, MESSAGES_PER_OWNER)),
         )  # fmt: skip
 
     def run(self) -> Outcome:

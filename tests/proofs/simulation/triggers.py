@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Any
 
 from shared.errors import StorageUnavailable
@@ -10,6 +11,7 @@ from shared.steps.dispatch import carry_out
 from shared.steps.due import Due, claim_due
 from shared.steps.messages import clock_of_message, poll_of_message, shard_message, shard_of_message
 from shared.steps.poll import poll
+from shared.steps.turns import MESSAGES_PER_OWNER, fair_messages
 from shared.usecases.overdue import Waker
 from tests.proofs.simulation.auditor import Auditor
 from tests.proofs.simulation.evidence import seconds_of
@@ -36,6 +38,8 @@ class Triggers:
     unexpected: Unexpected
     # Whether the timer sends a message for each shard instead of polling itself.
     fanout: bool = False
+    # How many messages of one owner a tick sends. Further ones are batched.
+    messages_per_owner: int = MESSAGES_PER_OWNER
     invocations: int = 0
     # What the process of each host remembers of the runs for which it has woken a worker.
     wakers: tuple[Waker, ...] = field(default_factory=lambda: tuple(Waker() for _ in range(HOSTS)))
@@ -145,7 +149,7 @@ class _Tick:
     context: Context
     # Claims and polls that are not finished.
     left: int
-    messages: list[str] = field(default_factory=list)
+    messages: list[tuple[str, str]] = field(default_factory=list)
 
     def begin(self, shards: tuple[str, ...]) -> None:
         for shard in shards:
@@ -153,15 +157,16 @@ class _Tick:
             self.triggers.begin(self.invocation, claim, self._claimed, self._failed)
 
     def _claimed(self, due: Due) -> None:
-        self.messages.extend(due.messages)
+        self.messages.extend(due.owned_messages)
         self.left += len(due.polls)
         for one in due.polls:
             self.triggers.note_late_poll(one.run_id, self.invocation)
-            self.triggers.begin(self.invocation, poll(self.context, one), self._polled, self._failed)
+            polled = partial(self._polled, one.owner)
+            self.triggers.begin(self.invocation, poll(self.context, one), polled, self._failed)
         self._one_less()
 
-    def _polled(self, messages: tuple[str, ...]) -> None:
-        self.messages.extend(messages)
+    def _polled(self, owner: str, messages: tuple[str, ...]) -> None:
+        self.messages.extend((owner, message) for message in messages)
         self._one_less()
 
     def _failed(self, fault: Exception) -> None:
@@ -174,5 +179,5 @@ class _Tick:
         self.left -= 1
         if not self.left:
             self.triggers.gate.scheduler.end(self.invocation)
-            for message in self.messages:
+            for message in fair_messages(self.messages, self.triggers.messages_per_owner):
                 self.triggers.send(message)

@@ -1,0 +1,44 @@
+"""Owners take turns, so that a thousand runs of one do not keep another's single run waiting.
+
+The work queue is first in, first out. So at each tick one owner puts only a few messages on it. When there are more, each
+of them is a batch: a worker takes the first message out of it and puts the rest at the end of the queue.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain, zip_longest
+from typing import TypeVar
+
+from shared.steps.messages import MAX_BATCH, batch_message
+
+# How many messages of one owner a tick puts on the queue. As many of his steps are taken at once in a busy app.
+MESSAGES_PER_OWNER = 16
+
+_T = TypeVar("_T")
+_NOBODY = object()
+
+
+def in_turns(things: Iterable[tuple[str, _T]]) -> list[_T]:
+    """Return things, given with their owners, so that each owner has one before any owner has another."""
+    rounds = zip_longest(*_by_owner(things).values(), fillvalue=_NOBODY)
+    return [thing for thing in chain.from_iterable(rounds) if thing is not _NOBODY]  # type: ignore[misc]
+
+
+def fair_messages(messages: Iterable[tuple[str, str]], most: int = MESSAGES_PER_OWNER) -> list[str]:
+    """Return messages, given with their owners, in turns and at most `most` for an owner. Further ones are batched."""
+    packed = {owner: _packed(own, most) for owner, own in _by_owner(messages).items()}
+    return in_turns((owner, message) for owner, own in packed.items() for message in own)
+
+
+def _by_owner(things: Iterable[tuple[str, _T]]) -> Mapping[str, list[_T]]:
+    found: dict[str, list[_T]] = defaultdict(list)
+    for owner, thing in things:
+        found[owner].append(thing)
+    return found
+
+
+def _packed(messages: Sequence[str], most: int) -> list[str]:
+    if len(messages) <= most:
+        return list(messages)
+    batches = max(most, -(-len(messages) // MAX_BATCH))
+    return [batch_message(messages[first::batches]) for first in range(batches)]

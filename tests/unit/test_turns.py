@@ -1,0 +1,116 @@
+"""Owners take turns: in the poll loop, and on the work queue as far as a queue allows it."""
+
+from collections import deque
+
+import pytest
+
+from shared.core.response import NotNow, RunError, Snapshot
+from shared.steps.dispatch import carry_out
+from shared.steps.messages import MAX_BATCH, batch_of_message
+from shared.steps.tick import tick
+from shared.steps.turns import MESSAGES_PER_OWNER, fair_messages, in_turns
+from tests.support.client import Client
+from tests.support.fakes import asks
+from tests.support.world import World
+
+# The storage allows 64 KiB for a message, which are 48 KiB before base64.
+LONGEST_MESSAGE = 48 * 1024
+
+
+def test_each_owner_has_one_before_any_has_another():
+    things = [("ann", 1), ("ann", 2), ("ann", 3), ("bob", 4), ("cid", 5), ("bob", 6)]
+    assert in_turns(things) == [1, 4, 5, 2, 6, 3]
+    assert in_turns([]) == []
+
+
+def run_id(number: int) -> str:
+    return f"run_0f{number:026d}"
+
+
+def taken(queue: deque[str]) -> list[str]:
+    """Return the messages in the order in which workers take them from a queue."""
+    order = []
+    while queue:
+        message = queue.popleft()
+        if batch := batch_of_message(message):
+            queue.extend(batch)
+        else:
+            order.append(message)
+    return order
+
+
+@pytest.mark.parametrize("count", [0, 1, MESSAGES_PER_OWNER, MESSAGES_PER_OWNER + 1, 1_000, 20_000])
+def test_many_messages_of_one_owner_are_few_and_none_is_lost(count):
+    wanted = [run_id(number) for number in range(count)]
+    sent = fair_messages(("ann", each) for each in wanted)
+    assert len(sent) <= max(MESSAGES_PER_OWNER, -(-count // MAX_BATCH))
+    assert all(len(message.encode()) < LONGEST_MESSAGE for message in sent)
+    assert sorted(taken(deque(sent))) == wanted
+
+
+def test_another_owner_waits_for_a_few_messages_only():
+    thousand = [("ann", run_id(number)) for number in range(1_000)]
+    # His message is the last, and the queue holds all of hers already.
+    queue = deque(fair_messages(thousand) + fair_messages([("bob", run_id(5_000))]))
+    assert taken(queue).index(run_id(5_000)) <= MESSAGES_PER_OWNER
+    together = deque(fair_messages([*thousand, ("bob", run_id(5_000))]))
+    assert taken(together).index(run_id(5_000)) <= 1
+
+
+class Slow:
+    """A provider that never finishes. It notes which responses are read."""
+
+    def __init__(self, world: World) -> None:
+        self.world, self.order = world, []
+
+    async def read(self, response_id: str, **_: object) -> NotNow | Snapshot:
+        self.order.append(response_id)
+        return NotNow(RunError("provider_unavailable", "HTTP 503"))
+
+
+async def begun(world: World, owner: str, count: int) -> list[str]:
+    client = Client(world.context, owner=owner)
+    replies = [await client.start() for _ in range(count)]
+    return [(await world.run(reply.json["id"])).continuation.response_id for reply in replies]
+
+
+async def test_a_tick_polls_the_only_run_of_an_owner_among_the_first():
+    world = World()
+    await begun(world, "ann", 300)
+    [lonely] = await begun(world, "bob", 1)
+    slow = Slow(world)
+    world.provider.read = slow.read
+    world.clock.pass_(3)
+    await tick(world.context, 1)
+    assert len(slow.order) == 301
+    assert slow.order.index(lonely) <= 1
+
+
+async def test_a_tick_sends_the_only_message_of_an_owner_among_the_first():
+    world = World()
+    for owner, count in (("ann", 300), ("bob", 1)):
+        for response_id in await begun(world, owner, count):
+            world.provider.state[response_id] = asks(response_id, "look_up")
+    lonely = (
+        await world.run((await Client(world.context, owner="bob").get("/runs")).json["data"][0]["id"])
+    ).id
+    world.clock.pass_(3)
+    messages = await tick(world.context, 50)
+    assert len(messages) == MESSAGES_PER_OWNER + 1
+    assert messages.index(lonely) <= 1
+    queue = deque(messages)
+    while queue:
+        queue.extend(await carry_out(world.context, queue.popleft()))
+    calls = [(await world.run(owed.run_id)).calls for owed in await world.owed()]
+    assert len(calls) == 301
+    assert all(not call.status.open for own in calls for call in own)
+
+
+@pytest.mark.parametrize("message", ["\n", "a\nb", "\n" * 1000, "run_\nrun_", "a\n" * 3])
+async def test_a_batch_of_anything_is_taken_apart(message):
+    world, queue = World(), deque([message])
+    for _ in range(2_100):
+        if not queue:
+            break
+        queue.extend(await carry_out(world.context, queue.popleft()))
+    assert not queue
