@@ -50,7 +50,9 @@ class PollAuditor:
             more = within > last.within or within >= PROVIDER_TIMEOUT.total_seconds()
             what = f"a read of {response.id} has {within} s again, which was not enough"
             self._evidence.require(more, 2, seen.run.id, what)
-        self._slow_reads[response.id] = _SlowRead(within, by, since)
+        # A reader that began before the run waited did not know how long the wait before it was.
+        began = since is None or by.started_at > seconds_of(since)
+        self._slow_reads[response.id] = _SlowRead(within, by, since if began else None)
 
     def cancels(self, response: Response, by: Invocation) -> None:
         """Check that a refused cancellation is not sent again: polls show what comes of the response."""

@@ -49,8 +49,8 @@ _MOST_STEPS = 40_000
 # In what share of the seeds every text is stored in rows of its own, and the longest time to read them, in seconds.
 _TEXTS_APART, _LAG = 0.3, 5.0
 # Without faults, every delivery is made within this time: the pauses between two tries grow to a minute. A provider
-# may refuse to cancel what has finished; then the delivery is given up after an hour.
-_DELIVERED_WITHIN, _GIVEN_UP_WITHIN = 900.0, 3900.0
+# may refuse to cancel what has finished; then the delivery is given up after an hour. A late one begins minutes later.
+_DELIVERED_WITHIN, _GIVEN_UP_WITHIN = 900.0, 4500.0
 # How long the timer stands still in the end, and how long a run may be late then. A worker is woken a minute after the
 # deadline, and again after a minute; a lease ends within a minute.
 _NO_TIMER, _LATE_WITHOUT_TIMER = 600.0, 200.0
