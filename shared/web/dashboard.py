@@ -6,7 +6,7 @@ import importlib.resources
 import re
 from functools import cache
 
-from shared.web.http import Reply
+from shared.web.http import UNSHARED, Reply
 
 _INLINE = re.compile(rb"<(?P<tag>script|style)\b[^>]*>(?P<content>.*?)</(?P=tag)>", re.DOTALL)
 
@@ -21,10 +21,9 @@ def page() -> Reply:
     headers = {
         "Content-Type": "text/html; charset=utf-8",
         "Content-Security-Policy": _policy(body),
-        "X-Content-Type-Options": "nosniff",
         "Referrer-Policy": "no-referrer",
         "Cross-Origin-Opener-Policy": "same-origin",
-        "Cache-Control": "no-cache",
+        "Cache-Control": UNSHARED,
     }
     return Reply(200, body, headers)
 
@@ -45,6 +44,7 @@ def _policy(body: bytes) -> str:
             "frame-ancestors 'none'",
             # The page's own script cannot turn text into HTML either.
             "require-trusted-types-for 'script'",
+            "trusted-types 'none'",
         ]
     )
 

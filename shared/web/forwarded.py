@@ -39,7 +39,7 @@ def forwarded_host(headers: Mapping[str, str]) -> str | None:
         _first(headers, "x-forwarded-host"),
         _first(headers, "x-original-host"),
     ):
-        if _is_host(named):
+        if is_host(named):
             return named
     return None
 
@@ -63,7 +63,7 @@ def _first_element(headers: Mapping[str, str]) -> Mapping[str, str]:
     return {}
 
 
-def _is_host(text: str) -> bool:
+def is_host(text: str) -> bool:
     """Return whether this is a host with or without a port, and nothing else (RFC 3986, 3.2.2)."""
     found = _HOST.fullmatch(text)
     if found is None or not 1 <= int(found["port"] or "80") <= _MAX_PORT:

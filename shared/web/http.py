@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 JSON = "application/json"
 PROBLEM = "application/problem+json"
 EVENT_STREAM = "text/event-stream"
+# A Cache-Control: what is sent to one caller must not be shown to another, and is asked for again each time.
+UNSHARED = "private, no-cache"
 
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"))
 
@@ -57,6 +59,4 @@ def json_reply(
 ) -> Reply:
     """Return a reply whose body is a JSON object."""
     body = json_text(fields).encode()
-    return Reply(
-        status, body, {"Content-Type": JSON, "Cache-Control": "no-cache", **(headers or {})}, messages
-    )
+    return Reply(status, body, {"Content-Type": JSON, "Cache-Control": UNSHARED, **(headers or {})}, messages)

@@ -1,10 +1,10 @@
-"""Absolute URLs that a client can use."""
+"""URLs that a client can use."""
 
 import re
 from collections.abc import Mapping
 from urllib.parse import urlencode
 
-from shared.web.forwarded import forwarded_host, forwarded_scheme
+from shared.web.forwarded import forwarded_host, forwarded_scheme, is_host
 from shared.web.http import Request
 
 _API = "/api/"
@@ -19,10 +19,13 @@ def link(base: str, path: str, query: Mapping[str, str] | None = None) -> str:
 
 
 def root(request: Request, *, trust_forwarded: bool) -> str:
-    """Return the scheme and host of a request, or those that proxies name if their headers are trusted."""
+    """Return the scheme and host of a request, or those that proxies name if their headers are trusted.
+
+    Empty when no valid host is known: links are relative then.
+    """
     own = _ORIGIN.match(request.url)
     scheme, host = (own["scheme"].lower(), own["host"]) if own else ("https", "")
     if trust_forwarded:
         scheme = forwarded_scheme(request.headers) or scheme
         host = forwarded_host(request.headers) or host
-    return f"{scheme}://{host}"
+    return f"{scheme}://{host}" if is_host(host) else ""

@@ -411,7 +411,7 @@ async def test_deleting_a_pending_run_cancels_and_deletes_it_at_the_provider(wor
     assert (deleted.status, deleted.json, set(deleted.headers)) == (
         204,
         None,
-        {"Access-Control-Expose-Headers"},
+        {"Access-Control-Expose-Headers", "X-Content-Type-Options"},
     )
     assert (world.provider.cancels, world.provider.deletes) == (["resp_1"], ["resp_1"])
     assert (await client.get("/runs/{run_id}", run_id)).status == 404

@@ -92,7 +92,14 @@ async def test_without_trust_no_such_header_counts(world, name):
         ("HTTPS://app.example:8443/api/runs", "https://app.example:8443"),
         ("http://[2001:db8::1]:80/api/runs?a=@b", "http://[2001:db8::1]:80"),
         ("https://user:s3cret@app.example/api/runs", "https://app.example"),
-        ("http://[broken/api/runs", "http://[broken"),
+        # Not a host: links are relative then.
+        ("http://[broken/api/runs", ""),
+        ("http://app.example:99999/api/runs", ""),
+        ("http://app.example:0/api/runs", ""),
+        ("http://app.example%0d%0aX:1/api/runs", ""),
+        ('http://app.example"><script>/api/runs', ""),
+        ("http:///api/runs", ""),
+        ("/api/runs", ""),
         # The Functions host copies a list of schemes from the front end of Azure as it is.
         ("https, http://app.example/api/runs", "https://app.example"),
         ("http,https://app.example/api/runs", "http://app.example"),

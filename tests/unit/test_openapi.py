@@ -194,7 +194,10 @@ async def test_the_document_is_served_as_it_is(client):
 
 def test_a_status_or_header_that_is_not_documented_is_refused():
     [route] = [one for one in routes() if (one.method, one.template) == ("DELETE", "/runs/{run_id}")]
-    headers = {"Access-Control-Expose-Headers": "Location, ETag, Retry-After"}
+    headers = {
+        "Access-Control-Expose-Headers": "Location, ETag, Retry-After",
+        "X-Content-Type-Options": "nosniff",
+    }
     check(route, Reply(204, headers=headers))
     for reply in (
         Reply(200, headers=headers),

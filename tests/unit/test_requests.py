@@ -6,6 +6,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 
 from shared.errors import StorageUnavailable
+from shared.web.dashboard import page
 from shared.web.http import Reply, Request
 from shared.web.runs_api import handlers
 from tests.support.client import Client, routes
@@ -147,8 +148,8 @@ async def test_a_link_has_only_the_parameters_of_its_endpoint(client, run):
     filters = {"agent": "writer", "session_id": session_id, "limit": "1"}
     listed = await client.get("/runs", **FOREIGN, **filters, after="s3cret")
     session = await client.get("/sessions/{session_id}", session_id, **FOREIGN, **filters, status="s3cret")
-    for page, kept in ((listed, filters), (session, {"limit": "1"})):
-        query = parse_qs(urlsplit(page.json["nextLink"]).query)
+    for listing, kept in ((listed, filters), (session, {"limit": "1"})):
+        query = parse_qs(urlsplit(listing.json["nextLink"]).query)
         assert query.pop("cursor")
         assert query == {name: [value] for name, value in kept.items()}
         assert "s3cret" not in page.text
@@ -194,6 +195,15 @@ async def test_every_answer_shows_its_headers_to_pages_of_other_origins(world, c
     assert {reply.status for reply in answers} == {200, 202, 204, 304, 400, 401, 404, 409, 415, 422}
     for reply in answers:
         assert reply.headers["Access-Control-Expose-Headers"] == "Location, ETag, Retry-After"
+        assert reply.headers["X-Content-Type-Options"] == "nosniff"
+        # A 204 to a change has nothing that could be kept.
+        if reply.status != 204:
+            assert reply.headers["Cache-Control"] in {"private, no-cache", "no-store"}
+
+
+def test_the_page_lets_the_browser_do_nothing_else():
+    policy = page().headers["Content-Security-Policy"].split("; ")
+    assert {"default-src 'none'", "require-trusted-types-for 'script'", "trusted-types 'none'"} <= set(policy)
 
 
 async def test_a_reply_that_a_handler_keeps_is_not_changed():

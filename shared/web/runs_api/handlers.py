@@ -6,10 +6,10 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 
-from shared.core.caller import Caller
+from shared.core.caller import Caller, Role
 from shared.core.input_items import InputRules
 from shared.core.run import Run
-from shared.errors import BatonError
+from shared.errors import BatonError, Unidentified
 from shared.steps.context import Context
 from shared.steps.transition import Applied
 from shared.usecases import health, read
@@ -23,7 +23,7 @@ from shared.usecases.start import start
 from shared.usecases.waiting import WaitingFor, waiting_for
 from shared.web.caller import caller_of
 from shared.web.dashboard import page
-from shared.web.http import EVENT_STREAM, JSON, Reply, Request, json_reply
+from shared.web.http import EVENT_STREAM, JSON, UNSHARED, Reply, Request, json_reply
 from shared.web.links import link, root
 from shared.web.runs_api import parse, render
 from shared.web.runs_api.problems import problem
@@ -68,7 +68,11 @@ async def answer(handler: Callable[..., Awaitable[Reply]], api: Api, request: Re
         reply = await handler(api, request, *path)
     except BatonError as error:
         reply = problem(error)
-    headers = {**reply.headers, "Access-Control-Expose-Headers": _EXPOSED}
+    headers = {
+        **reply.headers,
+        "Access-Control-Expose-Headers": _EXPOSED,
+        "X-Content-Type-Options": "nosniff",
+    }
     if request.method != "HEAD":
         return replace(reply, headers=headers)
     if reply.body:
@@ -165,14 +169,24 @@ async def get_agents(api: Api, _request: Request) -> Reply:
     return json_reply(200, {"object": "list", "data": [render.agent_view(spec) for spec in specs if spec]})
 
 
-async def get_health(api: Api, _request: Request) -> Reply:
+async def get_health(api: Api, request: Request) -> Reply:
+    """Return the state of the app. Its counts are about the runs of all owners, so they are for admins."""
     state = await health.check(api.context)
-    return json_reply(200 if state.ok else 503, render.health_view(state), {"Cache-Control": "no-store"})
+    body = render.health_view(state, counts=_is_admin(api, request))
+    return json_reply(200 if state.ok else 503, body, {"Cache-Control": "no-store"})
+
+
+def _is_admin(api: Api, request: Request) -> bool:
+    try:
+        return Role.ADMIN in api.caller(request).roles
+    except Unidentified:
+        # A monitor is no owner.
+        return False
 
 
 async def get_openapi(_api: Api, _request: Request) -> Reply:
     document = importlib.resources.files("shared.web").joinpath("openapi.json").read_bytes()
-    return Reply(200, document, {"Content-Type": JSON, "Cache-Control": "no-cache"})
+    return Reply(200, document, {"Content-Type": JSON, "Cache-Control": UNSHARED})
 
 
 async def _run_reply(
@@ -196,7 +210,7 @@ def _summary(api: Api, run: Run) -> dict[str, object]:
 
 
 def _run_headers(api: Api, run: Run, waiting: WaitingFor | None) -> dict[str, str]:
-    headers = {"ETag": render.etag(run, waiting), "Cache-Control": "no-cache"}
+    headers = {"ETag": render.etag(run, waiting), "Cache-Control": UNSHARED}
     if not run.terminal:
         headers["Retry-After"] = str(math.ceil(_pause(api, run).total_seconds()))
     return headers

@@ -209,9 +209,12 @@ def agent_view(spec: AgentSpec) -> dict[str, Any]:
     }
 
 
-def health_view(health: Health) -> dict[str, Any]:
-    return {
-        "status": "late" if not health.ok else "degraded" if health.creates_failing else "ok",
+def health_view(health: Health, *, counts: bool) -> dict[str, Any]:
+    """Return the state of the app, with its counts or without."""
+    status = {"status": "late" if not health.ok else "degraded" if health.creates_failing else "ok"}
+    if not counts:
+        return status
+    return status | {
         "pending": health.pending,
         "overdue": health.overdue,
         "creates_failing": health.creates_failing,
