@@ -154,13 +154,15 @@ async def _history(context: Context, run: Run) -> list[Run]:
     """
     earlier: list[Run] = []
     run_id = run.previous_run_id
-    for _ in range(MAX_REPLAY_RUNS):
-        if not run_id or not (stored := await context.runs.read(run_id)):
-            return earlier[::-1]
+    read = 0
+    while run_id and (stored := await context.runs.read(run_id)):
+        read += 1
+        if read > MAX_REPLAY_RUNS:
+            raise ConversationTooLong
         if stored.run.in_conversation:
             earlier.append(stored.run)
         run_id = stored.run.previous_run_id
-    raise ConversationTooLong
+    return earlier[::-1]
 
 
 async def _tool_outputs(context: Context, run: Run, turn: int) -> list[transcript.Item]:

@@ -31,7 +31,7 @@ class SessionPage:
     # The newest run of the next page, if there is one.
     next_run_id: str | None = None
     # How many bytes the transcript may still grow.
-    left: int = MAX_TRANSCRIPT_BYTES
+    left: int = 0
 
 
 async def owned_run(context: Context, caller: Caller, run_id: str) -> StoredRun:
@@ -102,7 +102,7 @@ async def session_page(
     The page ends earlier when the transcript of more runs would be too long.
     """
     session = (await owned_session(context, caller, session_id)).session
-    page = SessionPage(session)
+    page = SessionPage(session, left=MAX_TRANSCRIPT_BYTES)
     run_id = begin or session.last_run_id
     while run_id and len(page.runs) < limit:
         stored = await context.runs.read(run_id)

@@ -152,8 +152,8 @@ async def test_a_link_has_only_the_parameters_of_its_endpoint(client, run):
         query = parse_qs(urlsplit(listing.json["nextLink"]).query)
         assert query.pop("cursor")
         assert query == {name: [value] for name, value in kept.items()}
-        assert "s3cret" not in page.text
-        followed = await client.follow(page.json["nextLink"])
+        assert "s3cret" not in listing.text
+        followed = await client.follow(listing.json["nextLink"])
         assert followed.status == 200
 
 

@@ -1,0 +1,213 @@
+"""A conversation is never handled whole when it is too long: it is cut where everybody sees it, or refused with a code."""
+
+import json
+import random
+import tracemalloc
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+
+import pytest
+
+from shared.core import limits
+from shared.core.calls import CallStatus, ToolCall, ToolResult
+from shared.core.response import ChainBroken, RunError
+from shared.core.run import Chaining, RunStatus
+from shared.core.text import json_text
+from shared.core.transcript import output_text
+from tests.support.client import Client
+from tests.support.fakes import FakeAgents, answer, asks, message
+from tests.support.world import World
+
+MIB = 2**20
+# A text of nearly a mebibyte that does not become short when it is compressed.
+LONG = "".join(map(chr, random.Random(0).choices(range(0x4E00, 0x9E00), k=349_000)))
+
+
+@contextmanager
+def memory_at_most(most: int) -> Iterator[None]:
+    tracemalloc.start()
+    try:
+        yield
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < most
+
+
+class Talkative(FakeAgents):
+    """Its tools return as much as a result may have. Those of `pay` are short."""
+
+    async def run_tools(self, _agent: str, requests: Sequence[ToolCall]) -> AsyncIterator[ToolResult]:
+        for request in requests:
+            output = "paid" if request.name == "pay" else LONG
+            yield ToolResult(request.call_id, CallStatus.COMPLETED, output)
+
+
+async def called(*names: str, chaining: Chaining = Chaining.PREVIOUS_RESPONSE_ID) -> World:
+    """Return a world whose only run has called tools, and has their results."""
+    world = World(agents=Talkative(), chaining=chaining)
+    await world.start()
+    world.provider.state["resp_1"] = asks("resp_1", *names)
+    await world.drive(2)
+    return world
+
+
+def results(world: World) -> list[str]:
+    items = json.loads(world.provider.creates[-1].input)
+    return [item["output"] for item in items if item.get("type") == "function_call_output"]
+
+
+@pytest.mark.parametrize("chaining", Chaining)
+async def test_the_results_of_a_turn_fit_together_and_each_call_is_answered(chaining):
+    world = await called(*["look_up"] * 20, "pay", chaining=chaining)
+    sent = results(world)
+    assert len(sent) == 21
+    assert (
+        limits.MAX_RESULTS_BYTES / 2
+        < sum(len(each.encode()) for each in sent)
+        < 1.01 * limits.MAX_RESULTS_BYTES
+    )
+    shown = [each for each in sent if "result_not_shown" not in each]
+    assert len(shown) == 4 + 1
+    # A short result still fits after a long one did not.
+    assert sent[-1] == "paid"
+    assert json.loads(sent[10])["result_not_shown"]["code"] == "results_too_large"
+
+
+async def test_results_that_do_not_fit_are_not_loaded():
+    world = await called("pay")
+    world.provider.state["resp_2"] = asks("resp_2", *["look_up"] * 20)
+    world.content_table.taken()
+    with memory_at_most(10 * limits.MAX_RESULTS_BYTES):
+        await world.drive(2)
+    assert len(results(world)) == 20
+    assert world.content_table.taken()["query"] <= 5
+
+
+async def test_a_repeated_create_has_the_same_results():
+    world = await called(*["look_up"] * 6)
+    first = world.provider.creates[-1].input
+    world.provider.create_replies = [ChainBroken(RunError("x", "No tool output found."))]
+    world.provider.state["resp_2"] = asks("resp_2", "pay")
+    await world.drive(3)
+    assert len(world.provider.creates) == 4
+    assert [each for each in results(world) if "result_not_shown" in each]
+    assert json.loads(first)[0]["output"] in results(world)
+
+
+# Replays.
+
+
+async def conversation(count: int, size: int, chaining: Chaining = Chaining.REPLAY) -> tuple[World, str]:
+    """Return a world with a session of runs that have ended with long texts."""
+    world = World(chaining=chaining)
+    session: dict[str, str] = {}
+    for number in range(1, count + 1):
+        run = await world.start(**session)
+        text = "".join(chr(0x4E00 + (n * number) % 20_000) for n in range(1000)) * (size // 3000)
+        response_id = run.continuation.response_id
+        world.provider.state[response_id] = replace(answer(response_id), output=json_text(message(text)))
+        assert (await world.until_terminal(run.id)).status is RunStatus.COMPLETED
+        session = {"session_id": run.session_id}
+    return world, session["session_id"]
+
+
+async def test_a_conversation_that_is_too_long_to_be_replayed_is_refused_with_a_code():
+    world, session_id = await conversation(3, 6 * MIB)
+    creates = len(world.provider.creates)
+    run = await world.start(session_id=session_id)
+    assert (run.status, run.error.code) == (RunStatus.FAILED, "conversation_too_long")
+    assert "16 MiB" in run.error.message
+    assert len(world.provider.creates) == creates
+
+
+async def test_a_long_conversation_that_fits_is_replayed_completely():
+    world, session_id = await conversation(2, 6 * MIB)
+    await world.start(session_id=session_id)
+    sent = json.loads(world.provider.creates[-1].input)
+    assert [item["role"] for item in sent] == ["user", "assistant", "user", "assistant", "user"]
+
+
+async def test_a_conversation_of_much_structure_is_refused_before_it_is_parsed():
+    world, session_id = await conversation(1, 3000)
+    dense = "[" + ",".join(["{}"] * 300_000) + "]"
+    for _ in range(2):
+        run = await world.start(session_id=session_id)
+        response_id = run.continuation.response_id
+        world.provider.state[response_id] = replace(answer(response_id), output=dense)
+        await world.until_terminal(run.id)
+        world.provider.creates.clear()
+    run = await world.start(session_id=session_id)
+    assert (run.status, run.error.code) == (RunStatus.FAILED, "conversation_too_long")
+
+
+async def test_a_session_of_many_runs_is_not_replayed_without_end(monkeypatch):
+    monkeypatch.setattr("shared.steps.conversation.MAX_REPLAY_RUNS", 3)
+    world, session_id = await conversation(4, 3000)
+    assert (await world.start(session_id=session_id)).error.code == "conversation_too_long"
+
+
+# Pages.
+
+
+async def test_a_page_of_a_transcript_ends_before_it_is_too_long():
+    world, session_id = await conversation(5, 6 * MIB, Chaining.PREVIOUS_RESPONSE_ID)
+    client, seen, pages = Client(world.context), [], 0
+    page = await client.get("/sessions/{session_id}", session_id)
+    while True:
+        pages += 1
+        assert len(page.text.encode()) < 1.1 * limits.MAX_TRANSCRIPT_BYTES
+        assert not page.json["transcript_cut"]
+        seen += [run["id"] for run in page.json["runs"]]
+        assert len(page.json["transcript"]) == 2 * len(page.json["runs"])
+        if "nextLink" not in page.json:
+            break
+        page = await client.follow(page.json["nextLink"])
+    assert (len(seen), len(set(seen)), pages) == (5, 5, 3)
+
+
+async def test_the_transcript_of_a_single_run_that_is_too_long_is_cut_visibly(monkeypatch):
+    monkeypatch.setattr("shared.usecases.read.MAX_TRANSCRIPT_BYTES", 2 * MIB)
+    world, session_id = await conversation(2, 3 * MIB)
+    page = await Client(world.context).get("/sessions/{session_id}", session_id)
+    assert (page.json["transcript_cut"], len(page.json["runs"])) == (True, 1)
+    assert [item["role"] for item in page.json["transcript"]] == ["user"]
+    assert "nextLink" in page.json
+
+
+async def test_a_page_of_a_feed_ends_before_it_is_too_long():
+    world = await called(*["look_up"] * 12)
+    world.provider.state["resp_2"] = answer("resp_2", "done")
+    [owed] = await world.owed()
+    run = await world.until_terminal(owed.run_id)
+    client, after, sizes, outputs = Client(world.context), 0, [], []
+    while True:
+        page = await client.get("/runs/{run_id}/events", run.id, after=str(after), limit="1000")
+        sizes.append(sum(len(event.get("output", "").encode()) for event in page.json["data"]))
+        outputs += [event["output"] for event in page.json["data"] if event["type"] == "tool.completed"]
+        assert page.json["last_id"] > after
+        after = page.json["last_id"]
+        if page.json["done"]:
+            break
+        assert page.json["retry_ms"] == 0
+    assert len(outputs) == 12
+    assert max(sizes) <= limits.MAX_FEED_BYTES
+    assert len(sizes) >= 3
+
+
+async def test_one_event_that_is_too_long_is_a_page_of_its_own():
+    world = World()
+    run = await world.start()
+    text = "".join(chr(0x4E00 + n % 20_000) for n in range(2_000_000))
+    world.provider.state["resp_1"] = replace(answer("resp_1"), output=json_text(message(text)))
+    await world.until_terminal(run.id)
+    client, after, events = Client(world.context), 0, []
+    for _ in range(20):
+        page = (await client.get("/runs/{run_id}/events", run.id, after=str(after))).json
+        events += page["data"]
+        after = page["last_id"]
+        if page["done"]:
+            break
+    assert "".join(event["text"] for event in events if event["type"] == "text.delta") == text
+    assert output_text(json_text(message(text))) == text
