@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import time
+import tracemalloc
 from copy import deepcopy
 from dataclasses import replace
 
@@ -688,3 +690,55 @@ def fail_once(world: World, failing: int, effect: str) -> None:
         return etag
 
     world.table.write = flaky
+
+
+# Structure.
+
+
+DENSE = {
+    "empty lists": "[]",
+    "empty objects": "{}",
+    "objects with an empty name": '{"":0}',
+    "numbers": "0",
+    "nested lists": "[[[]]]",
+    "empty texts": '""',
+}
+
+
+@pytest.mark.parametrize("element", DENSE.values(), ids=DENSE)
+async def test_a_body_of_nothing_but_structure_is_refused_before_it_is_parsed(town, element):
+    size = 8 * 1024 * 1024 - 200
+    dense = with_extra("[" + ",".join([element] * (size // (len(element) + 1))) + "]")
+    harmless = json.dumps(GOOD | {"input": "a" * 1_900_000, "x": "b" * 6_000_000}).encode()
+    measured = {}
+    for name, body, code in (("dense", dense, "too_many_values"), ("harmless", harmless, "unknown_field")):
+        began = time.process_time()
+        reply = await town.ann.post("/runs", body=body)
+        seconds = time.process_time() - began
+        tracemalloc.start()
+        await town.ann.post("/runs", body=body)
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert reply.json["code"] == code
+        measured[name] = seconds, peak
+    (seconds, peak), (harmless_seconds, harmless_peak) = measured["dense"], measured["harmless"]
+    assert peak < harmless_peak
+    assert seconds < 5 * harmless_seconds + 0.1
+
+
+async def test_a_body_may_have_fifty_thousand_brackets_and_commas(town):
+    anything = Client(town.world.context, "ann", input_rules=InputRules(anything=True))
+    # Those of a good body with one more item, around the list and inside of it.
+    around = with_extra("").count(b"{") * 2 + 2 + 2 + 2
+    for more, status in ((50_000 - around, 202), (50_001 - around, 413)):
+        body = with_extra('{"a": [' + ",".join(["1"] * (more - 2)) + "]}")
+        reply = await anything.post("/runs", body=body)
+        assert (reply.status, reply.json.get("code")) == (
+            status,
+            None if status == 202 else "too_many_values",
+        )
+
+
+async def test_marks_inside_of_strings_do_not_count(town):
+    text = 'He said "[a, b]", and {c}. \\ ' * 60_000
+    assert (await town.ann.start(input=text)).status == 202

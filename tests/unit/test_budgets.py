@@ -11,10 +11,11 @@ import pytest
 
 from shared.core import limits
 from shared.core.calls import CallStatus, ToolCall, ToolResult
-from shared.core.response import ChainBroken, RunError
+from shared.core.response import ChainBroken, ItemStarted, PartStarted, RunError, Slice, TextAdded
 from shared.core.run import Chaining, RunStatus
 from shared.core.text import json_text
 from shared.core.transcript import output_text
+from shared.steps.poll import poll
 from tests.support.client import Client
 from tests.support.fakes import FakeAgents, answer, asks, message
 from tests.support.world import World
@@ -211,3 +212,25 @@ async def test_one_event_that_is_too_long_is_a_page_of_its_own():
             break
     assert "".join(event["text"] for event in events if event["type"] == "text.delta") == text
     assert output_text(json_text(message(text))) == text
+
+
+async def test_a_page_of_a_feed_loads_only_the_slices_that_it_shows():
+    world = World()
+    run = await world.start(stream=True)
+    ascii_text = "".join(random.Random(0).choices("abcdefghijklmnopqrstuvwxyz", k=MIB))
+    for number in range(12):
+        [owed] = await world.owed()
+        response_id, after = owed.continuation.response_id, owed.continuation.sequence
+        started = [ItemStarted(0, "message"), PartStarted(0, "output_text")] if number == 0 else []
+        changes = (*started, TextAdded(0, ascii_text))
+        world.provider.slice_replies = [
+            Slice(response_id=response_id, after=after, sequence=after + 1, changes=changes)
+        ]
+        await poll(world.context, owed)
+    world.content_table.rows_read = 0
+    client = Client(world.context)
+    page = (await client.get("/runs/{run_id}/events", run.id, after="0", limit="1000")).json
+    texts = [event["text"] for event in page["data"] if event["type"] == "text.delta"]
+    assert len(texts) == 4
+    # Each of these texts is a row.
+    assert world.content_table.rows_read == 4
