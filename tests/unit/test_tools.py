@@ -263,6 +263,7 @@ def test_null_is_a_value_where_there_is_no_default() -> None:
         ('{"count": ' + "[" * 100_000, "nested too deeply"),
         ('{"count": 1, "schema": "\ud800"}', "not valid JSON"),
         ('{"count": 1, "schema": "' + "x" * MAX_ARGUMENT_BYTES + '"}', "longer than 1048576 bytes"),
+        ('{"count": [' + "[]," * 300_000 + "0]}", "more than 50000 brackets and commas"),
     ],
 )
 def test_bad_arguments_are_explained_to_the_model(text: str, complaint: str) -> None:

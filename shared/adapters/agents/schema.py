@@ -14,8 +14,10 @@ from typing_extensions import TypedDict
 
 from shared.adapters.agents.raised import told, type_of
 from shared.agent import IdempotencyKey, Tool, ToolError
+from shared.core.structure import has_more_marks
 
 MAX_ARGUMENT_BYTES = 1024 * 1024
+MAX_ARGUMENT_MARKS = 50_000
 
 Schema = dict[str, Any]
 
@@ -165,8 +167,11 @@ def _expressible(node: Schema) -> bool:
 def _check_json(text: str) -> None:
     """Refuse what pydantic accepts: duplicate keys, NaN, and texts that are too long."""
     try:
-        if len(text.encode()) > MAX_ARGUMENT_BYTES:
+        encoded = text.encode()
+        if len(encoded) > MAX_ARGUMENT_BYTES:
             raise BadArguments(f"the arguments are longer than {MAX_ARGUMENT_BYTES} bytes")
+        if has_more_marks(encoded, MAX_ARGUMENT_MARKS):
+            raise BadArguments(f"the arguments have more than {MAX_ARGUMENT_MARKS} brackets and commas")
         value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except RecursionError:
         raise BadArguments("the arguments are nested too deeply") from None
