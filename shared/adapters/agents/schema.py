@@ -14,10 +14,12 @@ from typing_extensions import TypedDict
 
 from shared.adapters.agents.raised import told, type_of
 from shared.agent import IdempotencyKey, Tool, ToolError
-from shared.core.structure import has_more_marks
+from shared.core.structure import has_more_marks, nests_deeper
 
 MAX_ARGUMENT_BYTES = 1024 * 1024
 MAX_ARGUMENT_MARKS = 50_000
+# About as deep as Python can read.
+_MAX_NESTING = 500
 
 Schema = dict[str, Any]
 
@@ -171,6 +173,8 @@ def _check_json(text: str) -> None:
         if len(encoded) > MAX_ARGUMENT_BYTES:
             raise BadArguments(f"the arguments are longer than {MAX_ARGUMENT_BYTES} bytes")
         if has_more_marks(encoded, MAX_ARGUMENT_MARKS):
+            if nests_deeper(encoded, _MAX_NESTING, marks=MAX_ARGUMENT_MARKS):
+                raise RecursionError
             raise BadArguments(f"the arguments have more than {MAX_ARGUMENT_MARKS} brackets and commas")
         value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except RecursionError:
