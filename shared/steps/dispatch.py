@@ -6,15 +6,15 @@ from shared.core.ids import is_id
 from shared.log import log_event
 from shared.steps.context import Context
 from shared.steps.deliver import deliver
-from shared.steps.messages import batch_of_message, clock_of_message, poll_of_message
+from shared.steps.messages import bundle_of_message, clock_of_message, poll_of_message
 from shared.steps.poll import poll_by_worker
 from shared.steps.work import work
 
 
 async def carry_out(context: Context, message: str) -> tuple[str, ...]:
     """Do what a message asks for, and return further messages. Anybody may have written it, so it may be anything."""
-    if batch := batch_of_message(message):
-        return batch
+    if bundle := bundle_of_message(message):
+        return bundle
     if clock := clock_of_message(message):
         await deliver(context, clock)
         return ()

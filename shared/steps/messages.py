@@ -10,8 +10,8 @@ from shared.core.delivery import ClockRow
 from shared.core.ids import is_id
 from shared.store.rows import time_text
 
-# How many messages a batch holds. The storage allows 48 KiB for one.
-MAX_BATCH = 400
+# How many messages a bundle holds. The storage allows 48 KiB for one.
+MAX_BUNDLED = 400
 
 _SHARD = re.compile(r"shard_(0[0-9a-f])")
 
@@ -31,13 +31,13 @@ def poll_message(run_id: str) -> str:
     return f"poll {run_id}"
 
 
-def batch_message(messages: Sequence[str]) -> str:
-    """Return a message that stands for several. A batch of one is the message itself."""
+def bundle_message(messages: Sequence[str]) -> str:
+    """Return a message that stands for several. A bundle of one is the message itself."""
     return "\n".join(messages)
 
 
-def batch_of_message(message: str) -> tuple[str, str] | None:
-    """Return the first message of a batch, and a batch of the others; None for a message that is no batch."""
+def bundle_of_message(message: str) -> tuple[str, str] | None:
+    """Return the first message of a bundle, and a bundle of the others; None for a message that is no bundle."""
     first, _, rest = message.partition("\n")
     return (first, rest) if rest else None
 

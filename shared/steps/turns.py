@@ -1,7 +1,7 @@
 """Owners take turns, so that a thousand runs of one do not keep another's single run waiting.
 
 The work queue is first in, first out. So at each tick one owner puts only a few messages on it. When there are more, each
-of them is a batch: a worker takes the first message out of it and puts the rest at the end of the queue.
+of them is a bundle: a worker takes the first message out of it and puts the rest at the end of the queue.
 """
 
 from collections import defaultdict
@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain, zip_longest
 from typing import TypeVar
 
-from shared.steps.messages import MAX_BATCH, batch_message
+from shared.steps.messages import MAX_BUNDLED, bundle_message
 
-# How many messages of one owner a tick puts on the queue. As many of his steps are taken at once in a busy app.
+# How many messages of one owner a tick puts on the queue. With more, other owners would wait longer.
 MESSAGES_PER_OWNER = 16
 
 _T = TypeVar("_T")
@@ -25,7 +25,7 @@ def in_turns(things: Iterable[tuple[str, _T]]) -> list[_T]:
 
 
 def fair_messages(messages: Iterable[tuple[str, str]], most: int = MESSAGES_PER_OWNER) -> list[str]:
-    """Return messages, given with their owners, in turns and at most `most` for an owner. Further ones are batched."""
+    """Return messages, given with their owners, in turns and at most `most` for an owner. Further ones are bundled."""
     packed = {owner: _packed(own, most) for owner, own in _by_owner(messages).items()}
     return in_turns((owner, message) for owner, own in packed.items() for message in own)
 
@@ -40,5 +40,5 @@ def _by_owner(things: Iterable[tuple[str, _T]]) -> Mapping[str, list[_T]]:
 def _packed(messages: Sequence[str], most: int) -> list[str]:
     if len(messages) <= most:
         return list(messages)
-    batches = max(most, -(-len(messages) // MAX_BATCH))
-    return [batch_message(messages[first::batches]) for first in range(batches)]
+    bundles = max(most, -(-len(messages) // MAX_BUNDLED))
+    return [bundle_message(messages[first::bundles]) for first in range(bundles)]

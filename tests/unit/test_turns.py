@@ -6,7 +6,7 @@ import pytest
 
 from shared.core.response import NotNow, RunError, Snapshot
 from shared.steps.dispatch import carry_out
-from shared.steps.messages import MAX_BATCH, batch_of_message
+from shared.steps.messages import MAX_BUNDLED, bundle_of_message
 from shared.steps.tick import tick
 from shared.steps.turns import MESSAGES_PER_OWNER, fair_messages, in_turns
 from tests.support.client import Client
@@ -32,8 +32,8 @@ def taken(queue: deque[str]) -> list[str]:
     order = []
     while queue:
         message = queue.popleft()
-        if batch := batch_of_message(message):
-            queue.extend(batch)
+        if bundle := bundle_of_message(message):
+            queue.extend(bundle)
         else:
             order.append(message)
     return order
@@ -43,7 +43,7 @@ def taken(queue: deque[str]) -> list[str]:
 def test_many_messages_of_one_owner_are_few_and_none_is_lost(count):
     wanted = [run_id(number) for number in range(count)]
     sent = fair_messages(("ann", each) for each in wanted)
-    assert len(sent) <= max(MESSAGES_PER_OWNER, -(-count // MAX_BATCH))
+    assert len(sent) <= max(MESSAGES_PER_OWNER, -(-count // MAX_BUNDLED))
     assert all(len(message.encode()) < LONGEST_MESSAGE for message in sent)
     assert sorted(taken(deque(sent))) == wanted
 
@@ -107,7 +107,7 @@ async def test_a_tick_sends_the_only_message_of_an_owner_among_the_first():
 
 
 @pytest.mark.parametrize("message", ["\n", "a\nb", "\n" * 1000, "run_\nrun_", "a\n" * 3])
-async def test_a_batch_of_anything_is_taken_apart(message):
+async def test_a_bundle_of_anything_is_taken_apart(message):
     world, queue = World(), deque([message])
     for _ in range(2_100):
         if not queue:

@@ -20,6 +20,7 @@ MAX_ARGUMENT_BYTES = 1024 * 1024
 MAX_ARGUMENT_MARKS = 50_000
 # About as deep as Python can read.
 _MAX_NESTING = 500
+_NESTED = "the arguments are nested too deeply"
 
 Schema = dict[str, Any]
 
@@ -173,12 +174,13 @@ def _check_json(text: str) -> None:
         if len(encoded) > MAX_ARGUMENT_BYTES:
             raise BadArguments(f"the arguments are longer than {MAX_ARGUMENT_BYTES} bytes")
         if has_more_marks(encoded, MAX_ARGUMENT_MARKS):
-            if nests_deeper(encoded, _MAX_NESTING, marks=MAX_ARGUMENT_MARKS):
-                raise RecursionError
-            raise BadArguments(f"the arguments have more than {MAX_ARGUMENT_MARKS} brackets and commas")
+            deep = nests_deeper(encoded, _MAX_NESTING, marks=MAX_ARGUMENT_MARKS)
+            raise BadArguments(
+                _NESTED if deep else f"the arguments have more than {MAX_ARGUMENT_MARKS} brackets and commas"
+            )
         value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
     except RecursionError:
-        raise BadArguments("the arguments are nested too deeply") from None
+        raise BadArguments(_NESTED) from None
     except ValueError as error:
         raise BadArguments(f"the arguments are not valid JSON: {error}") from None
     if not isinstance(value, dict):

@@ -75,7 +75,7 @@ BUGS = (
     Bug(
         "the key is not read before the run is written",
         _START,
-        "    key = await _claim_key(context, caller, request, fresh, now)\n",
+        "    key = await claim_key(context, caller, request.idempotency_key, fresh, now)\n",
         "    key = fresh\n",
     ),
     Bug(
@@ -86,9 +86,21 @@ BUGS = (
     ),
     Bug(
         "another body with the same key is accepted",
-        _START,
+        "shared/usecases/repeated.py",
         "    if not stored.is_of(fresh.fingerprint):",
         "    if not stored.fingerprint:",
+    ),
+    Bug(
+        "the answer of an earlier turn is shown",
+        _POLLING,
+        "turns=turns, answer=event.answer\n",
+        "turns=turns, answer=run.answer or event.answer\n",
+    ),
+    Bug(
+        "the answer of another output is shown",
+        "shared/core/answer.py",
+        "        after = begin + len(written)\n        spans.append((begin + 1, after - 1))",
+        "        after = begin + len(written)\n        spans.append((begin + 2, after - 1))",
     ),
     Bug(
         "the hash of a deleted input is kept",

@@ -38,7 +38,7 @@ class Triggers:
     unexpected: Unexpected
     # Whether the timer sends a message for each shard instead of polling itself.
     fanout: bool = False
-    # How many messages of one owner a tick sends. Further ones are batched.
+    # How many messages of one owner a tick sends. Further ones are bundled.
     messages_per_owner: int = MESSAGES_PER_OWNER
     invocations: int = 0
     # What the process of each host remembers of the runs for which it has woken a worker.
