@@ -161,3 +161,23 @@ async def test_a_row_with_a_strange_key_stops_nothing(key, rest):
     if key + rest != rows.TICK_KEY:
         await town.world.table.write(town.victim["id"][4:6], [Put(Row(key + rest, {"owner": "default"}))])
     await check(town)
+
+
+@pytest.mark.parametrize("count", [1, 5, 40])
+async def test_broken_rows_take_no_place_in_a_list(count):
+    world = World()
+    client = Client(world.context)
+    world.context.randomness.bytes = _in_shard(3, world.context.randomness.bytes)
+    good = [(await client.start()).json["id"] for _ in range(5)]
+    for _ in range(count):
+        world.clock.pass_(1)
+        run_id = (await client.start()).json["id"]
+        row = await world.table.get("03", f"run|{run_id}")
+        await world.table.write("03", [Put(Row(row.key, {**row.values, "due": "never"}))])
+    seen, page = [], await client.get("/runs", limit="2")
+    while True:
+        seen += [run["id"] for run in page.json["data"]]
+        if "nextLink" not in page.json:
+            break
+        page = await client.follow(page.json["nextLink"])
+    assert sorted(seen) == sorted(good)
