@@ -118,7 +118,9 @@ def application() -> Baton:
         os.environ, placeholders(agents), [("AzureWebJobsStorage", TableAccount.from_connection_string)]
     )
     warn_of_unanswered_tools(agents.values())
-    return Baton(settings, InstalledAgents(agents, settings.models))
+    installed = InstalledAgents(agents, settings.models)
+    installed.check()
+    return Baton(settings, installed)
 
 
 def _account(storage: StorageSettings) -> TableAccount:

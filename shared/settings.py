@@ -83,6 +83,7 @@ class Settings:
     owner_header: str | None
     # Whether the input of a run may hold every item that the provider accepts.
     any_input: bool
+    # The settings that agents name, as far as they are set.
     models: Mapping[str, str]
 
 
@@ -140,6 +141,8 @@ def load(
 ) -> Settings:
     """Return the settings. `placeholders` are the settings that agents name, such as NOVELIST_MODEL.
 
+    These may be missing: an agent whose setting is missing is not ready, and the others are.
+
     `checks` holds names of settings with a function of an adapter, which raises ValueError when it cannot use
     the value.
     Raises InvalidSettings with everything that is missing or wrong.
@@ -155,7 +158,7 @@ def load(
         trust_forwarded=read.choice("TRUST_FORWARDED", "off", ["on", "off"]) == "on",
         owner_header=(owner_header := read.text("OWNER_HEADER", "", _is(_HEADER), "a header name") or None),
         any_input=_any_input(read, owner_header),
-        models={name: read.text(name) for name in placeholders},
+        models={name: model for name in placeholders if (model := read.text(name, ""))},
     )
     if read.faults:
         raise InvalidSettings(read.faults)

@@ -33,6 +33,19 @@ class AgentSpec:
     stream: bool = False
     # The name of the provider that runs its responses.
     provider: str = DEFAULT_PROVIDER
+    # The settings that its model names and that are missing. Without them it cannot run.
+    missing_settings: tuple[str, ...] = ()
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why the agent cannot run: a sentence for people. None when it can."""
+        if not self.missing_settings:
+            return None
+        names = " and ".join(self.missing_settings)
+        return (
+            f"The agent {self.name} needs the setting {names}: the name of a model, or of a deployment on Azure. Put it "
+            "into Values of local.settings.json, or into the app settings of the Function App."
+        )
 
     @property
     def include(self) -> tuple[str, ...]:

@@ -33,6 +33,9 @@ async def create(context: Context, stored: StoredRun, lease: Lease, input_text: 
     if spec is None:
         error = RunError("unknown_agent", f"This app has no agent {run.agent!r} any more.")
         return await apply(context, stored, events.CreateRefused(lease.id, error))
+    if reason := spec.not_ready:
+        error = RunError("agent_not_ready", reason)
+        return await apply(context, stored, events.CreateRefused(lease.id, error))
     try:
         request = await request_for(context, run, spec, input_text)
     except LookupError as fault:

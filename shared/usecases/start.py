@@ -56,6 +56,8 @@ async def start(context: Context, caller: Caller, request: StartRequest) -> Appl
         raise InvalidInput(
             f"There is no agent {request.agent!r}; there are: {known}.", code="unknown_agent", field="agent"
         )
+    if reason := spec.not_ready:
+        raise Conflict(reason, code="agent_not_ready", field="agent")
     now = context.clock.now()
     try:
         continued = await _continued(context, caller, request)

@@ -20,7 +20,6 @@ from shared.adapters.agents.running import MAX_LISTED_CHARACTERS, InstalledAgent
 from shared.adapters.agents.schema import MAX_ARGUMENT_BYTES, BadArguments, ToolSchema
 from shared.agent import Agent, IdempotencyKey, Tool, ToolError, tool
 from shared.core.calls import CallStatus, ToolCall, ToolResult
-from shared.errors import InvalidSettings
 from shared.ports.agents import Agents, AgentSpec
 
 SOON = timedelta(milliseconds=10)
@@ -196,7 +195,10 @@ def test_a_type_that_cannot_come_as_json_is_named() -> None:
         """Miss."""
 
     for function in (lock, miss):
-        with pytest.raises(TypeError, match=f"Tool {function.__name__}: its parameters have no JSON schema"):
+        with pytest.raises(
+            TypeError,
+            match=f"Tool {function.__name__}: its parameter what has a type that cannot be described",
+        ):
             parameters_of(function)
 
 
@@ -561,11 +563,58 @@ def test_all_faults_of_a_package_are_reported_at_once(package: Callable[..., str
     with pytest.raises(InvalidAgents) as caught:
         discover(name)
     assert caught.value.faults == (
-        f"{name}.four cannot be imported: ValueError: Agent x: it needs a model",
-        f"{name}.three cannot be imported: ModuleNotFoundError: No module named 'nowhere_at_all'",
+        f"{name}/four.py, line 2: ValueError: Agent x: it needs a model",
+        f"{name}/three.py, line 2: ModuleNotFoundError: No module named 'nowhere_at_all'",
         f"two agents are called same: in {name}.one and in {name}.two",
     )
     assert isinstance(caught.value.__cause__, ExceptionGroup)
+
+
+BROKEN = """\
+from datetime import timedelta
+from shared.agent import tool
+
+@tool
+def fine(name: str) -> str:
+    \"\"\"Be fine.\"\"\"
+
+@tool
+def misspelt(name: str, count: imt) -> str:
+    \"\"\"Be misspelt.\"\"\"
+
+@tool
+def strange(name: str, lock: timedelta.__class__.mro) -> str:
+    \"\"\"Be strange.\"\"\"
+
+broken = Agent(name="broken", model="m", instructions="i", tools=[fine, misspelt, strange])
+"""
+
+
+def test_every_tool_is_described_when_the_app_starts(package: Callable[..., str]) -> None:
+    name = package(fine=source("fine"), broken=BROKEN)
+    with pytest.raises(InvalidAgents) as caught:
+        discover(name)
+    assert caught.value.faults == (f"{name}/broken.py, line 10: NameError: name 'imt' is not defined",)
+
+
+def test_each_parameter_that_cannot_be_described_is_named_with_its_place(package: Callable[..., str]) -> None:
+    name = package(
+        fine=source("fine"),
+        broken=BROKEN.replace(": imt", ': "imt"').replace("timedelta.__class__.mro", '"timedelta.nothing"'),
+    )
+    with pytest.raises(InvalidAgents) as caught:
+        InstalledAgents(discover(name), {}).check()
+    misspelt, strange = caught.value.faults
+    assert misspelt.startswith(f"{name}/broken.py, line 9: Tool misspelt: its parameter count has a type")
+    assert misspelt.endswith("name 'imt' is not defined")
+    assert strange.startswith(f"{name}/broken.py, line 13: Tool strange: its parameter lock has a type")
+
+
+def test_a_syntax_error_is_shown_with_its_place(package: Callable[..., str]) -> None:
+    name = package(fine=source("fine"), broken="number = = 1")
+    with pytest.raises(InvalidAgents) as caught:
+        discover(name)
+    assert caught.value.faults == (f"{name}/broken.py, line 2: SyntaxError: invalid syntax",)
 
 
 def test_a_package_without_agents_is_an_error(package: Callable[..., str]) -> None:
@@ -575,19 +624,24 @@ def test_a_package_without_agents_is_an_error(package: Callable[..., str]) -> No
         discover("not_there")
 
 
-def test_settings_stand_for_the_model_and_missing_ones_are_listed_together(
-    package: Callable[..., str],
+def test_settings_stand_for_the_model_and_an_agent_without_one_is_not_ready(
+    package: Callable[..., str], caplog: pytest.LogCaptureFixture
 ) -> None:
     name = package(
         one=source("a", "%FIRST%"), two=source("b", "x-%SECOND%-%THIRD%"), three=source("c", "gpt-100%")
     )
     agents = InstalledAgents(discover(name), {"SECOND": "y", "THIRD": ""})
-    assert agents.unresolved() == [
-        "FIRST is missing: it names the model of the agent a",
-        "THIRD is missing: it names the model of the agent b",
-    ]
-    with pytest.raises(InvalidSettings, match="THIRD is missing"):
-        agents.spec("b")
+    agents.check()
+    specs = {each: agents.spec(each) for each in agents.names()}
+    assert {each: spec.missing_settings for each, spec in specs.items() if spec} == {
+        "a": ("FIRST",),
+        "b": ("THIRD",),
+        "c": (),
+    }
+    assert "needs the setting THIRD" in str(specs["b"] and specs["b"].not_ready)
+    assert "local.settings.json" in str(specs["b"] and specs["b"].not_ready)
+    assert specs["c"] and specs["c"].not_ready is None
+    assert [line for line in caplog.messages if "agent.not_ready" in line and '"THIRD"' in line]
     complete = InstalledAgents(discover(name), {"SECOND": "y", "THIRD": "%SECOND%"})
     models = [getattr(complete.spec(name), "model", None) for name in ("b", "c", "nobody")]
     assert models == ["x-y-%SECOND%", "gpt-100%", None]
@@ -633,7 +687,7 @@ def test_the_agents_that_ship_are_complete() -> None:
     agents = InstalledAgents(
         {name: found[name] for name in ship}, {"NOVELIST_MODEL": "n", "ANALYST_MODEL": "a"}
     )
-    assert agents.unresolved() == []
+    agents.check()
     novelist, analyst = agents.spec("space_novelist"), agents.spec("market_analyst")
     assert novelist is not None
     assert analyst is not None

@@ -5,10 +5,13 @@ import pkgutil
 import re
 import traceback
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
+from shared.adapters.agents.places import place_of_error
 from shared.agent import Agent
 from shared.errors import CannotStart
 
+AGENTS_PACKAGE = "agents"
 SETTING = re.compile(r"%(\w+)%")
 
 
@@ -19,7 +22,7 @@ class InvalidAgents(CannotStart):
         super().__init__(f"The agents in {package} cannot be used", faults)
 
 
-def discover(package: str = "agents") -> dict[str, Agent]:
+def discover(package: str = AGENTS_PACKAGE) -> dict[str, Agent]:
     """Return every `Agent` that the modules of `package` define, by name.
 
     Raises InvalidAgents, which lists all modules that cannot be imported and all names used twice.
@@ -27,15 +30,16 @@ def discover(package: str = "agents") -> dict[str, Agent]:
     faults: list[str] = []
     errors: list[Exception] = []
     found: dict[str, tuple[str, Agent]] = {}
-    modules = [package]
+    modules, folder = [package], Path(package)
     for name in modules:
         try:
             module = importlib.import_module(name)
         except Exception as error:  # noqa: BLE001 - agents may raise anything
-            faults.append(f"{name} cannot be imported: {_brief(error)}")
+            faults.append(_fault(name, error, folder))
             errors.append(error)
             continue
         if name == package:
+            folder = Path(next(iter(module.__path__)))
             modules += sorted(each.name for each in pkgutil.iter_modules(module.__path__, f"{package}."))
         for agent in vars(module).values():
             if isinstance(agent, Agent):
@@ -52,6 +56,12 @@ def discover(package: str = "agents") -> dict[str, Agent]:
 def placeholders(agents: Mapping[str, Agent]) -> list[str]:
     """Return the names of all settings in the models of the agents."""
     return sorted({name for agent in agents.values() for name in SETTING.findall(agent.model)})
+
+
+def _fault(module: str, error: BaseException, folder: Path) -> str:
+    """Return why a module cannot be imported: the place in the author's file, and a sentence."""
+    place = place_of_error(error, folder)
+    return f"{place}: {_brief(error)}" if place else f"{module} cannot be imported: {_brief(error)}"
 
 
 def _brief(error: BaseException) -> str:

@@ -11,13 +11,13 @@ from datetime import timedelta
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from shared.adapters.agents.discover import SETTING
+from shared.adapters.agents.discover import AGENTS_PACKAGE, SETTING, InvalidAgents
+from shared.adapters.agents.places import place_of_tool
 from shared.adapters.agents.raised import log_raised, told, type_of
 from shared.adapters.agents.results import MAX_MESSAGE_CHARACTERS, completed
 from shared.agent import Agent, Tool, ToolError
 from shared.core.calls import CallStatus, ToolCall, ToolResult
 from shared.core.text import clipped, representable
-from shared.errors import InvalidSettings
 from shared.log import log_event
 from shared.ports.agents import AgentSpec
 
@@ -64,15 +64,28 @@ class InstalledAgents:
     def names(self) -> tuple[str, ...]:
         return tuple(self._agents)
 
-    def unresolved(self) -> list[str]:
-        """Return a message for each setting that an agent's model names and that is missing or empty."""
-        return [fault for agent in self._agents.values() for fault in self._unresolved(agent)]
+    def check(self) -> None:
+        """Make the schema of every tool, and log which agents lack a setting.
+
+        Raises InvalidAgents, which lists every tool that cannot be described.
+        """
+        tools = {each: None for agent in self._agents.values() for each in agent.function_tools}
+        faults = []
+        for tool in tools:
+            try:
+                self._schema(tool)
+            except TypeError as error:
+                faults.append(f"{place_of_tool(tool)}: {error}")
+        if faults:
+            raise InvalidAgents(AGENTS_PACKAGE, faults)
+        for name in self._agents:
+            if (spec := self.spec(name)) and spec.missing_settings:
+                log_event(
+                    "agent.not_ready", level=logging.WARNING, agent=name, missing=list(spec.missing_settings)
+                )
 
     def spec(self, name: str) -> AgentSpec | None:
-        """Return the spec of an agent, or None.
-
-        Raises InvalidSettings or TypeError when the agent is not usable.
-        """
+        """Return the spec of an agent, or None."""
         if name in self._agents and name not in self._specs:
             self._specs[name] = self._describe(self._agents[name])
         return self._specs.get(name)
@@ -95,16 +108,9 @@ class InstalledAgents:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _unresolved(self, agent: Agent) -> list[str]:
-        return [
-            f"{name} is missing: it names the model of the agent {agent.name}"
-            for name in SETTING.findall(agent.model)
-            if not self._settings.get(name)
-        ]
-
     def _describe(self, agent: Agent) -> AgentSpec:
-        if missing := self._unresolved(agent):
-            raise InvalidSettings(missing)
+        named = dict.fromkeys(SETTING.findall(agent.model))
+        missing = tuple(name for name in named if not self._settings.get(name))
         tools = agent.function_tools
         definitions = [
             self._schema(each).definition if isinstance(each, Tool) else dict(each) for each in agent.tools
@@ -112,7 +118,8 @@ class InstalledAgents:
         return AgentSpec(
             name=agent.name,
             description=agent.description,
-            model=SETTING.sub(lambda match: self._settings[match[1]], agent.model),
+            model=SETTING.sub(lambda match: self._settings.get(match[1]) or match[0], agent.model),
+            missing_settings=missing,
             instructions=agent.instructions,
             tools=json.dumps(definitions, ensure_ascii=False),
             tool_names=tuple(each.name for each in tools),

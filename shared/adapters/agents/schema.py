@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from typing import Annotated, Any, NotRequired, get_type_hints
 
 from pydantic import Field, TypeAdapter, ValidationError, with_config
-from pydantic.errors import PydanticUserError
 from typing_extensions import TypedDict
 
 from shared.adapters.agents.raised import told, type_of
@@ -76,8 +75,8 @@ class ToolSchema:
                 {each.name: _annotation(each, hints[each.name], tool.parameters) for each in visible}
             )
             loose = self._adapter.json_schema()
-        except (NameError, PydanticUserError) as error:
-            raise TypeError(f"Tool {tool.name}: its parameters have no JSON schema: {error}") from error
+        except Exception as error:  # an annotation is evaluated, so it may raise anything
+            raise TypeError(f"Tool {tool.name}: {_culprit(tool)}") from error
         try:
             schema, strict = _strict(loose), True
         except _NotStrict:
@@ -108,6 +107,32 @@ class ToolSchema:
             name: value for name, value in given.items() if value is not None or name not in self._optional
         }
         return arguments | dict.fromkeys(self._keys, IdempotencyKey(idempotency_key))
+
+
+def _culprit(tool: Tool[..., Any]) -> str:
+    """Return which parameter of a tool has no JSON schema, and why."""
+    for name, annotation in tool.function.__annotations__.items():
+        if name == "return":
+            continue
+        try:
+            hint = _hint(tool, annotation)
+            if hint is not IdempotencyKey:
+                TypeAdapter(hint).json_schema()
+        except Exception as error:  # noqa: BLE001 - an annotation is evaluated, so it may raise anything
+            reason = str(error).partition("\n")[0]
+            return f"its parameter {name} has a type that cannot be described to a model: {reason}"
+    return "its parameters cannot be described to a model"
+
+
+def _hint(tool: Tool[..., Any], annotation: Any) -> Any:
+    """Return the type that an annotation means, which may be written as a text."""
+
+    def holder() -> None:
+        pass
+
+    holder.__annotations__ = {"hint": annotation}
+    names = getattr(tool.function, "__globals__", {})
+    return get_type_hints(holder, globalns=names, include_extras=True)["hint"]
 
 
 def _adapter(fields: Mapping[str, Any]) -> TypeAdapter[Any]:

@@ -206,6 +206,8 @@ def agent_view(spec: AgentSpec) -> dict[str, Any]:
         "max_turns": spec.max_turns,
         "deadline_seconds": int(spec.deadline.total_seconds()),
         "stream": spec.stream,
+        "ready": not spec.missing_settings,
+        "missing_settings": list(spec.missing_settings),
     }
 
 
