@@ -46,6 +46,11 @@ def position(identifier: str) -> str:
     return identifier[6:]
 
 
+def first_position(at: datetime) -> str:
+    """Return the first position that a run of this millisecond can have. Earlier runs come after it."""
+    return new_id("run", 0, at, bytes(RANDOM_BYTES))[6:]
+
+
 def all_shards() -> tuple[str, ...]:
     return tuple(f"{shard:02x}" for shard in range(SHARDS))
 

@@ -72,6 +72,8 @@ class TurnStarted:
 
     turn: int
     response_id: str
+    # The model that was requested.
+    model: str = ""
 
     type: ClassVar[str] = "turn.started"
     stream_events: ClassVar[int] = 0
@@ -103,6 +105,8 @@ class TurnCompleted:
 
     turn: int
     tool_calls: int
+    # The tokens of its response.
+    total_tokens: int = 0
 
     type: ClassVar[str] = "turn.completed"
     stream_events: ClassVar[int] = 0

@@ -138,6 +138,12 @@ class Run:
     # The name of the provider that runs its responses.
     provider: str
     metadata: Mapping[str, str] = field(default_factory=dict)
+    # The beginning of what was asked, for lists.
+    excerpt: str = ""
+    # The run that this one repeats.
+    retry_of: str | None = None
+    # Whether its answer is JSON of the agent's output type.
+    structured: bool = False
     # The hash of the Idempotency-Key with which it was started, if any. See `ids.key_hash`.
     key: str | None = None
     max_turns: int

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from shared.core.calls import ToolCall
-from shared.core.text import is_name, representable
+from shared.core.text import clipped, is_name, representable
 
 Item = dict[str, Any]
 
@@ -205,6 +205,21 @@ def outline(items: Sequence[Item]) -> tuple[ItemOutline, ...]:
         )
         for item in items
     )
+
+
+def excerpt(items: Iterable[Item], characters: int) -> str:
+    """Return the beginning of what the user wrote, on one line."""
+    texts: list[str] = []
+    for item in items:
+        content = item.get("content")
+        parts = content if isinstance(content, list) else [{"type": "input_text", "text": content}]
+        if item.get("role") == "user":
+            texts += [part["text"][: 4 * characters] for part in parts if _is_input_text(part)]
+    return clipped(" ".join(" ".join(texts).split()), characters)
+
+
+def _is_input_text(part: object) -> bool:
+    return isinstance(part, dict) and part.get("type") == "input_text" and isinstance(part.get("text"), str)
 
 
 def name_of(value: object, default: str = "unknown") -> str:

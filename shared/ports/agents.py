@@ -35,6 +35,8 @@ class AgentSpec:
     provider: str = DEFAULT_PROVIDER
     # The settings that its model names and that are missing. Without them it cannot run.
     missing_settings: tuple[str, ...] = ()
+    # Whether its answers are JSON of an output type.
+    structured: bool = False
 
     @property
     def not_ready(self) -> str | None:
@@ -65,6 +67,10 @@ class Agents(Protocol):
     def names(self) -> tuple[str, ...]: ...
 
     def spec(self, name: str) -> AgentSpec | None: ...
+
+    def fault_of_output(self, agent: str, text: str) -> str | None:
+        """Return why the text of an answer does not fit the agent's output type: a sentence. None when it fits."""
+        ...
 
     def run_tools(self, agent: str, calls: Sequence[ToolCall]) -> AsyncIterator[ToolResult]:
         """Run the calls concurrently, and yield each result as soon as it exists.

@@ -6,7 +6,6 @@ from shared.core.life import events
 from shared.core.life.creating import verdict
 from shared.core.response import (
     ChainBroken,
-    CreateReply,
     KeyRefused,
     NotNow,
     Refused,
@@ -14,6 +13,7 @@ from shared.core.response import (
     Snapshot,
 )
 from shared.core.run import Lease
+from shared.core.text import clipped
 from shared.errors import StorageUnavailable
 from shared.log import log_event
 from shared.steps.context import Context
@@ -22,6 +22,8 @@ from shared.steps.lease import too_late
 from shared.steps.transition import Applied, apply, log_skip, reread
 from shared.store.runs import StoredRun
 
+# The longest name of a model that is shown.
+MAX_MODEL = 128
 # How many times saving the id of a new response is tried.
 _SAVE_ATTEMPTS = 3
 
@@ -47,14 +49,16 @@ async def create(context: Context, stored: StoredRun, lease: Lease, input_text: 
     if too_late(context, run):
         return Applied(stored)
     reply = verdict(run, await context.provider(run.provider).create(request))
+    if isinstance(reply, Snapshot):
+        return await _adopt(context, stored, events.Created(lease.id, reply, clipped(spec.model, MAX_MODEL)))
     return await _apply_reply(context, stored, lease, reply)
 
 
-async def _apply_reply(context: Context, stored: StoredRun, lease: Lease, reply: CreateReply) -> Applied:
+async def _apply_reply(
+    context: Context, stored: StoredRun, lease: Lease, reply: NotNow | Refused | ChainBroken | KeyRefused
+) -> Applied:
     run = stored.run
     match reply:
-        case Snapshot():
-            return await _adopt(context, stored, lease, reply)
         case ChainBroken(error):
             log_event(
                 "turn.replayed", level=logging.WARNING, run_id=run.id, turn=run.turn, reason=error.message
@@ -69,17 +73,17 @@ async def _apply_reply(context: Context, stored: StoredRun, lease: Lease, reply:
             return await _defer(context, stored, lease, reply)
 
 
-async def _adopt(context: Context, stored: StoredRun, lease: Lease, snapshot: Snapshot) -> Applied:
+async def _adopt(context: Context, stored: StoredRun, created: events.Created) -> Applied:
     """Save the id of a new response.
 
     Saving is tried again when it fails, because without its id the response is lost.
     """
     for _ in range(_SAVE_ATTEMPTS - 1):
         try:
-            return await apply(context, stored, events.Created(lease.id, snapshot))
+            return await apply(context, stored, created)
         except StorageUnavailable as fault:
             log_event("create.save_failed", level=logging.WARNING, run_id=stored.run.id, reason=str(fault))
-    return await apply(context, stored, events.Created(lease.id, snapshot))
+    return await apply(context, stored, created)
 
 
 async def _defer(context: Context, stored: StoredRun, lease: Lease, reply: NotNow) -> Applied:

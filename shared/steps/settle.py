@@ -7,7 +7,7 @@ from dataclasses import replace
 from shared.core import transcript
 from shared.core.answer import find_answer
 from shared.core.life import events
-from shared.core.response import Absent, NotNow, ReadReply, Slice, Snapshot
+from shared.core.response import Absent, NotNow, ReadReply, ResponseStatus, RunError, Slice, Snapshot
 from shared.core.run import Content, Continuation, Run
 from shared.core.streamed import Streamed, streamed_by
 from shared.log import log_event
@@ -99,6 +99,7 @@ async def _finish(context: Context, stored: StoredRun, snapshot: Snapshot, text:
         snapshot,
         output,
         answer,
+        _invalid(context, run, snapshot, items),
         outline=transcript.outline(items),
         compared=run.continuation,
         agrees=agrees,
@@ -111,6 +112,16 @@ async def _finish(context: Context, stored: StoredRun, snapshot: Snapshot, text:
         for content in filter(None, (output, answer)):
             await context.content.drop(run.id, content)
     return applied
+
+
+def _invalid(
+    context: Context, run: Run, snapshot: Snapshot, items: Sequence[transcript.Item]
+) -> RunError | None:
+    """Return why the answer does not fit the agent's output type. None when it does, or when there is no answer yet."""
+    if not run.structured or snapshot.status is not ResponseStatus.COMPLETED or snapshot.calls:
+        return None
+    reason = context.agents.fault_of_output(run.agent, transcript.text_of(items))
+    return RunError("output_invalid", reason) if reason else None
 
 
 async def _save(

@@ -40,7 +40,7 @@ _TYPES: Mapping[str, type[LogEntry]] = {
 # What a reader fills in by itself.
 _DEFAULTS = {kind: {(each.name, each.default) for each in fields(kind)} for kind in _TYPES.values()}
 # The fields of entries that are no texts.
-_NUMBERS = frozenset({"turn", "item", "part", "start", "end", "tool_calls"})
+_NUMBERS = frozenset({"turn", "item", "part", "start", "end", "tool_calls", "total_tokens"})
 _FLAGS = frozenset({"commentary"})
 _ENDED = {f"run.{status}": status.value for status in OUTCOMES}
 

@@ -17,6 +17,10 @@ from shared.store.sessions import StoredSession
 _Loaded = TypeVar("_Loaded")
 
 
+# A longer input is read on request only.
+MAX_INPUT_BYTES = 64 * 1024
+
+
 @dataclass(slots=True)
 class SessionPage:
     """A session with some of its runs."""
@@ -77,6 +81,17 @@ async def answer_of(context: Context, run: Run) -> Answer | None:
     if run.answer is None:
         return None
     return Answer.parse(await unless_deleted(context, run, context.content.load(run.id, run.answer)))
+
+
+async def input_of(context: Context, run: Run, *, complete: bool) -> str | None:
+    """Return the JSON text of the run's input items. None when it is long, unless `complete`.
+
+    Costs nothing for an input that is stored in the run's row.
+    """
+    if run.input.inline is None and not complete:
+        return None
+    text = await unless_deleted(context, run, context.content.load(run.id, run.input))
+    return text if complete or len(text.encode()) <= MAX_INPUT_BYTES else None
 
 
 async def unless_deleted(context: Context, run: Run, load: Awaitable[_Loaded]) -> _Loaded:

@@ -38,6 +38,10 @@ class StartRequest:
     deadline: timedelta | None = None
     # None: the agent decides.
     stream: bool | None = None
+    # The beginning of the input, for lists.
+    excerpt: str = ""
+    # The run that is repeated.
+    retry_of: str | None = None
     idempotency_key: str | None = None
     # Two requests with the same `idempotency_key` are the same request when their fingerprints are equal.
     fingerprint: str = ""
@@ -153,5 +157,8 @@ def _accepted(
         chaining=context.chaining,
         stream=spec.stream if request.stream is None else request.stream,
         metadata=request.metadata,
+        excerpt=request.excerpt,
+        retry_of=request.retry_of,
+        structured=spec.structured,
         key=ids.key_hash(session.owner, request.idempotency_key) if request.idempotency_key else None,
     )

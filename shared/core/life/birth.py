@@ -27,6 +27,9 @@ class Accepted:
     metadata: Mapping[str, str] = field(default_factory=dict)
     # The hash of its Idempotency-Key.
     key: str | None = None
+    excerpt: str = ""
+    retry_of: str | None = None
+    structured: bool = False
 
 
 def accept(event: Accepted, now: datetime) -> tuple[Run, Session, tuple[LogEntry, ...]]:
@@ -41,6 +44,9 @@ def accept(event: Accepted, now: datetime) -> tuple[Run, Session, tuple[LogEntry
         provider=event.provider,
         metadata=event.metadata,
         key=event.key,
+        excerpt=event.excerpt,
+        retry_of=event.retry_of,
+        structured=event.structured,
         max_turns=event.max_turns,
         stream=event.stream,
         step=Step.CREATE,

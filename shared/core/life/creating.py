@@ -74,7 +74,7 @@ def created(run: Run, event: events.Created, now: datetime) -> Result:
         turn_started_at=now,
         started_at=run.started_at or now,
     )
-    started = log.TurnStarted(run.turn, snapshot.response_id)
+    started = log.TurnStarted(run.turn, snapshot.response_id, event.model)
     if run.status is RunStatus.CANCELLING:
         return replace(adopted, step=Step.CANCEL, due=now), (started, Wake())
     # A response that has already finished is polled once too, so that every turn ends by a poll.

@@ -75,6 +75,8 @@ def delete_requested(run: Run, event: events.DeleteRequested, now: datetime) -> 
         input=Content(),
         turns=(),
         answer=None,
+        excerpt="",
+        retry_of=None,
         calls=(),
         open_items=(),
         metadata={},

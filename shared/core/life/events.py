@@ -26,6 +26,8 @@ class Created:
 
     lease_id: str
     snapshot: Snapshot
+    # The model that was requested.
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +76,8 @@ class Polled:
     output: Content | None = None
     # Where the answer stands in the output, if it was found.
     answer: Content | None = None
+    # Why the answer does not fit the agent's output type, if it does not.
+    invalid: RunError | None = None
     outline: tuple[ItemOutline, ...] = ()
     # The text of slices up to here was compared with the answer.
     compared: Continuation | None = None

@@ -61,7 +61,7 @@ def polled(run: Run, event: events.Polled, now: datetime) -> Result:
     done = replace(
         logged, continuation=None, usage=run.usage + snapshot.usage, turns=turns, answer=event.answer
     )
-    after, effects = _finish_turn(done, snapshot, event.repeatable, now)
+    after, effects = _finish_turn(done, snapshot, event, now)
     return after, entries + effects
 
 
@@ -88,7 +88,7 @@ def _still_working(run: Run, snapshot: Snapshot, now: datetime) -> Result:
     return read, ()
 
 
-def _finish_turn(done: Run, snapshot: Snapshot, repeatable: frozenset[str], now: datetime) -> Result:
+def _finish_turn(done: Run, snapshot: Snapshot, event: events.Polled, now: datetime) -> Result:
     """Return what follows from a finished response, whose output `done` has already."""
     match snapshot.status:
         case ResponseStatus.FAILED:
@@ -98,6 +98,8 @@ def _finish_turn(done: Run, snapshot: Snapshot, repeatable: frozenset[str], now:
             return end(done, RunStatus.CANCELLED, now), ()
         case ResponseStatus.COMPLETED if snapshot.unanswerable:
             return end(done, RunStatus.INCOMPLETE, now, reason=UNANSWERED_CALL), ()
+        case ResponseStatus.COMPLETED if event.invalid and not snapshot.calls:
+            return end(done, RunStatus.FAILED, now, error=event.invalid), ()
         case _ if not snapshot.calls and not snapshot.unanswerable:
             status = (
                 RunStatus.COMPLETED if snapshot.status is ResponseStatus.COMPLETED else RunStatus.INCOMPLETE
@@ -106,7 +108,7 @@ def _finish_turn(done: Run, snapshot: Snapshot, repeatable: frozenset[str], now:
             return replace(ended, previous_response_id=snapshot.response_id), ()
         case ResponseStatus.INCOMPLETE:
             return end(done, RunStatus.INCOMPLETE, now, reason=snapshot.incomplete_reason), ()
-    return queue_calls(done, snapshot, repeatable, now)
+    return queue_calls(done, snapshot, event.repeatable, now)
 
 
 def sliced(run: Run, event: events.Sliced, _now: datetime) -> Result:
