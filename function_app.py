@@ -60,6 +60,12 @@ async def cancel_run(req: func.HttpRequest, work: Messages) -> func.HttpResponse
     return await _answer(req, handlers.cancel_run, work)
 
 
+@app.route("runs/{run_id}/retry", methods=["POST"])
+@app.queue_output("work", QUEUE, STORAGE)
+async def retry_run(req: func.HttpRequest, work: Messages) -> func.HttpResponse:
+    return await _answer(req, handlers.retry_run, work)
+
+
 @app.route("runs/{run_id}/events", methods=["GET", "HEAD"])
 async def get_events(req: func.HttpRequest) -> func.HttpResponse:
     return await _answer(req, handlers.get_events)

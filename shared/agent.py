@@ -19,6 +19,7 @@ from shared.ports.providers import RESERVED_OPTIONS
 if TYPE_CHECKING:
     # A type checker then finds a misspelt hosted tool before the provider does. Nothing imports this at run time.
     from openai.types.responses import ToolParam
+    from pydantic import BaseModel
 
 MAX_TURNS = 32
 # The host ends a function invocation after ten minutes (functionTimeout in host.json).
@@ -136,6 +137,9 @@ class Agent:
     # An option `tool_choice` that forces the model to call a tool applies to the first turn of a run only, because
     # a model that must always call a tool never answers. True applies it to every turn.
     tool_choice_every_turn: bool = False
+    # A pydantic model. The answers are then JSON of this type: the provider is told its schema, and an answer that does
+    # not fit ends the run as failed, with the code `output_invalid`.
+    output_type: "type[BaseModel] | None" = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tools", tuple(self.tools))
@@ -189,6 +193,9 @@ def _faults_of_agent(agent: Agent) -> Iterator[str]:
         yield "it needs instructions"
     yield from _faults_of_value("max_turns", agent.max_turns, int, 1, MAX_TURNS)
     yield from _faults_of_value("deadline", agent.deadline, timedelta, MIN_DEADLINE, MAX_DEADLINE)
+    text = agent.options.get("text")
+    if agent.output_type is not None and isinstance(text, Mapping) and "format" in text:
+        yield "options cannot set text.format beside output_type, which sets it"
     for reserved in sorted(RESERVED_OPTIONS & agent.options.keys()):
         yield f"options cannot set {reserved}, which Baton sets itself"
     yield from _faults_of_json("options", agent.options)

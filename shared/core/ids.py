@@ -47,8 +47,8 @@ def position(identifier: str) -> str:
 
 
 def first_position(at: datetime) -> str:
-    """Return the first position that a run of this millisecond can have. Earlier runs come after it."""
-    return new_id("run", 0, at, bytes(RANDOM_BYTES))[6:]
+    """Return the first position that a run of this millisecond can have. Those of earlier runs sort after it."""
+    return position(new_id("run", 0, at, bytes(RANDOM_BYTES)))
 
 
 def all_shards() -> tuple[str, ...]:

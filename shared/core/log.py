@@ -106,7 +106,7 @@ class TurnCompleted:
     turn: int
     tool_calls: int
     # The tokens of its response.
-    total_tokens: int = 0
+    total_tokens: int | None = None
 
     type: ClassVar[str] = "turn.completed"
     stream_events: ClassVar[int] = 0

@@ -214,12 +214,13 @@ def excerpt(items: Iterable[Item], characters: int) -> str:
         content = item.get("content")
         parts = content if isinstance(content, list) else [{"type": "input_text", "text": content}]
         if item.get("role") == "user":
-            texts += [part["text"][: 4 * characters] for part in parts if _is_input_text(part)]
+            texts += [text[: 4 * characters] for part in parts if (text := _input_text(part))]
     return clipped(" ".join(" ".join(texts).split()), characters)
 
 
-def _is_input_text(part: object) -> bool:
-    return isinstance(part, dict) and part.get("type") == "input_text" and isinstance(part.get("text"), str)
+def _input_text(part: object) -> str:
+    text = part.get("text") if isinstance(part, dict) and part.get("type") == "input_text" else None
+    return text if isinstance(text, str) else ""
 
 
 def name_of(value: object, default: str = "unknown") -> str:

@@ -22,6 +22,8 @@ from shared.core.run import (
 from shared.ports.tables import Row, Value
 from shared.store import rows
 
+# What a client can be shown.
+_MAX_EXCERPT = 200
 # What a run keeps of its calls; their arguments are in the output of the turn.
 _CALL_FIELDS = ("call_id", "name", "turn", "idempotent", "status", "started_at", "completed_at")
 
@@ -102,7 +104,7 @@ def read_run(row: Row) -> Run:
         provider=rows.text(values, "provider"),
         metadata=_read_metadata(values.get("metadata")),
         key=rows.optional_text(values, "key"),
-        excerpt=rows.optional_text(values, "excerpt") or "",
+        excerpt=(rows.optional_text(values, "excerpt") or "")[:_MAX_EXCERPT],
         retry_of=rows.optional_text(values, "retry_of"),
         structured=bool(values.get("structured")),
         max_turns=rows.count(values, "max_turns"),

@@ -128,15 +128,21 @@ class RunStore:
         )
 
     async def listing(
-        self, owner: str, *, status: str | None, agent: str | None, after: str, limit: int
+        self, owner: str, *, status: str | None, agent: str | None, after: str, limit: int, until: str = ""
     ) -> list[Run]:
-        """Return up to `limit` of the owner's runs, newest first, that come after the position `after`."""
+        """Return up to `limit` of the owner's runs, newest first.
+
+        They come after the position `after`, and before the position `until` if there is one.
+        """
         where = (
             {"owner": owner} | ({"status": status} if status else {}) | ({"agent": agent} if agent else {})
         )
         bounds = {
             # All positions have the same length, so a key with one more character is the first one after.
-            shard: (f"run|run_{shard}{after}0" if after else "run|", "run}")
+            shard: (
+                f"run|run_{shard}{after}0" if after else "run|",
+                f"run|run_{shard}{until}" if until else "run}",
+            )
             for shard in all_shards()
         }
         broken, runs = 0, list[Run]()

@@ -1,9 +1,11 @@
 """Lists of runs, newest first."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 
 from shared.core.caller import Caller
-from shared.core.ids import position, shard_of
+from shared.core.ids import first_position, position, shard_of
 from shared.core.run import Run, RunStatus
 from shared.errors import Malformed
 from shared.steps.context import Context
@@ -11,6 +13,9 @@ from shared.usecases.read import owned_session
 
 # A page of a session reads at most this many runs. The next page continues after them.
 _LOOK_BACK = 200
+# A page that is filtered by metadata reads runs at most this many times. The next page continues after them.
+_ROUNDS = 5
+_MILLISECOND = timedelta(milliseconds=1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -20,24 +25,67 @@ class Listing:
     status: str | None = None
     agent: str | None = None
     session_id: str | None = None
+    # Values that the metadata of a run must have.
+    metadata: Mapping[str, str] = field(default_factory=dict)
+    # Runs that were started at this time or later, and before this time.
+    created_after: datetime | None = None
+    created_before: datetime | None = None
     limit: int
     # The position of the last run that the client has seen, or empty.
     after: str = ""
+
+    def has(self, run: Run) -> bool:
+        return (
+            run.status is not RunStatus.DELETED
+            and self.status in {None, run.status.value}
+            and self.agent in {None, run.agent}
+            and self.metadata.items() <= run.metadata.items()
+            and (self.created_after is None or run.created_at >= self.created_after)
+            and (self.created_before is None or run.created_at < self.created_before)
+        )
 
 
 async def list_runs(context: Context, caller: Caller, listing: Listing) -> tuple[list[Run], str | None]:
     """Return a page of the owner's runs, and the position after which the next page begins.
 
-    The position is None when there is no next page. The last page may be empty.
+    The position is None when there is no next page. A page may be empty and still have a next one.
     Raises NotFound for a session that does not exist or is another owner's.
     """
     if listing.session_id:
         return await _of_session(context, caller, listing)
-    runs = await context.runs.listing(
-        caller.owner, status=listing.status, agent=listing.agent, after=listing.after, limit=listing.limit + 1
-    )
-    page = runs[: listing.limit]
-    return page, position(page[-1].id) if len(runs) > listing.limit else None
+    after, until = _bounds(listing)
+    page: list[Run] = []
+    for _ in range(_ROUNDS):
+        runs = await context.runs.listing(
+            caller.owner,
+            status=listing.status,
+            agent=listing.agent,
+            after=after,
+            until=until,
+            limit=listing.limit + 1,
+        )
+        for run in runs[: listing.limit]:
+            if listing.has(run):
+                if len(page) == listing.limit:
+                    return page, after
+                page.append(run)
+            after = position(run.id)
+        if len(runs) <= listing.limit:
+            return page, None
+        if len(page) == listing.limit:
+            break
+    return page, after
+
+
+def _bounds(listing: Listing) -> tuple[str, str]:
+    """Return the positions between which the runs lie. Positions count time backwards."""
+    after, until = listing.after, ""
+    if listing.created_before:
+        # A millisecond more on each side: a run knows its own time more precisely than its position.
+        after = max(after, first_position(listing.created_before + _MILLISECOND))
+    if listing.created_after:
+        until = first_position(listing.created_after - 2 * _MILLISECOND)
+    return after, until
 
 
 async def _of_session(context: Context, caller: Caller, listing: Listing) -> tuple[list[Run], str | None]:
@@ -58,17 +106,9 @@ async def _of_session(context: Context, caller: Caller, listing: Listing) -> tup
         if run_id is None or (stored := await context.runs.read(run_id)) is None:
             return found, None
         run = stored.run
-        if run.session_id == session.id and _matches(run, listing):
+        if run.session_id == session.id and listing.has(run):
             if len(found) == listing.limit:
                 return found, last_position
             found.append(run)
         run_id, last_position = run.previous_run_id, position(run.id)
     return found, last_position
-
-
-def _matches(run: Run, listing: Listing) -> bool:
-    return (
-        run.status is not RunStatus.DELETED
-        and listing.status in {None, run.status.value}
-        and listing.agent in {None, run.agent}
-    )

@@ -174,6 +174,9 @@ class FakeAgents:
         )
         return replace(spec, **self.changes)
 
+    def fault_of_output(self, _agent: str, text: str) -> str | None:
+        return None if text.startswith("{") else "The answer is not JSON."
+
     async def run_tools(self, _agent: str, requests: Sequence[ToolCall]) -> AsyncIterator[ToolResult]:
         for request in requests:
             self.runs[request.call_id] += 1

@@ -510,6 +510,8 @@ async def test_agents_are_listed(client):
                 "max_turns": 3,
                 "deadline_seconds": 1800,
                 "stream": False,
+                "ready": True,
+                "missing_settings": [],
             }
         ],
     }

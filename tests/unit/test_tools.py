@@ -640,7 +640,8 @@ def test_settings_stand_for_the_model_and_an_agent_without_one_is_not_ready(
     }
     assert "needs the setting THIRD" in str(specs["b"] and specs["b"].not_ready)
     assert "local.settings.json" in str(specs["b"] and specs["b"].not_ready)
-    assert specs["c"] and specs["c"].not_ready is None
+    assert specs["c"] is not None
+    assert specs["c"].not_ready is None
     assert [line for line in caplog.messages if "agent.not_ready" in line and '"THIRD"' in line]
     complete = InstalledAgents(discover(name), {"SECOND": "y", "THIRD": "%SECOND%"})
     models = [getattr(complete.spec(name), "model", None) for name in ("b", "c", "nobody")]

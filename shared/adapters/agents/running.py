@@ -22,6 +22,7 @@ from shared.log import log_event
 from shared.ports.agents import AgentSpec
 
 if TYPE_CHECKING:
+    from shared.adapters.agents.output import OutputType
     from shared.adapters.agents.schema import ToolSchema
 
 # The longest list of tools that is sent to a model which called one that does not exist.
@@ -59,6 +60,7 @@ class InstalledAgents:
         self._settings = settings
         self._specs: dict[str, AgentSpec] = {}
         self._schemas: dict[Tool[..., Any], ToolSchema] = {}
+        self._outputs: dict[str, OutputType] = {}
         self._threads = ThreadPoolExecutor(TOOL_THREADS, thread_name_prefix="tool")
 
     def names(self) -> tuple[str, ...]:
@@ -76,6 +78,11 @@ class InstalledAgents:
                 self._schema(tool)
             except TypeError as error:
                 faults.append(f"{place_of_tool(tool)}: {error}")
+        for agent in self._agents.values():
+            try:
+                self._output(agent)
+            except TypeError as error:
+                faults.append(str(error))
         if faults:
             raise InvalidAgents(AGENTS_PACKAGE, faults)
         for name in self._agents:
@@ -111,7 +118,7 @@ class InstalledAgents:
     def _describe(self, agent: Agent) -> AgentSpec:
         named = dict.fromkeys(SETTING.findall(agent.model))
         missing = tuple(name for name in named if not self._settings.get(name))
-        tools = agent.function_tools
+        tools, output = agent.function_tools, self._output(agent)
         definitions = [
             self._schema(each).definition if isinstance(each, Tool) else dict(each) for each in agent.tools
         ]
@@ -127,10 +134,25 @@ class InstalledAgents:
             longest_tool=max((each.timeout for each in tools), default=timedelta()),
             max_turns=agent.max_turns,
             deadline=agent.deadline,
-            options=agent.options,
+            options=output.options(agent.options) if output else agent.options,
+            structured=output is not None,
             stream=agent.stream,
             tool_choice_every_turn=agent.tool_choice_every_turn,
         )
+
+    def fault_of_output(self, agent: str, text: str) -> str | None:
+        known = self._agents.get(agent)
+        output = self._output(known) if known else None
+        return output.fault(text) if output else None
+
+    def _output(self, agent: Agent) -> "OutputType | None":
+        if agent.output_type is None:
+            return None
+        from shared.adapters.agents.output import OutputType  # noqa: PLC0415 - imports pydantic
+
+        if agent.name not in self._outputs:
+            self._outputs[agent.name] = OutputType(agent)
+        return self._outputs[agent.name]
 
     def _schema(self, tool: Tool[..., Any]) -> "ToolSchema":
         from shared.adapters.agents.schema import ToolSchema  # noqa: PLC0415 - imports pydantic

@@ -54,8 +54,8 @@ class BadArguments(Exception):
     """The model's arguments do not fit the tool. The message is for the model."""
 
 
-class _NotStrict(Exception):
-    """The strict dialect cannot express a schema."""
+class NotStrict(Exception):
+    """The strict dialect cannot express a schema. The message names what it cannot express."""
 
 
 class ToolSchema:
@@ -78,8 +78,8 @@ class ToolSchema:
         except Exception as error:  # an annotation is evaluated, so it may raise anything
             raise TypeError(f"Tool {tool.name}: {_culprit(tool)}") from error
         try:
-            schema, strict = _strict(loose), True
-        except _NotStrict:
+            schema, strict = strict_schema(loose), True
+        except NotStrict:
             schema, strict = loose, False
         self.definition: Schema = {
             "type": "function",
@@ -150,26 +150,35 @@ def _annotation(parameter: inspect.Parameter, hint: Any, descriptions: Mapping[s
     return NotRequired[Annotated[hint | None, Field(description=description or None)]]
 
 
-def _strict(node: Schema) -> Schema:
+def strict_schema(node: Schema) -> Schema:
     """Return a schema in OpenAI's strict dialect: closed objects whose properties are all required.
 
-    Raises _NotStrict when the strict dialect cannot express the schema.
+    Raises NotStrict when the strict dialect cannot express the schema.
     """
     strict = {key: value for key, value in node.items() if key not in _DROPPED}
     if not _expressible(strict):
-        raise _NotStrict
+        raise NotStrict(_shown(node))
     for key in strict.keys() & {"$defs", "properties"}:
-        strict[key] = {name: _strict(value) for name, value in strict[key].items()}
+        strict[key] = {name: strict_schema(value) for name, value in strict[key].items()}
     if "items" in strict:
-        strict["items"] = _strict(strict["items"])
+        strict["items"] = strict_schema(strict["items"])
     if "anyOf" in strict:
-        strict["anyOf"] = [_strict(value) for value in strict["anyOf"]]
+        strict["anyOf"] = [strict_schema(value) for value in strict["anyOf"]]
     if strict.get("type") == "object":
         strict |= {"required": [*strict["properties"]], "additionalProperties": False}
     if "$ref" in strict and len(strict) > 1:
         # The strict dialect allows no other keyword beside `$ref`.
         strict["anyOf"] = [{"$ref": strict.pop("$ref")}]
     return strict
+
+
+def _shown(node: Schema) -> str:
+    if node.get("type") == "object" and "properties" not in node:
+        return "an object whose names are not known"
+    if node.keys() <= {"title", "description", "default"}:
+        return "a value of any type"
+    other = sorted(node.keys() - _STRICT_KEYWORDS - _DROPPED)
+    return f"a value with {', '.join(other)}" if other else f"a value of the type {node.get('type', 'any')}"
 
 
 def _expressible(node: Schema) -> bool:
@@ -203,7 +212,7 @@ def _check_json(text: str) -> None:
             raise BadArguments(
                 _NESTED if deep else f"the arguments have more than {MAX_ARGUMENT_MARKS} brackets and commas"
             )
-        value = json.loads(text, object_pairs_hook=_unique, parse_constant=_refuse_constant)
+        value = json.loads(text, object_pairs_hook=unique_keys, parse_constant=refuse_constant)
     except RecursionError:
         raise BadArguments(_NESTED) from None
     except ValueError as error:
@@ -212,14 +221,14 @@ def _check_json(text: str) -> None:
         raise BadArguments("the arguments must be a JSON object")
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("a key occurs twice in one object")
     return found
 
 
-def _refuse_constant(name: str) -> None:
+def refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
 
 

@@ -98,9 +98,9 @@ def _finish_turn(done: Run, snapshot: Snapshot, event: events.Polled, now: datet
             return end(done, RunStatus.CANCELLED, now), ()
         case ResponseStatus.COMPLETED if snapshot.unanswerable:
             return end(done, RunStatus.INCOMPLETE, now, reason=UNANSWERED_CALL), ()
-        case ResponseStatus.COMPLETED if event.invalid and not snapshot.calls:
-            return end(done, RunStatus.FAILED, now, error=event.invalid), ()
         case _ if not snapshot.calls and not snapshot.unanswerable:
+            if event.invalid:
+                return end(done, RunStatus.FAILED, now, error=event.invalid), ()
             status = (
                 RunStatus.COMPLETED if snapshot.status is ResponseStatus.COMPLETED else RunStatus.INCOMPLETE
             )

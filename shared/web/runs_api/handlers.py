@@ -19,11 +19,12 @@ from shared.usecases.delete import delete_session as delete_session_with_runs
 from shared.usecases.feed import read_feed
 from shared.usecases.listing import list_runs
 from shared.usecases.overdue import Waker
+from shared.usecases.retry import retry
 from shared.usecases.start import start
 from shared.usecases.waiting import WaitingFor, waiting_for
 from shared.web.caller import caller_of
 from shared.web.dashboard import page
-from shared.web.http import EVENT_STREAM, JSON, UNSHARED, Reply, Request, json_reply
+from shared.web.http import EVENT_STREAM, JSON, UNSHARED, Reply, Request, Stored, json_reply
 from shared.web.links import link, root
 from shared.web.runs_api import parse, render
 from shared.web.runs_api.problems import problem
@@ -89,6 +90,15 @@ async def start_run(api: Api, request: Request) -> Reply:
     return await _run_reply(api, applied, 200 if run.terminal else 202, headers)
 
 
+async def retry_run(api: Api, request: Request, run_id: str) -> Reply:
+    await api.prepare()
+    key = parse.idempotency_key(request)
+    applied = await retry(api.context, api.caller(request), parse.run_id(run_id), key=key)
+    run = applied.stored.run
+    headers = {"Location": api.link(request, f"runs/{run.id}")}
+    return await _run_reply(api, applied, 200 if run.terminal else 202, headers)
+
+
 async def get_run(api: Api, request: Request, run_id: str) -> Reply:
     """Return a run. A worker is woken for one that the timer has forgotten."""
     stored = await read.owned_run(api.context, api.caller(request), parse.run_id(run_id))
@@ -96,14 +106,15 @@ async def get_run(api: Api, request: Request, run_id: str) -> Reply:
     headers = _run_headers(api, stored.run, waiting_for(api.context, stored.run))
     if _etags(request) & {headers["ETag"], "*"}:
         return Reply(304, b"", headers, messages)
-    return await _run_reply(api, Applied(stored), 200, messages=messages)
+    complete = parse.includes_input(request.query)
+    return await _run_reply(api, Applied(stored), 200, messages=messages, complete_input=complete)
 
 
 async def get_runs(api: Api, request: Request) -> Reply:
     runs, after = await list_runs(api.context, api.caller(request), parse.listing(request))
     body: dict[str, object] = {"object": "list", "data": [_summary(api, run) for run in runs]}
     if after:
-        body["nextLink"] = api.next_link(request, "runs", parse.RUNS_PARAMETERS, after)
+        body["nextLink"] = api.next_link(request, "runs", parse.list_parameters(request.query), after)
     return json_reply(200, body)
 
 
@@ -195,14 +206,21 @@ async def _run_reply(
     status: int,
     headers: dict[str, str] | None = None,
     messages: tuple[str, ...] = (),
+    *,
+    complete_input: bool = False,
 ) -> Reply:
     run = applied.stored.run
     waiting = waiting_for(api.context, run)
     output = await read.output_of(api.context, run)
     answer = await read.answer_of(api.context, run) if output else None
     body = render.run_view(run, output, answer, waiting)
+    body["input"] = _stored(await read.input_of(api.context, run, complete=complete_input))
     headers = _run_headers(api, run, waiting) | (headers or {})
     return json_reply(status, body, headers, messages=messages + applied.messages)
+
+
+def _stored(text: str | None) -> Stored | None:
+    return None if text is None else Stored(text)
 
 
 def _summary(api: Api, run: Run) -> dict[str, object]:

@@ -4,10 +4,10 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from shared.core import ids, input_items
+from shared.core import ids, input_items, transcript
 from shared.core.input_items import InputRules
 from shared.core.pace import MAX_DEADLINE, MIN_DEADLINE
 from shared.core.run import RunStatus
@@ -22,6 +22,8 @@ from shared.web.http import EVENT_STREAM, Request
 # About half a million tokens: more than the context of today's models.
 MAX_INPUT_CHARACTERS = 2_000_000
 MAX_INPUT_ITEMS = 1_000
+# What lists show of an input.
+MAX_EXCERPT_CHARACTERS = 200
 # OpenAI's limits for metadata, so that the metadata of a run could be sent to OpenAI.
 MAX_METADATA_PAIRS = 16
 MAX_METADATA_KEY = 64
@@ -33,13 +35,16 @@ MAX_EVENTS = 1_000
 DEFAULT_EVENTS = 100
 
 # The parameters of a list that its nextLink has too. Other parameters are not the API's own: a gateway's key is one.
-RUNS_PARAMETERS = ("status", "agent", "session_id", "limit")
+RUNS_PARAMETERS = ("status", "agent", "session_id", "created_after", "created_before", "limit")
 SESSION_PARAMETERS = ("limit",)
 
 _FIELDS = {"agent", "input", "session_id", "metadata", "deadline_seconds", "stream"}
 _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 # White space is what Python or JavaScript treats as such. openapi.json has the same pattern.
 _NOT_BLANK = re.compile(r"[^\s\ufeff]")
+_METADATA = re.compile(r"metadata\[(.{1,64})\]", re.DOTALL)
+# Times at the edge of what `datetime` can hold cannot be calculated with.
+_FIRST_YEAR, _LAST_YEAR = 1970, 9000
 _POSITION = re.compile(r"[0-9a-z]{26}")
 _STATUSES = [status.value for status in RunStatus if status is not RunStatus.DELETED]
 
@@ -75,7 +80,8 @@ def start_request(request: Request, rules: InputRules) -> StartRequest:
         metadata=_metadata(body.get("metadata")),
         deadline=_deadline(body.get("deadline_seconds")),
         stream=_stream(body.get("stream")),
-        idempotency_key=_idempotency_key(request),
+        excerpt=transcript.excerpt(items, MAX_EXCERPT_CHARACTERS),
+        idempotency_key=idempotency_key(request),
         fingerprint=_fingerprint(body),
     )
 
@@ -178,7 +184,7 @@ def _stream(given: Any) -> bool | None:
     return given
 
 
-def _idempotency_key(request: Request) -> str | None:
+def idempotency_key(request: Request) -> str | None:
     key = request.headers.get("idempotency-key")
     if key is not None and not _KEY.fullmatch(key):
         raise Malformed(
@@ -203,13 +209,51 @@ def listing(request: Request) -> Listing:
     if after and not _POSITION.fullmatch(after):
         raise _bad_cursor()
     within = query.get("session_id")
+    metadata = {found[1]: value for name, value in query.items() if (found := _METADATA.fullmatch(name))}
+    if len(metadata) > MAX_METADATA_PAIRS:
+        raise InvalidInput(
+            f"A list is filtered by at most {MAX_METADATA_PAIRS} values of metadata.",
+            code="invalid_metadata",
+            field="metadata",
+        )
     return Listing(
         status=status,
         agent=agent,
         session_id=session_id(within) if within is not None else None,
+        metadata=metadata,
+        created_after=_time(query, "created_after"),
+        created_before=_time(query, "created_before"),
         limit=page_limit(query),
         after=after,
     )
+
+
+def _time(query: Mapping[str, str], name: str) -> datetime | None:
+    text = query.get(name)
+    if text is None:
+        return None
+    try:
+        # A plus sign that was not escaped has become a space.
+        at = datetime.fromisoformat(text.replace(" ", "+"))
+    except ValueError:
+        at = None
+    if at is None or at.tzinfo is None or not _FIRST_YEAR <= at.year <= _LAST_YEAR:
+        raise InvalidInput(
+            f"{name} must be a time with its zone, such as 2026-01-31T09:00:00Z.",
+            code="invalid_time",
+            field=name,
+        )
+    return at
+
+
+def list_parameters(query: Mapping[str, str]) -> list[str]:
+    """Return the names of the parameters that a nextLink of a list has too."""
+    return [name for name in query if name in RUNS_PARAMETERS or _METADATA.fullmatch(name)]
+
+
+def includes_input(query: Mapping[str, str]) -> bool:
+    """Return whether a client asks for the complete input of a run."""
+    return "input" in query.get("include", "").split(",")
 
 
 def page_limit(query: Mapping[str, str], default: int = DEFAULT_PAGE, most: int = MAX_PAGE) -> int:

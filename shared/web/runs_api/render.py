@@ -59,6 +59,9 @@ def run_summary(run: Run, waiting: WaitingFor | None = None) -> dict[str, Any]:
         "started_at": time(run.started_at),
         "completed_at": time(run.completed_at),
         "expires_at": time(run.expires_at),
+        "duration_seconds": _seconds(run),
+        "input_excerpt": run.excerpt,
+        "retry_of": run.retry_of,
         "turn": run.turn,
         "progress": None if run.terminal else progress(run),
         "waiting_for": _waiting_for(waiting) if waiting else None,
@@ -69,6 +72,10 @@ def run_summary(run: Run, waiting: WaitingFor | None = None) -> dict[str, Any]:
         "tool_calls": [_tool_call(call) for call in run.calls],
         "usage": _usage(run.usage),
     }
+
+
+def _seconds(run: Run) -> float | None:
+    return round((run.completed_at - run.created_at).total_seconds(), 3) if run.completed_at else None
 
 
 def _usage(usage: Usage) -> dict[str, Any]:
@@ -118,7 +125,7 @@ def _event_data(run: Run, entry: LogEntry, text: str) -> dict[str, Any]:
         case log.RunEnded():
             return {}
     fields = {name: getattr(entry, name) for name in entry.__slots__ if name not in _POINTERS}
-    data = {name: value for name, value in fields.items() if value != "" and value is not False}
+    data = {name: value for name, value in fields.items() if value not in ("", None) and value is not False}
     if "item" in data:
         data["item_id"] = item_id(run.id, data.pop("item"))
     if name := _TEXT_FIELDS.get(type(entry)):
@@ -147,7 +154,7 @@ def run_view(
     """
     summary = run_summary(run, waiting)
     if output is None:
-        return summary | {"output_text": None, "refusal": None, "output": None}
+        return summary | {"output_text": None, "refusal": None, "output": None, "output_parsed": None}
     if answer is None:
         items = transcript.parse(output)
         answer_text: object = transcript.text_of(items)
@@ -155,7 +162,24 @@ def run_view(
     else:
         answer_text = Stored(cut(output, answer.text))
         refusal = Stored(cut(output, answer.refusal)) if answer.refusal else None
-    return summary | {"output_text": answer_text, "refusal": refusal, "output": Stored(output)}
+    parsed = _parsed(run, answer_text)
+    return summary | {
+        "output_text": answer_text,
+        "refusal": refusal,
+        "output": Stored(output),
+        "output_parsed": parsed,
+    }
+
+
+def _parsed(run: Run, answer_text: object) -> object:
+    """Return the value that the text of a structured answer is. Its size was checked when the run ended."""
+    if not run.structured or run.status is not RunStatus.COMPLETED:
+        return None
+    text = json.loads(answer_text.text) if isinstance(answer_text, Stored) else answer_text
+    try:
+        return json.loads(str(text))
+    except (ValueError, RecursionError):
+        return None
 
 
 def _tool_call(call: ToolCall) -> Mapping[str, Any]:

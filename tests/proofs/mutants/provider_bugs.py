@@ -99,6 +99,12 @@ PROVIDER_BUGS = (
         "        case _ if not snapshot.calls:\n",
     ),
     Bug(
+        "an answer that does not fit the output type is completed",
+        _POLLING,
+        "            if event.invalid:\n",
+        "            if event.invalid and now < done.created_at:\n",
+    ),
+    Bug(
         "a call without an output is replayed",
         "shared/core/replay.py",
         "                self._unanswered.add(len(self._kept))\n",

@@ -6,10 +6,11 @@ from shared.core.calls import CallStatus
 from shared.core.life.polling import MISSING_GRACE
 from shared.core.response import ResponseStatus, Snapshot
 from shared.core.run import UNANSWERED_CALL, Run, RunStatus, Step
+from shared.core.transcript import output_text
 from tests.proofs.simulation.audit_creates import UNUSABLE
 from tests.proofs.simulation.audit_texts import TextAuditor
 from tests.proofs.simulation.evidence import Claim, Evidence, Seen
-from tests.proofs.simulation.responses import Response, is_answer
+from tests.proofs.simulation.responses import Response, is_answer, unfit
 from tests.proofs.simulation.scheduler import MAX_SKEW, Invocation
 
 _DONE = frozenset({CallStatus.COMPLETED, CallStatus.FAILED, CallStatus.UNKNOWN, CallStatus.CANCELLED})
@@ -139,7 +140,7 @@ class RunAuditor:
         reported = last.reported if last else []
         match run.status:
             case RunStatus.COMPLETED:
-                right = any(is_answer(one) for one in reported)
+                right = any(is_answer(one) and not self._denied(run, last, one) for one in reported)
             case RunStatus.INCOMPLETE if run.incomplete_reason == UNANSWERED_CALL:
                 right = last is not None and last.ending.full.unanswerable
             case RunStatus.INCOMPLETE:
@@ -166,9 +167,16 @@ class RunAuditor:
                 return self._was_missing(seen)
             case "provider_unusable":
                 return len(seen.unusable[run.turn]) >= UNUSABLE
+            case "output_invalid":
+                return run.structured and any(is_answer(one) for one in reported)
             case "provider_error":
                 return any(one.status is ResponseStatus.FAILED for one in reported)
         return code in seen.refusals
+
+    def _denied(self, run: Run, response: Response | None, reported: Snapshot) -> bool:
+        """Return whether an answer does not fit the output type. One that denies what was streamed may be stored otherwise."""
+        denies = response is not None and response.denies
+        return run.structured and not denies and unfit(output_text(reported.output))
 
     def _was_missing(self, seen: Seen) -> bool:
         since = seen.absences.get(seen.run.responses[-1]) if seen.run.responses else None

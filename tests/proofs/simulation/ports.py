@@ -15,6 +15,7 @@ from tests.proofs.simulation.auditor import Auditor
 from tests.proofs.simulation.evidence import START
 from tests.proofs.simulation.faults import Faults
 from tests.proofs.simulation.late import LONGEST, OVERTAKEN
+from tests.proofs.simulation.responses import unfit
 from tests.proofs.simulation.scheduler import DEATH, Hold, Invocation, Scheduler
 from tests.support.memory_table import MemoryTable
 
@@ -238,9 +239,10 @@ class RowsOnly(ContentStore):
 class SimulatedAgents:
     """One agent with two tools: `look_up` is declared idempotent, `pay` is not."""
 
-    def __init__(self, gate: Gate, auditor: Auditor) -> None:
+    def __init__(self, gate: Gate, auditor: Auditor, *, structured: bool) -> None:
         self._gate, self._auditor = gate, auditor
         self._spec = AgentSpec(
+            structured=structured,
             name="writer",
             description="Writes.",
             model="m",
@@ -259,6 +261,9 @@ class SimulatedAgents:
 
     def spec(self, name: str) -> AgentSpec | None:
         return self._spec if name == "writer" else None
+
+    def fault_of_output(self, _agent: str, text: str) -> str | None:
+        return "It does not fit." if unfit(text) else None
 
     async def run_tools(self, _agent: str, requests: Sequence[ToolCall]) -> AsyncIterator[ToolResult]:
         """Run tools concurrently: some have their effect long before their result is yielded."""

@@ -83,6 +83,11 @@ class Response:
         return bool(ending.changes) and ending.final.output != ending.full.output
 
 
+def unfit(text: str) -> bool:
+    """Return whether a text does not fit the output type of the agent, if it has one."""
+    return sum(map(ord, text)) % 3 == 0
+
+
 def is_answer(snapshot: Snapshot) -> bool:
     """Return whether this ends a run as completed."""
     return snapshot.status is ResponseStatus.COMPLETED and not snapshot.calls and not snapshot.unanswerable

@@ -56,6 +56,8 @@ _DELIVERED_WITHIN, _GIVEN_UP_WITHIN = 900.0, 4500.0
 _NO_TIMER, _LATE_WITHOUT_TIMER = 600.0, 200.0
 # How often clients read the status of each run while the timer stands still.
 _READ_AGAIN = 15.0
+# In what share of the seeds the agent has an output type.
+_STRUCTURED = 0.2
 # In what share of the seeds clients also read a list and a session in the end.
 _READ_MORE = 0.25
 # Deleted runs are purged a second time after ten minutes, and deletions at the provider are repeated for an hour.
@@ -115,7 +117,7 @@ class Simulation:
             **tables,
             observer=self,
             providers={DEFAULT_PROVIDER: self.provider},
-            agents=SimulatedAgents(self.gate, self.auditor),
+            agents=SimulatedAgents(self.gate, self.auditor, structured=self.random.random() < _STRUCTURED),
             clock=SimulatedClock(self.scheduler),
             randomness=randomness,
             schedule=SCHEDULE,
