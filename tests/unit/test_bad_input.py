@@ -511,6 +511,7 @@ BY_RUN = [
     ("GET", "/runs/{run_id}/events"),
     ("DELETE", "/runs/{run_id}"),
     ("POST", "/runs/{run_id}/cancel"),
+    ("POST", "/runs/{run_id}/retry"),
 ]
 BY_SESSION = [("GET", "/sessions/{session_id}"), ("DELETE", "/sessions/{session_id}")]
 

@@ -99,6 +99,7 @@ async def test_the_feed_of_a_new_run(world, client):
                 "at": "2026-01-01T00:00:00.000Z",
                 "turn": 1,
                 "response_id": "resp_1",
+                "model": "m",
             },
         ],
         "last_id": 2,
@@ -120,7 +121,7 @@ async def test_the_feed_of_a_run_with_tools_and_text_from_its_beginning_to_its_e
     first, second, third = (item_id(run_id, ordinal) for ordinal in range(3))
     assert [{name: value for name, value in event.items() if name != "at"} for event in reply["data"]] == [
         {"id": 1, "type": "run.queued"},
-        {"id": 2, "type": "turn.started", "turn": 1, "response_id": "resp_1"},
+        {"id": 2, "type": "turn.started", "turn": 1, "response_id": "resp_1", "model": "m"},
         {"id": 3, "type": "run.in_progress"},
         {"id": 4, "type": "item.started", "turn": 1, "item_id": first, "kind": "message"},
         {"id": 5, "type": "part.started", "turn": 1, "item_id": first, "part": 0, "kind": "output_text"},
@@ -136,7 +137,7 @@ async def test_the_feed_of_a_run_with_tools_and_text_from_its_beginning_to_its_e
             "name": "look_up",
         },
         {"id": 10, "type": "item.completed", "turn": 1, "item_id": second},
-        {"id": 11, "type": "turn.completed", "turn": 1, "tool_calls": 1},
+        {"id": 11, "type": "turn.completed", "turn": 1, "tool_calls": 1, "total_tokens": 2},
         {
             "id": 12,
             "type": "tool.started",
@@ -154,7 +155,7 @@ async def test_the_feed_of_a_run_with_tools_and_text_from_its_beginning_to_its_e
             "status": "completed",
             "output": "result of call_resp_1_0",
         },
-        {"id": 14, "type": "turn.started", "turn": 2, "response_id": "resp_2"},
+        {"id": 14, "type": "turn.started", "turn": 2, "response_id": "resp_2", "model": "m"},
         {"id": 15, "type": "item.started", "turn": 2, "item_id": third, "kind": "message"},
         {"id": 16, "type": "part.started", "turn": 2, "item_id": third, "part": 0, "kind": "output_text"},
         {"id": 17, "type": "text.delta", "turn": 2, "item_id": third, "part": 0, "text": "Once "},
