@@ -35,7 +35,9 @@ def has_more_marks(text: bytes, most: int) -> bool:
 
 def nests_deeper(text: bytes, levels: int, *, marks: int) -> bool:
     """Return whether lists and objects are nested deeper than `levels` among the first `marks` marks of a JSON text."""
-    steps = (_STEPS[token] for token in _tokens(text) if token != _QUOTE)
+    # As many strings as JSON has beside so many marks.
+    tokens = islice(_tokens(text), 3 * marks + 2)
+    steps = (_STEPS[token] for token in tokens if token != _QUOTE)
     return any(depth > levels for depth in accumulate(islice(steps, marks)))
 
 

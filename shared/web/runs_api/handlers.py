@@ -199,7 +199,7 @@ async def _run_reply(
     run = applied.stored.run
     waiting = waiting_for(api.context, run)
     output = await read.output_of(api.context, run)
-    answer = await read.answer_of(api.context, run) if output else None
+    answer = await read.answer_of(api.context, run, output) if output else None
     body = render.run_view(run, output, answer, waiting)
     headers = _run_headers(api, run, waiting) | (headers or {})
     return json_reply(status, body, headers, messages=messages + applied.messages)
