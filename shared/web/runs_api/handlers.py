@@ -12,6 +12,7 @@ from shared.core.run import Run
 from shared.errors import BatonError, Unidentified
 from shared.steps.context import Context
 from shared.steps.transition import Applied
+from shared.steps.turns import bundled
 from shared.usecases import health, read
 from shared.usecases.cancel import cancel
 from shared.usecases.delete import delete_run as delete
@@ -161,7 +162,7 @@ async def get_session(api: Api, request: Request, session_id: str) -> Reply:
 
 async def delete_session(api: Api, request: Request, session_id: str) -> Reply:
     purges = await delete_session_with_runs(api.context, api.caller(request), parse.session_id(session_id))
-    return Reply(204, messages=tuple(purges))
+    return Reply(204, messages=bundled(purges))
 
 
 async def get_agents(api: Api, _request: Request) -> Reply:
