@@ -16,6 +16,8 @@ _LOGGER = logging.getLogger("baton")
 _NOISY = ("azure",)
 # A name from a model and the reason of a library may have any length.
 MAX_FIELD_CHARACTERS = 500
+# A line with fields of fields may be longer than all texts in it.
+MAX_LINE_CHARACTERS = 16_000
 _CAUSE_CHARACTERS = 200
 
 
@@ -23,7 +25,10 @@ def log_event(event: str, *, level: int = logging.INFO, **fields: object) -> Non
     """Log `event`. Fields are ids, statuses and counts, never prompts, outputs, tokens or keys."""
     if _LOGGER.isEnabledFor(level):
         bounded = {name: _bounded(value) for name, value in fields.items()}
-        _LOGGER.log(level, "%s %s", event, json.dumps(bounded, default=str))
+        line = json.dumps(bounded, default=str)
+        if len(line) > MAX_LINE_CHARACTERS:
+            line = json.dumps({"cut": line[:MAX_LINE_CHARACTERS]})
+        _LOGGER.log(level, "%s %s", event, line)
 
 
 def log_fault(event: str, fault: BaseException, **fields: object) -> None:

@@ -24,17 +24,27 @@ class Answer:
     refusal: tuple[Span, ...] = ()
 
     @classmethod
-    def parse(cls, stored: str) -> "Answer":
-        """Return what `str` of an Answer gave."""
-        text, refusal = json.loads(stored)
-        return cls(_spans(text), _spans(refusal))
+    def parse(cls, stored: str, output: str) -> "Answer | None":
+        """Return what `str` of an Answer gave. None when it cannot be that of this output."""
+        try:
+            text, refusal = json.loads(stored)
+            return cls(_spans(text, len(output)), _spans(refusal, len(output)))
+        except (ValueError, TypeError, RecursionError):
+            return None
 
     def __str__(self) -> str:
         return json.dumps([self.text, self.refusal], separators=(",", ":"))
 
 
-def _spans(stored: list[list[int]]) -> tuple[Span, ...]:
-    return tuple((begin, end) for begin, end in stored)
+def _spans(stored: list[list[int]], length: int) -> tuple[Span, ...]:
+    """Return spans that follow each other. Raises ValueError and TypeError for others."""
+    spans, after = [], 0
+    for begin, end in stored:
+        if not after <= begin <= end <= length:
+            raise ValueError("a span is not in its place")
+        spans.append((begin, end))
+        after = end
+    return tuple(spans)
 
 
 def find_answer(output: str, items: Sequence[Item]) -> Answer | None:

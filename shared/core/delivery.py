@@ -6,7 +6,11 @@ from datetime import datetime
 
 from shared.core.ids import is_id
 
-_NAME = re.compile(r"\d{8}-\d{1,3}")
+# Times at the edge of what `datetime` can hold cannot be calculated with.
+FIRST_YEAR, LAST_YEAR = 1970, 9000
+
+_DUE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
+_NAME = re.compile(r"\d{8}-\d{1,3}", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,13 @@ class ClockRow:
     def parse(cls, due: str, run_id: str, name: str) -> "ClockRow":
         """Return the clock row of these texts. Raises ValueError when one of them is not valid."""
         at = datetime.fromisoformat(due)
-        if at.tzinfo is None or not is_id("run", run_id) or not _NAME.fullmatch(name):
+        # A time has one spelling, so that the row of a clock can be found by it.
+        if (
+            not _DUE.fullmatch(due)
+            or not FIRST_YEAR <= at.year <= LAST_YEAR
+            or not is_id("run", run_id)
+            or not _NAME.fullmatch(name)
+        ):
             raise ValueError("these texts do not name a delivery")
         return cls(at, run_id, name)
 

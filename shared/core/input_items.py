@@ -6,12 +6,12 @@ another call, or name what others have stored in the account.
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from shared.core.public_url import is_public_https
-from shared.core.replay import answered_id
+from shared.core.replay import answered_id, asked_id
 from shared.core.transcript import Item
 
 MAX_FILE_NAME_CHARACTERS = 255
@@ -34,16 +34,36 @@ _PARTS: Mapping[str, Mapping[str, frozenset[str]]] = {
         "refusal": frozenset({"refusal"}),
     },
 }
-# The items that answer a call, and their fields. Whether the session has left the call open is checked by the start.
+# The calls that a client may answer, with the type of the answer. The app's own tools answer calls of functions.
+_ANSWERED_BY: Mapping[object, str] = {
+    "mcp_approval_request": "mcp_approval_response",
+    "custom_tool_call": "custom_tool_call_output",
+    "computer_call": "computer_call_output",
+    "shell_call": "shell_call_output",
+    "local_shell_call": "local_shell_call_output",
+    "apply_patch_call": "apply_patch_call_output",
+}
+# The fields of an answer, and what each may be. `output` is checked part by part.
+_FIELDS: Mapping[str, Callable[[Any], bool]] = {
+    "approval_request_id": lambda value: isinstance(value, str),
+    "call_id": lambda value: isinstance(value, str),
+    "approve": lambda value: isinstance(value, bool),
+    "reason": lambda value: value is None or isinstance(value, str),
+    "status": lambda value: value is None or isinstance(value, str),
+    "max_output_length": lambda value: (
+        value is None or (isinstance(value, int) and not isinstance(value, bool))
+    ),
+    "acknowledged_safety_checks": lambda value: value is None or _are_safety_checks(value),
+}
 _ANSWERS: Mapping[str, frozenset[str]] = {
     "mcp_approval_response": frozenset({"approval_request_id", "approve", "reason"}),
-    "function_call_output": frozenset({"call_id", "output"}),
     "custom_tool_call_output": frozenset({"call_id", "output"}),
     "computer_call_output": frozenset({"call_id", "output", "acknowledged_safety_checks"}),
     "shell_call_output": frozenset({"call_id", "output", "max_output_length"}),
     "local_shell_call_output": frozenset({"call_id", "output"}),
     "apply_patch_call_output": frozenset({"call_id", "output"}),
 }
+_SAFETY_CHECK = frozenset({"id", "code", "message"})
 # What has no use without the item or the file that it names.
 _IGNORED = frozenset({"annotations", "logprobs"})
 
@@ -58,9 +78,21 @@ class InputRules:
     ids: bool = False
 
 
-def answered(items: Iterable[Item]) -> frozenset[str]:
-    """Return the ids of the calls that an input answers."""
-    return frozenset(filter(None, map(answered_id, items)))
+def answered(items: Iterable[Item]) -> dict[str, str]:
+    """Return the calls that an input answers: their ids, and the types of the answers."""
+    found = {answered_id(item): str(item.get("type")) for item in items}
+    return {call_id: kind for call_id, kind in found.items() if call_id is not None}
+
+
+def open_calls(items: Iterable[Item]) -> dict[str, str]:
+    """Return the calls among the items that a client may answer: their ids, and the type of an answer to each."""
+    found: dict[str, str] = {}
+    for item in items:
+        if (asked := asked_id(item)) is not None and item.get("type") in _ANSWERED_BY:
+            found[asked] = _ANSWERED_BY[item.get("type")]
+        elif (given := answered_id(item)) is not None:
+            found.pop(given, None)
+    return found
 
 
 class NotAllowed(ValueError):
@@ -71,6 +103,9 @@ def check(items: Sequence[Item], rules: InputRules) -> Sequence[Item]:
     """Return the items of an input as they may be sent. Raises NotAllowed."""
     if rules.anything:
         return items
+    given = [call_id for item in items if (call_id := answered_id(item)) is not None]
+    if len(set(given)) < len(given):
+        raise NotAllowed("input answers a call twice.")
     return [_item(item, f"input[{position}]", ids=rules.ids) for position, item in enumerate(items)]
 
 
@@ -101,9 +136,22 @@ def _answer(item: Item, allowed: frozenset[str], place: str, *, ids: bool) -> It
     _check_fields(item, allowed | {"type", "id", "status"}, place)
     if answered_id(item) is None:
         raise NotAllowed(f"{place} does not name the call that it answers.")
+    for name, fits in _FIELDS.items():
+        if name in item and not fits(item[name]):
+            raise NotAllowed(f"{place}.{name} has a value that is not allowed.")
     _check_id(item, "id", place, ids=ids)
     _check_output(item.get("output"), f"{place}.output", ids=ids)
     return item
+
+
+def _are_safety_checks(value: object) -> bool:
+    """Return whether this acknowledges the safety checks of a computer call, and nothing else."""
+    return isinstance(value, list) and all(
+        isinstance(each, dict)
+        and each.keys() <= _SAFETY_CHECK
+        and all(text is None or isinstance(text, str) for text in each.values())
+        for each in value
+    )
 
 
 def _check_output(value: Any, place: str, *, ids: bool) -> None:

@@ -11,13 +11,32 @@ _CHARACTERS = re.compile(r'[!"$-\[\]-~]+')
 _LABEL = r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)"
 _NAME = re.compile(rf"{_LABEL}(?:\.{_LABEL})+")
 _NUMBER = re.compile(r"[0-9]+|0[xX][0-9A-Fa-f]*")
-# Names that only have a meaning inside of a network: RFC 6761, RFC 6762, RFC 8375, and what ICANN and Kubernetes keep.
-_INSIDE = (".localhost", ".local", ".internal", ".home.arpa", ".svc")
+# Names that only have a meaning inside of a network: RFC 6761, RFC 6762, RFC 7686, RFC 8375, what ICANN does not give out,
+# and the usual names of Kubernetes, Consul and home routers.
+_INSIDE = tuple(
+    f".{name}"
+    for name in (
+        *(
+            "localhost",
+            "local",
+            "localdomain",
+            "internal",
+            "intranet",
+            "private",
+            "corp",
+            "home",
+            "home.arpa",
+            "lan",
+        ),
+        *("svc", "default", "cluster", "consul", "onion", "test", "invalid", "alt", "mail"),
+    )
+)
 # Addresses inside of a network that look like any other: protocols and metadata, and what Azure has for each machine.
-_IPV4_INSIDE = (ipaddress.IPv4Network("192.0.0.0/24"), ipaddress.IPv4Network("168.63.129.16/32"))
+_IPV4_INSIDE = tuple(map(ipaddress.IPv4Network, ("192.0.0.0/24", "192.88.99.0/24", "168.63.129.16/32")))
 # What is given out to hosts of the Internet, and the part of it that wraps addresses of IPv4.
 _IPV6_UNICAST = ipaddress.IPv6Network("2000::/3")
-_6TO4 = ipaddress.IPv6Network("2002::/16")
+_IPV6_INSIDE = tuple(map(ipaddress.IPv6Network, ("2002::/16", "3fff::/20")))
+_ISATAP = (0x0000_5EFE, 0x0200_5EFE)
 
 
 def is_public_https(url: str) -> bool:
@@ -45,7 +64,8 @@ def _is_public_address(host: str) -> bool:
     except ValueError:
         return False
     if isinstance(address, ipaddress.IPv6Address):
-        return address.is_global and address in _IPV6_UNICAST and address not in _6TO4 and "%" not in host
+        inside = any(address in net for net in _IPV6_INSIDE) or (int(address) >> 32) & 0xFFFF_FFFF in _ISATAP
+        return address.is_global and address in _IPV6_UNICAST and not inside and "%" not in host
     return address.is_global and not address.is_multicast and not any(address in net for net in _IPV4_INSIDE)
 
 

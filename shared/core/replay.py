@@ -33,6 +33,8 @@ class Replay:
     # The call ids as they are sent. A model may use the same id in each turn, but a request must not.
     _sent: dict[str, str] = field(default_factory=dict)
     _used: set[str] = field(default_factory=set)
+    # The number that the next repetition of a call id gets.
+    _numbers: Counter[str] = field(default_factory=Counter)
 
     @property
     def items(self) -> list[Item]:
@@ -78,9 +80,24 @@ class Replay:
 
     def _add_call(self, item: Item, call_id: str) -> None:
         self._open[call_id] = len(self._kept)
-        self._sent[call_id] = sent = _unique(call_id, self._used)
+        self._sent[call_id] = sent = self._unique(call_id)
         self._used.add(sent)
         self._kept.append(item | {"call_id": sent} if "call_id" in item else item)
+
+    def _unique(self, call_id: str) -> str:
+        """Return an id that was not sent yet: the call's own, or one with a number."""
+        if call_id not in self._used:
+            return call_id
+        start = (
+            call_id
+            if len(call_id) < _MAX_SENT_CALL_ID - 8
+            else hashlib.sha256(call_id.encode()).hexdigest()[:32]
+        )
+        number = max(self._numbers[start], 2)
+        while f"{start}_{number}" in self._used:
+            number += 1
+        self._numbers[start] = number + 1
+        return f"{start}_{number}"
 
     def _output(self, item: Item, answered: str) -> Item | None:
         found = self._answer(item, answered)
@@ -122,31 +139,8 @@ def answered_id(item: Item) -> str | None:
     return found if isinstance(found, str) else None
 
 
-def open_ids(items: Iterable[Item]) -> frozenset[str]:
-    """Return the ids of calls among the items that have no answer."""
-    found: set[str] = set()
-    for item in items:
-        if (asked := asked_id(item)) is not None:
-            found.add(asked)
-        elif (answered := answered_id(item)) is not None:
-            found.discard(answered)
-    return frozenset(found)
-
-
 def _is_output(item: Item) -> bool:
     return str(item.get("type")).endswith("_output")
-
-
-def _unique(call_id: str, used: set[str]) -> str:
-    if call_id not in used:
-        return call_id
-    start = (
-        call_id if len(call_id) < _MAX_SENT_CALL_ID - 8 else hashlib.sha256(call_id.encode()).hexdigest()[:32]
-    )
-    number = 2
-    while f"{start}_{number}" in used:
-        number += 1
-    return f"{start}_{number}"
 
 
 def _sendable(item: Item) -> Item:

@@ -19,7 +19,7 @@ _STRING_OR_MARK = re.compile(rb'"(?:[^"\\]++|\\.)*+"?|[][{},]', re.DOTALL)
 def has_more_marks(text: bytes, most: int) -> bool:
     """Return whether a JSON text in UTF-8 has more than `most` brackets and commas outside of its strings."""
     # Usually one of the two fast checks is enough. They count what is in strings too.
-    if len(text) <= most or sum(text.count(mark) for mark in _MARKS) <= most:
+    if len(text) <= most or marks_at_most(text) <= most:
         return False
     # In JSON, two strings have a colon or a mark between them. A text with more strings need not be searched.
     marks = strings = 0
@@ -33,9 +33,16 @@ def has_more_marks(text: bytes, most: int) -> bool:
     return False
 
 
+def marks_at_most(text: bytes) -> int:
+    """Return a number that a text's marks do not exceed. It is found fast, because it counts what is in strings too."""
+    return sum(text.count(mark) for mark in _MARKS)
+
+
 def nests_deeper(text: bytes, levels: int, *, marks: int) -> bool:
     """Return whether lists and objects are nested deeper than `levels` among the first `marks` marks of a JSON text."""
-    steps = (_STEPS[token] for token in _tokens(text) if token != _QUOTE)
+    # As many strings as JSON has beside so many marks.
+    tokens = islice(_tokens(text), 3 * marks + 2)
+    steps = (_STEPS[token] for token in tokens if token != _QUOTE)
     return any(depth > levels for depth in accumulate(islice(steps, marks)))
 
 

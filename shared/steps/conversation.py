@@ -13,9 +13,14 @@ from shared.core.structure import has_more_marks
 from shared.log import log_event
 from shared.ports.agents import AgentSpec
 from shared.ports.providers import ResponseRequest
+from shared.steps.chain import runs_back
 from shared.steps.context import Context
 from shared.store.runs import StoredResult
 
+# How many runs of a session are read for a replay. Deleted and failed ones are not part of it.
+_MAX_READ = 10 * MAX_REPLAY_RUNS
+# How many kinds of items that were left out a log line names.
+_SHOWN_KINDS = 10
 _UNKNOWN = json.dumps(
     {
         "error": {
@@ -120,7 +125,13 @@ async def _complete_conversation(context: Context, run: Run, input_text: str | N
         texts.add(text)
     replay = texts.replay()
     if left_out := replay.left_out:
-        log_event("replay.left_out", run_id=run.id, turn=run.turn, items=dict(left_out))
+        log_event(
+            "replay.left_out",
+            run_id=run.id,
+            turn=run.turn,
+            items=left_out.total(),
+            kinds=dict(left_out.most_common(_SHOWN_KINDS)),
+        )
     return replay.items
 
 
@@ -153,15 +164,13 @@ async def _history(context: Context, run: Run) -> list[Run]:
     Raises ConversationTooLong.
     """
     earlier: list[Run] = []
-    run_id = run.previous_run_id
     read = 0
-    while run_id and (stored := await context.runs.read(run_id)):
+    async for stored in runs_back(context, run.previous_run_id, run):
         read += 1
-        if read > MAX_REPLAY_RUNS:
-            raise ConversationTooLong
         if stored.run.in_conversation:
             earlier.append(stored.run)
-        run_id = stored.run.previous_run_id
+        if len(earlier) > MAX_REPLAY_RUNS or read > _MAX_READ:
+            raise ConversationTooLong
     return earlier[::-1]
 
 

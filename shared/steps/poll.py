@@ -114,6 +114,9 @@ async def _stored(context: Context, owed: Owed) -> StoredRun | None:
     stored = await context.runs.read(owed.run_id)
     if stored is None:
         log_event("owed.orphaned", level=logging.ERROR, run_id=owed.run_id)
+        if owed.expired(context.clock.now()):
+            # Nobody else will remove it, and it would be late for ever.
+            await context.shards.drop(owed.run_id)
     return stored
 
 

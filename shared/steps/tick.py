@@ -9,7 +9,7 @@ from shared.log import log_event, log_fault
 from shared.steps.context import Context
 from shared.steps.due import Due, claim_due
 from shared.steps.poll import poll
-from shared.steps.turns import fair_messages, in_turns
+from shared.steps.turns import MESSAGES_PER_OWNER, fair_messages, in_turns
 
 _Result = TypeVar("_Result")
 
@@ -35,7 +35,9 @@ async def tick(context: Context, concurrency: int, shards: Sequence[str] = all_s
         [
             *(message for due in dues for message in due.owned_messages),
             *((owed.owner, message) for owed, own in polled for message in own),
-        ]
+        ],
+        # With fan-out, the ticks of all shards together send as many.
+        most=max(1, MESSAGES_PER_OWNER * len(shards) // len(all_shards())),
     )
     if polls or messages:
         log_event("tick.completed", polls=len(polls), messages=len(messages))

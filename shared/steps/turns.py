@@ -30,6 +30,11 @@ def fair_messages(messages: Iterable[tuple[str, str]], most: int = MESSAGES_PER_
     return in_turns((owner, message) for owner, own in packed.items() for message in own)
 
 
+def bundled(messages: Sequence[str]) -> tuple[str, ...]:
+    """Return messages of one owner, few for the queue."""
+    return tuple(_packed(messages, MESSAGES_PER_OWNER))
+
+
 def _by_owner(things: Iterable[tuple[str, _T]]) -> Mapping[str, list[_T]]:
     found: dict[str, list[_T]] = defaultdict(list)
     for owner, thing in things:

@@ -1,5 +1,6 @@
 """Texts of any length: small ones are stored inline in the run's row, longer ones in chunk rows."""
 
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 
@@ -17,6 +18,7 @@ MAX_TEXT_BYTES = 64 * 1024 * 1024
 # Azure Table Storage: a binary property holds 64 KiB, a row 1 MiB.
 CHUNK_BYTES = 64 * 1024
 CHUNKS_PER_ROW = 11
+_CHUNK = re.compile(r"c\d\d", re.ASCII)
 # A fast level. It still reduces prose to a third of its size.
 _LEVEL = 3
 
@@ -78,8 +80,16 @@ class ContentStore:
 def _unpacked(content: Content, rows: Sequence[Row]) -> str:
     if len(rows) != content.chunks:
         raise LookupError(f"{len(rows)} of {content.chunks} content rows of {content.name} exist")
-    packed = b"".join(bytes(row.values[f"c{n:02d}"]) for row in rows for n in range(len(row.values)))  # type: ignore[arg-type]
-    return _text(packed)
+    chunks = [row.values.get(f"c{n:02d}") for row in rows for n in range(_chunks_of(row))]
+    return _text(b"".join(chunk for chunk in chunks if isinstance(chunk, bytes)))
+
+
+def _chunks_of(row: Row) -> int:
+    """Return how many chunks a row has. Raises UnreadableRow when there is anything else in their place."""
+    names = [name for name in row.values if _CHUNK.fullmatch(name)]
+    if not all(isinstance(row.values.get(f"c{n:02d}"), bytes) for n in range(len(names))):
+        raise UnreadableRow(row.key)
+    return len(names)
 
 
 def _text(packed: bytes) -> str:

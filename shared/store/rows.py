@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from functools import lru_cache, wraps
 from typing import Any, TypeVar
 
-from shared.core.delivery import ClockRow
+from shared.core.delivery import FIRST_YEAR, LAST_YEAR, ClockRow
 from shared.core.ids import is_id
 from shared.core.run import Content
 from shared.core.structure import has_more_marks
@@ -29,7 +29,6 @@ _ZLIB = b"x"
 _LONGEST_BYTES = 4 * 1024 * 1024
 _MOST_MARKS = 500_000
 _LARGEST_COUNT = 2**53
-_FIRST_YEAR, _LAST_YEAR = 1970, 9000
 _ENCODER = json.JSONEncoder(ensure_ascii=False)
 _T = TypeVar("_T")
 
@@ -108,7 +107,7 @@ def read_time(values: Mapping[str, Value], name: str) -> datetime:
     if at.tzinfo is None:
         raise ValueError(f"the time {name} has no time zone")
     # A time at the edge of what `datetime` can hold breaks every calculation with it.
-    if not _FIRST_YEAR <= at.year <= _LAST_YEAR:
+    if not FIRST_YEAR <= at.year <= LAST_YEAR:
         raise ValueError(f"the time {name} is in the year {at.year}")
     return at
 

@@ -1,11 +1,13 @@
 """Runs, and what is owed for them, as rows."""
 
 import json
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from typing import Any
 
 from shared.core.calls import CallStatus, ToolCall
+from shared.core.life.calling import MAX_CALLS_PER_RUN
 from shared.core.response import RunError, Usage
 from shared.core.run import (
     Chaining,
@@ -24,6 +26,7 @@ from shared.store import rows
 
 # What a client can be shown.
 _MAX_EXCERPT = 200
+_HASH = re.compile(r"[0-9a-f]{64}")
 # What a run keeps of its calls; their arguments are in the output of the turn.
 _CALL_FIELDS = ("call_id", "name", "turn", "idempotent", "status", "started_at", "completed_at")
 
@@ -103,7 +106,7 @@ def read_run(row: Row) -> Run:
         agent=rows.agent(values),
         provider=rows.text(values, "provider"),
         metadata=_read_metadata(values.get("metadata")),
-        key=rows.optional_text(values, "key"),
+        key=_read_key(values),
         excerpt=(rows.optional_text(values, "excerpt") or "")[:_MAX_EXCERPT],
         retry_of=rows.optional_text(values, "retry_of"),
         structured=bool(values.get("structured")),
@@ -214,6 +217,11 @@ def fields_of(value: Any) -> dict[str, Any]:
     return {name: getattr(value, name) for name in value.__slots__}
 
 
+def _read_key(values: Mapping[str, Value]) -> str | None:
+    key = rows.optional_text(values, "key")
+    return key if key and _HASH.fullmatch(key) else None
+
+
 def _read_metadata(value: Value | None) -> Mapping[str, str]:
     found = rows.unpack(value) or {}
     return {name: rows.text(found, name) for name in found}
@@ -288,6 +296,9 @@ def _pack_calls(calls: Iterable[ToolCall]) -> bytes:
 
 
 def _unpack_calls(value: Value | None) -> tuple[ToolCall, ...]:
+    stored = rows.unpack(value) or ()
+    if len(stored) > MAX_CALLS_PER_RUN:
+        raise ValueError("there are more calls than a run has")
     return tuple(
         ToolCall(
             call_id=rows.text(call, "call_id"),
@@ -298,5 +309,5 @@ def _unpack_calls(value: Value | None) -> tuple[ToolCall, ...]:
             started_at=rows.optional_time(call, "started_at"),
             completed_at=rows.optional_time(call, "completed_at"),
         )
-        for call in rows.unpack(value) or ()
+        for call in stored
     )

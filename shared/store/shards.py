@@ -4,11 +4,12 @@ from dataclasses import dataclass, field
 from datetime import datetime
 
 from shared.core.delivery import ClockRow
+from shared.core.ids import shard_of
 from shared.core.run import Owed
 from shared.errors import RowConflict, UnreadableRow
 from shared.log import log_skipped
 from shared.ports.system import Randomness
-from shared.ports.tables import Insert, Put, Row, Table
+from shared.ports.tables import Delete, Insert, Put, Row, Table
 from shared.store import rows
 from shared.store.outbox import read_clock
 from shared.store.run_rows import read_owed
@@ -50,6 +51,13 @@ class ShardStore:
                 # One broken row must not hide the others.
                 log_skipped(fault)
         return view
+
+    async def drop(self, run_id: str) -> None:
+        """Remove the row of what is owed for a run that does not exist."""
+        try:
+            await self._table.write(shard_of(run_id), [Delete(rows.owed_key(run_id))])
+        except RowConflict:
+            return
 
     async def last_tick(self, shard: str) -> datetime | None:
         """Return the time of the shard's last tick, with one point read. None before the first one."""

@@ -1,10 +1,13 @@
 """The session that a start continues."""
 
+from collections.abc import Mapping
+
 from shared.core import transcript
 from shared.core.caller import Caller
-from shared.core.replay import open_ids
+from shared.core.input_items import open_calls
 from shared.core.run import Session
 from shared.errors import Conflict, InvalidInput, NotFound
+from shared.steps.chain import runs_back
 from shared.steps.context import Context
 from shared.store.sessions import StoredSession
 from shared.usecases.read import output_of
@@ -14,9 +17,9 @@ _LOOK_BACK = 20
 
 
 async def continued_session(
-    context: Context, caller: Caller, session_id: str | None, *, agent: str, answers: frozenset[str]
+    context: Context, caller: Caller, session_id: str | None, *, agent: str, answers: Mapping[str, str]
 ) -> StoredSession | None:
-    """Return the session that a start names. `answers` are the ids of calls that its input answers.
+    """Return the session that a start names. `answers` are the calls that its input answers: their ids, and the types of the answers.
 
     Raises NotFound, Conflict when it cannot hold a run now, and InvalidInput when it has not left these calls open.
     """
@@ -35,21 +38,21 @@ async def continued_session(
         )
     if stored.session.held_by:
         raise busy(session_id)
-    if answers and not answers <= await _open_calls(context, stored.session):
+    if answers and not answers.items() <= (await _open_calls(context, stored.session)).items():
         raise _not_open()
     return stored
 
 
-async def _open_calls(context: Context, session: Session) -> frozenset[str]:
-    """Return the ids of the calls that the conversation of a session has left open."""
-    run_id = session.last_run_id
-    for _ in range(_LOOK_BACK):
-        if not run_id or not (stored := await context.runs.read(run_id)):
-            break
+async def _open_calls(context: Context, session: Session) -> Mapping[str, str]:
+    """Return the calls that the conversation of a session has left open: their ids, and the type of an answer to each."""
+    read = 0
+    async for stored in runs_back(context, session.last_run_id, session):
         if stored.run.in_conversation:
-            return open_ids(transcript.parse(await output_of(context, stored.run) or "[]"))
-        run_id = stored.run.previous_run_id
-    return frozenset()
+            return open_calls(transcript.parse(await output_of(context, stored.run) or "[]"))
+        read += 1
+        if read == _LOOK_BACK:
+            break
+    return {}
 
 
 def _not_open() -> InvalidInput:

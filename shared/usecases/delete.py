@@ -6,6 +6,7 @@ from shared.core.caller import Caller
 from shared.core.life.events import DeleteRequested
 from shared.core.run import Lease, RunStatus
 from shared.errors import Conflict, RowConflict
+from shared.steps.chain import runs_back
 from shared.steps.context import Context
 from shared.steps.transition import Applied, apply
 from shared.steps.work import perform_now
@@ -26,16 +27,14 @@ async def delete_session(context: Context, caller: Caller, session_id: str) -> l
     When it fails half way, a repeated request continues it.
     Raises NotFound, and Conflict when a run is started meanwhile.
     """
-    last_run_id = (await owned_session(context, caller, session_id)).session.last_run_id
+    session = (await owned_session(context, caller, session_id)).session
     purges = []
-    run_id = last_run_id
-    while run_id and (stored := await context.runs.read(run_id)):
+    async for stored in runs_back(context, session.last_run_id, session):
         if stored.run.status is not RunStatus.DELETED:
             # This lease has expired already, so the purge is owed at once.
             await apply(context, stored, DeleteRequested(Lease(context.token(), context.clock.now())))
-            purges.append(run_id)
-        run_id = stored.run.previous_run_id
-    await _leave_tombstone(context, await owned_session(context, caller, session_id), last_run_id)
+            purges.append(stored.run.id)
+    await _leave_tombstone(context, await owned_session(context, caller, session_id), session.last_run_id)
     return purges
 
 

@@ -8,6 +8,7 @@ from shared.core.caller import Caller
 from shared.core.ids import first_position, position, shard_of
 from shared.core.run import Run, RunStatus
 from shared.errors import Malformed
+from shared.steps.chain import run_of_session
 from shared.steps.context import Context
 from shared.usecases.read import owned_session
 
@@ -95,18 +96,18 @@ async def _of_session(context: Context, caller: Caller, listing: Listing) -> tup
     run_id, last_position = session.last_run_id, ""
     if listing.after and listing.session_id:
         run_id = f"run_{shard_of(listing.session_id)}{listing.after}"
-        stored = await context.runs.read(run_id)
-        if stored is None or stored.run.session_id != session.id:
+        stored = await run_of_session(context, run_id, session)
+        if stored is None:
             raise Malformed(
                 "cursor must come from a nextLink of this list.", code="invalid_cursor", field="cursor"
             )
         run_id = stored.run.previous_run_id
     found: list[Run] = []
     for _ in range(_LOOK_BACK):
-        if run_id is None or (stored := await context.runs.read(run_id)) is None:
+        if run_id is None or (stored := await run_of_session(context, run_id, session)) is None:
             return found, None
         run = stored.run
-        if run.session_id == session.id and listing.has(run):
+        if listing.has(run):
             if len(found) == listing.limit:
                 return found, last_position
             found.append(run)

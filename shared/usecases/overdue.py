@@ -42,10 +42,14 @@ class Waker:
         if (at := self._woken.pop(run_id, None)) and now - at < _AGAIN:
             self._woken[run_id] = at
             return False
-        self._woken[run_id] = now
-        if len(self._woken) > _MAX_REMEMBERED:
+        if len(self._woken) >= _MAX_REMEMBERED:
             # A dict keeps the order, so this is the one that was woken first.
-            del self._woken[next(iter(self._woken))]
+            first = next(iter(self._woken))
+            if now - self._woken[first] < _AGAIN:
+                # Enough messages were sent lately. A later read of the run sends one.
+                return False
+            del self._woken[first]
+        self._woken[run_id] = now
         return True
 
 

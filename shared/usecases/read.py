@@ -9,6 +9,8 @@ from shared.core.caller import Caller
 from shared.core.limits import MAX_TRANSCRIPT_BYTES
 from shared.core.run import Run, RunStatus, Session
 from shared.errors import Malformed, NotFound, UnreadableRow
+from shared.log import log_skipped
+from shared.steps.chain import run_of_session
 from shared.steps.context import Context
 from shared.steps.conversation import texts_of
 from shared.store.runs import StoredRun
@@ -19,6 +21,8 @@ _Loaded = TypeVar("_Loaded")
 
 # A longer input is read on request only.
 MAX_INPUT_BYTES = 64 * 1024
+# A page of a session reads at most this many runs. The next page continues after them.
+_LOOK_BACK = 200
 
 
 @dataclass(slots=True)
@@ -30,7 +34,7 @@ class SessionPage:
     runs: list[Run] = field(default_factory=list)
     # The JSON texts of lists with the items of these runs, oldest first.
     transcript: list[str] = field(default_factory=list)
-    # Whether the transcript ends before the end of its only run, because it would be too long.
+    # Whether something of the runs is missing in the transcript: what is too long, or cannot be read.
     cut: bool = False
     # The newest run of the next page, if there is one.
     next_run_id: str | None = None
@@ -73,14 +77,15 @@ async def output_of(context: Context, run: Run) -> str | None:
     return await unless_deleted(context, run, context.content.load(run.id, run.turns[-1]))
 
 
-async def answer_of(context: Context, run: Run) -> Answer | None:
+async def answer_of(context: Context, run: Run, output: str) -> Answer | None:
     """Return where the answer stands in the run's output; None when it is not known.
 
     Raises NotFound when the run was deleted meanwhile.
     """
     if run.answer is None:
         return None
-    return Answer.parse(await unless_deleted(context, run, context.content.load(run.id, run.answer)))
+    stored = await unless_deleted(context, run, context.content.load(run.id, run.answer))
+    return Answer.parse(stored, output)
 
 
 async def input_of(context: Context, run: Run, *, complete: bool) -> str | None:
@@ -119,19 +124,32 @@ async def session_page(
     session = (await owned_session(context, caller, session_id)).session
     page = SessionPage(session, left=MAX_TRANSCRIPT_BYTES)
     run_id = begin or session.last_run_id
-    while run_id and len(page.runs) < limit:
-        stored = await context.runs.read(run_id)
-        if stored is None or stored.run.session_id != session_id:
-            if run_id != begin:
-                raise UnreadableRow(f"session {session_id}")
+    for _ in range(_LOOK_BACK):
+        if not run_id or len(page.runs) == limit:
+            break
+        stored = await _of_page(context, page, run_id)
+        if stored is None and run_id == begin:
             raise Malformed(
                 "cursor must come from a nextLink of this list.", code="invalid_cursor", field="cursor"
             )
+        if stored is None:
+            # Nothing leads to the runs before this one any more.
+            page.cut, run_id = True, None
+            break
         if stored.run.status is not RunStatus.DELETED and not await _add(context, page, stored.run):
             break
         run_id = stored.run.previous_run_id
     page.next_run_id = run_id
     return page
+
+
+async def _of_page(context: Context, page: SessionPage, run_id: str) -> StoredRun | None:
+    """Return a run of the page's session. None when its row is broken, or of another session."""
+    try:
+        return await run_of_session(context, run_id, page.session)
+    except UnreadableRow as fault:
+        log_skipped(fault)
+        return None
 
 
 async def _add(context: Context, page: SessionPage, run: Run) -> bool:
@@ -141,11 +159,17 @@ async def _add(context: Context, page: SessionPage, run: Run) -> bool:
     except NotFound:
         # Deleted since it was read. It is left out like the deleted runs before.
         return True
+    except UnreadableRow as fault:
+        # The run is shown without its texts.
+        log_skipped(fault)
+        page.runs.append(run)
+        page.cut = True
+        return True
     if page.runs and not complete:
         return False
     page.runs.append(run)
     page.transcript[:0] = texts
-    page.cut = not complete
+    page.cut = page.cut or not complete
     page.left -= sum(len(text.encode()) for text in texts)
     return True
 

@@ -27,7 +27,7 @@ async def retry(context: Context, caller: Caller, run_id: str, *, key: str | Non
     request = StartRequest(
         agent=run.agent,
         input=text,
-        answers=input_items.answered(transcript.parse(text)) if run.previous_run_id else frozenset(),
+        answers=input_items.answered(transcript.parse(text)) if run.previous_run_id else {},
         session_id=run.session_id if run.previous_run_id else None,
         metadata=run.metadata,
         deadline=run.expires_at - run.created_at,

@@ -31,8 +31,8 @@ class StartRequest:
     agent: str
     # The JSON text of input items of the Responses API.
     input: str
-    # The ids of the calls that the input answers.
-    answers: frozenset[str] = frozenset()
+    # The calls that the input answers: their ids, and the types of the answers.
+    answers: Mapping[str, str] = field(default_factory=dict)
     session_id: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     deadline: timedelta | None = None

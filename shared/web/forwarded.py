@@ -11,9 +11,9 @@ from collections.abc import Mapping
 # A pair of a Forwarded header, and what follows it (RFC 7239, 4). Values with a colon must be quoted there, but proxies
 # send them without quotes too.
 _PAIR = re.compile(
-    r"[ \t]*(?:(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+)="
+    r"[ \t]*+(?:(?P<name>[!#$%&'*+.^_`|~0-9A-Za-z-]+)="
     r'(?:"(?P<quoted>(?:[^"\\]|\\.)*)"|(?P<bare>[^\s",;]*)))?'
-    r"[ \t]*(?P<end>[,;]|\Z)"
+    r"[ \t]*+(?P<end>[,;]|\Z)"
 )
 _ESCAPED = re.compile(r"\\(.)")
 _LABEL = r"(?!-)[A-Za-z0-9_-]{1,63}(?<!-)"

@@ -1,5 +1,6 @@
 """What a provider sends takes little memory and little time, whatever it is made of."""
 
+import asyncio
 import json
 import time
 import tracemalloc
@@ -10,6 +11,7 @@ import pytest
 
 from shared.adapters.http.answer import MAX_ERROR_BYTES, MAX_REPLY_BYTES
 from shared.adapters.http.json_body import MAX_REPLY_MARKS
+from shared.adapters.http.transport import LARGE_REPLIES
 from shared.adapters.responses_api.decode import MAX_OUTPUT_BYTES, MAX_STATUS_CHARACTERS
 from shared.adapters.responses_api.provider import MAX_OPENING_EVENTS, MAX_STATUSES_REPORTED
 from shared.core.response import Absent, NotNow, Refused, ResponseStatus, Slice, Snapshot, Usage
@@ -234,3 +236,109 @@ async def test_a_create_looks_at_a_limited_number_of_events():
             provided(server) as provider,
         ):
             assert type(await ALL["streamed create"](provider)) is kind
+
+
+async def test_the_events_of_a_slice_are_limited_together():
+    """Each of them is allowed alone, but all of them are kept at once."""
+    item = '{"type": "x", "a": [' + "[]," * 120_000 + "0]}"
+    events = [
+        f'data: {{"type": "response.output_item.done", "sequence_number": {n}, "output_index": {n}, "item": {item}}}\n\n'.encode()
+        for n in range(1, 40)
+    ]
+    body = b"".join(events)
+    async with (
+        Loopback(always(reply(200, body, content_type="text/event-stream"))) as server,
+        provided(server) as provider,
+    ):
+        found, seconds, peak = await measured(lambda: provider.slice("resp_1", 0))
+    assert isinstance(found, Slice)
+    assert 1 <= found.sequence <= 3
+    assert peak < 90 * MIB
+    assert seconds < 3
+
+
+@pytest.mark.parametrize(
+    "line", [b"\n", b"\r", b"\r\n", b":\n\n", b"data:\n", b"data:xx\n", b"data\n"], ids=repr
+)
+@pytest.mark.parametrize("operation", ["streamed create", "slice"])
+async def test_a_stream_of_lines_costs_little(operation, line):
+    async def answering(_: Arrived) -> AsyncIterator[bytes]:
+        yield b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: text/event-stream\r\n\r\n"
+        piece = line * (64 * 1024 // len(line))
+        for _ in range(20 * MIB // len(piece)):
+            yield piece
+        yield b"\n\n"
+
+    async with Loopback(answering) as server, provided(server) as provider:
+        _, seconds, peak = await measured(lambda: ALL[operation](provider))
+    assert seconds < 1.5
+    assert peak < 60 * MIB
+
+
+async def test_few_long_replies_are_read_at_the_same_time():
+    """Others wait, so that many of them do not use up the memory together. Short ones never wait."""
+    release, long = asyncio.Event(), b" " * MIB
+
+    async def answering(request: Arrived) -> AsyncIterator[bytes]:
+        yield b"HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: application/json\r\n\r\n"
+        if "short" not in request.path:
+            for _ in range(8):
+                yield long
+            await release.wait()
+        yield response("[]")
+
+    async with Loopback(answering) as server, provided(server) as provider:
+        reads = [asyncio.create_task(provider.read(f"resp_{n}")) for n in range(24)]
+        await server.until(24)
+        tracemalloc.start()
+        for _ in range(20):
+            assert (await provider.read("short")).status is ResponseStatus.COMPLETED
+        _, peak = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        release.set()
+        found = await asyncio.gather(*reads)
+    assert all(each.status is ResponseStatus.COMPLETED for each in found)
+    # 24 of them would have 192 MiB. Each of those that wait has what fits into the buffers of its connection.
+    assert peak < LARGE_REPLIES * 10 * MIB + 24 * 3 * MIB
+
+
+KEY = "sk-proj-0123456789abcdefghij"
+HEADER = "Token gateway-pass-77-0123"
+CALL = {"type": "function_call", "call_id": KEY, "name": KEY, "arguments": KEY}
+TEXT = {"type": "message", "content": [{"type": "output_text", "text": f"<{KEY}>"}]}
+PLACES: dict[str, dict[str, Any]] = {
+    "the id": {"id": f"resp_{KEY}", "status": "in_progress"},
+    "a name": {"id": "resp_1", "status": "completed", "output": [CALL]},
+    "a type": {"id": "resp_1", "status": "completed", "output": [{"type": KEY, "name": KEY}]},
+    "a text": {"id": "resp_1", "status": "completed", "output": [TEXT]},
+    "an error": {
+        "id": "resp_1",
+        "status": "failed",
+        "error": {"code": KEY, "message": f"{KEY}, gateway-pass-77-0123"},
+    },
+    "a status": {"id": "resp_1", "status": KEY},
+    "a reason": {"id": "resp_1", "status": "incomplete", "output": [], "incomplete_details": {"reason": KEY}},
+    "metadata": {"id": "resp_1", "status": "in_progress", "metadata": {"baton_run": KEY}},
+}
+
+
+@every
+@pytest.mark.parametrize("place", PLACES.values(), ids=PLACES)
+async def test_nothing_that_is_received_repeats_a_secret(operation, place, caplog):
+    caplog.set_level(0)
+    body = json.dumps(place).encode()
+    event = {"type": "response.completed", "sequence_number": 1, "response": place}
+    sent = b"data: " + json.dumps(event).encode() + b"\n\n"
+
+    async def answering(arrived: Arrived) -> AsyncIterator[bytes]:
+        if "stream=true" in arrived.path:
+            yield reply(200, sent, content_type="text/event-stream")
+        else:
+            yield reply(200, body)
+
+    fields = {"api_key": KEY, "headers": {"x-gateway": HEADER}}
+    async with Loopback(answering) as server, provided(server, **fields) as provider:
+        found = await ALL[operation](provider)
+    for secret in (KEY, HEADER, "gateway-pass-77-0123"):
+        assert secret not in repr(found)
+        assert secret not in caplog.text

@@ -42,7 +42,31 @@ def test_the_answer_is_cut_out_as_it_is_read(items):
     assert found is not None
     assert json.loads(cut(output, found.text)) == transcript.text_of(items)
     assert json.loads(cut(output, found.refusal)) == transcript.refusal_of(items)
-    assert Answer.parse(str(found)) == found
+    assert Answer.parse(str(found), output) == found
+
+
+SPANS = [
+    "",
+    "[]",
+    "{}",
+    "[[],[]",
+    "[[[0,9999]],[]]",
+    "[[[5,2]],[]]",
+    "[[[-1,2]],[]]",
+    "[[[3,5],[2,4]],[]]",
+    "[[[0,2]]]",
+    '[[["a","b"]],[]]',
+    "[[[0,2.5]],[]]" * 2,
+    "[" * 100_000,
+    "[[[0,5]" + ",[0,5]" * 300 + "],[]]",
+    "null",
+    "[null,null]",
+]
+
+
+@pytest.mark.parametrize("stored", SPANS, ids=lambda text: text[:20])
+def test_spans_that_do_not_fit_an_output_are_not_used(stored):
+    assert Answer.parse(stored, json_text(message("a"))) is None
 
 
 TEXTS = [

@@ -1,6 +1,9 @@
 """A broken row stops only what it is about. Every other run goes on, and every list and the health are answered."""
 
+import asyncio
 import json
+import random
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from copy import deepcopy
@@ -8,7 +11,7 @@ from copy import deepcopy
 import pytest
 
 from shared.core.calls import CallStatus
-from shared.core.run import RunStatus
+from shared.core.run import Chaining, RunStatus
 from shared.ports.tables import Put, Row, Value
 from shared.steps.tick import tick
 from shared.store import rows
@@ -161,6 +164,122 @@ async def test_a_row_with_a_strange_key_stops_nothing(key, rest):
     if key + rest != rows.TICK_KEY:
         await town.world.table.write(town.victim["id"][4:6], [Put(Row(key + rest, {"owner": "default"}))])
     await check(town)
+
+
+async def test_a_clock_row_with_a_time_at_the_edge_stops_nothing():
+    town = await Town().settle()
+    run_id, shard = town.victim["id"], town.victim["id"][4:6]
+    for due in (
+        "0001-01-01T00:00:00+14:00",
+        "0001-01-01T00:00:00.000000Z",
+        "2026-01-01T00:00:00+00:00",
+        "9999-12-31T23:59:59.999999Z",
+    ):
+        await town.world.table.write(shard, [Put(Row(f"pending~{due}|{run_id}|00000001-0", {}))])
+    for _ in range(3):
+        town.world.clock.pass_(60)
+        assert not [
+            message for message in await tick(town.world.context, 10) if message.startswith("delivery")
+        ]
+    await check(town)
+
+
+@pytest.mark.parametrize("value", [1_000_000_000, 2**40, 2**63 - 1, -1, "text", True, b"x"], ids=str)
+async def test_a_hostile_chunk_of_a_text_stops_only_its_own_run(value):
+    town = await Town().settle()
+    world = town.world
+    text = "".join(map(chr, random.Random(0).choices(range(0x4E00, 0x9E00), k=30_000)))
+    run = await world.start()
+    response_id = run.continuation.response_id
+    world.provider.state[response_id] = answer(response_id, text)
+    await world.until_terminal(run.id)
+    other = await world.start(session_id=run.session_id)
+    rows_of = dict(world.content_table._partitions[run.id])
+    for key, row in rows_of.items():
+        await world.content_table.write(run.id, [Put(Row(key, {**row.values, "c00": value}))])
+    tracemalloc.start()
+    assert (await town.client.get("/runs/{run_id}", run.id)).status == 503
+    assert (await town.client.get("/runs/{run_id}/events", run.id, limit="1000")).status == 503
+    session = await town.client.get("/sessions/{session_id}", run.session_id)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 30_000_000
+    assert (session.status, session.json["transcript_cut"]) == (200, True)
+    assert [each["id"] for each in session.json["runs"]] == [other.id, run.id]
+
+
+async def test_a_row_of_a_run_that_does_not_exist_is_removed_once_it_is_overdue():
+    town = await Town().settle()
+    shard, run_id = town.victim["id"][4:6], town.victim["id"]
+    del town.world.table._partitions[shard][f"run|{run_id}"]
+    for _ in range(4):
+        town.world.clock.pass_(3600)
+        await tick(town.world.context, 10)
+    assert f"pending|{run_id}" not in town.world.table._partitions[shard]
+
+
+# Rows that name what is another owner's, or each other.
+
+
+async def theirs(world: World, session_of: str, **changes: str) -> None:
+    """Change the row of a session or a run."""
+    kind = "session" if session_of.startswith("ses") else "run"
+    row = await world.table.get(session_of[4:6], f"{kind}|{session_of}")
+    await world.table.write(session_of[4:6], [Put(Row(row.key, {**row.values, **changes}))])
+
+
+async def two_owners() -> tuple[World, Client, Client, dict, dict]:
+    """Return a world in which ann and bob have each a run that has ended, and replays are used."""
+    world = World(chaining=Chaining.REPLAY)
+    world.context.randomness.bytes = _in_shard(3, world.context.randomness.bytes)
+    ann, bob = Client(world.context, owner="ann"), Client(world.context, owner="bob")
+    runs = []
+    for client, text in ((ann, "hello"), (bob, "BOBS SECRET")):
+        run = (await client.start(input=text)).json
+        response_id = (await world.run(run["id"])).continuation.response_id
+        world.provider.state[response_id] = answer(response_id)
+        await world.until_terminal(run["id"])
+        runs.append(run)
+    return world, ann, bob, runs[0], runs[1]
+
+
+async def test_a_session_that_names_a_foreign_run_shows_nothing_of_it():
+    world, ann, bob, own, foreign = await two_owners()
+    await theirs(world, own["session_id"], last_run_id=foreign["id"])
+    await ann.start(session_id=own["session_id"], input="more")
+    assert "SECRET" not in world.provider.creates[-1].input
+    for reply in (
+        await ann.get("/sessions/{session_id}", own["session_id"]),
+        await ann.get("/runs", session_id=own["session_id"]),
+    ):
+        assert foreign["id"] not in reply.text
+        assert "SECRET" not in reply.text
+    assert (await bob.get("/runs/{run_id}", foreign["id"])).status == 200
+
+
+async def test_a_run_that_names_a_foreign_run_cannot_delete_it():
+    world, ann, bob, own, foreign = await two_owners()
+    await theirs(world, own["id"], previous_run_id=foreign["id"])
+    page = await ann.get("/sessions/{session_id}", own["session_id"])
+    assert "SECRET" not in page.text
+    assert (await ann.delete("/sessions/{session_id}", own["session_id"])).status == 204
+    assert (await bob.get("/runs/{run_id}", foreign["id"])).status == 200
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+async def test_runs_that_name_each_other_are_no_endless_loop(deleted):
+    world, ann, _, own, _ = await two_owners()
+    if deleted:
+        await ann.delete("/runs/{run_id}", own["id"])
+    await theirs(world, own["id"], previous_run_id=own["id"])
+    async with asyncio.timeout(20):
+        for reply in (
+            await ann.get("/sessions/{session_id}", own["session_id"]),
+            await ann.get("/runs", session_id=own["session_id"]),
+            await ann.start(session_id=own["session_id"]),
+            await ann.delete("/sessions/{session_id}", own["session_id"]),
+        ):
+            assert reply.status < 500
 
 
 @pytest.mark.parametrize("count", [1, 5, 40])

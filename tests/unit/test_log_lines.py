@@ -1,5 +1,6 @@
 """A call that logs makes one line: an event name and a JSON object, whatever the fields and exceptions contain."""
 
+import json
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -157,3 +158,10 @@ def test_a_row_that_was_left_out_has_its_key_and_the_cause(caplog: pytest.LogCap
     assert line.fields["row"] == f"run|{FORGED}"
     assert line.fields["cause"].startswith(f"ValueError: {FORGED} [secret]")
     assert len(line.fields["cause"]) < 2 * log._CAUSE_CHARACTERS
+
+
+def test_a_line_of_many_fields_is_cut(caplog: pytest.LogCaptureFixture) -> None:
+    log_event("some.event", level=logging.ERROR, items={str(n): n for n in range(100_000)})
+    [line] = caplog.messages
+    assert len(line) < 25_000
+    assert json.loads(line.partition(" ")[2])["cut"].startswith('{"items"')

@@ -1,5 +1,6 @@
 """The conversation so far as input: what a provider accepts is kept, and what is left out is counted."""
 
+import time
 from collections.abc import Sequence
 
 import pytest
@@ -185,3 +186,23 @@ def test_what_is_left_out_is_counted_by_type():
     }
     replay.add([reasoning, reasoning, CUSTOM, answered, {"type": ["odd"]}])
     assert replay.left_out == {"reasoning": 2, "custom_tool_call": 1, "part x": 1, "unknown": 1}
+
+
+def test_call_ids_that_repeat_cost_no_more_than_others():
+    def seconds(ids: list[str]) -> float:
+        items = [
+            item
+            for call_id in ids
+            for item in (
+                {"type": "function_call", "call_id": call_id, "name": "f", "arguments": "{}"},
+                {"type": "function_call_output", "call_id": call_id, "output": "1"},
+            )
+        ]
+        began = time.process_time()
+        replay = Replay()
+        replay.add(items)
+        taken = time.process_time() - began
+        assert len({item["call_id"] for item in replay.items}) == len(ids)
+        return taken
+
+    assert seconds(["a"] * 10_000) < 5 * seconds([str(n) for n in range(10_000)]) + 0.1

@@ -4,6 +4,8 @@ import asyncio
 import json
 import sys
 import threading
+import time
+import tracemalloc
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -18,6 +20,7 @@ from pydantic import BaseModel, Field
 from shared.adapters.agents.discover import InvalidAgents, discover
 from shared.adapters.agents.running import MAX_LISTED_CHARACTERS, InstalledAgents
 from shared.adapters.agents.schema import MAX_ARGUMENT_BYTES, BadArguments, ToolSchema
+from shared.adapters.agents.threads import THREADS_OF_A_RUN
 from shared.agent import Agent, IdempotencyKey, Tool, ToolError, tool
 from shared.core.calls import CallStatus, ToolCall, ToolResult
 from shared.ports.agents import Agents, AgentSpec
@@ -265,7 +268,7 @@ def test_null_is_a_value_where_there_is_no_default() -> None:
         ('{"count": ' + "[" * 100_000, "nested too deeply"),
         ('{"count": 1, "schema": "\ud800"}', "not valid JSON"),
         ('{"count": 1, "schema": "' + "x" * MAX_ARGUMENT_BYTES + '"}', "longer than 1048576 bytes"),
-        ('{"count": [' + "[]," * 300_000 + "0]}", "more than 50000 brackets and commas"),
+        ('{"count": [' + "[]," * 300_000 + "0]}", "more than 20000 brackets and commas"),
     ],
 )
 def test_bad_arguments_are_explained_to_the_model(text: str, complaint: str) -> None:
@@ -699,3 +702,108 @@ def test_the_agents_that_ship_are_complete() -> None:
     assert len({each["name"] for each in best_matches("characters.json", "hope")}) == 12
     with pytest.raises(ToolError, match="from 1 to 12"):
         asyncio.run(generate_character_profiles(13))
+
+
+# What a model can cost
+
+
+class Corner(BaseModel):
+    a: int
+    b: int
+    c: int
+    d: int
+    e: int
+    f: int
+    g: int
+    h: int
+
+
+@tool
+async def draw(points: list[Corner]) -> str:
+    """Draw."""
+    return str(len(points))
+
+
+async def results_of(agent: Agent, calls: list[ToolCall]) -> list[ToolResult]:
+    return [each async for each in InstalledAgents({"a": agent}, {}).run_tools("a", calls)]
+
+
+MANY_FAULTS = '{"points": [' + "{}," * 6_000 + "{}]}"
+
+
+def test_arguments_with_thousands_of_faults_cost_little_and_keep_nothing() -> None:
+    agent = Agent(name="a", model="m", instructions="i", tools=[draw])
+    many = "{" + ",".join(f'"k{n}": 1' for n in range(15_000)) + "}"
+    calls = [ToolCall(str(n), "draw", text) for n, text in enumerate([MANY_FAULTS, many] * 10)]
+    tracemalloc.start()
+    began = time.process_time()
+    found = asyncio.run(results_of(agent, calls))
+    seconds = time.process_time() - began
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert {each.status for each in found} == {CallStatus.FAILED}
+    texts = {json.loads(each.output)["error"]["message"] for each in found}
+    assert texts == {
+        "48008 values do not fit the parameters",
+        "there are no parameters with 15000 of these names",
+    }
+    assert peak < 60 * 2**20
+    assert seconds < 20
+
+
+def test_checks_of_arguments_take_turns_with_the_rest_of_the_process() -> None:
+    agent = Agent(name="a", model="m", instructions="i", tools=[draw])
+
+    async def both() -> int:
+        turns, working = 0, True
+
+        async def other() -> None:
+            nonlocal turns
+            while working:
+                turns += 1
+                await asyncio.sleep(0)
+
+        task = asyncio.create_task(other())
+        await results_of(agent, [ToolCall(str(n), "draw", MANY_FAULTS) for n in range(10)])
+        working = False
+        await task
+        return turns
+
+    assert asyncio.run(both()) > 10
+
+
+def test_a_call_whose_thread_is_not_free_has_not_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.adapters.agents.threads.PATIENCE", timedelta(milliseconds=50))
+    begun: list[str] = []
+    leave = threading.Event()
+
+    @tool(timeout=timedelta(seconds=20))
+    def wait(name: str) -> str:
+        """Wait."""
+        begun.append(name)
+        if name != "other":
+            leave.wait(20)
+        return name
+
+    agent = Agent(name="a", model="m", instructions="i", tools=[wait])
+
+    async def run() -> tuple[list[ToolResult], list[ToolResult]]:
+        agents = InstalledAgents({"a": agent}, {})
+        calls = [ToolCall(str(n), "wait", json.dumps({"name": str(n)})) for n in range(12)]
+        first: list[ToolResult] = []
+        second: list[ToolResult] = []
+        async for each in agents.run_tools("a", calls):
+            first.append(each)
+            if len(first) == 12 - THREADS_OF_A_RUN:
+                # One run uses some of the threads only, so another run finds one.
+                other = [ToolCall("other", "wait", '{"name": "other"}')]
+                second += [result async for result in agents.run_tools("a", other)]
+                leave.set()
+        return first, second
+
+    first, second = asyncio.run(run())
+    not_run = [each for each in first if each.status is CallStatus.FAILED]
+    assert {json.loads(each.output)["error"]["code"] for each in not_run} == {"not_run"}
+    assert len(not_run) == 12 - THREADS_OF_A_RUN
+    assert [each.status for each in second] == [CallStatus.COMPLETED]
+    assert len(begun) == THREADS_OF_A_RUN + 1

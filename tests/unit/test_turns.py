@@ -4,6 +4,7 @@ from collections import deque
 
 import pytest
 
+from shared.core.ids import all_shards
 from shared.core.response import NotNow, RunError, Snapshot
 from shared.steps.dispatch import carry_out
 from shared.steps.messages import MAX_BUNDLED, bundle_of_message
@@ -114,3 +115,27 @@ async def test_a_bundle_of_anything_is_taken_apart(message):
             break
         queue.extend(await carry_out(world.context, queue.popleft()))
     assert not queue
+
+
+async def test_the_deletion_of_a_session_sends_few_messages():
+    world = World()
+    client = Client(world.context)
+    session: dict[str, str] = {}
+    for _ in range(40):
+        run = (await client.start(**session)).json
+        await client.post("/runs/{run_id}/cancel", run["id"])
+        await world.until_terminal(run["id"])
+        session = {"session_id": run["session_id"]}
+    deleted = await client.delete("/sessions/{session_id}", session["session_id"])
+    assert len(deleted.messages) == MESSAGES_PER_OWNER
+    assert len(taken(deque(deleted.messages))) == 40
+
+
+async def test_with_fan_out_all_shards_together_send_few_messages():
+    world = World()
+    for response_id in await begun(world, "ann", 300):
+        world.provider.state[response_id] = asks(response_id, "look_up")
+    world.clock.pass_(3)
+    sent = [message for shard in all_shards() for message in await tick(world.context, 50, [shard])]
+    assert len(sent) <= MESSAGES_PER_OWNER
+    assert len(taken(deque(sent))) == 300

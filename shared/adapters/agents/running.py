@@ -5,8 +5,7 @@ import contextvars
 import inspect
 import json
 import logging
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import AsyncIterator, Coroutine, Iterable, Mapping, Sequence
 from datetime import timedelta
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
@@ -15,6 +14,7 @@ from shared.adapters.agents.discover import AGENTS_PACKAGE, SETTING, InvalidAgen
 from shared.adapters.agents.places import place_of_tool
 from shared.adapters.agents.raised import log_raised, told, type_of
 from shared.adapters.agents.results import MAX_MESSAGE_CHARACTERS, completed
+from shared.adapters.agents.threads import NoThread, Share, Thread, Threads
 from shared.agent import Agent, Tool, ToolError
 from shared.core.calls import CallStatus, ToolCall, ToolResult
 from shared.core.text import clipped, representable
@@ -27,8 +27,7 @@ if TYPE_CHECKING:
 
 # The longest list of tools that is sent to a model which called one that does not exist.
 MAX_LISTED_CHARACTERS = 800
-# Sync tools have their own threads. Tools that never return would use up asyncio's, which resolve host names.
-TOOL_THREADS = 32
+_NOT_RUN = "The tool did not run, because all threads of this app are busy. It had no effect. You may call it again later."
 # How long a cancelled tool may take to clean up. After that its call fails without waiting for it.
 CLEAN_UP = timedelta(milliseconds=100)
 # What is raised inside a task to stop it.
@@ -61,7 +60,9 @@ class InstalledAgents:
         self._specs: dict[str, AgentSpec] = {}
         self._schemas: dict[Tool[..., Any], ToolSchema] = {}
         self._outputs: dict[str, OutputType] = {}
-        self._threads = ThreadPoolExecutor(TOOL_THREADS, thread_name_prefix="tool")
+        self._threads = Threads()
+        # Checks of arguments take turns with everything else in the process.
+        self._checking = asyncio.Lock()
 
     def names(self) -> tuple[str, ...]:
         return tuple(self._agents)
@@ -104,7 +105,8 @@ class InstalledAgents:
         """
         known = self._agents.get(agent)
         tools = {each.name: each for each in known.function_tools} if known else {}
-        tasks = {asyncio.create_task(self._result(tools, call)) for call in calls}
+        share = Share()
+        tasks = {asyncio.create_task(self._result(tools, call, share)) for call in calls}
         try:
             while tasks:
                 done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -161,18 +163,42 @@ class InstalledAgents:
             self._schemas[tool] = ToolSchema(tool)
         return self._schemas[tool]
 
-    async def _result(self, tools: Mapping[str, Tool[..., Any]], call: ToolCall) -> ToolResult:
+    async def _result(self, tools: Mapping[str, Tool[..., Any]], call: ToolCall, share: Share) -> ToolResult:
         tool = tools.get(call.name)
         if tool is None:
             return _failed(call, _Failure("unknown_tool", _unknown_message(call.name, tools)))
         try:
-            return await self._within_timeout(tool, call)
+            arguments = await self._arguments(tool, call)
+            if inspect.iscoroutinefunction(tool.function):
+                return await self._within_timeout(tool, call, _in_task(tool, call, arguments))
+            async with self._threads.free(share) as thread:
+                work = _in_thread(thread, tool, call, arguments)
+                return await self._within_timeout(tool, call, work)
+        except NoThread:
+            return _failed(call, _Failure("not_run", _NOT_RUN))
         except _Failure as failure:
             return _failed(call, failure)
 
-    async def _within_timeout(self, tool: Tool[..., Any], call: ToolCall) -> ToolResult:
+    async def _arguments(self, tool: Tool[..., Any], call: ToolCall) -> Mapping[str, Any]:
+        """Return the arguments of a call. Raises _Failure."""
+        schema = self._schema(tool)
+        from shared.adapters.agents.schema import BadArguments  # noqa: PLC0415 - imports pydantic
+
+        async with self._checking:
+            await asyncio.sleep(0)
+            try:
+                return schema.arguments(call.arguments, call.idempotency_key)
+            except BadArguments as error:
+                failure = _Failure("invalid_arguments", str(error))
+            except BaseException as error:  # noqa: BLE001 - a check of the author may raise anything
+                failure = _raised(call, error)
+        raise failure
+
+    async def _within_timeout(
+        self, tool: Tool[..., Any], call: ToolCall, work: Coroutine[Any, Any, ToolResult]
+    ) -> ToolResult:
         """Run a call in its own task, so that its cancellation and its timeout do not affect this task."""
-        task = asyncio.create_task(self._run(tool, call))
+        task = asyncio.create_task(_guarded(work, call))
         task.add_done_callback(_retrieve)
         try:
             done, _ = await asyncio.wait({task}, timeout=tool.timeout.total_seconds())
@@ -187,33 +213,35 @@ class InstalledAgents:
         except _STOPS:
             raise _Failure("cancelled", "The tool cancelled itself.") from None
 
-    async def _run(self, tool: Tool[..., Any], call: ToolCall) -> ToolResult:
-        """Run a call. Raises only _Failure and what stops a task, whatever the code of the tool raises."""
-        try:
-            return await self._carry_out(tool, call)
-        except (_Failure, *_STOPS):
-            raise
-        except _Raised as raised:
-            fault = raised.fault
-        except BaseException as error:  # noqa: BLE001 - SystemExit and its like would end the worker process
-            fault = error
-        log_raised("tool.raised", fault, call)
-        raise _Failure("tool_error", told(fault) or _raised_message(fault))
 
-    async def _carry_out(self, tool: Tool[..., Any], call: ToolCall) -> ToolResult:
-        schema = self._schema(tool)
-        from shared.adapters.agents.schema import BadArguments  # noqa: PLC0415 - imports pydantic
+async def _guarded(work: Coroutine[Any, Any, ToolResult], call: ToolCall) -> ToolResult:
+    """Do the work of a call. Raises only _Failure and what stops a task, whatever the code of the tool raises."""
+    try:
+        return await work
+    except (_Failure, *_STOPS):
+        raise
+    except _Raised as raised:
+        fault = raised.fault
+    except BaseException as error:  # noqa: BLE001 - SystemExit and its like would end the worker process
+        fault = error
+    raise _raised(call, fault)
 
-        try:
-            arguments = schema.arguments(call.arguments, call.idempotency_key)
-        except BadArguments as error:
-            raise _Failure("invalid_arguments", str(error)) from None
-        if not inspect.iscoroutinefunction(tool.function):
-            work = contextvars.copy_context().run
-            return await asyncio.get_running_loop().run_in_executor(
-                self._threads, work, _call_in_thread, tool, call, arguments
-            )
-        return completed(call, _carried_out(tool, await tool.function(**arguments)))
+
+def _raised(call: ToolCall, fault: BaseException) -> _Failure:
+    log_raised("tool.raised", fault, call)
+    return _Failure("tool_error", told(fault) or _raised_message(fault))
+
+
+async def _in_task(tool: Tool[..., Any], call: ToolCall, arguments: Mapping[str, Any]) -> ToolResult:
+    return completed(call, _carried_out(tool, await tool.function(**arguments)))
+
+
+async def _in_thread(
+    thread: Thread, tool: Tool[..., Any], call: ToolCall, arguments: Mapping[str, Any]
+) -> ToolResult:
+    work = contextvars.copy_context().run
+    result: ToolResult = await thread.run(work, _call_in_thread, tool, call, arguments)
+    return result
 
 
 def _call_in_thread(tool: Tool[..., Any], call: ToolCall, arguments: Mapping[str, Any]) -> ToolResult:

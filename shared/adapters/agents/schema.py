@@ -16,7 +16,9 @@ from shared.agent import IdempotencyKey, Tool, ToolError
 from shared.core.structure import has_more_marks, nests_deeper
 
 MAX_ARGUMENT_BYTES = 1024 * 1024
-MAX_ARGUMENT_MARKS = 50_000
+MAX_ARGUMENT_MARKS = 20_000
+# How many faults of arguments are described to the model.
+MAX_FAULTS = 20
 # About as deep as Python can read.
 _MAX_NESTING = 500
 _NESTED = "the arguments are nested too deeply"
@@ -70,6 +72,7 @@ class ToolSchema:
             parameters = inspect.signature(tool.function).parameters
             self._keys = [name for name in parameters if hints[name] is IdempotencyKey]
             visible = [parameter for name, parameter in parameters.items() if name not in self._keys]
+            self._names = {each.name for each in visible}
             self._optional = {each.name for each in visible if each.default is not each.empty}
             self._adapter = _adapter(
                 {each.name: _annotation(each, hints[each.name], tool.parameters) for each in visible}
@@ -89,19 +92,28 @@ class ToolSchema:
             "strict": strict,
         }
 
+    def _check(self, text: str) -> None:
+        """Refuse what pydantic accepts, or would explain at length."""
+        unknown = _read_json(text).keys() - self._names
+        if len(unknown) > MAX_FAULTS:
+            raise BadArguments(f"there are no parameters with {len(unknown)} of these names")
+
     def arguments(self, text: str, idempotency_key: str) -> dict[str, Any]:
         """Return the arguments for the tool's function. Raises BadArguments."""
         text = text.strip()
         if text in _NO_ARGUMENTS:
             text = "{}"
-        _check_json(text)
+        self._check(text)
+        reason = ""
         try:
             given = self._adapter.validate_json(text)
         except ToolError as error:
-            raise BadArguments(told(error) or "a check of the arguments failed") from None
+            reason = told(error) or "a check of the arguments failed"
         except ValidationError as error:
-            faults = error.errors(include_url=False, include_input=False)
-            raise BadArguments("; ".join(map(_describe, faults))) from None
+            reason = _reason(error)
+        if reason:
+            # Not inside of an `except`, because what is raised there keeps the fault with all its details.
+            raise BadArguments(reason)
         # With a strict schema the model must send every property, and null means the default.
         arguments = {
             name: value for name, value in given.items() if value is not None or name not in self._optional
@@ -201,8 +213,15 @@ def _expressible(node: Schema) -> bool:
     )
 
 
-def _check_json(text: str) -> None:
-    """Refuse what pydantic accepts: duplicate keys, NaN, and texts that are too long."""
+def _reason(error: ValidationError) -> str:
+    """Return what is wrong with arguments. To describe thousands of faults would take seconds."""
+    if error.error_count() > MAX_FAULTS:
+        return f"{error.error_count()} values do not fit the parameters"
+    return "; ".join(map(_describe, error.errors(include_url=False, include_input=False)))
+
+
+def _read_json(text: str) -> dict[str, Any]:
+    """Return the arguments. Refuse what pydantic accepts: duplicate keys, NaN, and texts that are too long."""
     try:
         encoded = text.encode()
         if len(encoded) > MAX_ARGUMENT_BYTES:
@@ -219,6 +238,7 @@ def _check_json(text: str) -> None:
         raise BadArguments(f"the arguments are not valid JSON: {error}") from None
     if not isinstance(value, dict):
         raise BadArguments("the arguments must be a JSON object")
+    return value
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

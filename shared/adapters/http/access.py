@@ -17,6 +17,9 @@ _AZURE_PATH = "/openai/v1"
 # A shorter key or value of a header is hardly a secret, such as the "x" that a local server is given, and it can be a
 # part of many words.
 _SHORTEST_SECRET = 6
+_SHORTEST_STRUCK = 16
+# A header such as "Basic dXNlcjpwYXNz": a scheme and credentials (RFC 9110, 11.4).
+_CREDENTIALS = re.compile(r"[A-Za-z][A-Za-z-]{2,31} +(\S{6,})")
 
 
 def azure_base_url(endpoint: str) -> str:
@@ -72,10 +75,22 @@ class Connection:
 
         A short one is removed only where it is a word of its own.
         """
-        values = filter(None, {self.api_key, *self.headers.values()})
         # Of two values that begin at the same place, the longer one is removed.
-        patterns = [_pattern(value) for value in sorted(values, key=len, reverse=True)]
+        patterns = [_pattern(value) for value in sorted(self._values, key=len, reverse=True)]
         return re.compile("|".join(patterns)) if patterns else None
+
+    @property
+    def long_secrets(self) -> tuple[bytes, ...]:
+        """The secrets that are removed from all that the provider sends. Shorter ones could be words of an answer."""
+        found = sorted(self._values, key=len, reverse=True)
+        return tuple(value.encode() for value in found if len(value) >= _SHORTEST_STRUCK)
+
+    @property
+    def _values(self) -> set[str]:
+        given = {self.api_key, *self.headers.values()}
+        # A provider may repeat the credentials of a header without their scheme.
+        bare = {found[1] for value in given if value and (found := _CREDENTIALS.fullmatch(value))}
+        return {value for value in given | bare if value}
 
 
 def _pattern(secret: str) -> str:
@@ -93,10 +108,11 @@ class NoToken(Exception):
 
 
 class Access:
-    """The headers that let requests in. Opens by itself; close it in the same event loop."""
+    """The headers that let requests in, and what of them must never come back. Opens by itself; close it in the same event loop."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        self._long_secrets = connection.long_secrets
         self._credential: DefaultAzureCredential | None = None
         self._new_token: Callable[[], Awaitable[str]] | None = None
 
@@ -104,6 +120,13 @@ class Access:
     def headers(self) -> Mapping[str, str]:
         """The same for every request. Authorization is not among them, because its token changes."""
         return self._connection.headers
+
+    def struck(self, received: bytes) -> bytes:
+        """Return what was received, without the secrets that it repeats."""
+        for secret in self._long_secrets:
+            if secret in received:
+                received = received.replace(secret, b"[secret]")
+        return received
 
     async def token(self, ends: float | None = None) -> str:
         """Return the key, or a token that is renewed before it expires. Raises NoToken.

@@ -5,10 +5,10 @@ import io
 import logging
 import math
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import Enum, auto
-from typing import Protocol
+from typing import Protocol, Self
 
 import aiohttp
 from multidict import CIMultiDict
@@ -16,7 +16,7 @@ from yarl import URL
 
 from shared.adapters.http.access import Access, NoToken
 from shared.adapters.http.answer import DENIED, MAX_ERROR_BYTES, MAX_REPLY_BYTES, Answer, NoAnswer
-from shared.adapters.http.sse import EventReader
+from shared.adapters.http.sse import MAX_EVENTS, EventReader
 from shared.log import log_event
 
 CONNECT_TIMEOUT = timedelta(seconds=5)
@@ -25,6 +25,10 @@ KEEP_ALIVE = timedelta(seconds=60)
 # Larger than most replies, so that one read is enough. When a reply arrives, or decompresses, faster than it is read,
 # aiohttp holds up to three times as much and leaves the rest in the socket.
 READ_BUFFER_BYTES = 256 * 1024
+
+# A reply that is longer than this waits until few enough others are, so that many at once do not use up the memory.
+LARGE_BYTES = 512 * 1024
+LARGE_REPLIES = 4
 
 # Faults after which no byte of a request can have reached the provider.
 _NOT_SENT = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError)
@@ -64,6 +68,26 @@ class Listener(Protocol):
         ...
 
 
+@dataclass
+class Slot:
+    """The turn of a reply among the large ones, from the moment when it is large until it was read."""
+
+    _turns: asyncio.Semaphore
+    _taken: bool = False
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def needed_for(self, size: int) -> None:
+        if size > LARGE_BYTES and not self._taken:
+            await self._turns.acquire()
+            self._taken = True
+
+    async def __aexit__(self, *_: object) -> None:
+        if self._taken:
+            self._turns.release()
+
+
 class Transport:
     """Sends requests to one provider, over at most `connections` connections in each pool.
 
@@ -76,15 +100,20 @@ class Transport:
         self._connections = connections
         self._sessions: dict[Pool, aiohttp.ClientSession] = {}
         self._denied = False
+        self._large = asyncio.Semaphore(LARGE_REPLIES)
 
     async def send(self, request: Request) -> Answer | NoAnswer:
         begun = False
         try:
             ends = _ends(request)
             token = await self._access.token(ends)
-            async with asyncio.timeout_at(ends), await self._reply(request, token) as reply:
+            async with (
+                asyncio.timeout_at(ends),
+                await self._reply(request, token) as reply,
+                Slot(self._large) as large,
+            ):
                 begun = True
-                return await _answer(reply)
+                return self._struck(await _answer(reply, large))
         except _FAULTS as fault:
             return _no_answer(fault, begun=begun)
 
@@ -97,14 +126,20 @@ class Transport:
         try:
             ends = _ends(request)
             token = await self._access.token(ends)
-            async with asyncio.timeout_at(ends), await self._reply(request, token) as reply:
+            async with (
+                asyncio.timeout_at(ends),
+                await self._reply(request, token) as reply,
+                Slot(self._large) as large,
+            ):
                 if reply.status != 200 or reply.content_type != "text/event-stream":
                     begun = True
-                    return await _answer(reply)
-                async for chunk in _chunks(reply.content, listener):
+                    return self._struck(await _answer(reply, large))
+                async for chunk in _chunks(reply.content, listener, large):
                     for data in reader.feed(chunk):
                         received = True
-                        listener.receive(data)
+                        listener.receive(self._access.struck(data))
+                    if reader.count >= MAX_EVENTS:
+                        break
         except _FAULTS as fault:
             return None if received else _no_answer(fault, begun=begun)
         return None
@@ -126,6 +161,10 @@ class Transport:
         )
         self._note_denial(reply.status)
         return reply
+
+    def _struck(self, answer: Answer) -> Answer:
+        body = self._access.struck(answer.body) if answer.body else answer.body
+        return answer if body is answer.body else replace(answer, body=body)
 
     def _open(self, pool: Pool) -> aiohttp.ClientSession:
         # glibc maps a new memory area for each buffer that asyncio receives into, until a larger block has been freed.
@@ -161,19 +200,20 @@ def _ends(request: Request) -> float:
     return asyncio.get_running_loop().time() + request.within.total_seconds()
 
 
-async def _answer(reply: aiohttp.ClientResponse) -> Answer:
+async def _answer(reply: aiohttp.ClientResponse, large: Slot) -> Answer:
     """Read an answer. Reading stops when the body is too long."""
     limit = MAX_REPLY_BYTES if 200 <= reply.status < 300 else MAX_ERROR_BYTES
     # Unlike a join of chunks, BytesIO returns its content without a copy.
     body = io.BytesIO()
     while chunk := await reply.content.read(READ_BUFFER_BYTES):
         body.write(chunk)
+        await large.needed_for(body.tell())
         if body.tell() > limit:
             return Answer(reply.status, reply.headers, None)
     return Answer(reply.status, reply.headers, body.getvalue())
 
 
-async def _chunks(content: aiohttp.StreamReader, listener: Listener) -> AsyncIterator[bytes]:
+async def _chunks(content: aiohttp.StreamReader, listener: Listener, large: Slot) -> AsyncIterator[bytes]:
     """Yield the chunks of a stream until it ends, pauses for too long or is too long, or `listener` stops."""
     size = 0
     while size <= MAX_REPLY_BYTES and (seconds := listener.patience()) is not None:
@@ -185,6 +225,7 @@ async def _chunks(content: aiohttp.StreamReader, listener: Listener) -> AsyncIte
         if not chunk:
             return
         size += len(chunk)
+        await large.needed_for(size)
         yield chunk
 
 

@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from shared.adapters.http.access import Access, Connection
 from shared.adapters.http.answer import Answer, NoAnswer
+from shared.adapters.http.json_body import MAX_REPLY_MARKS
 from shared.adapters.http.transport import Pool, Request, Transport
 from shared.adapters.responses_api.decode import is_response_id
 from shared.adapters.responses_api.interpret import Interpreter, Received
@@ -24,6 +25,7 @@ from shared.core.response import (
     SliceReply,
     Snapshot,
 )
+from shared.core.structure import marks_at_most
 from shared.core.text import representable
 from shared.log import log_event
 from shared.ports.providers import RESERVED_OPTIONS, ResponseRequest
@@ -169,11 +171,12 @@ class _UntilCreated:
         self.named: Snapshot | None = None
         self.error: Mapping[str, Any] | None = None
         self._ends = math.inf
-        self._received = 0
+        self._received = self._marks = 0
 
     def receive(self, data: bytes) -> None:
         self._received += 1
-        if self._received > MAX_OPENING_EVENTS:
+        self._marks += marks_at_most(data)
+        if self._received > MAX_OPENING_EVENTS or self._marks > MAX_REPLY_MARKS:
             self._ends = -math.inf
         if self._ends == -math.inf:
             return
@@ -196,16 +199,20 @@ class _UntilPause:
 
     def __init__(self, connection: Connection) -> None:
         self.events: list[bytes] = []
+        self._marks, self._full = 0, False
         self._pause = connection.slice_pause.total_seconds()
         self._ends = time.monotonic() + connection.slice_budget.total_seconds()
 
     def receive(self, data: bytes) -> None:
-        if len(self.events) < MAX_SLICE_EVENTS:
+        self._marks += marks_at_most(data)
+        if not self._full:
             self.events.append(data)
+        # Parsed, all events of a slice are kept. The next slice has the others.
+        self._full = len(self.events) >= MAX_SLICE_EVENTS or self._marks > MAX_REPLY_MARKS
 
     def patience(self) -> float | None:
         left = self._ends - time.monotonic()
-        if left <= 0 or len(self.events) >= MAX_SLICE_EVENTS:
+        if left <= 0 or self._full:
             return None
         return min(left, self._pause) if self.events else left
 

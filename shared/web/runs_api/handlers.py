@@ -12,6 +12,7 @@ from shared.core.run import Run
 from shared.errors import BatonError, Unidentified
 from shared.steps.context import Context
 from shared.steps.transition import Applied
+from shared.steps.turns import bundled
 from shared.usecases import health, read
 from shared.usecases.cancel import cancel
 from shared.usecases.delete import delete_run as delete
@@ -172,7 +173,7 @@ async def get_session(api: Api, request: Request, session_id: str) -> Reply:
 
 async def delete_session(api: Api, request: Request, session_id: str) -> Reply:
     purges = await delete_session_with_runs(api.context, api.caller(request), parse.session_id(session_id))
-    return Reply(204, messages=tuple(purges))
+    return Reply(204, messages=bundled(purges))
 
 
 async def get_agents(api: Api, _request: Request) -> Reply:
@@ -212,7 +213,7 @@ async def _run_reply(
     run = applied.stored.run
     waiting = waiting_for(api.context, run)
     output = await read.output_of(api.context, run)
-    answer = await read.answer_of(api.context, run) if output else None
+    answer = await read.answer_of(api.context, run, output) if output else None
     body = render.run_view(run, output, answer, waiting)
     body["input"] = _stored(await read.input_of(api.context, run, complete=complete_input))
     headers = _run_headers(api, run, waiting) | (headers or {})

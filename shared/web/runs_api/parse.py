@@ -75,7 +75,7 @@ def start_request(request: Request, rules: InputRules) -> StartRequest:
     return StartRequest(
         agent=agent,
         input=_input_text(body, items),
-        answers=frozenset() if rules.anything else input_items.answered(items),
+        answers={} if rules.anything else input_items.answered(items),
         session_id=_session(body),
         metadata=_metadata(body.get("metadata")),
         deadline=_deadline(body.get("deadline_seconds")),
@@ -274,14 +274,14 @@ def after_event(request: Request) -> int:
     An EventSource reconnects with its first URL and the header Last-Event-ID, so the header has precedence
     over the parameter.
     """
-    text = request.headers.get("last-event-id") or request.query.get("after", "0")
-    if not re.fullmatch(r"[0-9]{1,9}", text):
+    header, parameter = request.headers.get("last-event-id"), request.query.get("after", "0")
+    if not all(re.fullmatch(r"[0-9]{1,9}", text) for text in (header or "0", parameter)):
         raise InvalidInput(
             "after, or the header Last-Event-ID, must be the id of an event.",
             code="invalid_after",
             field="after",
         )
-    return int(text)
+    return int(header or parameter)
 
 
 def session_cursor(request: Request) -> str | None:
