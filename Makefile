@@ -1,25 +1,29 @@
 # Every target sets up what it needs: a virtual environment in .venv, npm packages in node_modules.
-PYTHON ?= $(shell command -v python3.11 || command -v python3)
+PYTHON ?= $(shell sh dev/machine.sh pick)
 VENV ?= .venv
 BIN := $(VENV)/bin
 # Nothing is installed that is not listed with its hash, and no package runs code of its own while it is installed.
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:
 
-.PHONY: help demo demo-model up test check unit simulate simulate-new watch mutants crash faults browser fuzz soak bench docs lock clean
+# Only a PYTHON that the user names has to be the one of an existing VENV.
+NAMED_PYTHON = $(if $(filter file,$(origin PYTHON)),,$(PYTHON))
+
+.PHONY: has-python has-node help demo demo-model up test check unit simulate simulate-new watch mutants crash faults browser fuzz soak bench docs lock clean
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
-demo: $(VENV)/ready node_modules/ready  ## Write a novel while its host is killed, in about a minute
+demo: has-node $(VENV)/ready node_modules/ready  ## Write a novel while its host is killed, in about a minute
 	@$(BIN)/python -m dev demo
 
-demo-model: $(VENV)/model node_modules/ready  ## The same, with prose from a small model on this machine
+demo-model: has-node $(VENV)/model node_modules/ready  ## The same, with prose from a small model on this machine
 	@$(BIN)/python -m dev demo --model
 
-up: $(VENV)/ready node_modules/ready  ## Run the complete stack until Ctrl-C
-	@$(BIN)/python -m dev up
+up: has-node $(VENV)/ready node_modules/ready  ## Run the complete stack until Ctrl-C, with options in ARGS=
+	@$(BIN)/python -m dev up $(ARGS)
 
 watch: $(VENV)/ready  ## Show the text of RUN=run_... while it is written
-	@$(BIN)/python -m dev watch $(RUN)
+	$(if $(RUN),,$(error Say which run: make watch RUN=run_...))
+	@$(BIN)/python -m dev watch '$(RUN)'
 
 test: check unit  ## Run everything that must pass before a push
 
@@ -29,7 +33,7 @@ check: $(VENV)/ready  ## Check format, lint, types and import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit: $(VENV)/ready node_modules/ready  ## Run all tests on all cores, or those in TESTS=
+unit: has-node $(VENV)/ready node_modules/ready  ## Run all tests on all cores, or those in TESTS=
 	$(BIN)/pytest -n auto --dist loadgroup $(TESTS)
 
 SEEDS ?= 20000
@@ -42,24 +46,24 @@ simulate-new: $(VENV)/ready  ## The same from 5,000 new seeds, which follow from
 mutants: $(VENV)/ready  ## Plant known bugs in a copy of the source, and check that the simulation finds each
 	@$(BIN)/python -m tests.proofs.mutants
 
-crash: $(VENV)/ready node_modules/ready  ## Crash the app before and after every call of a port
+crash: has-node $(VENV)/ready node_modules/ready  ## Crash the app before and after every call of a port
 	@$(BIN)/python -m tests.proofs.crash
 
-faults: $(VENV)/ready node_modules/ready  ## Inject network faults between the app, its storage and its provider
+faults: has-node $(VENV)/ready node_modules/ready  ## Inject network faults between the app, its storage and its provider
 	@$(BIN)/pytest -q -n 4 --dist loadgroup tests/proofs/faults
 
-browser: $(VENV)/browser node_modules/ready  ## Test the dashboard in Debian's Chromium
+browser: has-node $(VENV)/browser node_modules/ready  ## Test the dashboard in Debian's Chromium
 	@$(BIN)/pytest -q -n 2 --dist loadgroup tests/browser
 
 CASES ?= 10000
-fuzz: $(VENV)/fuzz node_modules/ready  ## Send CASES=10000 requests that are generated from openapi.json
+fuzz: has-node $(VENV)/fuzz node_modules/ready  ## Send CASES=10000 requests that are generated from openapi.json
 	@$(BIN)/python -m tests.proofs.fuzz --cases $(CASES) --seed $(or $(SEED),1)
 
 MINUTES ?= 10
-soak: $(VENV)/ready node_modules/ready  ## Keep 1,000 runs pending for MINUTES=10, and kill a host every 30 seconds
+soak: has-node $(VENV)/ready node_modules/ready  ## Keep 1,000 runs pending for MINUTES=10, and kill a host every 30 seconds
 	@$(BIN)/python -m tests.proofs.soak --minutes $(MINUTES)
 
-bench: $(VENV)/bench node_modules/ready  ## Measure time and memory, compared with the alternatives
+bench: has-node $(VENV)/bench node_modules/ready  ## Measure time and memory, compared with the alternatives
 	@$(BIN)/python -m bench
 
 docs: $(VENV)/ready  ## Generate the pages of docs/ that follow from the code
@@ -82,7 +86,14 @@ clean:  ## Remove all files that the targets created
 	rm -rf .venv .venv-* node_modules .dev .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
-$(VENV)/ready: requirements-dev.txt requirements-worker.txt
+# The machine is checked before anything is installed.
+has-python:
+	@sh dev/machine.sh python '$(VENV)' '$(NAMED_PYTHON)'
+
+has-node:
+	@sh dev/machine.sh node
+
+$(VENV)/ready: requirements-dev.txt requirements-worker.txt | has-python
 	$(PYTHON) -m venv $(VENV)
 	$(INSTALL) -r requirements-dev.txt
 	$(INSTALL) --no-deps --ignore-requires-python -r requirements-worker.txt
@@ -104,6 +115,6 @@ $(VENV)/bench: $(VENV)/ready requirements-bench.txt
 	$(INSTALL) -r requirements-bench.txt
 	@touch $@
 
-node_modules/ready: package.json package-lock.json
+node_modules/ready: package.json package-lock.json | has-node
 	npm ci --ignore-scripts --no-audit --no-fund --loglevel=error
 	@touch $@

@@ -55,6 +55,7 @@ class ChildProcess:
         self.name = name
         self._echo = echo
         self._lines: deque[str] = deque(maxlen=KEPT_LINES)
+        self._written = 0
         self._changed = threading.Condition()
         self._output_ended = False
         tethered = [sys.executable, "-I", "-S", str(TETHER), str(os.getpid()), *command]
@@ -98,6 +99,12 @@ class ChildProcess:
         with self._changed:
             return "\n".join(self._lines)
 
+    def lines_after(self, count: int) -> tuple[list[str], int]:
+        """Return the lines after the first `count` that are still kept, and how many it has written."""
+        with self._changed:
+            new = self._written - count
+            return list(self._lines)[-new:] if new else [], self._written
+
     def wait_for(self, pattern: str, *, timeout: timedelta = READY_TIMEOUT) -> re.Match[str]:
         """Return the first line of output that matches, among those already written and those to come.
 
@@ -116,6 +123,13 @@ class ChildProcess:
                 if left <= 0:
                     raise ChildFailed(self._report(f"did not write {pattern!r} within {timeout}"))
                 self._changed.wait(left)
+
+    def ended(self) -> bool:
+        """Return whether it has ended. If so, its output is complete."""
+        if self.running:
+            return False
+        self._reader.join(timeout=1)  # a grandchild could hold the pipe open
+        return True
 
     def wait(self, *, timeout: timedelta | None = None) -> int:
         """Return its exit status once it has ended by itself; subprocess.TimeoutExpired if it has not."""
@@ -157,6 +171,7 @@ class ChildProcess:
             line = raw.rstrip("\n")
             with self._changed:
                 self._lines.append(line)
+                self._written += 1
                 self._changed.notify_all()
             if self._echo:
                 self._echo(line)

@@ -10,12 +10,16 @@ from pathlib import Path
 from dev.host.key_file import load_keys
 from dev.host.keys import Keys
 from dev.host.settings import load_app_settings
+from dev.local_settings import emulated
 from dev.processes import ChildProcess
 
 ROOT = Path(__file__).parents[1]
 # Loading a language model takes longest.
 PROVIDER_READY = timedelta(seconds=120)
+HOST_READY = timedelta(seconds=30)
+READY = r"^ready (\S+)$"
 
+# For the demo and the tests, which use the emulator only. It accepts any name of a model.
 _DEFAULTS = {
     "FUNCTIONS_WORKER_RUNTIME": "python",
     "WORK_QUEUE": "baton-work",
@@ -23,31 +27,12 @@ _DEFAULTS = {
     "NOVELIST_MODEL": "novelist",
     "ANALYST_MODEL": "analyst",
 }
-_PROVIDER_SETTINGS = (
-    "OPENAI_BASE_URL",
-    "OPENAI_API_KEY",
-    "AZURE_OPENAI_ENDPOINT",
-    "AZURE_OPENAI_API_KEY",
-    "PROVIDER_HEADERS",
-)
 
 
-def own_provider(environment: Mapping[str, str]) -> str | None:
-    """Return the address of the provider that the environment names, or None when the emulator is to be used."""
-    if endpoint := environment.get("AZURE_OPENAI_ENDPOINT"):
-        return endpoint
-    if environment.get("OPENAI_API_KEY"):
-        return environment.get("OPENAI_BASE_URL") or "https://api.openai.com/v1"
-    return None
-
-
-def environment(connection: str, emulator: str | None, **changes: str) -> dict[str, str]:
-    """Return the settings of a host: this storage, and the emulator at this address or the environment's provider."""
-    found = _DEFAULTS | dict(os.environ) | {"AzureWebJobsStorage": connection}
-    if emulator:
-        found = {name: value for name, value in found.items() if name not in _PROVIDER_SETTINGS}
-        found |= {"OPENAI_BASE_URL": emulator, "OPENAI_API_KEY": "local"}
-    return found | changes
+def environment(connection: str, emulator: str, **changes: str) -> dict[str, str]:
+    """Return the settings of a host with this storage and the emulator at this address. No settings file counts."""
+    settings = _DEFAULTS | dict(os.environ) | {"AzureWebJobsStorage": connection}
+    return emulated(settings, emulator) | changes
 
 
 def start_provider(*options: str) -> tuple[ChildProcess, str]:
@@ -57,10 +42,15 @@ def start_provider(*options: str) -> tuple[ChildProcess, str]:
 
 
 def start_host(settings: Mapping[str, str], *, port: int = 0, app: Path = ROOT) -> tuple[ChildProcess, str]:
-    """Start a Functions host; return it with its address. Raises ChildFailed."""
-    command = [sys.executable, "-m", "dev", "host", "--port", str(port), "--app", str(app)]
-    child = ChildProcess("host", command, cwd=ROOT, env=settings)
-    return child, _ready(child, r"^ready (\S+)$", timedelta(seconds=30))
+    """Start a Functions host; return it with its address, once it is ready. Raises ChildFailed."""
+    child = launch_host(settings, port=port, app=app)
+    return child, _ready(child, READY, HOST_READY)
+
+
+def launch_host(settings: Mapping[str, str], *, port: int, app: Path) -> ChildProcess:
+    """Start a Functions host that takes all of its settings from here, and do not wait until it is ready."""
+    command = [sys.executable, "-m", "dev", "host", "--environment-only"]
+    return ChildProcess("host", [*command, "--port", str(port), "--app", str(app)], cwd=ROOT, env=settings)
 
 
 def keys(app: Path = ROOT) -> Keys:

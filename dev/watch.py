@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from typing import BinaryIO, Protocol, TextIO
 from urllib.parse import urlsplit
 
-from dev import stack
+from dev import stack, up_address
 from dev.client import Client, Refused
 from dev.feed import Reader, Refresh, follow
 from dev.host.errors import StartupError
@@ -184,8 +184,8 @@ def _parse(argv: list[str]) -> argparse.Namespace:
     parser.add_argument(
         "--url",
         type=_url,
-        default=os.environ.get("BATON_URL") or DEFAULT_URL,
-        help=f"of the host; default: BATON_URL, or {DEFAULT_URL}",
+        default=os.environ.get("BATON_URL") or up_address.remembered(stack.ROOT) or DEFAULT_URL,
+        help=f"of the host; default: BATON_URL, or that of `make up` in this folder, or {DEFAULT_URL}",
     )
     return parser.parse_args(argv)
 

@@ -1,5 +1,16 @@
 """What tests of several folders share."""
 
+# Outside of the virtual environment, one sentence says what to do. So these come before all other imports.
+import sys
+from importlib.util import find_spec
+
+_NEEDED = ("aiohttp", "azure", "azure_functions_runtime", "hypothesis", "pytest_asyncio", "pytest_timeout")
+if sys.version_info < (3, 11) or not all(map(find_spec, _NEEDED)):
+    # No exception of pytest ends it here without a trace.
+    sys.exit(
+        "The tests need this project's virtual environment: run `make unit`, which sets it up, or .venv/bin/pytest."
+    )
+
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 

@@ -18,9 +18,11 @@ from dev.host.host import ADDRESS, Host
 from dev.host.key_file import load_keys
 from dev.host.keys import AuthLevel
 from dev.host.queue_service import QueueServices
-from dev.host.settings import load_app_settings, load_host_settings
+from dev.host.settings import LOCAL_SETTINGS, load_app_settings, load_host_settings
 
 DEFAULT_PORT = 7071
+# The reasons follow in the lines after this one, up to the last: programs that start the host look for them.
+CANNOT_START = "The host cannot start."
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -28,12 +30,17 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m dev host", description="Serve a Functions app.")
     parser.add_argument("--port", type=int, default=DEFAULT_PORT, help="0 = any free port")
     parser.add_argument("--app", type=Path, default=Path(), help="folder with function_app.py and host.json")
+    parser.add_argument(
+        "--environment-only", action="store_true", help=f"take no settings from {LOCAL_SETTINGS}"
+    )
     options = parser.parse_args(argv)
     status = 0
     try:
+        if not options.environment_only:
+            load_app_settings(options.app.resolve(), os.environ)
         asyncio.run(_serve(options.app.resolve(), options.port))
     except StartupError as error:
-        print(f"The host cannot start.\n{error}", file=sys.stderr)
+        print(f"{error.trace}{CANNOT_START}\n{error}", file=sys.stderr)
         status = 1
     except KeyboardInterrupt:  # while it was starting
         status = 130
@@ -46,7 +53,6 @@ def main(argv: list[str]) -> int:
 
 
 async def _serve(app: Path, port: int) -> None:
-    load_app_settings(app, os.environ)
     settings = load_host_settings(app, os.environ)
     keys, guard = load_keys(app, os.environ), Guard.from_environment(os.environ)
     _configure_logging(settings.log_level)

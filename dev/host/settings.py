@@ -11,6 +11,8 @@ from typing import Any
 
 from dev.host.errors import StartupError
 
+LOCAL_SETTINGS = "local.settings.json"
+
 # Defaults of the real host. Sources: learn.microsoft.com, "host.json reference for Azure Functions"
 # and "Azure Queue storage trigger and bindings" (host.json settings).
 DEFAULT_FUNCTION_TIMEOUT = "00:30:00"
@@ -55,16 +57,24 @@ class HostSettings:
 
 def load_app_settings(app: Path, environ: MutableMapping[str, str]) -> None:
     """Copy the values of the app's local.settings.json into `environ`, except those that it has already."""
-    path = app / "local.settings.json"
-    if not path.exists():
-        return
+    path = app / LOCAL_SETTINGS
+    if path.exists():
+        for name, value in read_values(path).items():
+            environ.setdefault(name, value)
+
+
+def read_values(path: Path) -> dict[str, str]:
+    """Return the values of a settings file. Raises StartupError."""
     document = _read_json(path)
     if document.get("IsEncrypted"):
         raise StartupError(f"{path} is encrypted: run `func settings decrypt`")
-    for name, value in document.get("Values", {}).items():
+    values = document.get("Values", {})
+    if not isinstance(values, dict):
+        raise StartupError(f"{path}: Values must be a JSON object")
+    for name, value in values.items():
         if not isinstance(value, str):
             raise StartupError(f"{path}: the value of {name} must be a string")
-        environ.setdefault(name, value)
+    return values
 
 
 def load_host_settings(app: Path, environ: Mapping[str, str]) -> HostSettings:
@@ -101,6 +111,8 @@ def parse_timespan(text: str) -> timedelta:
 def _read_json(path: Path) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise StartupError(f"{path} cannot be read: {error.strerror}") from error
     except ValueError as error:
         raise StartupError(f"{path} is not JSON: {error}") from error
     if not isinstance(document, dict):

@@ -7,7 +7,7 @@ import os
 import sys
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -49,11 +49,20 @@ class _StatusResult(SimpleNamespace):
     Success = 1
 
 
+@dataclass(frozen=True)
+class _RpcException:
+    """The library makes it while it handles an exception, which is noted here: it passes on a text only."""
+
+    message: str
+    stack_trace: str
+    error: BaseException | None = field(default_factory=sys.exception)
+
+
 # In place of the protobuf module that defines the real host's messages.
 _PROTOS = SimpleNamespace(
     BindingInfo=_BindingInfo,
     FunctionMetadataResponse=SimpleNamespace,
-    RpcException=SimpleNamespace,
+    RpcException=_RpcException,
     RpcFunctionMetadata=SimpleNamespace,
     RpcRetryOptions=SimpleNamespace,
     StatusResult=_StatusResult,
@@ -65,7 +74,7 @@ _PROTOS = SimpleNamespace(
 async def index(app: Path) -> list[Any]:
     """Import the app, let the library check its bindings, and return the functions' metadata.
 
-    Raises StartupError with the library's text when it refuses the app, or the app its settings.
+    Raises StartupError when the library refuses the app, the app its settings, or a module cannot be imported.
     """
     sys.path.insert(0, str(app))
     os.chdir(app)
@@ -76,10 +85,10 @@ async def index(app: Path) -> list[Any]:
         SimpleNamespace(request=SimpleNamespace(worker_init_request=init), properties=properties)
     )
     if response.result.status != _StatusResult.Success:
-        error = response.result.exception
-        # A trace without a frame of the app shows only the library.
-        trace = error.stack_trace if str(app) in error.stack_trace else ""
-        raise StartupError(f"{trace}{error.message}")
+        failure: _RpcException = response.result.exception
+        if failure.error is None:
+            raise StartupError(failure.message)
+        raise StartupError.of_import(failure.error, app)
     metadata = (await runtime.functions_metadata_request(None)).function_metadata_results
     if not metadata:
         raise StartupError(f"no functions found in {app / 'function_app.py'}")

@@ -1,9 +1,11 @@
-"""A local host as a process of its own, and requests to it."""
+"""A local host as a process of its own, requests to it, and whether processes have ended."""
 
 import http.client
 import json
 import os
+import subprocess
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
@@ -60,3 +62,24 @@ def start(
 
 def ready(child: ChildProcess) -> Host:
     return Host(child, urlsplit(child.wait_for(r"^ready (\S+)$", timeout=LONG)[1]).netloc)
+
+
+def children_of(pid: int) -> list[int]:
+    listed = subprocess.run(
+        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, check=True, text=True
+    )
+    return [int(line) for line in listed.stdout.split()]
+
+
+def gone(pid: int) -> bool:
+    """Wait for a process to end that is not a child of this one."""
+    deadline = time.monotonic() + LONG.total_seconds()
+    while time.monotonic() < deadline:
+        state = Path(f"/proc/{pid}/stat")
+        try:
+            if state.read_text().rpartition(")")[2].split()[0] == "Z":
+                return True
+        except (FileNotFoundError, ProcessLookupError):
+            return True
+        time.sleep(0.01)
+    return False

@@ -6,6 +6,7 @@ import gzip
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import textwrap
@@ -338,8 +339,13 @@ FAULTS = {
     ),
     "error of the app": (
         'raise ValueError("POLL_SECONDS is missing")',
-        "ValueError: POLL_SECONDS is missing",
+        r"^function_app\.py, line 3: ValueError: POLL_SECONDS is missing$",
     ),
+    "missing module": (
+        "import nowhere",
+        r"^function_app\.py, line 3: ModuleNotFoundError: No module named 'nowhere'$",
+    ),
+    "syntax error": ("def f(:", r"^function_app\.py, line 3: SyntaxError: invalid syntax$"),
     "no function": ("", "no functions found in "),
 }
 
@@ -354,7 +360,16 @@ def test_an_app_with_a_fault_is_refused(fault: str, tmp_path: Path) -> None:
     with start(tmp_path, "UseDevelopmentStorage=true", {}) as child:
         child.wait_for(text, timeout=LONG)
         assert child.wait(timeout=LONG) == 1
-        assert "The host cannot start." in child.output
+        assert re.search(text, child.output.rpartition("The host cannot start.\n")[2], re.MULTILINE)
+
+
+def test_a_refusal_by_the_app_is_shown_as_the_app_says_it(tmp_path: Path) -> None:
+    (tmp_path / "host.json").write_text("{}")
+    (tmp_path / "refusals.py").write_text("class CannotStart(Exception): ...\n")
+    (tmp_path / "function_app.py").write_text('import refusals\nraise refusals.CannotStart("a.\\n- b.")\n')
+    with start(tmp_path, "UseDevelopmentStorage=true", {}) as child:
+        assert child.wait(timeout=LONG) == 1
+        assert child.output == "The host cannot start.\na.\n- b."
 
 
 def test_a_host_without_storage_reports_it() -> None:

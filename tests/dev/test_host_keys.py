@@ -181,6 +181,16 @@ def test_the_stack_knows_the_keys_that_a_host_will_use(app: Path) -> None:
         assert status(host, keys.master, "/admin/host/status") == 200
 
 
+def test_a_host_of_the_stack_takes_its_settings_from_the_stack_only(app: Path) -> None:
+    settings = {"Values": {"FUNCTIONS_HOST_KEY": "from-the-file"}}
+    (app / "local.settings.json").write_text(json.dumps(settings))
+    child, base = stack.start_host({**os.environ, "AzureWebJobsStorage": NO_STORAGE}, app=app)
+    with child:
+        host = Host(child, base.removeprefix("http://"))
+        assert status(host, "from-the-file") == 401
+        assert status(host, load_keys(app, {}).host) == 200
+
+
 def test_a_watch_sends_the_key_of_this_folder_to_this_machine_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FUNCTIONS_HOST_KEY", "h")
     monkeypatch.setenv("FUNCTIONS_MASTER_KEY", "m")

@@ -3,36 +3,17 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from datetime import timedelta
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
 
 from dev.processes import ChildFailed, ChildProcess
-
-ROOT = Path(__file__).parents[2]
-# Longer than a busy machine needs. A wait ends as soon as its event happens.
-LONG = timedelta(seconds=60)
+from tests.dev.local_host import LONG, ROOT, children_of, gone
 
 
 def python(source: str) -> list[str]:
     return [sys.executable, "-u", "-c", source]
-
-
-def gone(pid: int) -> bool:
-    """Wait for a process to end that is not a child of this one."""
-    deadline = time.monotonic() + LONG.total_seconds()
-    while time.monotonic() < deadline:
-        state = Path(f"/proc/{pid}/stat")
-        try:
-            if state.read_text().rpartition(")")[2].split()[0] == "Z":
-                return True
-        except (FileNotFoundError, ProcessLookupError):
-            return True
-        time.sleep(0.01)
-    return False
 
 
 def test_output_is_waited_for_and_echoed() -> None:
@@ -122,13 +103,6 @@ def test_azurite_runs_as_a_command_and_leaves_nothing_behind(ending: signal.Sign
         os.kill(child.pid, ending)
         assert child.wait(timeout=LONG) == (-ending if ending is signal.SIGKILL else 0)
         assert gone(node)
-
-
-def children_of(pid: int) -> list[int]:
-    listed = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(pid)], capture_output=True, check=True, text=True
-    )
-    return [int(line) for line in listed.stdout.split()]
 
 
 def test_azurite_reports_that_its_port_is_taken() -> None:
