@@ -9,8 +9,12 @@ from typing import Any
 import pytest
 
 from dev.__main__ import COMMANDS
+from dev.host.program import DEFAULT_PORT
+from shared.settings import load
 
 ROOT = Path(__file__).parents[2]
+# Of the agents that ship.
+MODELS = ("NOVELIST_MODEL", "ANALYST_MODEL")
 FILES = [ROOT / ".devcontainer/devcontainer.json", *sorted((ROOT / ".vscode").glob("*.json"))]
 
 
@@ -21,15 +25,24 @@ def read(path: Path) -> Any:
 
 def targets() -> set[str]:
     """Return the targets of the Makefile."""
-    makefile = (ROOT / "Makefile").read_text(encoding="utf-8").replace("$(VENV)", ".venv")
-    return set(re.findall(r"^([\w./-]+):(?!=)", makefile, re.MULTILINE))
+    return set(re.findall(r"^([\w./-]+):(?!=)", makefile(), re.MULTILINE))
 
 
-def check_make(command: str) -> None:
-    program, *names = shlex.split(command)
-    assert program == "make"
-    assert names
-    assert set(names) <= targets()
+def makefile() -> str:
+    text = (ROOT / "Makefile").read_text(encoding="utf-8")
+    return text.replace("$(BIN)", "$(VENV)/bin").replace("$(VENV)", ".venv")
+
+
+def check_command(command: str) -> None:
+    """Check that a command runs targets of the Makefile, or a command of dev."""
+    match shlex.split(command):
+        case ["make", *names]:
+            assert names
+            assert set(names) <= targets()
+        case [".venv/bin/python", "-m", "dev", name, *_]:
+            assert name in COMMANDS
+        case _:
+            pytest.fail(command)
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
@@ -46,23 +59,35 @@ def test_all_four_files_of_vs_code_are_there():
     }
 
 
-def test_tasks_are_targets_of_the_makefile():
-    for task in read(ROOT / ".vscode/tasks.json")["tasks"]:
-        check_make(task["command"])
+def test_the_commands_of_tasks_exist():
+    tasks = {task["label"]: task for task in read(ROOT / ".vscode/tasks.json")["tasks"]}
+    for task in tasks.values():
+        assert set(task.get("dependsOn", ())) <= tasks.keys()
+        if "command" in task:
+            check_command(task["command"])
+    launched = read(ROOT / ".vscode/launch.json")["configurations"]
+    assert {each["preLaunchTask"] for each in launched} <= tasks.keys()
 
 
 def test_f5_starts_what_make_up_starts():
-    [up] = read(ROOT / ".vscode/launch.json")["configurations"]
-    assert (up["module"], up["args"]) == ("dev", ["up"])
-    assert up["args"][0] in COMMANDS
-    assert "$(BIN)/python -m dev up" in (ROOT / "Makefile").read_text(encoding="utf-8")
-    tasks = [task["label"] for task in read(ROOT / ".vscode/tasks.json")["tasks"]]
-    assert up["preLaunchTask"] in tasks
+    up, _ = read(ROOT / ".vscode/launch.json")["configurations"]
+    assert f".venv/bin/python -m {up['module']} {' '.join(up['args'])}" in makefile()
+
+
+def test_the_host_that_is_debugged_has_its_settings():
+    _, debugged = read(ROOT / ".vscode/launch.json")["configurations"]
+    check_command(f".venv/bin/python -m {debugged['module']} {' '.join(debugged['args'])}")
+    assert debugged["args"][-1] == str(DEFAULT_PORT)
+    settings = load(debugged["env"], MODELS)
+    assert settings.models.keys() == set(MODELS)
+    [provider] = [task for task in read(ROOT / ".vscode/tasks.json")["tasks"] if task["label"] == "provider"]
+    port = provider["command"].rpartition(" ")[2]
+    assert settings.provider.openai_base_url == f"http://127.0.0.1:{port}/v1"
 
 
 def test_the_container_sets_up_what_the_makefile_needs():
     container = read(ROOT / ".devcontainer/devcontainer.json")
-    check_make(container["postCreateCommand"])
+    check_command(container["postCreateCommand"])
     dockerfile = (ROOT / ".devcontainer" / container["build"]["dockerfile"]).read_text(encoding="utf-8")
     assert re.findall(r"^FROM (\w+):([\d.]+)", dockerfile, re.MULTILINE) == [
         ("node", "20"),
