@@ -1,9 +1,11 @@
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 
 from dev import stack
-from tests.e2e.site import Site
+from shared.adapters.agents.discover import discover, placeholders
+from tests.e2e.site import ROOT, SCRIPTED, Site
 
 NewSite = Callable[..., Site]
 
@@ -20,11 +22,14 @@ def provider() -> Iterator[str]:
 def new_site(
     connection_string: str, provider: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[NewSite]:
-    """Returns a function that deploys an app without hosts. Its keyword arguments are settings."""
+    """Returns a function that deploys an app without hosts. Its keyword arguments are settings.
+
+    The agents are those of the tests, or those of another folder.
+    """
     sites: list[Site] = []
 
-    def new(**settings: str) -> Site:
-        sites.append(Site(tmp_path_factory.mktemp("site"), connection_string, provider, settings))
+    def new(agents: Path = SCRIPTED, **settings: str) -> Site:
+        sites.append(Site(tmp_path_factory.mktemp("site"), connection_string, provider, settings, agents))
         return sites[-1]
 
     yield new
@@ -36,5 +41,13 @@ def new_site(
 def site(new_site: NewSite) -> Site:
     """A deployed app with one host."""
     made = new_site()
+    made.add_host()
+    return made
+
+
+@pytest.fixture
+def own_site(new_site: NewSite) -> Site:
+    """The app with the agents of agents/ and one host. Each setting that a model names has a value."""
+    made = new_site(ROOT / "agents", **dict.fromkeys(placeholders(discover()), "emulated"))
     made.add_host()
     return made

@@ -18,6 +18,7 @@ from tests.support.feeds import Reader
 from tests.support.oracle import TERMINAL, Effects, Expected, Finding, Seen, judge_effects, judge_run
 
 ROOT = Path(__file__).parents[2]
+SCRIPTED = Path(__file__).parent / "agents"
 PATIENCE_SECONDS = 60
 
 
@@ -72,6 +73,8 @@ class Site:
     connection: str
     provider: str
     changes: Mapping[str, str] = field(default_factory=dict)
+    # A folder that is called `agents`.
+    agents: Path = SCRIPTED
     hosts: list[ChildProcess] = field(default_factory=list)
     bases: list[str] = field(default_factory=list)
 
@@ -94,7 +97,7 @@ class Site:
         self.app.mkdir()
         for part in ("function_app.py", "host.json", "shared"):
             (self.app / part).symlink_to(ROOT / part)
-        (self.app / "agents").symlink_to(Path(__file__).parent / "agents")
+        (self.app / "agents").symlink_to(self.agents)
         self.keys = stack.keys(self.app)
 
     @property

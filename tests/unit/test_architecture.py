@@ -113,7 +113,7 @@ def test_the_readme_of_the_tests_names_files_that_exist():
 
 
 def test_readme_is_short():
-    assert README.count("\n") < 200
+    assert README.count("\n") < 170
 
 
 def test_sources_cited_in_the_code_exist():

@@ -1,0 +1,92 @@
+"""The first agent of the README: pasted as it stands, with its setting, and started as the README does.
+
+So is the test of docs/agents.md, which needs this agent.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.adapters.agents.discover import discover
+from tests.e2e.conftest import NewSite
+from tests.e2e.site import ROOT, Site
+
+README = (ROOT / "README.md").read_text()
+SECTION = README.split("## One complete agent")[1].split("\n## ")[0]
+[AGENT] = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
+PAGE = (ROOT / "docs/agents.md").read_text()
+[TEST] = re.findall(r"```python\n(.*?)```", PAGE.split("## Testing an agent")[1], re.DOTALL)
+START, READ = re.findall(r"```sh\n(.*?)```", SECTION, re.DOTALL)
+
+
+@pytest.fixture
+def site(new_site: NewSite, tmp_path: Path) -> Site:
+    """The app after the third of the four steps."""
+    [file] = re.findall(r"as `agents/(\w+\.py)`", README)
+    [setting] = re.findall(r"add `\"(\w+)\": \"([\w.-]+)\"` to its\s+`Values`", README)
+    agents = tmp_path / "agents"
+    shutil.copytree(ROOT / "agents", agents, ignore=shutil.ignore_patterns("__pycache__"))
+    (agents / file).write_text(AGENT)
+    made = new_site(agents, **dict([setting]))
+    made.add_host()
+    return made
+
+
+def run(site: Site, command: str) -> Any:
+    """Carry out a command of the README in a shell, and return the JSON that it prints."""
+    settings = os.environ | {"BATON_URL": site.bases[0], "BATON_KEY": site.keys.host}
+    done = subprocess.run(["sh", "-c", command], env=settings, capture_output=True, text=True, check=True)
+    return json.loads(done.stdout)
+
+
+def test_the_agent_of_the_readme_runs_with_both_of_its_tools(site: Site) -> None:
+    agents = {each["name"]: each for each in site.api("GET", "agents").body["data"]}
+    assert agents["log_reviewer"]["ready"]
+    assert agents["log_reviewer"]["missing_settings"] == []
+    started = run(site, START)
+    assert started["status"] in {"queued", "in_progress"}
+    site.outcome(started["id"])
+    ended = run(site, READ.replace("run_...", started["id"]))
+    assert (ended["status"], ended["error"]) == ("completed", None)
+    assert [(call["name"], call["status"]) for call in ended["tool_calls"]] == [
+        ("read_log", "failed"),
+        ("find_incidents", "completed"),
+        ("read_log", "completed"),
+    ]
+    # What the README says.
+    assert f"`output_parsed` is `{json.dumps(ended['output_parsed'])}`" in " ".join(SECTION.split())
+
+
+def test_the_model_sees_what_the_tools_of_the_readme_returned(site: Site) -> None:
+    run_id = run(site, START)["id"]
+    site.outcome(run_id)
+    outputs = [event["output"] for event in site.events(run_id) if event["type"] == "tool.completed"]
+    [refusal] = [output for output in outputs if "error" in output]
+    assert json.loads(refusal)["error"] == {
+        "code": "tool_error",
+        "message": "There is no log 'shp'; there are: mail, shop.",
+    }
+    [log] = [output for output in outputs if output.startswith("1: ")]
+    answer = json.loads(site.get(run_id)["output_text"])
+    assert f"\n{answer['line']}: 2026-03-02T09:02:10Z ERROR disk   /var is 100% full\n" in log
+    [incidents] = [output for output in outputs if output.startswith("[")]
+    assert [each["date"] for each in json.loads(incidents)] == ["2025-11-14"]
+
+
+def test_the_test_of_the_page_on_agents_passes(site: Site) -> None:
+    names: dict[str, Any] = {}
+    exec(TEST, names)
+    [name] = [name for name in names if name.startswith("test_")]
+    names[name](own_site=site)
+
+
+def test_the_site_of_that_test_has_the_agents_of_this_app(own_site: Site) -> None:
+    agents = {each["name"]: each["ready"] for each in own_site.api("GET", "agents").body["data"]}
+    assert agents.keys() == discover().keys()
+    assert all(agents.values())
