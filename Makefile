@@ -8,7 +8,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --require-hash
 # Only a PYTHON that the user names has to be the one of an existing VENV.
 NAMED_PYTHON = $(if $(filter file,$(origin PYTHON)),,$(PYTHON))
 
-.PHONY: has-python has-node help demo demo-model up test check unit simulate simulate-new watch mutants crash faults browser fuzz soak bench docs lock clean
+.PHONY: has-python has-node help demo demo-model up test check unit simulate simulate-new watch mutants crash faults browser clients fuzz soak bench docs lock clean
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -55,6 +55,9 @@ faults: has-node $(VENV)/ready node_modules/ready  ## Inject network faults betw
 browser: has-node $(VENV)/browser node_modules/ready  ## Test the dashboard in Debian's Chromium
 	@$(BIN)/pytest -q -n 2 --dist loadgroup tests/browser
 
+clients: has-node $(VENV)/clients node_modules/ready  ## Generate clients from openapi.json and run the examples of docs/clients.md
+	@$(BIN)/pytest -q -n 2 --dist loadgroup tests/clients
+
 CASES ?= 10000
 fuzz: has-node $(VENV)/fuzz node_modules/ready  ## Send CASES=10000 requests that are generated from openapi.json
 	@$(BIN)/python -m tests.proofs.fuzz --cases $(CASES) --seed $(or $(SEED),1)
@@ -76,6 +79,7 @@ lock: $(VENV)/ready  ## Compile what pyproject.toml and package.json require, an
 	$(COMPILE) --python-version 3.11 pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
 	$(COMPILE) --python-version 3.11 --group fuzz -c requirements-dev.txt -o requirements-fuzz.txt
 	$(COMPILE) --python-version 3.11 --group browser -c requirements-dev.txt -o requirements-browser.txt
+	$(COMPILE) --python-version 3.11 --group clients -c requirements-dev.txt -o requirements-clients.txt
 	$(COMPILE) --python-version 3.11 --group bench -c requirements-dev.txt -o requirements-bench.txt
 	$(COMPILE) --python-version 3.11 --group model --no-deps -o requirements-model.txt
 	$(COMPILE) --python-version 3.13 --group worker --no-deps -o requirements-worker.txt
@@ -109,6 +113,10 @@ $(VENV)/fuzz: $(VENV)/ready requirements-fuzz.txt
 
 $(VENV)/browser: $(VENV)/ready requirements-browser.txt
 	$(INSTALL) -r requirements-browser.txt
+	@touch $@
+
+$(VENV)/clients: $(VENV)/ready requirements-clients.txt
+	$(INSTALL) -r requirements-clients.txt
 	@touch $@
 
 $(VENV)/bench: $(VENV)/ready requirements-bench.txt

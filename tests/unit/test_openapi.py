@@ -4,8 +4,9 @@ import ast
 import json
 import re
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
@@ -19,7 +20,8 @@ from shared.core.text import NAME
 from shared.web import bodies
 from shared.web.http import Reply
 from shared.web.runs_api import parse, problems
-from tests.support.client import DOCUMENT, ROOT, check, conform, problem_codes, resolve, routes
+from tests.support.client import DOCUMENT, EVENT_TYPES, ROOT, check, conform, problem_codes, resolve, routes
+from tests.support.document_rules import check_rules
 
 SCHEMAS = DOCUMENT["components"]["schemas"]
 RUN_ID = "run_0" + "0" * 27
@@ -51,6 +53,47 @@ def test_every_operation_has_a_name_of_its_own_and_declares_its_path_parameters(
         assert declared == {part.strip("{}") for part in path.split("/") if part.startswith("{")}
         names += [item[method]["operationId"] for method in METHODS & set(item)]
     assert len(set(names)) == len(names)
+
+
+def test_no_key_occurs_twice_in_one_object():
+    def once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        assert len(dict(pairs)) == len(pairs), [name for name, _ in pairs]
+        return dict(pairs)
+
+    json.loads((ROOT / "shared/web/openapi.json").read_text(encoding="utf-8"), object_pairs_hook=once)
+
+
+def _objects(part: object) -> Iterator[dict[str, Any]]:
+    """Yield each object of the document."""
+    if isinstance(part, dict):
+        yield part
+    for inner in part.values() if isinstance(part, dict) else part if isinstance(part, list) else ():
+        yield from _objects(inner)
+
+
+def test_schemas_have_no_conditions_because_generators_of_clients_cannot_read_them():
+    found = {
+        key
+        for one in _objects(DOCUMENT)
+        for key in {"allOf", "if", "not", "unevaluatedProperties"} & set(one)
+    }
+    assert found == set()
+
+
+def test_constants_are_texts_and_no_choice_is_between_them_because_generated_clients_would_be_wrong():
+    assert {type(one["const"]) for one in _objects(SCHEMAS) if "const" in one} == {str}
+    choices = [one[key] for one in _objects(DOCUMENT) for key in {"oneOf", "anyOf"} & set(one)]
+    assert choices
+    assert not [kinds for kinds in choices if any("const" in kind for kind in kinds)]
+
+
+def test_every_kind_of_run_has_the_fields_of_a_run_in_a_list():
+    summary, *complete = (SCHEMAS[name] for name in ("RunSummary", "PendingRun", "EndedRun"))
+    for schema in (summary, *complete):
+        assert schema["required"] == list(schema["properties"])
+        assert schema["additionalProperties"] is False
+    for schema in complete:
+        assert schema["required"] == [*summary["required"], *schema["required"][-5:]]
 
 
 def test_the_document_is_of_this_version():
@@ -111,6 +154,7 @@ def test_limits_are_those_of_the_code():
     assert (limit["maximum"], limit["default"]) == (parse.MAX_PAGE, parse.DEFAULT_PAGE)
     for page in (SCHEMAS["RunList"]["properties"]["data"], SCHEMAS["Session"]["properties"]["runs"]):
         assert page["maxItems"] == parse.MAX_PAGE
+    assert f"from {parse._FIRST_YEAR} to {parse._LAST_YEAR}" in SCHEMAS["GivenTime"]["description"]
     body = DOCUMENT["paths"]["/runs"]["post"]["requestBody"]["description"]
     assert f"{bodies.MAX_BODY_BYTES // 1024**2} MiB" in body
     assert f"{bodies.MAX_NESTING} levels" in body
@@ -128,7 +172,7 @@ def test_ids_and_names_are_those_of_the_code():
 def test_events_are_the_entries_of_a_log():
     ends = [log.RunEnded(status).type for status in RunStatus if status in TERMINAL - {RunStatus.DELETED}]
     kinds = [kind.type for kind in get_args(log.LogEntry) if kind not in {log.RunEnded, log.UnknownEntry}]
-    assert sorted(SCHEMAS["Event"]["properties"]["type"]["enum"]) == sorted([*kinds, *ends])
+    assert sorted(SCHEMAS["Event"]["properties"]["type"]["examples"]) == sorted([*kinds, *ends])
 
 
 def test_statuses_are_those_of_the_code():
@@ -139,7 +183,7 @@ def test_statuses_are_those_of_the_code():
     assert SCHEMAS["ToolCall"]["properties"]["status"]["enum"] == list(CallStatus)
 
 
-def _examples(part: object):
+def _examples(part: object) -> Iterator[dict[str, Any]]:
     """Yield each media type of the document that has a schema and examples."""
     if isinstance(part, dict):
         if "schema" in part and ("example" in part or "examples" in part):
@@ -148,14 +192,34 @@ def _examples(part: object):
             yield from _examples(inner)
 
 
+def test_every_successful_answer_in_json_has_an_example():
+    for path, item in DOCUMENT["paths"].items():
+        for method in METHODS & set(item):
+            for status, response in item[method]["responses"].items():
+                media = resolve(response).get("content", {}).get("application/json")
+                if media and status.startswith("2"):
+                    assert {"example", "examples"} & set(media), (method, path, status)
+
+
 def test_examples_match_their_schemas():
     found = list(_examples(DOCUMENT["paths"])) + list(_examples(DOCUMENT["components"]))
-    assert len(found) >= 5
+    assert len(found) >= 15
     for media in found:
         values = [resolve(one)["value"] for one in media.get("examples", {}).values()]
         values += [media["example"]] if "example" in media else []
         for value in values:
             conform(media["schema"], value)
+            if isinstance(value, dict):
+                check_rules(value, EVENT_TYPES)
+
+
+def test_examples_of_problems_have_the_title_of_their_status():
+    titles = dict(problems._STATUSES.values())
+    found = [one["example"] for one in _objects(DOCUMENT) if "code" in one.get("example", {})]
+    assert len(found) >= 3
+    for problem in found:
+        assert problem["title"] == titles[problem["status"]]
+        assert problem_codes()[problem["code"]] == problem["status"]
 
 
 def test_example_ids_are_ids():
@@ -184,6 +248,36 @@ async def test_a_reply_that_breaks_its_schema_is_refused(client, change):
         conform(SCHEMAS["PendingRun"], run | change)
     with pytest.raises(AssertionError):
         conform(SCHEMAS["PendingRun"], {name: run[name] for name in run if name not in change} | {"more": 1})
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("CompletedRun", {"completed_at": None}),
+        ("CompletedRun", {"duration_seconds": None}),
+        ("CompletedRun", {"progress": {}}),
+        ("CompletedRun", {"waiting_for": {"code": "rate_limited"}}),
+        ("CompletedRun", {"error": {"code": "server_error"}}),
+        ("CompletedRun", {"incomplete_details": {"reason": "max_turns"}}),
+        ("FailedRun", {"error": None}),
+        ("PendingRun", {"completed_at": "2026-01-01T00:00:00.000Z"}),
+        ("PendingRun", {"duration_seconds": 1}),
+        ("PendingRun", {"progress": None}),
+    ],
+)
+def test_a_run_that_breaks_a_rule_is_refused(kind, change):
+    run = DOCUMENT["components"]["examples"][kind]["value"]
+    check_rules({"data": [run]}, EVENT_TYPES)
+    for answer in (run | change, {"data": [run, run | change]}, {"runs": [run | change]}):
+        with pytest.raises(AssertionError):
+            check_rules(answer, EVENT_TYPES)
+
+
+def test_an_event_of_a_type_that_is_not_documented_is_refused():
+    event = {"id": 1, "type": "run.queued", "at": "2026-01-01T00:00:00.000Z"}
+    check_rules({"data": [event]}, EVENT_TYPES)
+    with pytest.raises(AssertionError):
+        check_rules({"data": [event | {"type": "run.paused"}]}, EVENT_TYPES)
 
 
 async def test_the_document_is_served_as_it_is(client):

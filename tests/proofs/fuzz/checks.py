@@ -16,15 +16,18 @@ from schemathesis.generation.meta import CoveragePhaseData, CoverageScenario
 from schemathesis.generation.modes import GenerationMode
 from schemathesis.hooks import HookContext
 
-from tests.support.client import DOCUMENT, conform, problem_codes, resolve
+from tests.support.client import DOCUMENT, EVENT_TYPES, conform, problem_codes, resolve
+from tests.support.document_rules import check_rules
 
 PROBLEM = "application/problem+json"
 
 # Refusals of requests that are valid by the schema: they depend on earlier requests.
 _STATE = {"idempotency_key_reused", "run_deleted", "run_ended", "session_busy", "session_of_another_agent"}
-_STATE |= {"run_not_found", "session_not_found"}
+_STATE |= {"run_not_found", "run_pending", "session_not_found"}
 # In the document a cursor is any string, because clients must not rely on its format.
 _STATE |= {"invalid_cursor"}
+# A schema cannot say between which years a time must be.
+_STATE |= {"invalid_time"}
 
 OFF = {
     # A Functions host answers 404 to a wrong method, as to every address without a function: see
@@ -62,6 +65,12 @@ def a_problem_has_the_status_of_its_code(_ctx: CheckContext, response: Response,
     if code := _problem_code(response):
         assert problem_codes()[code] == response.status_code
         assert response.json()["status"] == response.status_code
+
+
+@schemathesis.check
+def an_answer_keeps_the_rules(_ctx: CheckContext, response: Response, _case: Case[Any]) -> None:
+    if response.content and response.headers.get("content-type", [""])[0] == "application/json":
+        check_rules(response.json(), EVENT_TYPES)
 
 
 @schemathesis.check
