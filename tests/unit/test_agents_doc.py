@@ -10,7 +10,7 @@ import pytest
 from pydantic import BaseModel
 
 from dev.provider.script import Turn, split_script
-from shared.adapters.agents import results, running
+from shared.adapters.agents import results, threads
 from shared.agent import MAX_TIMEOUT, MAX_TURNS, MIN_TIMEOUT, Agent, tool
 from shared.core.life.calling import MAX_CALLS_PER_RUN
 from shared.core.limits import MAX_RESULTS_BYTES
@@ -76,7 +76,7 @@ def test_each_argument_of_a_tool_is_listed_with_its_type_and_default():
         f"responses that a run may have, 1 to {MAX_TURNS};",
         f"{MIN_DEADLINE.seconds} seconds to {MAX_DEADLINE // timedelta(hours=1)} hours;",
         f"{MIN_TIMEOUT // timedelta(milliseconds=1)} millisecond to {MAX_TIMEOUT // timedelta(minutes=1)} minutes;",
-        f"one of {running.TOOL_THREADS} threads",
+        f"one of {threads.TOOL_THREADS} threads",
         f"longer than {results.MAX_TOOL_OUTPUT_BYTES // MiB} MiB |",
         f"All results of a turn may have {MAX_RESULTS_BYTES // MiB} MiB together",
         f"Messages have up to {results.MAX_MESSAGE_CHARACTERS:,} characters",
