@@ -15,6 +15,11 @@ from tests.support.loopback import Loopback
 
 OUTCOME = [example("python", "outcome"), example("js", "outcome")]
 each_language = pytest.mark.parametrize("one", OUTCOME, ids=lambda one: one.language)
+STORY = 'Ünd "so".\n' * 3000
+# Written for seconds, so that slices of the stream bring it in several pieces.
+STREAMED = script(
+    turns=[{"text": "Wait. ", "calls": [tool_call("look_up", "a", 1)]}, {"text": STORY}], seconds=3
+)
 TURNS = script(turns=[{"calls": [tool_call("look_up", "a", 2)]}, {"text": 'Ünd "so".\n'}])
 
 
@@ -81,25 +86,26 @@ def _answer(status: int, body: Any, *headers: str) -> bytes:
 
 
 async def test_the_feed_with_fetch(site: Site, tmp_path: Path) -> None:
-    run_id = site.start(TURNS)
+    run_id = site.start(STREAMED, stream=True)
     headers = json.dumps({"x-functions-key": site.keys.host})
     shown = "const shown = [];\nconst show = (text) => shown.push(text);\n"
     follow = example("js", "follow")
     told = Example("js", follow.code + shown)
     url = f"{site.bases[0]}/api/runs/{run_id}"
     text = await told.run(f"follow('{url}', {headers}, show) && shown.at(-1)", tmp_path, "", "")
-    assert text == site.get(run_id)["output_text"] == 'Ünd "so".\n'
+    assert text == site.get(run_id)["output_text"] == STORY
+    assert [event["type"] for event in site.events(run_id)].count("text.delta") > 2, "it comes in pieces"
     with pytest.raises(ExampleFailed, match="401"):
         await follow.run(f"follow('{url}', {{}}, () => 0)", tmp_path, "", "")
 
 
 async def test_the_feed_with_event_source_through_a_backend(site: Site, tmp_path: Path) -> None:
-    run_id = site.start(TURNS)
+    run_id = site.start(STREAMED, stream=True)
     async with a_backend(site) as (base, asked):
         text = await example("js", "followStream").run(
             f"followStream('{base}/api/runs/{run_id}', () => 0)", tmp_path, "", ""
         )
-    assert text == 'Ünd "so".\n'
+    assert text == STORY
     assert asked[0] is None
     last = site.events(run_id)[-1]["id"]
     assert asked[-1] == str(last), "after the last event it asked once more, and the 204 made it stop"
