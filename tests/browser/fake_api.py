@@ -84,7 +84,9 @@ class FakeApi:
             case "POST", ["runs"]:
                 return self._start(headers["idempotency-key"], json.loads(body))
             case _, ["runs", run_id, *rest] if run_id in self.runs:
-                return self._of_run(method, self.runs[run_id], rest, query | {"key": headers.get("idempotency-key", "")})
+                return self._of_run(
+                    method, self.runs[run_id], rest, query | {"key": headers.get("idempotency-key", "")}
+                )
         return 404, {"title": "Not Found", "status": 404, "detail": "There is no such run."}
 
     def _of_run(self, method: str, run: FakeRun, rest: list[str], query: dict[str, str]) -> Answer:

@@ -66,7 +66,10 @@ def html_of(page: Page) -> str:
         ("**never *closed", "<p>**never *closed</p>"),
         ("**a *b** c*", "<p><strong>a *b</strong> c*</p>"),
         ("\\*not\\* `*code*` ``a`b``", "<p>*not* <code>*code*</code> <code>a`b</code></p>"),
-        ("- a\n- b\n  - c\n\n- d", "<ul><li><p>a</p></li><li><p>b</p><ul><li><p>c</p></li></ul></li><li><p>d</p></li></ul>"),
+        (
+            "- a\n- b\n  - c\n\n- d",
+            "<ul><li><p>a</p></li><li><p>b</p><ul><li><p>c</p></li></ul></li><li><p>d</p></li></ul>",
+        ),
         ("3. a\n4. b", '<ol start="3"><li><p>a</p></li><li><p>b</p></li></ol>'),
         ("> a\n> - b", "<blockquote><p>a</p><ul><li><p>b</p></li></ul></blockquote>"),
         ("```py\n*a*\n  b\n```\nc", "<pre><code>*a*\n  b</code></pre><p>c</p>"),
@@ -93,7 +96,9 @@ def test_a_link_shows_its_address_and_is_opened_only_for_the_web(api: FakeApi, o
         "bank (https://evil.invalid/a) pixel (http://evil.invalid/p.png) https://b.invalid/c. "
         "[x](javascript:alert(1)) y (data:text/html,z) z (/path) q (https://bank.example@evil.invalid/)"
     )
-    links = page.locator("#text a").evaluate_all("links => links.map(one => [one.href, one.textContent, one.rel, one.target])")
+    links = page.locator("#text a").evaluate_all(
+        "links => links.map(one => [one.href, one.textContent, one.rel, one.target])"
+    )
     rel = "noopener noreferrer nofollow"
     addresses = ["https://evil.invalid/a", "http://evil.invalid/p.png", "https://b.invalid/c"]
     assert links == [[address, address, rel, "_blank"] for address in addresses]
@@ -114,7 +119,9 @@ def test_the_raw_text_is_one_click_away(api: FakeApi, open_page: Open) -> None:
 
 def test_json_is_indented_and_its_numbers_are_not_changed(api: FakeApi, open_page: Open) -> None:
     page = show(open_page, api, '{"a":[1,{}],"n":12345678901234567890.10,"s":"x, {y}: \\"z\\""}')
-    expected = '{\n  "a": [\n    1,\n    {}\n  ],\n  "n": 12345678901234567890.10,\n  "s": "x, {y}: \\"z\\""\n}'
+    expected = (
+        '{\n  "a": [\n    1,\n    {}\n  ],\n  "n": 12345678901234567890.10,\n  "s": "x, {y}: \\"z\\""\n}'
+    )
     assert page.locator("#text pre").text_content() == expected
 
 
