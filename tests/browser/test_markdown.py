@@ -37,6 +37,12 @@ EXPENSIVE = {
     "deep JSON": "[" * 100_000 + "]" * 100_000,
     "one line": "All hands slept but one. " * 200_000,
 }
+# A paragraph that is longer than 20,000 characters is not searched for marks. These are as long as they may be.
+EXPENSIVE |= {
+    f"paragraphs of {kind}": "\n\n".join([EXPENSIVE[kind][:19_000]] * 200)
+    for kind in EXPENSIVE
+    if kind.startswith(("stars", "emphasis", "brackets", "closed", "links", "ticks", "addresses", "escapes"))
+}
 PATIENCE = 20_000
 
 
