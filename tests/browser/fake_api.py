@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Callable
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
 from typing import Any, Self
@@ -21,6 +22,8 @@ AGENTS = [
         "max_turns": 8,
         "deadline_seconds": 1800,
         "stream": True,
+        "ready": True,
+        "missing_settings": [],
     }
     for name, description in [
         ("market_analyst", "Weighs a market, a company or an idea, in one answer."),
@@ -43,7 +46,9 @@ class FakeApi:
         self.change_page: Callable[[bytes], bytes] = lambda body: body
         self.retry_ms = 50
         self.intercept: Intercept = lambda method, target: None
+        self.agents: list[dict[str, Any]] = AGENTS
         self.starts: list[tuple[str, Any]] = []
+        self.bodies: list[dict[str, Any]] = []
         self.requests: list[tuple[str, str, str]] = []
         self._server = _Server(self)
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.05})
@@ -73,23 +78,28 @@ class FakeApi:
             return 401, None
         match method, path.removeprefix("/api/").split("/"):
             case "GET", ["agents"]:
-                return 200, {"object": "list", "data": AGENTS}
+                return 200, {"object": "list", "data": self.agents}
             case "GET", ["runs"]:
                 return 200, self._listing(query)
             case "POST", ["runs"]:
                 return self._start(headers["idempotency-key"], json.loads(body))
             case _, ["runs", run_id, *rest] if run_id in self.runs:
-                return self._of_run(method, self.runs[run_id], rest, query)
+                return self._of_run(
+                    method, self.runs[run_id], rest, query | {"key": headers.get("idempotency-key", "")}
+                )
         return 404, {"title": "Not Found", "status": 404, "detail": "There is no such run."}
 
     def _of_run(self, method: str, run: FakeRun, rest: list[str], query: dict[str, str]) -> Answer:
+        key = query["key"]
         match method, rest:
             case "GET", []:
-                return 200, run.view()
+                return 200, run.view(whole="include" in query)
             case "GET", ["events"]:
                 return 200, self._feed(run, int(query["after"]), int(query["limit"]))
             case "POST", ["cancel"]:
                 return 200, run.end("cancelled").view()
+            case "POST", ["retry"]:
+                return self._retry(run, key)
             case "DELETE", []:
                 del self.runs[run.id]
                 return 204, None
@@ -109,9 +119,9 @@ class FakeApi:
         }
 
     def _listing(self, query: dict[str, str]) -> dict[str, Any]:
-        wanted = {name: query[name] for name in ("status", "agent", "session_id") if name in query}
-        found = [run.view() for run in self.runs.values()]
-        found = [view for view in found if all(view[name] == value for name, value in wanted.items())]
+        wanted = {name: value for name, value in query.items() if name not in ("cursor", "limit")}
+        found = [run.summary() for run in self.runs.values()]
+        found = [view for view in found if all(_matches(view, *one) for one in wanted.items())]
         begin, limit = int(query.get("cursor", 0)), int(query["limit"])
         body: dict[str, Any] = {"object": "list", "data": found[begin : begin + limit]}
         if len(found) > begin + limit:
@@ -121,14 +131,34 @@ class FakeApi:
         return body
 
     def _start(self, key: str, body: Any) -> Answer:
+        self.bodies.append(body)
+        given = body["input"]
+        items = given if isinstance(given, list) else [{"role": "user", "content": given}]
+        return self._new_run(key, body["agent"], input=items, metadata=body.get("metadata", {}))
+
+    def _retry(self, run: FakeRun, key: str) -> Answer:
+        if run.status not in OVER:
+            return 409, {"title": "Conflict", "detail": "The run has not ended.", "code": "run_pending"}
+        return self._new_run(key, run.agent, input=run.fields.get("input"), retry_of=run.id)
+
+    def _new_run(self, key: str, agent: str, **fields: Any) -> Answer:
         known = [run_id for given, run_id in self.starts if given == key]
         if not known:
-            run = FakeRun(len(self.starts) + 500, agent=body["agent"]).note("run.queued")
-            run.fields["metadata"] = body.get("metadata", {})
+            run = FakeRun(len(self.starts) + 500, agent=agent, fields=fields).note("run.queued")
             self.add(run)
             known = [run.id]
         self.starts.append((key, known[0]))
         return 202, self.runs[known[0]].view()
+
+
+def _matches(view: dict[str, Any], name: str, value: str) -> bool:
+    if name == "created_after":
+        return bool(datetime.fromisoformat(view["created_at"]) > datetime.fromisoformat(value))
+    if name == "created_before":
+        return bool(datetime.fromisoformat(view["created_at"]) < datetime.fromisoformat(value))
+    if name.startswith("metadata["):
+        return bool(view["metadata"].get(name[9:-1]) == value)
+    return bool(view[name] == value)
 
 
 class _Server(ThreadingHTTPServer):

@@ -1,5 +1,6 @@
 """A run as the dashboard reads it, with the content that a test sets."""
 
+import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Any, Self
@@ -74,9 +75,17 @@ class FakeRun:
         self.fields |= {"completed_at": timestamp(self.at), "progress": None, **fields}
         return self
 
-    def view(self) -> dict[str, Any]:
-        usage = used(0, 0)
-        return {
+    def view(self, *, whole: bool = False) -> dict[str, Any]:
+        """Return the run as `GET /api/runs/{id}` has it. `whole` is `?include=input`."""
+        view = self.summary() | {"input": None, "output_parsed": None, "output_text": None} | self.fields
+        if len(json.dumps(view["input"])) > 64 * 1024 and not whole:
+            view["input"] = None
+        return view
+
+    def summary(self) -> dict[str, Any]:
+        """Return the run as a list has it."""
+        took = (self.at - self.created).total_seconds() if self.status in OVER else None
+        view = {
             "id": self.id,
             "object": "run",
             "status": self.status,
@@ -95,9 +104,13 @@ class FakeRun:
             "required_action": None,
             "metadata": {},
             "tool_calls": self.calls,
-            "usage": usage,
+            "usage": used(0, 0),
             "progress": None,
-        } | self.fields
+            "input_excerpt": "",
+            "duration_seconds": took,
+            "retry_of": None,
+        }
+        return view | {name: value for name, value in self.fields.items() if name in view}
 
 
 def running(number: int = 1, **fields: Any) -> FakeRun:

@@ -1,15 +1,24 @@
-"""Create the screenshots of docs/screenshots: `python -m tests.browser.screenshots`."""
+"""Create the screenshots of docs/screenshots: `python -m tests.browser.screenshots`, in about two minutes.
 
-import random
-from datetime import UTC, datetime, timedelta
+They show real runs on the local stack: Azurite, the provider emulator, and a host with the agents of `agents/`.
+"""
+
+import json
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Page
 
-from tests.browser.chromium import chromium, enter_key
-from tests.browser.fake_api import KEY, FakeApi
-from tests.browser.fake_run import FakeRun, used
+from dev import azurite, stack
+from dev.processes import interrupt_on_sigterm
+from tests.browser.chromium import chromium
 
 FOLDER = Path(__file__).parents[2] / "docs" / "screenshots"
 SHAPES: dict[str, dict[str, Any]] = {
@@ -17,120 +26,128 @@ SHAPES: dict[str, dict[str, Any]] = {
     "dark": {"viewport": {"width": 1280, "height": 860}, "color_scheme": "dark"},
     "narrow": {"viewport": {"width": 390, "height": 844}, "color_scheme": "light"},
 }
+OVER = {"completed", "failed", "cancelled", "incomplete", "expired"}
+PATIENCE_SECONDS = 180
+# The emulator writes a text in this time; the novel of the pictures is long enough to be seen growing.
+PACE_SECONDS = "30"
+# The model that the agents name, as a deployment would.
+MODELS = {"NOVELIST_MODEL": "gpt-5", "ANALYST_MODEL": "gpt-5-mini"}
+
 NOVEL = """\
-Chapter One: The Long Quiet
+Write a novel about the first crew that follows a signal into the ocean under the ice of Ganymede.
 
-The tether hummed before it sang. Ines Okonjo felt it through her gloves, a note too low for the suit's \
-microphones, and laid her palm flat against the cable as one might calm a horse.
-
-"Talk to me," said Halloran from the lock.
-
-"It's breathing." She watched the counterweight swing across Ganymede's bright limb. "Two millimetres an \
-hour. It was one yesterday."
-
-Nobody on the Perihelion liked numbers that doubled. Below them the ocean lay under a hundred kilometres of \
-ice, and under the ice something had begun, nine days ago, to answer the sonar a quarter of a second early.
-
-They had argued about that quarter of a second for most of the week. Sound in salt water does not hurry. It \
-cannot arrive before the pulse that made it, and yet there it was on every trace: a pale line, patient and \
-exact, just ahead of their own voice.
-
-Chapter Two: What the Ice Keeps
-
-Ravi Castellanos had stopped sleeping in his bunk. He slept in the drill hall now, on a roll of insulation, \
-with the seismograph beside his head, because he"""
+Three people, one damaged submarine, no way to call home. Keep the physics honest, and let the sea have the last word."""
+NOVEL_METADATA = {"reader": "harbour-library", "edition": "first"}
+SCARCE = "Is there a market for helium-3 from the Moon?"
+UNSAFE = "Weigh the market for unlicensed launch sites."
+FAULTS = [
+    {"kind": "status", "operation": "create", "contains": SCARCE, "status": 429, "retry_after": 6},
+    {"kind": "status", "operation": "create", "contains": UNSAFE, "status": 403, "times": 0},
+]
 
 
-def scene(now: datetime) -> list[FakeRun]:
-    return [_novel(now - timedelta(seconds=74)), *_others(now)]
+@dataclass(frozen=True)
+class Api:
+    base: str
+    key: str
 
+    def call(self, method: str, path: str, body: object = None) -> Any:
+        headers = {"x-functions-key": self.key, "content-type": "application/json"}
+        return _send(method, f"{self.base}/api/{path}", body, headers)
 
-def _number(seed: int) -> int:
-    return random.Random(seed).getrandbits(79)
+    def start(self, agent: str, text: str, **settings: Any) -> str:
+        return str(self.call("POST", "runs", {"agent": agent, "input": text} | settings)["id"])
 
-
-def _novel(created: datetime) -> FakeRun:
-    run = FakeRun(_number(1), created=created)
-    run.note("run.queued").note("run.in_progress", 1.4).note("turn.started", turn=1, response_id="resp_1")
-    run.note("turn.completed", 4.2, turn=1, tool_calls=2)
-    run.tool(
-        "research_space_facts",
-        '{"topic": "oceans under the ice of Ganymede"}',
-        "- Ganymede has a salty ocean below about 100 km of ice (Source: NASA/ESA Hubble, 2015)\n"
-        "- It is the only moon known to have a magnetic field of its own (Source: Galileo mission)",
-        seconds=10.1,
-    )
-    run.tool(
-        "generate_character_profiles",
-        '{"count": 3, "theme": "first contact"}',
-        '[{"name": "Ines Okonjo", "role": "tether engineer"}, {"name": "Ravi Castellanos", "role": "seismologist"}]',
-        seconds=10.3,
-    )
-    run.note("turn.started", 1.1, turn=2, response_id="resp_2")
-    texts = [NOVEL[at : at + 60] for at in range(0, len(NOVEL), 60)]
-    run.note("text.delta", 6.5, turn=2, text="").write(*texts, every=38 / len(texts))
-    run.fields = {
-        "turn": 2,
-        "usage": used(1842, 312, cached=1024, reasoning=64),
-        "metadata": {"reader": "harbour-library", "edition": "first"},
-        "progress": {"characters": len(NOVEL), "items": 3, "activity": "writing"},
-    }
-    return run
-
-
-def _others(now: datetime) -> list[FakeRun]:
-    def run(number: int, minutes: float, *, agent: str = "space_novelist", turn: int = 2) -> FakeRun:
-        made = FakeRun(_number(number), agent, created=now - timedelta(minutes=minutes)).note("run.queued")
-        made.fields["turn"] = turn
-        return made
-
-    queued = run(2, 0.2, turn=0)
-    queued.status = "queued"
-    queued.fields["progress"] = {"characters": 0, "items": 0, "activity": "waiting"}
-    tools = run(3, 1.9, turn=1).note("run.in_progress", 1)
-    tools.tool("research_space_facts", "{}", "", seconds=10)
-    tools.calls.append(tools.calls[0] | {"call_id": "call_2", "completed_at": None})
-    tools.fields["progress"] = {"characters": 0, "items": 2, "activity": "running research_space_facts"}
-    failed = run(6, 47, agent="market_analyst", turn=1)
-    failed.end(
-        "failed", 21, error={"code": "rate_limit_exceeded", "message": "The provider is over its quota."}
-    )
-    cut = run(9, 260, turn=8).tool("research_space_facts", "{}", "", seconds=10)
-    cut.end("incomplete", 900, incomplete_details={"reason": "max_turns"})
-    return [
-        queued,
-        tools,
-        run(4, 8, agent="market_analyst", turn=1).end(later=42),
-        run(5, 31).tool("generate_character_profiles", "{}", "").end(later=390),
-        failed,
-        run(7, 95, turn=3).tool("research_space_facts", "{}", "").end("cancelled", 133),
-        run(8, 180, agent="market_analyst", turn=1).end(later=38),
-        cut,
-        run(10, 1500).tool("research_space_facts", "{}", "").end("expired", 1800),
-        run(11, 1620, agent="market_analyst", turn=1).end(later=51),
-    ]
+    def wait_for(self, run_id: str, enough: Callable[[dict[str, Any]], bool]) -> None:
+        end = time.monotonic() + PATIENCE_SECONDS
+        while not enough(run := self.call("GET", f"runs/{run_id}")):
+            if time.monotonic() > end:
+                raise TimeoutError(f"{run_id} is still {run['status']}")
+            time.sleep(0.5)
 
 
 def main() -> None:
+    interrupt_on_sigterm()
     FOLDER.mkdir(parents=True, exist_ok=True)
-    with FakeApi() as api, chromium() as browser:
-        api.add(*scene(datetime.now(UTC)))
-        for name, shape in SHAPES.items():
-            _draw(browser, api, name, shape)
+    with ExitStack() as running:
+        api = _start_stack(running)
+        finished = _earlier_runs(api)
+        novel = api.start("space_novelist", NOVEL, metadata=NOVEL_METADATA)
+        browser = running.enter_context(chromium())
+        pages = {name: _open(browser, api, shape) for name, shape in SHAPES.items()}
+        api.wait_for(novel, lambda run: any(call["started_at"] for call in run["tool_calls"]))
+        for name, page in pages.items():
+            _draw_list(page, name)
+        api.wait_for(novel, _ended)
+        for name, page in pages.items():
+            _draw_run(page, name, novel)
+        print(f"{len(finished) + 1} runs, {2 * len(pages)} pictures in {FOLDER}")
 
 
-def _draw(browser: Browser, api: FakeApi, name: str, shape: dict[str, Any]) -> None:
+def _start_stack(running: ExitStack) -> Api:
+    storage, connection = azurite.start()
+    running.enter_context(storage)
+    provider, emulator = stack.start_provider("--pace", PACE_SECONDS)
+    running.enter_context(provider)
+    for fault in FAULTS:
+        _send("POST", f"{emulator.removesuffix('/v1')}/_emulator/faults", fault)
+    host, base = stack.start_host(stack.environment(connection, emulator, **MODELS))
+    running.enter_context(host)
+    return Api(base, stack.keys().host)
+
+
+def _earlier_runs(api: Api) -> list[str]:
+    """Start runs that end in different ways, and wait until they have."""
+    started = [
+        api.start("market_analyst", "Is there a market for water from asteroids before 2040?"),
+        api.start("market_analyst", UNSAFE),
+        api.start(
+            "space_novelist", "A short novel about a lighthouse on a comet", metadata={"edition": "pocket"}
+        ),
+        api.start("market_analyst", SCARCE, metadata={"desk": "energy"}),
+        api.start("space_novelist", "A novel about the last gardener of a generation ship"),
+    ]
+    api.wait_for(started[-1], lambda run: any(call["started_at"] for call in run["tool_calls"]))
+    api.call("POST", f"runs/{started[-1]}/cancel")
+    api.wait_for(started[-1], _ended)
+    try:
+        started.append(str(api.call("POST", f"runs/{started[-1]}/retry")["id"]))
+    except urllib.error.HTTPError as error:
+        # A host without retries has one run less to show.
+        if error.code != HTTPStatus.NOT_FOUND:
+            raise
+    for run_id in started:
+        api.wait_for(run_id, _ended)
+    return started
+
+
+def _ended(run: dict[str, Any]) -> bool:
+    return run["status"] in OVER
+
+
+def _open(browser: Browser, api: Api, shape: dict[str, Any]) -> Page:
     page = browser.new_page(**shape, reduced_motion="reduce")
-    page.goto(f"{api.origin}/api/dashboard")
-    enter_key(page, KEY)
-    page.get_by_role("row").nth(3).wait_for()
-    page.mouse.move(0, 0)  # at the place of the former dialog, the mouse would highlight a row
+    page.goto(f"{api.base}/api/dashboard#key={api.key}")
+    return page
+
+
+def _draw_list(page: Page, name: str) -> None:
+    page.locator("#rows tr").nth(4).wait_for()
+    page.locator("#rows tr").first.get_by_text("running").wait_for()
     page.screenshot(path=FOLDER / f"list-{name}.png")
-    page.get_by_role("link", name="space_novelist").nth(1).click()
-    page.get_by_text("Ravi Castellanos had stopped").wait_for()
-    page.mouse.move(0, 0)
+
+
+def _draw_run(page: Page, name: str, run_id: str) -> None:
+    page.evaluate("to => { location.hash = to }", f"#/runs/{run_id}")
+    page.locator("#text.formatted").wait_for()
     page.screenshot(path=FOLDER / f"run-{name}.png")
-    page.close()
+
+
+def _send(method: str, url: str, body: object, headers: dict[str, str] | None = None) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    request = urllib.request.Request(url, data=data, method=method, headers=headers or {})
+    with urllib.request.urlopen(request, timeout=60) as reply:
+        return json.loads(reply.read())
 
 
 if __name__ == "__main__":

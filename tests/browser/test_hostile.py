@@ -18,12 +18,19 @@ TEXTS = [
     for one in json.loads(Path(__file__).with_name("hostile.json").read_text(encoding="utf-8"))
 ]
 BATCH = 12
+# Formatting takes nothing but marks out of a text. Markdown has marks with letters, and addresses are encoded.
+PLAIN = {
+    one["text"] * one.get("times", 1)
+    for one in json.loads(Path(__file__).with_name("hostile.json").read_text(encoding="utf-8"))
+    if one["kind"] != "markdown" and "http" not in one["text"]
+}
 SHOWN = """() => {
   const texts = (selector) => [...document.querySelectorAll(selector)].map((one) => one.textContent);
   return {
     text: document.getElementById("text").textContent,
     given: texts(".call pre:nth-of-type(1)"), got: texts(".call pre:nth-of-type(2)"), tools: texts("summary bdi.mono"),
-    names: texts("#metadata dt"), values: texts("#metadata dd"),
+    names: texts("#metadata dt"), values: texts("#metadata dd"), input: texts("#input > div"), files: texts("#input .part > bdi"),
+    turns: texts("#steps li.turn .what"), waits: texts("#steps li.waiting .what"), reasons: texts("#steps .reason"),
     code: texts("#error-code"), message: texts("#error-message"), agent: texts("#run-title"),
   };
 }"""
@@ -34,22 +41,45 @@ def batches() -> list[list[str]]:
 
 
 def hostile_run(number: int, texts: list[str]) -> FakeRun:
-    run = FakeRun(number, agent=texts[0]).note("run.queued").note("turn.started", turn=1)
+    run = FakeRun(number, agent=texts[0]).note("run.queued").note("turn.started", turn=1, model=texts[0])
     for text in texts:
-        run.tool(text, text, text).write(text)
+        run.tool(text, text, text).write(text).note("run.waiting", code=text, message=text)
     # Metadata is an object, so each name is in it once.
     run.fields["metadata"] = dict.fromkeys(texts, texts[-1])
+    run.fields["input_excerpt"] = texts[0]
+    parts = [{"type": "input_text", "text": text} for text in texts]
+    files = [{"type": "input_file", "filename": text, "file_data": f"data:{text},x"} for text in texts]
+    run.fields["input"] = [{"role": "user", "content": [*parts, *files, *map(image, texts)]}]
     return run.end("failed", error={"code": texts[0], "message": "".join(texts)})
+
+
+def image(address: str) -> dict[str, str]:
+    return {"type": "input_image", "image_url": address}
+
+
+def indented(text: str) -> str:
+    """Return JSON with indentation, and other texts as they are."""
+    try:
+        return (
+            json.dumps(json.loads(text), indent=2, ensure_ascii=False) if text.lstrip()[0] in "{[" else text
+        )
+    except (ValueError, IndexError, RecursionError):
+        return text
 
 
 def shown_of(run: FakeRun, texts: list[str]) -> dict[str, object]:
     return {
         "text": "".join(texts),
-        "given": texts,
-        "got": texts,
+        "given": [*map(indented, texts)],
+        "got": [*map(indented, texts)],
         "tools": texts,
         "names": list(run.fields["metadata"]),
         "values": list(run.fields["metadata"].values()),
+        "input": texts,
+        "files": [*texts, *["Image"] * len(texts)],
+        "turns": [f"Turn 1 \u00b7 {texts[0]}"],
+        "waits": [f"Waiting: {text}" for text in texts],
+        "reasons": texts,
         "code": [texts[0]],
         "message": ["".join(texts)],
         "agent": [texts[0]],
@@ -65,7 +95,18 @@ def open_run(page: Page, run: FakeRun) -> None:
 
 
 def test_there_are_enough_texts() -> None:
-    assert len(TEXTS) == len(set(TEXTS)) >= 150
+    assert len(TEXTS) == len(set(TEXTS)) >= 170
+
+
+# What is in the formatted text beside texts: no element, attribute or address that can do anything.
+STRANGE = """() => [...document.querySelectorAll("#text *, #input *")].flatMap((one) => {
+  const tags = "P H3 H4 H5 H6 UL OL LI BLOCKQUOTE PRE CODE EM STRONG DEL HR TABLE TBODY TR TH TD BDI A DIV SPAN";
+  const names = one.getAttributeNames().filter((name) => !["class", "dir", "start", "href", "target", "rel"].includes(name));
+  const web = one.tagName !== "A" || /^https?:[/][/]/.test(one.getAttribute("href")) && one.textContent === one.href
+    && one.rel === "noopener noreferrer nofollow" && one.target === "_blank";
+  return tags.split(" ").includes(one.tagName) && !names.length && web ? [] : [one.outerHTML.slice(0, 200)];
+})"""
+LETTERS = "() => document.getElementById('text').textContent.replace(/[^\\p{L}\\p{N}]/gu, '')"
 
 
 @pytest.mark.parametrize("csp", [True, False], ids=["with CSP", "without CSP"])
@@ -76,8 +117,15 @@ def test_texts_are_shown_unchanged_and_nothing_is_executed(csp: bool, api: FakeA
     page = open_page().page
     page.locator("tbody tr").nth(len(runs) - 1).wait_for()
     assert set(page.locator("tbody .name").all_text_contents()) == {texts[0] for _, texts in runs}
+    assert set(page.locator("tbody .excerpt").all_text_contents()) == {texts[0] for _, texts in runs}
     for run, texts in runs:
         open_run(page, run)
+        page.locator("#raw").wait_for()
+        if page.locator("#text.formatted").count():  # the page remembers that somebody wants it raw
+            page.locator("#raw").click()
+        if page.locator("#input-all:visible").count():
+            page.locator("#input-all").click()
+            page.locator("#input > div").nth(len(texts) - 1).wait_for(state="attached")
         page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
         expected = shown_of(run, texts)
         shown = page.evaluate(SHOWN)
@@ -90,17 +138,43 @@ def test_texts_are_shown_unchanged_and_nothing_is_executed(csp: bool, api: FakeA
 
 
 @pytest.mark.parametrize("csp", [True, False], ids=["with CSP", "without CSP"])
+def test_formatted_texts_have_harmless_elements_only(csp: bool, api: FakeApi, open_page: Open) -> None:
+    api.csp = csp
+    runs = [
+        (FakeRun(number).note("run.queued").write(text), text)
+        for number, text in enumerate(
+            [*filter(str.strip, TEXTS), *("\n\n".join(texts) for texts in batches())]
+        )
+    ]
+    page = open_page().page
+    for run, text in runs:
+        api.runs.clear()
+        api.add(run.end("failed", error={"code": "x", "message": "y"}))
+        open_run(page, run)
+        page.locator("#text.formatted").wait_for()
+        assert page.evaluate(STRANGE) == [], text[:200]
+        page.mouse.move(300, 500)
+        assert page.evaluate("window.__pwned") is None
+        if text in PLAIN:
+            assert page.evaluate(LETTERS) == page.evaluate(
+                "text => text.replace(/[^\\p{L}\\p{N}]/gu, '')", text
+            )
+    assert page.url == f"{api.origin}/api/dashboard#/runs/{run.id}"
+
+
+@pytest.mark.parametrize("csp", [True, False], ids=["with CSP", "without CSP"])
 def test_agents_problems_and_progress_are_shown_as_text_too(
     csp: bool, api: FakeApi, open_page: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     api.csp = csp
     agents = [AGENTS[0] | {"name": text, "description": text} for text in TEXTS]
+    unready = [AGENTS[0] | {"name": f"~{text}", "ready": False, "missing_settings": [text]} for text in TEXTS]
     everything = "".join(TEXTS[:100])
     problem = {"title": "x", "detail": everything, "field": "constructor"}
 
     def intercept(method: str, target: str) -> Answer | None:
         if target == "/api/agents":
-            return 200, {"data": agents}
+            return 200, {"data": [*agents, *unready]}
         return (422, problem) if method == "POST" else None
 
     api.intercept = intercept
@@ -110,13 +184,21 @@ def test_agents_problems_and_progress_are_shown_as_text_too(
     api.add(waiting)
     page = open_page().page
     page.locator("tbody tr").first.wait_for()
-    assert page.locator("td.activity").text_content() == everything
+    assert page.locator("td.activity bdi").text_content() == everything
     assert page.locator("td.state").text_content() == TEXTS[0]
     page.locator("#new-run").click()
-    assert page.locator("#start-agent option").all_text_contents() == TEXTS
+    options = page.locator("#start-agent option").all_text_contents()
+    assert options == [*TEXTS, *(f"~{text} (not ready)" for text in TEXTS)]
+    missing = [f"~{text} is not ready: the host has no setting {text}." for text in TEXTS]
+    assert page.locator("#not-ready li").all_text_contents() == missing
     for index in range(0, len(TEXTS), 10):
         page.locator("#start-agent").select_option(index=index)
         assert page.locator("#agent-about").text_content() == TEXTS[index]
+    names = [text for text in TEXTS if not set("\0/") & set(text) and len(text) < 60]
+    page.locator("#start-file").set_input_files(
+        [{"name": name, "mimeType": "text/plain", "buffer": b"x"} for name in names]
+    )
+    page.locator("#start-files li").nth(len(names) - 1).wait_for()
     page.locator("#start-input").fill("x")
     page.locator("#start-button").click()
     page.locator("#start-wrong:not(:empty)").wait_for()
@@ -136,3 +218,20 @@ def test_a_page_that_renders_texts_as_markup_is_found(api: FakeApi, browser: Bro
     watched.page.wait_for_function("window.__pwned")
     assert [url for url in watched.requested if not url.startswith(f"{api.origin}/api/")]
     watched.page.close()
+
+
+def test_searches_and_their_sentences_are_texts_too(api: FakeApi, open_page: Open) -> None:
+    page = open_page().page
+    for text in TEXTS[::3]:
+        page.locator("#search-for").fill(text[:900])
+        page.locator("#search button").click()
+        page.evaluate(
+            "text => { location.hash = `/?${new URLSearchParams({ [`metadata[${text}]`]: text })}` }",
+            text[:60],
+        )
+        chip = page.locator("#metadata-chips bdi")
+        expect(chip).to_have_count(1)
+        assert chip.text_content() == f"{text[:60]}={text[:60]}"
+        page.evaluate("text => { location.hash = `/runs/${text}` }", text[:60])
+        expect(page.locator("#search-wrong")).to_contain_text("is not an id.")
+        assert page.evaluate("window.__pwned") is None

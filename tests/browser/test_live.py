@@ -44,7 +44,7 @@ def test_a_run_started_on_the_page_is_shown_to_its_end_although_the_host_is_kill
     enter_key(page, site.keys.host)
     page.get_by_role("button", name="Start the first").click()
     page.get_by_label("Agent").last.select_option("space_novelist")
-    page.get_by_label("Input").fill(script(turns=[{"text": TEXT, "seconds": 8}]))
+    page.get_by_role("textbox", name="Input").fill(script(turns=[{"text": TEXT, "seconds": 8}]))
     page.get_by_role("button", name="Start", exact=True).click()
 
     page.evaluate("window.neverReloaded = true")

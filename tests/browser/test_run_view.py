@@ -117,6 +117,24 @@ def test_the_page_scrolls_with_the_text_only_while_it_shows_the_end(api: FakeApi
     assert pane.evaluate(below) < 2
 
 
+def test_a_finished_run_opens_at_its_top_also_after_a_live_one(api: FakeApi, open_page: Open) -> None:
+    live, over = writing(1), writing(2).write(*LINES * 10).end()
+    api.add(live, over)
+    page = open_page(f"#/runs/{live.id}", viewport={"width": 1000, "height": 500}).page
+    page.get_by_text("Line 39").wait_for()
+    page.get_by_text("Line 39").scroll_into_view_if_needed()
+    for _ in range(2):  # the second time through a list that has been scrolled, too
+        page.evaluate("to => { location.hash = to }", f"#/runs/{over.id}")
+        expect(page.locator("#run-status")).to_have_text("Completed")
+        page.locator("#text.formatted").wait_for()
+        # Events of a scroll are sent with the next frame.
+        page.evaluate("() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))")
+        assert page.locator("#text").evaluate("pane => pane.scrollTop") == 0
+        assert page.evaluate("scrollY") == 0
+        page.evaluate("to => { location.hash = to }", f"#/runs/{live.id}")
+        page.get_by_text("Line 39").scroll_into_view_if_needed()
+
+
 @pytest.mark.parametrize("ending", ["\n", " "], ids=["paragraphs", "one line"])
 def test_a_very_long_text_stays_smooth(ending: str, api: FakeApi, open_page: Open) -> None:
     delta = ("All hands slept but one. " * 20)[:-1] + ending

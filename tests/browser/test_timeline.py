@@ -1,0 +1,56 @@
+"""The timeline of a run: turns with their model and tokens, tool calls, waiting, and what was tried again."""
+
+import pytest
+from playwright.sync_api import expect
+
+from tests.browser.conftest import Open
+from tests.browser.fake_api import FakeApi
+from tests.browser.fake_run import FakeRun, running, used
+
+pytestmark = pytest.mark.xdist_group("browser")
+
+
+def two_turns(**total: int) -> FakeRun:
+    run = running(fields={"usage": used(1000, 500)})
+    run.note("turn.started", turn=1, response_id="a", model="gpt-5")
+    run.note("turn.completed", 2, turn=1, tool_calls=1, **total).tool("look_up", "{}", "4", seconds=0.42)
+    return run.note("turn.started", 1, turn=2, response_id="b", model="gpt-5").write("Done.", every=3)
+
+
+def test_turns_are_named_with_model_and_tokens(api: FakeApi, open_page: Open) -> None:
+    api.add(run := two_turns(total_tokens=266))
+    page = open_page(f"#/runs/{run.id}").page
+    names = page.locator("#steps li:visible .what > bdi")
+    expect(names).to_have_text(
+        ["Queued", "Turn 1 \u00b7 gpt-5 \u00b7 266 tokens", "look_up", "Turn 2 \u00b7 gpt-5", "Writing"]
+    )
+    run.end()
+    expect(names.nth(3)).to_have_text("Turn 2 \u00b7 gpt-5 \u00b7 1,234 tokens")
+    expect(page.locator("#steps li.tool .long")).to_have_text("420 ms")
+
+
+def test_turns_of_old_runs_have_only_a_number(api: FakeApi, open_page: Open) -> None:
+    api.add(run := two_turns().end())
+    for event in run.events:
+        event.pop("model", None)
+    page = open_page(f"#/runs/{run.id}").page
+    expect(page.locator("#steps li.turn .what")).to_have_text(["Turn 1", "Turn 2"])
+
+
+def test_waiting_and_repeated_tries_are_rows(api: FakeApi, open_page: Open) -> None:
+    why = {"code": "rate_limited", "message": "The provider answered HTTP 429. Slow down."}
+    run = running(fields={"waiting_for": why}).note("turn.create_repeated", turn=1).note("run.waiting", **why)
+    api.add(run)
+    page = open_page(f"#/runs/{run.id}").page
+    rows = page.locator("#steps li:visible")
+    expect(rows.nth(1)).to_contain_text("Turn 1: created again, because a worker had stopped")
+    expect(rows.nth(2)).to_contain_text("Waiting: rate_limited")
+    expect(rows.nth(2)).to_contain_text("Slow down.")
+    expect(rows.nth(2).locator("i")).to_have_class("running")
+    run.fields["waiting_for"] = None
+    run.note("turn.replayed", 1, turn=1).note("turn.started", 3, turn=1, model="gpt-5").write("Done.").end()
+    expect(page.locator("#run-status")).to_have_text("Completed")
+    expect(rows.nth(3)).to_contain_text("Turn 1: sent again with the complete conversation")
+    expect(rows.nth(2).locator(".long")).to_have_text("4.0 s")
+    expect(rows.nth(2).locator("i")).not_to_have_class("running")
+    expect(rows.nth(4)).to_contain_text("Turn 1 \u00b7 gpt-5")
