@@ -90,7 +90,7 @@ def test_what_is_broken_is_explained_and_what_is_mended_is_served(app: Path) -> 
     (app / "agents/faulty.py").write_text(BROKEN)
     with running(app, "--port", "0") as terminal:
         terminal.until("^The host cannot start:$")
-        terminal.until(r"^    - agents[./]faulty\b.*SyntaxError: invalid syntax$")
+        terminal.until(r"^    - agents/faulty\.py, line [0-9]+: SyntaxError: invalid syntax$")
         terminal.write("agents/faulty.py", AGENT.format(name="mended"))
         terminal.until(r"^changed +agents/faulty\.py$")
         base, key = terminal.link()
