@@ -1,7 +1,7 @@
 """Where the function key is, and where it is not."""
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from shared.web import dashboard
 from tests.browser.conftest import Open
@@ -98,3 +98,11 @@ def test_a_link_with_a_key_ends_what_was_kept(api: FakeApi, open_page: Open) -> 
     page.goto(f"{api.origin}/api/dashboard#key=another")
     expect(page.get_by_text("No runs yet.")).to_be_visible()
     assert stored(page) == "[]"
+
+
+def test_a_link_with_a_key_opens_nothing_on_another_host(api: FakeApi, browser: Browser) -> None:
+    page = browser.new_page()
+    page.goto(f"{api.origin.replace('127.0.0.1', 'app.localhost')}/api/dashboard#key={KEY}")
+    expect(page.get_by_role("dialog", name="Function key")).to_be_visible()
+    assert page.url.endswith("/api/dashboard#/")
+    assert [path for _, path, _ in api.requests if "dashboard" not in path] == []

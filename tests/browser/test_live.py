@@ -58,6 +58,7 @@ def test_a_run_started_on_the_page_is_shown_to_its_end_although_the_host_is_kill
     expect(page.locator("#run-status")).to_have_text("Completed", timeout=60_000)
     run = site.get(page.url.rsplit("/", 1)[1])
     assert run["output_text"] == TEXT
+    page.get_by_role("button", name="Raw").click()
     assert page.locator("#text").text_content() == run["output_text"]
     expect(page.locator("#connection")).to_be_hidden()
     assert page.evaluate("window.neverReloaded")

@@ -47,10 +47,22 @@ def test_waiting_and_repeated_tries_are_rows(api: FakeApi, open_page: Open) -> N
     expect(rows.nth(2)).to_contain_text("Waiting: rate_limited")
     expect(rows.nth(2)).to_contain_text("Slow down.")
     expect(rows.nth(2).locator("i")).to_have_class("running")
-    run.fields["waiting_for"] = None
-    run.note("turn.replayed", 1, turn=1).note("turn.started", 3, turn=1, model="gpt-5").write("Done.").end()
+    run.note("turn.replayed", 1, turn=1).note("turn.started", 3, turn=1, model="gpt-5").write("Done.")
+    page.locator("#text").get_by_text("Done.").wait_for()
+    run.end(waiting_for=None)
     expect(page.locator("#run-status")).to_have_text("Completed")
     expect(rows.nth(3)).to_contain_text("Turn 1: sent again with the complete conversation")
     expect(rows.nth(2).locator(".long")).to_have_text("4.0 s")
     expect(rows.nth(2).locator("i")).not_to_have_class("running")
     expect(rows.nth(4)).to_contain_text("Turn 1 \u00b7 gpt-5")
+
+
+def test_waiting_ends_with_any_other_event(api: FakeApi, open_page: Open) -> None:
+    why = {"code": "provider_unreachable", "message": "No answer."}
+    api.add(run := running(fields={"waiting_for": why}).note("run.waiting", **why))
+    page = open_page(f"#/runs/{run.id}").page
+    bar = page.locator("#steps li.waiting i")
+    expect(bar).to_have_class("running")
+    run.fields["waiting_for"] = None
+    run.note("item.of.the.future")
+    expect(bar).not_to_have_class("running")
