@@ -1,6 +1,6 @@
 """What the author of an agent writes: `Agent`, `@tool` above each function that it may call, and `ToolError`.
 
-Importing this module is fast, which matters for cold starts. Pydantic is imported when a tool is used first.
+Importing this module is fast, which matters for cold starts. Pydantic is imported when the schema of a tool is made.
 """
 
 import inspect

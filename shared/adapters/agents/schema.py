@@ -1,6 +1,6 @@
 """A tool's parameters as JSON schema, and the model's arguments checked against them.
 
-Import this module only when a tool is used: it imports pydantic, which is slow.
+Import this module only for an agent that has tools: it imports pydantic, which is slow.
 """
 
 import inspect
