@@ -182,7 +182,9 @@ import sys
 from agents.market_analyst import market_analyst
 from agents.space_novelist import space_novelist
 from shared.adapters.agents.running import InstalledAgents
+from shared.agent import Agent
 InstalledAgents({each.name: each for each in (market_analyst, space_novelist)}, {}).names()
+InstalledAgents({"plain": Agent(name="plain", model="m", instructions="i")}, {}).check()
 print(sorted({name.split(".")[0] for name in sys.modules} & {"pydantic", "pydantic_core", "openai", "azure"}))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
