@@ -132,7 +132,7 @@ class Clients:
             if self.gate.faults.draw("client") == "client_gone":
                 no_answer()
                 return
-            body = json.loads(reply.body) if reply.body else {}
+            body = self.answers.parsed(request, reply)
             self.answers.answered(request, reply, body, invocation)
             if request.operation == "start" and reply.status in {200, 202}:
                 self.runs.append((body["id"], request.owner))
