@@ -62,14 +62,14 @@ class AnswerAuditor:
                     evidence.sessions_delete_requested.add(request.session_id or "")
                     one.delete_requested = True
 
-    def parsed(self, request: ClientRequest, reply: Reply) -> dict[str, Any]:
-        """Return the body of an answer."""
+    def parsed(self, request: ClientRequest, reply: Reply) -> dict[str, Any] | None:
+        """Return the body of an answer, or None if it cannot be read, which breaks a promise."""
         try:
             return dict(json.loads(reply.body)) if reply.body else {}
         except ValueError:
             about = request.run_id or request.session_id or ""
             self._require(False, 4, about, f"{request.operation} is answered with a body that is not JSON")
-            raise
+            return None
 
     def answered(self, request: ClientRequest, reply: Reply, body: dict[str, Any], by: Invocation) -> None:
         """Check the answer to a request. `body` is as the client has parsed it."""

@@ -133,6 +133,8 @@ class Clients:
                 no_answer()
                 return
             body = self.answers.parsed(request, reply)
+            if body is None:
+                return
             self.answers.answered(request, reply, body, invocation)
             if request.operation == "start" and reply.status in {200, 202}:
                 self.runs.append((body["id"], request.owner))

@@ -31,10 +31,6 @@ class Breach:
     what: str
 
 
-class Broken(Exception):
-    """A promise was found broken: there is no use in going on."""
-
-
 @dataclass(frozen=True, slots=True)
 class Claim:
     """A worker has claimed a run."""
