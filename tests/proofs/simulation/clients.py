@@ -136,19 +136,23 @@ class Clients:
             if body is None:
                 return
             self.answers.answered(request, reply, body, invocation)
-            if request.operation == "start" and reply.status in {200, 202}:
-                self.runs.append((body["id"], request.owner))
-            has_events = request.operation == "events" and reply.status == 200 and body["data"]
-            if has_events and self.gate.random.random() < _FOLLOWED:
-                self.follow(request.run_id or "", request.owner, body["last_id"])
-            ended = request.operation == "read" and body.get("status") in _CONTINUABLE
-            if ended and self.gate.random.random() < _CONTINUED:
-                self.start(body["session_id"], request.owner)
+            self._use(request, reply, body)
             if reply.status == 503:
                 no_answer()
 
         invocation.when_dead = no_answer
         self.triggers.begin(invocation, _call(api, request), answered)
+
+    def _use(self, request: ClientRequest, reply: Reply, body: dict[str, Any]) -> None:
+        """Remember a run that was started, follow a feed, or continue a session."""
+        if request.operation == "start" and reply.status in {200, 202}:
+            self.runs.append((body["id"], request.owner))
+        has_events = request.operation == "events" and reply.status == 200 and body["data"]
+        if has_events and self.gate.random.random() < _FOLLOWED:
+            self.follow(request.run_id or "", request.owner, body["last_id"])
+        ended = request.operation == "read" and body.get("status") in _CONTINUABLE
+        if ended and self.gate.random.random() < _CONTINUED:
+            self.start(body["session_id"], request.owner)
 
     def visit(self, run_id: str) -> None:
         """Send a random request about a run that is at an interesting point."""
