@@ -7,7 +7,8 @@ import shutil
 import sys
 import time
 from datetime import UTC, datetime
-from typing import BinaryIO, Protocol, TextIO
+from typing import Any, BinaryIO, Protocol, TextIO
+from urllib.error import URLError
 from urllib.parse import urlsplit
 
 from dev import stack, up_address
@@ -24,8 +25,12 @@ _NARROWEST = 20
 _EXPLAINED = {
     401: "{url} does not accept this key: set BATON_KEY to the function key.",
     403: "{url} does not accept this key: set BATON_KEY to the function key.",
-    404: "There is no run {run_id} at {url}, or it belongs to another owner. Check the id and the URL (--url).",
+    404: "There is no run {run_id} at {url}, or it belongs to another owner. Check the id and BATON_URL.",
 }
+
+
+class NobodyThere(Exception):
+    """Nothing listens at the address, and nothing has been read from it yet."""
 
 
 class View(Protocol):
@@ -148,6 +153,11 @@ def main(argv: list[str]) -> int:
             explanation.format(url=client.base, run_id=one_line(options.run_id), why=refusal), file=sys.stderr
         )
         return 2
+    except NobodyThere:
+        print(
+            f"Nothing listens at {client.base}: run `make up`, or set BATON_URL to the host.", file=sys.stderr
+        )
+        return 2
     except KeyboardInterrupt:
         print("No longer watching; the run goes on.", file=sys.stderr)
         return 130
@@ -158,11 +168,11 @@ def main(argv: list[str]) -> int:
 
 
 def watch(client: Client, run_id: str) -> int:
-    """Show a run to its end and return the exit status."""
+    """Show a run to its end and return the exit status. Raises NobodyThere."""
     reader = Reader()
     view = _view(reader)
     try:
-        for refresh in follow(reader, lambda after: client.events(run_id, after)):
+        for refresh in follow(reader, lambda after: _events(client, run_id, after)):
             view.show(refresh)
             view.wait(refresh.pause)
     finally:
@@ -171,6 +181,16 @@ def watch(client: Client, run_id: str) -> int:
         return 0
     print(one_line(_why(client, run_id, reader.status)), file=sys.stderr)
     return 1
+
+
+def _events(client: Client, run_id: str, after: int) -> dict[str, Any]:
+    """Return a page of the feed. A host that has answered before is only away, and is asked again."""
+    try:
+        return client.events(run_id, after)
+    except URLError as error:
+        if after == 0 and isinstance(error.reason, ConnectionRefusedError):
+            raise NobodyThere from None
+        raise
 
 
 def _parse(argv: list[str]) -> argparse.Namespace:

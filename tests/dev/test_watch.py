@@ -518,3 +518,13 @@ def test_what_is_no_address_is_refused(url: str, capsys: pytest.CaptureFixture[s
         watch.main(["--url", url, RUN_ID])
     assert refused.value.code == 2
     assert f"--url: '{url}' " in capsys.readouterr().err
+
+
+def test_it_says_at_once_that_nothing_listens() -> None:
+    with host() as server:
+        pass
+    server.server_close()
+    done = piped(server)
+    assert (done.returncode, done.stdout) == (2, b"")
+    url = f"http://127.0.0.1:{server.server_port}"
+    assert done.stderr.decode() == f"Nothing listens at {url}: run `make up`, or set BATON_URL to the host.\n"
