@@ -45,7 +45,7 @@ export const items: Schemas["NewRun"] = {
   agent: "scripted",
   input: [
     { role: "user", content: [{ type: "input_text", text: "Hi" }] },
-    { type: "function_call_output", call_id: "call_1", output: "42" },
+    { type: "custom_tool_call_output", call_id: "call_1", output: "42" },
   ],
   metadata: { order: "4711" },
 };
