@@ -36,9 +36,13 @@ class Put:
 
 @dataclass(frozen=True, slots=True)
 class Merge:
-    """Change these values of a row that must exist, and keep its other values."""
+    """Change these values of a row that must exist, and keep its other values.
+
+    With an `etag`, only if the stored row has this etag.
+    """
 
     row: Row
+    etag: str = ""
 
 
 @dataclass(frozen=True, slots=True)

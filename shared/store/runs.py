@@ -14,7 +14,7 @@ from shared.core.run import Content, Owed, Run, RunStatus
 from shared.errors import UnreadableRow
 from shared.log import log_skipped
 from shared.ports.system import Randomness
-from shared.ports.tables import Delete, Insert, Put, Row, Table, Value, Write
+from shared.ports.tables import Delete, Insert, Merge, Put, Row, Table, Value, Write
 from shared.store import rows
 from shared.store.log import log_writes, read_log
 from shared.store.outbox import delivery_writes, removal_of_row
@@ -103,6 +103,19 @@ class RunStore:
             *delivery_writes(deliveries, tx),
         ]
         return StoredRun(after, await self._transact(after.id, tx, writes), unknown)
+
+    async def renew(self, before: StoredRun, after: Run) -> StoredRun:
+        """Write a renewed lease: a few values, and not the complete row.
+
+        Raises RowConflict when the stored run is no longer `before`.
+        """
+        assert after.lease is not None
+        tx = new_tx(self._randomness)
+        until, due = rows.time_text(after.lease.expires_at), rows.time_text(after.due)
+        run = Row(rows.run_key(after.id), {"lease_expires_at": until, "due": due, "tx": tx})
+        owed = Row(rows.owed_key(after.id), {"due": due})
+        etag = await self._transact(after.id, tx, [Merge(run, before.etag), Merge(owed)])
+        return StoredRun(after, etag, before.unknown)
 
     async def _transact(self, run_id: str, tx: str, writes: list[Write]) -> str:
         return await transact(self._table, shard_of(run_id), rows.run_key(run_id), tx, writes)

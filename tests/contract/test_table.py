@@ -78,6 +78,9 @@ async def test_put_replaces_and_merge_adds(table):
     assert (await table.get("p", "a")).values == {"x": 1, "y": 2, "z": 2}
     await table.write("p", [Put(Row("a", {"z": 3}))])
     assert (await table.get("p", "a")).values == {"z": 3}
+    known = (await table.get("p", "a")).etag
+    assert await table.write("p", [Merge(Row("a", {"x": 4}), known)]) != known
+    assert (await table.get("p", "a")).values == {"x": 4, "z": 3}
     await table.write("p", [Put(Row("new", {"z": 4}))])
     assert (await table.get("p", "new")).values == {"z": 4}
 
@@ -96,6 +99,8 @@ REFUSED = {
     "put over another version": Put(Row("there", {}), "W/\"datetime'2020-01-01T00%3A00%3A00Z'\""),
     "put over a row that is gone": Put(Row("gone", {}), "W/\"datetime'2020-01-01T00%3A00%3A00Z'\""),
     "merge into nothing": Merge(Row("gone", {"x": 2})),
+    "merge into another version": Merge(Row("there", {}), "W/\"datetime'2020-01-01T00%3A00%3A00Z'\""),
+    "merge into a row that is gone": Merge(Row("gone", {}), "W/\"datetime'2020-01-01T00%3A00%3A00Z'\""),
     "delete of nothing": Delete("gone"),
 }
 

@@ -75,6 +75,7 @@ def _check(write: Write, rows: Mapping[str, Row]) -> None:
     elif isinstance(write, Put):
         holds = not write.etag or (there is not None and there.etag == write.etag)
     else:
-        holds = there is not None
+        version = write.etag if isinstance(write, Merge) else ""
+        holds = there is not None and version in {"", there.etag}
     if not holds:
         raise RowConflict(key)

@@ -88,6 +88,7 @@ WRITES = [
     Put(Row("b", {"x": 'text\r\n--changeset_baton--\r\n{"'})),
     Put(Row("c'|", {}), "W/\"datetime'1'\""),
     Merge(Row("d", {"x": True})),
+    Merge(Row("f", {"x": 2}), "W/\"datetime'2'\""),
     Delete("e"),
 ]
 
@@ -99,17 +100,19 @@ def test_a_mail_parser_reads_a_batch():
     )
     (changeset,) = message.get_payload()
     parts = [part.get_payload().split("\r\n") for part in changeset.get_payload()]
-    assert [part.get_content_type() for part in changeset.get_payload()] == ["application/http"] * 5
+    assert [part.get_content_type() for part in changeset.get_payload()] == ["application/http"] * 6
     runs = f"{ENDPOINT}/runs"
     assert [lines[0] for lines in parts] == [
         f"POST {runs} HTTP/1.1",
         f"PUT {runs}(PartitionKey='p',RowKey='b') HTTP/1.1",
         f"PUT {runs}(PartitionKey='p',RowKey='c''%7C') HTTP/1.1",
         f"PATCH {runs}(PartitionKey='p',RowKey='d') HTTP/1.1",
+        f"PATCH {runs}(PartitionKey='p',RowKey='f') HTTP/1.1",
         f"DELETE {runs}(PartitionKey='p',RowKey='e') HTTP/1.1",
     ]
     conditions = [[line for line in lines if line.startswith("If-Match")] for lines in parts]
-    assert conditions == [[], [], ["If-Match: W/\"datetime'1'\""], ["If-Match: *"], ["If-Match: *"]]
+    first, second = "If-Match: W/\"datetime'1'\"", "If-Match: W/\"datetime'2'\""
+    assert conditions == [[], [], [first], ["If-Match: *"], [second], ["If-Match: *"]]
     assert [lines[-1] for lines in parts] == [wire.entity_text("p", write.row) for write in WRITES[:-1]] + [
         ""
     ]

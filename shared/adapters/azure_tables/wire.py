@@ -149,10 +149,9 @@ def operation(table: str, partition: str, write: Write) -> Operation:
             return Operation("POST", f"/{table}", entity=entity_text(partition, row))
         case Put(row, etag):
             return Operation("PUT", entity_path(table, partition, row.key), etag, entity_text(partition, row))
-        case Merge(row):
-            return Operation(
-                "PATCH", entity_path(table, partition, row.key), "*", entity_text(partition, row)
-            )
+        case Merge(row, etag):
+            path = entity_path(table, partition, row.key)
+            return Operation("PATCH", path, etag or "*", entity_text(partition, row))
         case Delete(key):
             return Operation("DELETE", entity_path(table, partition, key), "*")
 

@@ -26,6 +26,7 @@ from shared.core.life.ending import (
     purged,
 )
 from shared.core.life.events import Deliver, Event, Wake
+from shared.core.life.leasing import renewed
 from shared.core.life.polling import missing, poll_claimed, poll_deferred, polled, sliced, stream_lost
 from shared.core.life.rule import IllegalTransition, Result
 from shared.core.log import RunInProgress
@@ -67,6 +68,7 @@ MOVES: Mapping[type[Event], Mapping[State, set[State]]] = {
         _C_CANCEL: {_C_CANCEL},
         _PURGE: {_PURGE},
     },
+    events.Renewed: {state: {state} for state in (*_PENDING, _PURGE)},
     events.Created: {state: {state} for state in (*_PENDING, *_ENDED)}
     | {
         _Q_CREATE: {_Q_CREATE, _Q_POLL, _P_POLL},
@@ -119,6 +121,7 @@ MOVES: Mapping[type[Event], Mapping[State, set[State]]] = {
 def advance(run: Run, event: Event, now: datetime) -> Result:
     """Return the run after `event`, and the effects.
 
+    Every change is counted in `rev`, except for a renewed lease, which is no news for clients.
     Returns the same run object when the event changes nothing.
     Raises IllegalTransition for an event that cannot happen.
     """
@@ -127,6 +130,8 @@ def advance(run: Run, event: Event, now: datetime) -> Result:
         return run, effects
     if (after.status, after.step) not in MOVES[type(event)].get((run.status, run.step), ()):
         raise IllegalTransition(run, event)
+    if isinstance(event, events.Renewed):
+        return after, effects
     if run.status is RunStatus.QUEUED and after.status is RunStatus.IN_PROGRESS:
         effects = (RunInProgress(), *effects)
     if after.status in OUTCOMES and not run.terminal:
@@ -148,6 +153,7 @@ def advance(run: Run, event: Event, now: datetime) -> Result:
 # `Any`, because a Mapping cannot give each key a rule for its own type of event.
 _RULES: Mapping[type[Event], Callable[[Run, Any, datetime], Result]] = {
     events.Claimed: claimed,
+    events.Renewed: renewed,
     events.Created: created,
     events.CreateRefused: create_refused,
     events.CreateDeferred: create_deferred,

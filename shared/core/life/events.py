@@ -21,6 +21,15 @@ class Claimed:
 
 
 @dataclass(frozen=True, slots=True)
+class Renewed:
+    """A worker is still at work. Clients do not see it, because nothing else of the run changes."""
+
+    lease_id: str
+    # When the work of the step has to be over. No lease lasts longer.
+    ends_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class Created:
     """The provider has created a response for the current turn."""
 
@@ -119,8 +128,9 @@ class PollClaimed:
 
     # The due time of the run that the worker has read.
     due: datetime
-    # Nobody else polls the response before this time.
-    until: datetime
+    lease: Lease
+    # The next poll point of the schedule. Nobody polls earlier.
+    next_poll: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,6 +209,7 @@ class Purged:
 
 Event = (
     Claimed
+    | Renewed
     | Created
     | CreateRefused
     | CreateDeferred

@@ -7,6 +7,7 @@ from shared.core.life import events
 from shared.core.life.calling import queue_calls
 from shared.core.life.events import Wake
 from shared.core.life.items import ItemLog
+from shared.core.life.leasing import due_under
 from shared.core.life.rule import IllegalTransition, Result, end, wait
 from shared.core.log import LogEntry, TextReplaced
 from shared.core.response import (
@@ -78,7 +79,9 @@ def _still_working(run: Run, snapshot: Snapshot, now: datetime) -> Result:
     if run.step is not Step.POLL:
         # The worker that cancels the response will see what comes of it.
         return run, ()
-    read = replace(run, missing_since=None, waiting=None) if run.missing_since or run.waiting else run
+    read = run
+    if run.missing_since or run.waiting:
+        read = replace(run, missing_since=None, waiting=None, lease=None)
     if run.status is RunStatus.QUEUED and snapshot.status is ResponseStatus.IN_PROGRESS:
         return replace(read, status=RunStatus.IN_PROGRESS), ()
     if run.status is RunStatus.CANCELLING and run.missing_since:
@@ -170,13 +173,14 @@ def poll_deferred(run: Run, event: events.PollDeferred, now: datetime) -> Result
     if known and due == run.due and event.error.code != RESPONSE_SLOW:
         return run, ()
     deferred, entries = wait(run, event.error, now)
-    return replace(deferred, due=due), entries
+    return replace(deferred, lease=None, due=due), entries
 
 
-def poll_claimed(run: Run, event: events.PollClaimed, _now: datetime) -> Result:
+def poll_claimed(run: Run, event: events.PollClaimed, now: datetime) -> Result:
     if run.step is not Step.POLL or run.due != event.due:
         return run, ()
-    return replace(run, due=event.until), ()
+    until = max(event.lease.expires_at, event.next_poll)
+    return replace(run, lease=event.lease, due=due_under(run, until, now)), ()
 
 
 def missing(run: Run, event: events.Missing, now: datetime) -> Result:

@@ -56,6 +56,7 @@ WRITES: Mapping[str, Callable[[Rows], Sequence[Write]]] = {
     "put over a row": lambda _: [Put(Row("a", NEW))],
     "put on a condition": lambda rows: [Put(Row("a", NEW), rows["a"].etag)],
     "merge": lambda _: [Merge(Row("a", {"n": 2}))],
+    "merge on a condition": lambda rows: [Merge(Row("a", {"n": 2}), rows["a"].etag)],
     "delete": lambda _: [Delete("a")],
     "transaction": lambda rows: [
         Put(Row("a", NEW), rows["a"].etag),
@@ -72,6 +73,7 @@ REFUSED: Mapping[str, Callable[[Rows], Sequence[Write]]] = {
     "insert of a row that is there": lambda _: [Insert(Row("a", NEW))],
     "put on a condition that does not hold": lambda _: [Put(Row("a", NEW), STALE)],
     "merge into none": lambda _: [Merge(Row("none", NEW))],
+    "merge on a condition that does not hold": lambda _: [Merge(Row("a", NEW), STALE)],
     "delete of none": lambda _: [Delete("none")],
     "transaction on a condition that does not hold": lambda _: [
         Put(Row("a", NEW), STALE),
@@ -219,7 +221,7 @@ def check_etag(etag: str, rows: Rows, writes: Sequence[Write], fault: Fault) -> 
     first = writes[0]
     if isinstance(first, Delete):
         assert etag == ""
-    elif fault is Fault.LATE and (isinstance(first, Merge) or (isinstance(first, Put) and not first.etag)):
+    elif fault is Fault.LATE and (isinstance(first, Merge | Put) and not first.etag):
         # A write without a condition is made again by the late request: the values are the same, the etag is new.
         assert etag
     else:

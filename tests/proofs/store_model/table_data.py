@@ -75,9 +75,9 @@ class Planned:
             elif not there and (kind in (Merge, Delete) or version is not None):
                 kind = Insert
         row = Row(self.key, self.values)
-        if kind is Put and version is not None:
+        if kind in (Put, Merge) and version is not None:
             seen = twin.versions(partition, self.key)
-            return Put(row, seen[-1 - version][side].etag if version < len(seen) else NEVER[side])
+            return kind(row, seen[-1 - version][side].etag if version < len(seen) else NEVER[side])
         return Delete(self.key) if kind is Delete else kind(row)
 
 
