@@ -2,6 +2,8 @@
 
 import asyncio
 import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from functools import cache, cached_property
 
 from shared.adapters.agents.discover import discover, placeholders
@@ -10,6 +12,7 @@ from shared.adapters.agents.running import InstalledAgents
 from shared.adapters.azure_tables.account import TableAccount, create_missing_tables
 from shared.adapters.azure_tables.table import TableStorage
 from shared.adapters.http.access import Connection, azure_base_url
+from shared.adapters.lease_thread import LeaseThread
 from shared.adapters.responses_api.provider import ResponsesProvider
 from shared.adapters.system import SystemClock, SystemRandomness
 from shared.core import ids
@@ -17,6 +20,7 @@ from shared.core.input_items import InputRules
 from shared.core.pace import Schedule
 from shared.log import quiet_libraries
 from shared.ports.providers import DEFAULT_PROVIDER
+from shared.ports.tables import Table
 from shared.settings import PollSettings, ProviderSettings, Settings, StorageSettings, load
 from shared.steps.context import Context
 from shared.steps.dispatch import carry_out
@@ -31,6 +35,10 @@ from shared.store.shards import ShardStore
 from shared.web.runs_api.handlers import Api
 
 
+# How many leases are renewed at the same moment.
+_KEEPER_CONNECTIONS = 16
+
+
 class Baton:
     """The application: what the triggers call."""
 
@@ -40,6 +48,7 @@ class Baton:
         self._storage = TableStorage(self._account)
         self._provider = _provider(settings.provider, settings.poll)
         self._agents = agents
+        self._keeper = LeaseThread(self._own_runs_table)
         self._tables_exist = False
         self._preparing = asyncio.Lock()
 
@@ -57,6 +66,7 @@ class Baton:
             providers={DEFAULT_PROVIDER: self._provider},
             agents=self._agents,
             clock=SystemClock(),
+            keeper=self._keeper,
             randomness=randomness,
             schedule=Schedule(settings.poll.shortest, settings.poll.longest),
             streaming=Schedule(
@@ -104,7 +114,17 @@ class Baton:
             return await tick(self.context, self.settings.poll.concurrency, [shard])
         return list(await carry_out(self.context, message))
 
+    @asynccontextmanager
+    async def _own_runs_table(self) -> AsyncIterator[Table]:
+        """Open the table of runs over further connections, for another event loop."""
+        storage = TableStorage(self._account, connections=_KEEPER_CONNECTIONS)
+        try:
+            yield storage.table(self.settings.storage.runs_table)
+        finally:
+            await storage.close()
+
     async def close(self) -> None:
+        await self._keeper.close()
         await self._provider.close()
         await self._storage.close()
 

@@ -61,6 +61,16 @@ class AgentSpec:
         return tuple(each for each in given if isinstance(each, str) and each != _ENCRYPTED_REASONING)
 
 
+class Permit(Protocol):
+    """Says whether tools may begin, and when they have to stop. Tools in threads ask too."""
+
+    def given(self) -> bool: ...
+
+    async def lost(self) -> None:
+        """Return when the permit is lost."""
+        ...
+
+
 class Agents(Protocol):
     """The agents of this app and their tools."""
 
@@ -72,9 +82,13 @@ class Agents(Protocol):
         """Return why the text of an answer does not fit the agent's output type: a sentence. None when it fits."""
         ...
 
-    def run_tools(self, agent: str, calls: Sequence[ToolCall]) -> AsyncIterator[ToolResult]:
+    def run_tools(
+        self, agent: str, calls: Sequence[ToolCall], permit: Permit
+    ) -> AsyncIterator[ToolResult]:
         """Run the calls concurrently, and yield each result as soon as it exists.
 
+        A call for which there is no permit when its tool could begin has no result. When the permit is lost, the
+        iteration ends, and tools that can be stopped are stopped.
         An error in a tool becomes a result. A tool that returned has taken effect, so its result is completed.
         """
         ...

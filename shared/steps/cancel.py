@@ -4,8 +4,9 @@ from datetime import timedelta
 
 from shared.core.life import events
 from shared.core.response import Absent, CancelReply, NotNow, Refused, ResponseStatus, Snapshot, Usage
-from shared.core.run import Lease, RunStatus
+from shared.core.run import RunStatus
 from shared.steps.context import Context
+from shared.steps.lease import Hold
 from shared.steps.reading import read, send_cancel, time_limit
 from shared.steps.settle import settle
 from shared.steps.transition import Applied, apply
@@ -35,7 +36,7 @@ async def expire(context: Context, stored: StoredRun, within: timedelta | None =
     return await apply(context, stored, events.DeadlinePassed(usage, response_id))
 
 
-async def cancel(context: Context, stored: StoredRun, lease: Lease) -> Applied:
+async def cancel(context: Context, stored: StoredRun, hold: Hold) -> Applied:
     """Cancel the run's response at the provider."""
     run = stored.run
     if run.continuation is None:
@@ -49,14 +50,14 @@ async def cancel(context: Context, stored: StoredRun, lease: Lease) -> Applied:
         reply = found if _finished(found) else reply
     match reply:
         case Snapshot() if _finished(reply):
-            return await settle(context, stored, reply)
+            return await settle(context, hold.latest(stored), reply)
         case Snapshot() | Refused():
-            return await apply(context, stored, events.CancelSent(lease.id))
+            return await hold.apply(stored, events.CancelSent(hold.lease_id))
         case Absent():
-            return await apply(context, stored, events.Missing(response_id))
+            return await hold.apply(stored, events.Missing(response_id))
         case NotNow():
             until = context.retry_at(run.created_at, reply.retry_after)
-            return await apply(context, stored, events.CancelDeferred(lease.id, until, reply.error))
+            return await hold.apply(stored, events.CancelDeferred(hold.lease_id, until, reply.error))
 
 
 def _finished(reply: CancelReply) -> bool:

@@ -3,9 +3,11 @@
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from shared.core.life.leasing import LEASE
 from shared.core.pace import Schedule
 from shared.core.run import Chaining, Continuation, Lease
 from shared.ports.agents import Agents
+from shared.ports.leases import Keeper
 from shared.ports.providers import Provider, Providers
 from shared.ports.system import Clock, NoObserver, Observer, Randomness
 from shared.steps.no_provider import NoProvider
@@ -16,8 +18,8 @@ from shared.store.runs import RunStore
 from shared.store.sessions import SessionStore
 from shared.store.shards import ShardStore
 
-# A lease lasts this much longer than the longest time that its work may take.
-LEASE_MARGIN = timedelta(seconds=30)
+# An invocation ends its work by itself this long before the host would end it.
+_BEFORE_THE_END = timedelta(minutes=1)
 
 _JITTER = 0.2
 
@@ -35,6 +37,7 @@ class Context:
     providers: Providers
     agents: Agents
     clock: Clock
+    keeper: Keeper
     randomness: Randomness
     schedule: Schedule
     # The schedule for responses that are read in slices. It is denser, because people watch their text.
@@ -44,6 +47,8 @@ class Context:
     provider_timeout: timedelta
     # The time limit for reading a response. A response that needs more is read again with more.
     read_timeout: timedelta = timedelta(seconds=10)
+    # After this time the host ends a function.
+    function_timeout: timedelta = timedelta(minutes=30)
     observer: Observer = field(default_factory=NoObserver)
 
     def provider(self, name: str) -> Provider:
@@ -58,12 +63,17 @@ class Context:
         """Return a short random name, for a lease or for content of which each writer needs its own copy."""
         return self.randomness.bytes(8).hex()
 
-    def lease(self, work: timedelta | None = None) -> Lease:
-        """Return a new lease for work of this duration, by default that of one request to the provider."""
-        return Lease(self.token(), self.lease_end(work))
+    @property
+    def longest_work(self) -> timedelta:
+        """How long one invocation may work."""
+        return self.function_timeout - _BEFORE_THE_END
 
-    def lease_end(self, work: timedelta | None = None) -> datetime:
-        return self.clock.now() + (work or self.provider_timeout) + LEASE_MARGIN
+    def lease(self) -> Lease:
+        """Return a new lease. While its work goes on, it is renewed: see `shared.steps.lease`."""
+        return Lease(self.token(), self.lease_end())
+
+    def lease_end(self) -> datetime:
+        return self.clock.now() + LEASE
 
     def retry_at(self, since: datetime, retry_after: timedelta | None) -> datetime:
         """Return when to try again what is owed since `since`.

@@ -18,8 +18,8 @@ from shared.errors import StorageUnavailable
 from shared.log import log_event
 from shared.steps.context import Context
 from shared.steps.conversation import ConversationTooLong, request_for
-from shared.steps.lease import too_late
-from shared.steps.transition import Applied, apply, log_skip, reread
+from shared.steps.lease import Hold, may_begin
+from shared.steps.transition import Applied, log_skip, reread
 from shared.store.runs import StoredRun
 
 # The longest name of a model that is shown.
@@ -28,16 +28,16 @@ MAX_MODEL = 128
 _SAVE_ATTEMPTS = 3
 
 
-async def create(context: Context, stored: StoredRun, lease: Lease, input_text: str | None) -> Applied:
+async def create(context: Context, stored: StoredRun, hold: Hold, input_text: str | None) -> Applied:
     """Create the response of the run's turn. `input_text` is the run's input, if it is already loaded."""
     run = stored.run
     spec = context.agents.spec(run.agent)
     if spec is None:
         error = RunError("unknown_agent", f"This app has no agent {run.agent!r} any more.")
-        return await apply(context, stored, events.CreateRefused(lease.id, error))
+        return await hold.apply(stored, events.CreateRefused(hold.lease_id, error))
     if reason := spec.not_ready:
         error = RunError("agent_not_ready", reason)
-        return await apply(context, stored, events.CreateRefused(lease.id, error))
+        return await hold.apply(stored, events.CreateRefused(hold.lease_id, error))
     try:
         request = await request_for(context, run, spec, input_text)
     except LookupError as fault:
@@ -45,17 +45,17 @@ async def create(context: Context, stored: StoredRun, lease: Lease, input_text: 
         return Applied(await reread(context, stored))
     except ConversationTooLong as fault:
         error = RunError("conversation_too_long", str(fault))
-        return await apply(context, stored, events.CreateRefused(lease.id, error))
-    if too_late(context, run):
+        return await hold.apply(stored, events.CreateRefused(hold.lease_id, error))
+    if not may_begin(hold, run):
         return Applied(stored)
     reply = verdict(run, await context.provider(run.provider).create(request))
     if isinstance(reply, Snapshot):
-        return await _adopt(context, stored, events.Created(lease.id, reply, clipped(spec.model, MAX_MODEL)))
-    return await _apply_reply(context, stored, lease, reply)
+        return await _adopt(hold, stored, events.Created(hold.lease_id, reply, clipped(spec.model, MAX_MODEL)))
+    return await _apply_reply(context, stored, hold, reply)
 
 
 async def _apply_reply(
-    context: Context, stored: StoredRun, lease: Lease, reply: NotNow | Refused | ChainBroken | KeyRefused
+    context: Context, stored: StoredRun, hold: Hold, reply: NotNow | Refused | ChainBroken | KeyRefused
 ) -> Applied:
     run = stored.run
     match reply:
@@ -63,38 +63,38 @@ async def _apply_reply(
             log_event(
                 "turn.replayed", level=logging.WARNING, run_id=run.id, turn=run.turn, reason=error.message
             )
-            return await apply(context, stored, events.ChainRefused(_renewed(context, lease)))
+            return await hold.apply(stored, events.ChainRefused(_prolonged(context, hold)))
         case KeyRefused(reason):
             log_event("create.keyless", level=logging.WARNING, run_id=run.id, turn=run.turn, reason=reason)
-            return await apply(context, stored, events.KeyRefused(_renewed(context, lease)))
+            return await hold.apply(stored, events.KeyRefused(_prolonged(context, hold)))
         case Refused(error):
-            return await apply(context, stored, events.CreateRefused(lease.id, error))
+            return await hold.apply(stored, events.CreateRefused(hold.lease_id, error))
         case NotNow():
-            return await _defer(context, stored, lease, reply)
+            return await _defer(context, stored, hold, reply)
 
 
-async def _adopt(context: Context, stored: StoredRun, created: events.Created) -> Applied:
+async def _adopt(hold: Hold, stored: StoredRun, created: events.Created) -> Applied:
     """Save the id of a new response.
 
     Saving is tried again when it fails, because without its id the response is lost.
     """
     for _ in range(_SAVE_ATTEMPTS - 1):
         try:
-            return await apply(context, stored, created)
+            return await hold.apply(stored, created)
         except StorageUnavailable as fault:
             log_event("create.save_failed", level=logging.WARNING, run_id=stored.run.id, reason=str(fault))
-    return await apply(context, stored, created)
+    return await hold.apply(stored, created)
 
 
-async def _defer(context: Context, stored: StoredRun, lease: Lease, reply: NotNow) -> Applied:
+async def _defer(context: Context, stored: StoredRun, hold: Hold, reply: NotNow) -> Applied:
     run = stored.run
     reason = reply.error.message
     log_event("create.deferred", level=logging.WARNING, run_id=run.id, turn=run.turn, reason=reason)
     since = max((call.completed_at for call in run.calls if call.completed_at), default=run.created_at)
     until = context.retry_at(since, reply.retry_after)
-    deferred = events.CreateDeferred(lease.id, until, reply.error, reply.unknown, reply.unusable)
-    return await apply(context, stored, deferred)
+    deferred = events.CreateDeferred(hold.lease_id, until, reply.error, reply.unknown, reply.unusable)
+    return await hold.apply(stored, deferred)
 
 
-def _renewed(context: Context, lease: Lease) -> Lease:
-    return Lease(lease.id, context.lease_end())
+def _prolonged(context: Context, hold: Hold) -> Lease:
+    return Lease(hold.lease_id, context.lease_end())

@@ -4,6 +4,7 @@ import logging
 from datetime import timedelta
 
 from shared.core.delivery import CancelResponse, ClockRow, Delivery
+from shared.core.life.leasing import ENOUGH
 from shared.core.life.polling import MISSING_GRACE
 from shared.core.response import Absent, CancelReply, NotNow, Refused, Snapshot
 from shared.errors import RowConflict
@@ -23,8 +24,9 @@ async def deliver(context: Context, clock: ClockRow) -> None:
         return
     try:
         # The later time works like a lease: other workers wait, and if this process dies it is due again
-        # then.
-        claimed = await context.outbox.move(stored, context.lease_end())
+        # then. It is not renewed, because it covers the one request.
+        until = max(context.lease_end(), context.clock.now() + context.read_timeout + ENOUGH)
+        claimed = await context.outbox.move(stored, until)
     except RowConflict:
         return
     delivery = claimed.delivery

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 
 from shared.core.life import events
 from shared.core.life.polling import read_verdict
@@ -19,6 +20,7 @@ from shared.core.run import Owed, RunStatus, Step
 from shared.log import log_event
 from shared.steps.cancel import expire
 from shared.steps.context import Context
+from shared.steps.lease import holding
 from shared.steps.messages import poll_message
 from shared.steps.reading import include_of, read, time_limit
 from shared.steps.settle import settle
@@ -66,19 +68,25 @@ async def poll_by_worker(context: Context, run_id: str) -> tuple[str, ...]:
         return ()
     if now < owed.due:
         return ()
-    within = time_limit(context, stored.run)
-    until = context.lease_end(within)
-    if not owed.expired(now):
-        # At the deadline the run is owed a poll in any case.
-        until = min(until, owed.expires_at)
-    claimed = await apply(context, stored, events.PollClaimed(owed.due, until))
+    lease = context.lease()
+    claimed = await apply(context, stored, events.PollClaimed(owed.due, lease, _next_poll(context, owed, now)))
     if not claimed.changed:
         return ()
-    if owed.expired(now):
-        return (await expire(context, claimed.stored, within)).messages
-    reply = await read(context, owed, owed.continuation.response_id, within)
-    change = _change(context, owed, owed.continuation.response_id, reply)
-    return (await change(claimed.stored)).messages if change else ()
+    within, response_id = time_limit(context, stored.run), owed.continuation.response_id
+    with holding(context, claimed.stored, lease) as hold:
+        hold.begin(claimed.stored.run)
+        if owed.expired(now):
+            return (await expire(context, claimed.stored, within)).messages
+        reply = await read(context, owed, response_id, within)
+        change = _change(context, owed, response_id, reply)
+        return (await change(hold.latest(claimed.stored))).messages if change else ()
+
+
+def _next_poll(context: Context, owed: Owed, now: datetime) -> datetime:
+    """Return the next poll point of a turn."""
+    if owed.turn_started_at is None:
+        return now
+    return context.schedule_for(owed.continuation).next_poll(owed.turn_started_at, now)
 
 
 async def _read(context: Context, owed: Owed) -> tuple[ReadReply | Slice, bool]:

@@ -6,10 +6,11 @@ from datetime import timedelta
 from shared.core.ids import key_shard
 from shared.core.life import events
 from shared.core.response import Absent, NotNow, Refused
-from shared.core.run import Lease, Run
+from shared.core.run import Run
 from shared.log import log_event
 from shared.steps.context import Context
-from shared.steps.transition import Applied, apply
+from shared.steps.lease import Hold, may_begin
+from shared.steps.transition import Applied
 from shared.store.runs import StoredRun
 
 # How long the deletion of responses is tried. After that they stay at the provider until its retention ends.
@@ -18,21 +19,23 @@ PURGE_PATIENCE = timedelta(hours=1)
 SECOND_PURGE = timedelta(minutes=10)
 
 
-async def purge(context: Context, stored: StoredRun, lease: Lease) -> Applied:
+async def purge(context: Context, stored: StoredRun, hold: Hold) -> Applied:
     """Delete the run's responses at the provider, then remove all rows except the tombstone."""
     run = stored.run
     since = run.completed_at or run.updated_at
     retrying = context.clock.now() - since < PURGE_PATIENCE
     for response_id in run.responses + run.abandoned:
+        if not may_begin(hold, run):
+            return Applied(stored)
         reply = await _delete_response(context, run, response_id)
         match reply:
             case Absent():
                 continue
             case NotNow(retry_after=retry_after) if retrying:
-                return await _defer(context, stored, lease, retry_after)
+                return await _defer(context, stored, hold, retry_after)
             case Refused() if retrying and _may_be_unfinished(run, response_id):
                 # Perhaps the provider refuses only because the cancelled response has not stopped yet.
-                return await _defer(context, stored, lease, None)
+                return await _defer(context, stored, hold, None)
         log_event("response.kept", level=logging.WARNING, run_id=run.id, response_id=response_id)
     await context.content.purge(run.id)
     await context.runs.purge(run.id)
@@ -40,8 +43,8 @@ async def purge(context: Context, stored: StoredRun, lease: Lease) -> Applied:
         await context.keys.forget(key_shard(run.key), run.key, run.id)
     if context.clock.now() - since < SECOND_PURGE:
         # A process that was working on the run may still save content, and die before it removes it.
-        return await apply(context, stored, events.PurgeDeferred(lease.id, since + SECOND_PURGE))
-    return await apply(context, stored, events.Purged(lease.id))
+        return await hold.apply(stored, events.PurgeDeferred(hold.lease_id, since + SECOND_PURGE))
+    return await hold.apply(stored, events.Purged(hold.lease_id))
 
 
 async def _delete_response(context: Context, run: Run, response_id: str) -> Absent | NotNow | Refused:
@@ -55,6 +58,6 @@ def _may_be_unfinished(run: Run, response_id: str) -> bool:
     return run.awaits(response_id) or response_id in run.abandoned
 
 
-async def _defer(context: Context, stored: StoredRun, lease: Lease, retry_after: timedelta | None) -> Applied:
+async def _defer(context: Context, stored: StoredRun, hold: Hold, retry_after: timedelta | None) -> Applied:
     until = context.retry_at(stored.run.completed_at or stored.run.updated_at, retry_after)
-    return await apply(context, stored, events.PurgeDeferred(lease.id, until))
+    return await hold.apply(stored, events.PurgeDeferred(hold.lease_id, until))

@@ -11,8 +11,8 @@ from shared.core.run import Lease, Run
 from shared.errors import StorageUnavailable
 from shared.log import log_event
 from shared.steps.context import Context
-from shared.steps.lease import too_late
-from shared.steps.transition import Applied, apply, log_skip
+from shared.steps.lease import Hold, may_begin
+from shared.steps.transition import Applied, log_skip
 from shared.store import rows
 from shared.store.runs import StoredResult, StoredRun
 
@@ -30,9 +30,12 @@ async def requested_calls(context: Context, run: Run) -> tuple[ToolCall, ...] | 
 
 
 async def run_tools(
-    context: Context, stored: StoredRun, lease: Lease, requested: Sequence[ToolCall]
+    context: Context, stored: StoredRun, hold: Hold, requested: Sequence[ToolCall]
 ) -> Applied:
-    """Run the turn's started calls concurrently, and checkpoint each one when it ends."""
+    """Run the turn's started calls concurrently, and checkpoint each one when it ends.
+
+    When the lease is lost, no further call begins, and those that can be stopped are stopped.
+    """
     run = stored.run
     arguments = {call.call_id: call.arguments for call in requested}
     calls = [
@@ -45,12 +48,12 @@ async def run_tools(
         if call.status is CallStatus.IN_PROGRESS and call.call_id in arguments
     ]
     applied = Applied(stored)
-    if too_late(context, run):
+    if not may_begin(hold, run):
         return applied
     unsaved: list[ToolResult] = []
-    async for result in context.agents.run_tools(run.agent, calls):
+    async for result in context.agents.run_tools(run.agent, calls, hold):
         try:
-            applied = (await _checkpoint(context, applied.stored, lease, result)).after(applied)
+            applied = (await _checkpoint(context, applied.stored, hold, result)).after(applied)
         except StorageUnavailable as fault:
             log_event(
                 "checkpoint.failed",
@@ -60,7 +63,7 @@ async def run_tools(
                 reason=str(fault),
             )
             unsaved.append(result)
-    return await _save_again(context, applied, lease, unsaved)
+    return await _save_again(context, applied, hold, unsaved)
 
 
 def _idempotency_key(run: Run, call_id: str) -> str:
@@ -70,7 +73,7 @@ def _idempotency_key(run: Run, call_id: str) -> str:
 
 
 async def _save_again(
-    context: Context, applied: Applied, lease: Lease, unsaved: Sequence[ToolResult]
+    context: Context, applied: Applied, hold: Hold, unsaved: Sequence[ToolResult]
 ) -> Applied:
     """Save the results that could not be saved before.
 
@@ -80,7 +83,7 @@ async def _save_again(
     last_fault: StorageUnavailable | None = None
     for result in unsaved:
         try:
-            applied = (await _checkpoint(context, applied.stored, lease, result)).after(applied)
+            applied = (await _checkpoint(context, applied.stored, hold, result)).after(applied)
         except StorageUnavailable as fault:
             last_fault = fault
     if last_fault:
@@ -88,15 +91,15 @@ async def _save_again(
     return applied
 
 
-async def _checkpoint(context: Context, stored: StoredRun, lease: Lease, result: ToolResult) -> Applied:
+async def _checkpoint(context: Context, stored: StoredRun, hold: Hold, result: ToolResult) -> Applied:
     """Save a result: its text first, then the pointer to it."""
     run = stored.run
     name = f"tool-{run.turn:02d}-{rows.name_hash(result.call_id)}-{context.token()}"
     output = await context.content.save(run.id, name, result.output)
-    renewed = Lease(lease.id, context.lease_end())
-    done = events.ToolDone(renewed, result.call_id, result.status)
+    prolonged = Lease(hold.lease_id, context.lease_end())
+    done = events.ToolDone(prolonged, result.call_id, result.status)
     kept = StoredResult(run.turn, result.call_id, output, parts=result.parts)
-    applied = await apply(context, stored, done, [kept])
+    applied = await hold.apply(stored, done, [kept])
     if output.name and (await context.runs.results(run.id, run.turn)).get(result.call_id) != kept:
         await context.content.drop(run.id, output)
     return applied

@@ -15,7 +15,7 @@ from shared.log import log_event
 from shared.steps.cancel import cancel, expire
 from shared.steps.context import Context
 from shared.steps.create import create
-from shared.steps.lease import duration
+from shared.steps.lease import holding, leased
 from shared.steps.purge import purge
 from shared.steps.tools import requested_calls, run_tools
 from shared.steps.transition import Applied, apply
@@ -36,7 +36,7 @@ async def work(context: Context, run_id: str) -> tuple[str, ...]:
     calls = await requested_calls(context, stored.run) if stored.run.step is Step.TOOLS else ()
     if calls is None:
         return ()
-    lease = context.lease(duration(context, stored.run))
+    lease = context.lease()
     applied = await apply(context, stored, events.Claimed(lease, stored.run.step, stored.run.turn))
     return (await perform(context, applied, lease, calls=calls)).messages
 
@@ -53,22 +53,25 @@ async def perform(
 
     `input_text` is the run's input, and `calls` are those of its turn, if they are already loaded.
     """
-    while (current := applied.stored.run.lease) is not None and current.id == lease.id:
-        run = applied.stored.run
-        match run.step:
-            case Step.CREATE:
-                done = await create(context, applied.stored, lease, input_text)
-            case Step.TOOLS:
-                done = await run_tools(context, applied.stored, lease, calls)
-            case Step.PURGE:
-                done = await purge(context, applied.stored, lease)
-            case Step.CANCEL:
-                done = await cancel(context, applied.stored, lease)
-            case _:
+    if not leased(applied.stored.run, lease):
+        return applied
+    with holding(context, applied.stored, lease) as hold:
+        while leased(run := applied.stored.run, lease):
+            hold.begin(run)
+            match run.step:
+                case Step.CREATE:
+                    done = await create(context, applied.stored, hold, input_text)
+                case Step.TOOLS:
+                    done = await run_tools(context, applied.stored, hold, calls)
+                case Step.PURGE:
+                    done = await purge(context, applied.stored, hold)
+                case Step.CANCEL:
+                    done = await cancel(context, applied.stored, hold)
+                case _:
+                    break
+            applied = done.after(applied)
+            if applied.stored.run.rev == run.rev:
                 break
-        applied = done.after(applied)
-        if applied.stored.run == run:
-            break
     return applied
 
 

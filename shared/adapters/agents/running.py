@@ -19,7 +19,7 @@ from shared.agent import Agent, Tool, ToolError
 from shared.core.calls import CallStatus, ToolCall, ToolResult
 from shared.core.text import clipped, representable
 from shared.log import log_event
-from shared.ports.agents import AgentSpec
+from shared.ports.agents import AgentSpec, Permit
 
 if TYPE_CHECKING:
     from shared.adapters.agents.output import OutputType
@@ -49,6 +49,10 @@ class _Raised(Exception):
         # Without the fault as an argument, so that nothing can show its message.
         super().__init__()
         self.fault = fault
+
+
+class _NotBegun(Exception):
+    """There is no permit to run the tool, so it was not called."""
 
 
 class InstalledAgents:
@@ -98,24 +102,31 @@ class InstalledAgents:
             self._specs[name] = self._describe(self._agents[name])
         return self._specs.get(name)
 
-    async def run_tools(self, agent: str, calls: Sequence[ToolCall]) -> AsyncIterator[ToolResult]:
+    async def run_tools(
+        self, agent: str, calls: Sequence[ToolCall], permit: Permit
+    ) -> AsyncIterator[ToolResult]:
         """Run the calls concurrently, and yield each result as soon as it exists.
 
-        Closing it cancels the rest.
+        Closing it cancels the rest, and so does a permit that is lost.
         """
         known = self._agents.get(agent)
         tools = {each.name: each for each in known.function_tools} if known else {}
         share = Share()
-        tasks = {asyncio.create_task(self._result(tools, call, share)) for call in calls}
+        running = {asyncio.create_task(self._result(tools, call, share, permit)) for call in calls}
+        lost = asyncio.create_task(permit.lost())
         try:
-            while tasks:
-                done, tasks = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    yield task.result()
+            while running:
+                done, _ = await asyncio.wait({*running, lost}, return_when=asyncio.FIRST_COMPLETED)
+                for task in done & running:
+                    running.discard(task)
+                    if result := task.result():
+                        yield result
+                if lost in done:
+                    break
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            for each in (*running, lost):
+                each.cancel()
+            await asyncio.gather(*running, lost, return_exceptions=True)
 
     def _describe(self, agent: Agent) -> AgentSpec:
         named = dict.fromkeys(SETTING.findall(agent.model))
@@ -163,19 +174,27 @@ class InstalledAgents:
             self._schemas[tool] = ToolSchema(tool)
         return self._schemas[tool]
 
-    async def _result(self, tools: Mapping[str, Tool[..., Any]], call: ToolCall, share: Share) -> ToolResult:
+    async def _result(
+        self, tools: Mapping[str, Tool[..., Any]], call: ToolCall, share: Share, permit: Permit
+    ) -> ToolResult | None:
+        """Return the result of a call. None when there was no permit to begin."""
         tool = tools.get(call.name)
         if tool is None:
             return _failed(call, _Failure("unknown_tool", _unknown_message(call.name, tools)))
         try:
             arguments = await self._arguments(tool, call)
             if inspect.iscoroutinefunction(tool.function):
-                return await self._within_timeout(tool, call, _in_task(tool, call, arguments))
+                return await self._within_timeout(tool, call, _in_task(tool, call, arguments, permit))
             async with self._threads.free(share) as thread:
-                work = _in_thread(thread, tool, call, arguments)
+                work = thread.run(
+                    contextvars.copy_context().run, _call_in_thread, tool, call, arguments, permit
+                )
                 return await self._within_timeout(tool, call, work)
         except NoThread:
             return _failed(call, _Failure("not_run", _NOT_RUN))
+        except _NotBegun:
+            log_event("tool.not_begun", level=logging.WARNING, call_id=call.call_id, tool=call.name)
+            return None
         except _Failure as failure:
             return _failed(call, failure)
 
@@ -215,10 +234,10 @@ class InstalledAgents:
 
 
 async def _guarded(work: Coroutine[Any, Any, ToolResult], call: ToolCall) -> ToolResult:
-    """Do the work of a call. Raises only _Failure and what stops a task, whatever the code of the tool raises."""
+    """Do the work of a call. Raises only _NotBegun, _Failure and what stops a task, whatever the tool raises."""
     try:
         return await work
-    except (_Failure, *_STOPS):
+    except (_NotBegun, _Failure, *_STOPS):
         raise
     except _Raised as raised:
         fault = raised.fault
@@ -232,19 +251,23 @@ def _raised(call: ToolCall, fault: BaseException) -> _Failure:
     return _Failure("tool_error", told(fault) or _raised_message(fault))
 
 
-async def _in_task(tool: Tool[..., Any], call: ToolCall, arguments: Mapping[str, Any]) -> ToolResult:
+def _ask(permit: Permit) -> None:
+    """Raise _NotBegun without a permit. The last thing before a tool is called: much time may have passed since the claim."""
+    if not permit.given():
+        raise _NotBegun
+
+
+async def _in_task(
+    tool: Tool[..., Any], call: ToolCall, arguments: Mapping[str, Any], permit: Permit
+) -> ToolResult:
+    _ask(permit)
     return completed(call, _carried_out(tool, await tool.function(**arguments)))
 
 
-async def _in_thread(
-    thread: Thread, tool: Tool[..., Any], call: ToolCall, arguments: Mapping[str, Any]
+def _call_in_thread(
+    tool: Tool[..., Any], call: ToolCall, arguments: Mapping[str, Any], permit: Permit
 ) -> ToolResult:
-    work = contextvars.copy_context().run
-    result: ToolResult = await thread.run(work, _call_in_thread, tool, call, arguments)
-    return result
-
-
-def _call_in_thread(tool: Tool[..., Any], call: ToolCall, arguments: Mapping[str, Any]) -> ToolResult:
+    _ask(permit)
     try:
         value = _carried_out(tool, tool.function(**arguments))
     except BaseException as error:  # noqa: BLE001 - tools may raise anything
