@@ -34,7 +34,6 @@ from shared.store.sessions import SessionStore
 from shared.store.shards import ShardStore
 from shared.web.runs_api.handlers import Api
 
-
 # How many leases are renewed at the same moment.
 _KEEPER_CONNECTIONS = 16
 

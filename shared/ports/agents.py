@@ -82,9 +82,7 @@ class Agents(Protocol):
         """Return why the text of an answer does not fit the agent's output type: a sentence. None when it fits."""
         ...
 
-    def run_tools(
-        self, agent: str, calls: Sequence[ToolCall], permit: Permit
-    ) -> AsyncIterator[ToolResult]:
+    def run_tools(self, agent: str, calls: Sequence[ToolCall], permit: Permit) -> AsyncIterator[ToolResult]:
         """Run the calls concurrently, and yield each result as soon as it exists.
 
         A call for which there is no permit when its tool could begin has no result. When the permit is lost, the

@@ -50,7 +50,9 @@ async def create(context: Context, stored: StoredRun, hold: Hold, input_text: st
         return Applied(stored)
     reply = verdict(run, await context.provider(run.provider).create(request))
     if isinstance(reply, Snapshot):
-        return await _adopt(hold, stored, events.Created(hold.lease_id, reply, clipped(spec.model, MAX_MODEL)))
+        return await _adopt(
+            hold, stored, events.Created(hold.lease_id, reply, clipped(spec.model, MAX_MODEL))
+        )
     return await _apply_reply(context, stored, hold, reply)
 
 

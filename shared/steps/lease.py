@@ -17,7 +17,6 @@ from shared.core.life.leasing import (
 from shared.core.run import Lease, Run, Step
 from shared.errors import RowConflict, StorageUnavailable
 from shared.log import log_event
-from shared.ports.leases import Kept
 from shared.ports.tables import Table
 from shared.steps.context import Context
 from shared.steps.transition import Applied, apply
@@ -39,12 +38,13 @@ class Hold:
     def __init__(self, context: Context, stored: StoredRun, lease: Lease) -> None:
         self._context, self._known = context, stored
         self._began = context.clock.now()
-        self._kept: Kept | None = None
         # Whether the lease was found to be lost.
         self._over = False
         self.lease_id = lease.id
         # When the work of the step has to be over.
         self.ends_at = lease.expires_at
+        first = lease.expires_at - FIRST_RENEWED_AT - self._began
+        self._kept = context.keeper.keep(max(first, timedelta()), self.renew)
 
     def begin(self, run: Run) -> None:
         """Note that the work of a step begins. It ends a minute before the host would end the function."""
@@ -64,10 +64,11 @@ class Hold:
 
     async def lost(self) -> None:
         """Return when the lease is lost."""
-        if self._kept:
-            await self._kept.lost()
+        await self._kept.lost()
 
-    async def apply(self, stored: StoredRun, event: events.Event, results: Sequence[StoredResult] = ()) -> Applied:
+    async def apply(
+        self, stored: StoredRun, event: events.Event, results: Sequence[StoredResult] = ()
+    ) -> Applied:
         """Advance the run by `event`, like `transition.apply`."""
         applied = await apply(self._context, self.latest(stored), event, results)
         self._known = applied.stored
@@ -126,21 +127,15 @@ class Hold:
             return fresh
         raise StorageUnavailable(f"The row of run {run.id} is missing.")
 
-    def keep(self) -> None:
-        """Let the keeper renew the lease from now on."""
-        first = self.ends_at - FIRST_RENEWED_AT - self._began
-        self._kept = self._context.keeper.keep(max(first, timedelta()), self.renew)
-
     def release(self) -> None:
-        if self._kept:
-            self._kept.end()
+        """Let the lease be renewed no more."""
+        self._kept.end()
 
 
 @contextmanager
 def holding(context: Context, stored: StoredRun, lease: Lease) -> Iterator[Hold]:
     """Hold a run under its lease until the work is over."""
     hold = Hold(context, stored, lease)
-    hold.keep()
     try:
         yield hold
     finally:
@@ -179,4 +174,3 @@ def may_begin(hold: Hold, run: Run) -> bool:
     reason = "not enough of the lease is left"
     log_event("step.skipped", level=logging.WARNING, run_id=run.id, step=run.step, reason=reason)
     return False
-

@@ -69,7 +69,9 @@ async def poll_by_worker(context: Context, run_id: str) -> tuple[str, ...]:
     if now < owed.due:
         return ()
     lease = context.lease()
-    claimed = await apply(context, stored, events.PollClaimed(owed.due, lease, _next_poll(context, owed, now)))
+    claimed = await apply(
+        context, stored, events.PollClaimed(owed.due, lease, _next_poll(context, owed, now))
+    )
     if not claimed.changed:
         return ()
     within, response_id = time_limit(context, stored.run), owed.continuation.response_id

@@ -1,5 +1,6 @@
 """A small fake for each port."""
 
+import asyncio
 import json
 import random
 from collections import defaultdict
@@ -24,7 +25,8 @@ from shared.core.response import (
     Snapshot,
     Usage,
 )
-from shared.ports.agents import AgentSpec
+from shared.ports.agents import AgentSpec, Permit
+from shared.ports.leases import Renew
 from shared.ports.providers import ResponseRequest
 from tests.support.memory_table import MemoryTable
 from tests.support.runs import NOW
@@ -39,6 +41,51 @@ class FakeClock:
 
     def pass_(self, seconds: float) -> None:
         self.at += timedelta(seconds=seconds)
+
+
+@dataclass
+class Permitted:
+    """A permit that stays as a test sets it, and is lost when the test says so."""
+
+    permitted: bool = True
+    _lost: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def given(self) -> bool:
+        return self.permitted
+
+    async def lost(self) -> None:
+        await self._lost.wait()
+
+    def lose(self) -> None:
+        self.permitted = False
+        self._lost.set()
+
+
+@dataclass
+class FakeKept:
+    """A lease that a test renews by calling `renew`."""
+
+    first: timedelta
+    renew: Renew
+    over: bool = False
+
+    def end(self) -> None:
+        self.over = True
+
+    async def lost(self) -> None:
+        """Never return: a test looks at what `renew` returns."""
+        await asyncio.Event().wait()
+
+
+@dataclass
+class FakeKeeper:
+    """Renews nothing by itself."""
+
+    kept: list[FakeKept] = field(default_factory=list)
+
+    def keep(self, first: timedelta, renew: Renew) -> FakeKept:
+        self.kept.append(FakeKept(first, renew))
+        return self.kept[-1]
 
 
 class Seeded:
@@ -177,8 +224,12 @@ class FakeAgents:
     def fault_of_output(self, _agent: str, text: str) -> str | None:
         return None if text.startswith("{") else "The answer is not JSON."
 
-    async def run_tools(self, _agent: str, requests: Sequence[ToolCall]) -> AsyncIterator[ToolResult]:
+    async def run_tools(
+        self, _agent: str, requests: Sequence[ToolCall], permit: Permit
+    ) -> AsyncIterator[ToolResult]:
         for request in requests:
+            if not permit.given():
+                return
             self.runs[request.call_id] += 1
             if self.during:
                 self.during(request)

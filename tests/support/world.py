@@ -27,7 +27,7 @@ from shared.store.runs import RunStore
 from shared.store.sessions import SessionStore
 from shared.store.shards import ShardStore
 from shared.usecases.start import StartRequest, start
-from tests.support.fakes import CountingTable, FakeAgents, FakeClock, FakeProvider, Seeded
+from tests.support.fakes import CountingTable, FakeAgents, FakeClock, FakeKeeper, FakeProvider, Seeded
 from tests.support.runs import OWNER
 
 CALLER = Caller(OWNER)
@@ -53,6 +53,7 @@ def a_context(runs: Table, content: Table, provider: Provider, **changes: Any) -
         "providers": {DEFAULT_PROVIDER: provider},
         "agents": FakeAgents(),
         "clock": FakeClock(),
+        "keeper": FakeKeeper(),
         "randomness": randomness,
         "schedule": Schedule(timedelta(seconds=2), timedelta(seconds=30)),
         "streaming": Schedule(timedelta(seconds=2), timedelta(seconds=5)),
@@ -67,9 +68,9 @@ class World:
 
     def __init__(self, provider: Any = None, agents: Any = None, **changes: Any) -> None:
         self.table, self.content_table = CountingTable(), CountingTable()
-        self.clock = FakeClock()
+        self.clock, self.keeper = FakeClock(), FakeKeeper()
         self.provider, self.agents = provider or FakeProvider(), agents or FakeAgents()
-        fields = {"agents": self.agents, "clock": self.clock} | changes
+        fields = {"agents": self.agents, "clock": self.clock, "keeper": self.keeper} | changes
         self.context = a_context(self.table, self.content_table, self.provider, **fields)
 
     async def start(self, *, caller: Caller = CALLER, **changes: object) -> Run:

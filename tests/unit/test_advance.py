@@ -14,6 +14,7 @@ from shared.core.life.advance import MOVES, advance
 from shared.core.life.calling import MAX_CALLS_PER_RUN
 from shared.core.life.creating import MAX_UNUSABLE_CREATES, verdict
 from shared.core.life.events import Deliver, Wake
+from shared.core.life.leasing import RENEWED_FOR
 from shared.core.life.polling import MISSING_GRACE, read_verdict
 from shared.core.life.rule import IllegalTransition
 from shared.core.life.session import SessionChange, session_change
@@ -51,6 +52,9 @@ OUTPUT = Content(inline=b"items")
 # The continuation of a response that is read completely, and of one that is read in slices.
 PLAIN, STREAM = Continuation("resp_1"), Continuation("resp_1", 3)
 LATER = NOW + timedelta(seconds=61)
+# Shortly before the end of the lease, when it can be renewed.
+SOON = NOW + timedelta(seconds=55)
+HOUR_LATER = NOW + timedelta(hours=1)
 BUSY = RunError("rate_limited", "The provider answered HTTP 429.", "rate_limit_exceeded")
 OUTAGE = RunError("provider_unavailable", "The provider answered HTTP 503.", "server_error")
 
@@ -259,10 +263,20 @@ def test_an_answer_that_nobody_here_can_continue_is_incomplete_and_not_chained()
 
 
 def test_a_poll_by_a_worker_is_claimed_once():
-    claimed = after(polling(), events.PollClaimed(NOW, LATER))
-    assert (claimed.due, claimed.step) == (LATER, Step.POLL)
-    assert after(claimed, events.PollClaimed(NOW, LATER)) is claimed
-    assert after(creating(), events.PollClaimed(NOW, LATER)).due != LATER
+    claimed = after(polling(), events.PollClaimed(NOW, LEASE, LATER))
+    assert (claimed.due, claimed.step, claimed.lease) == (LATER, Step.POLL, LEASE)
+    assert after(claimed, events.PollClaimed(NOW, LEASE, LATER)) is claimed
+    assert after(creating(), events.PollClaimed(NOW, LEASE, LATER)).due != LATER
+    soon = after(polling(), events.PollClaimed(NOW, LEASE, NOW))
+    assert soon.due == LEASE.expires_at
+    near_its_deadline = after(polling(expires_at=LATER), events.PollClaimed(NOW, LEASE, HOUR_LATER))
+    assert near_its_deadline.due == LATER
+
+
+def test_a_poll_that_failed_ends_its_claim_and_keeps_the_time_of_the_next_one():
+    claimed = after(polling(), events.PollClaimed(NOW, LEASE, LATER))
+    failed = after(claimed, events.PollDeferred("resp_1", BUSY))
+    assert (failed.due, failed.lease) == (LATER, None)
 
 
 def test_the_same_reason_for_a_failed_poll_is_stored_once():
@@ -773,7 +787,8 @@ def everything_that_can_happen(run):
         events.ChainRefused(LEASE),
         events.KeyRefused(LEASE),
         events.PollDeferred("resp_1", BUSY, LATER),
-        events.PollClaimed(run.due, LATER),
+        events.PollClaimed(run.due, LEASE, LATER),
+        events.Renewed("mine", HOUR_LATER),
         events.Sliced(a_slice("text"), OUTPUT),
         events.Sliced(a_slice()),
         events.Sliced(a_slice(status=ResponseStatus.IN_PROGRESS)),
@@ -839,7 +854,7 @@ def test_every_event_in_every_state_is_a_listed_move_or_changes_nothing():
         if made is given:
             continue
         assert state(made) in MOVES[type(event)][state(given)]
-        assert made.rev == given.rev + 1
+        assert made.rev == given.rev + (0 if isinstance(event, events.Renewed) else 1)
         assert given.status not in OUTCOMES or made.status in {given.status, RunStatus.DELETED}
         assert made.status not in OUTCOMES or (made.continuation, made.lease, made.step) == (
             None,
@@ -853,6 +868,53 @@ def test_every_event_in_every_state_is_a_listed_move_or_changes_nothing():
         assert made.stream_events == given.stream_events + sum(entry.stream_events for entry in added)
 
 
+def unrenewed(run: Run) -> Run:
+    """Return a run without what a renewal may change."""
+    return replace(run, lease=None, due=NOW)
+
+
+def test_a_renewal_changes_nothing_but_the_lease_and_when_the_run_is_due():
+    shortly_before = LEASE.expires_at - timedelta(seconds=1)
+    renewed = 0
+    for given in every_state():
+        made, effects = advance(given, events.Renewed("mine", HOUR_LATER), shortly_before)
+        assert effects == ()
+        assert unrenewed(made) == unrenewed(given)
+        if made is not given:
+            renewed += 1
+            assert made.lease == Lease("mine", shortly_before + RENEWED_FOR)
+            assert made.due == made.lease.expires_at
+    assert renewed
+
+
+@pytest.mark.parametrize(
+    ("event", "now"),
+    [
+        (events.Renewed("theirs", HOUR_LATER), NOW),
+        (events.Renewed("mine", HOUR_LATER), LEASE.expires_at),
+        (events.Renewed("mine", HOUR_LATER), HOUR_LATER),
+        (events.Renewed("mine", LEASE.expires_at), LEASE.expires_at - timedelta(seconds=1)),
+        (events.Renewed("mine", NOW), LEASE.expires_at - timedelta(seconds=1)),
+    ],
+    ids=[
+        "of another worker",
+        "at its end",
+        "after its end",
+        "at the end of the work",
+        "after the end of the work",
+    ],
+)
+def test_a_lease_is_not_renewed(event, now):
+    given = creating()
+    assert after(given, event, now) is given
+
+
+def test_a_lease_is_renewed_up_to_the_end_of_the_work():
+    ends_at = LEASE.expires_at + timedelta(seconds=3)
+    made = after(creating(), events.Renewed("mine", ends_at), LEASE.expires_at - timedelta(seconds=1))
+    assert (made.lease.expires_at, made.due) == (ends_at, ends_at)
+
+
 def state(of: Run) -> tuple[RunStatus, Step]:
     return of.status, of.step
 
@@ -860,7 +922,7 @@ def state(of: Run) -> tuple[RunStatus, Step]:
 def test_every_listed_move_happens():
     late = NOW + timedelta(hours=1)
     seen = set()
-    for (given, event), now in itertools.product(with_everything_that_can_happen(), (NOW, LATER, late)):
+    for (given, event), now in itertools.product(with_everything_that_can_happen(), (NOW, SOON, LATER, late)):
         try:
             made = after(given, event, now)
         except IllegalTransition:

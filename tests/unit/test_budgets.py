@@ -15,6 +15,7 @@ from shared.core.response import ChainBroken, ItemStarted, PartStarted, RunError
 from shared.core.run import Chaining, RunStatus
 from shared.core.text import json_text
 from shared.core.transcript import output_text
+from shared.ports.agents import Permit
 from shared.steps.poll import poll
 from tests.support.client import Client
 from tests.support.fakes import FakeAgents, answer, asks, message
@@ -39,7 +40,9 @@ def memory_at_most(most: int) -> Iterator[None]:
 class Talkative(FakeAgents):
     """Its tools return as much as a result may have. Those of `pay` are short."""
 
-    async def run_tools(self, _agent: str, requests: Sequence[ToolCall]) -> AsyncIterator[ToolResult]:
+    async def run_tools(
+        self, _agent: str, requests: Sequence[ToolCall], _permit: Permit
+    ) -> AsyncIterator[ToolResult]:
         for request in requests:
             output = "paid" if request.name == "pay" else LONG
             yield ToolResult(request.call_id, CallStatus.COMPLETED, output)

@@ -319,8 +319,8 @@ async def test_a_run_that_is_deleted_while_its_feed_is_read_is_not_found(world, 
     elif kind == "tool.completed":
         run_tools = world.agents.run_tools
 
-        async def at_length(agent, requests):
-            async for result in run_tools(agent, requests):
+        async def at_length(agent, requests, permit):
+            async for result in run_tools(agent, requests, permit):
                 yield replace(result, output=long)
 
         world.agents.run_tools = at_length
@@ -374,8 +374,8 @@ async def test_a_call_id_in_a_later_turn_is_another_call(world, client):
     run_id = (await client.start(stream=True)).json["id"]
     run_tools = world.agents.run_tools
 
-    async def echo(agent, requests):
-        async for result in run_tools(agent, requests):
+    async def echo(agent, requests, permit):
+        async for result in run_tools(agent, requests, permit):
             [request] = [one for one in requests if one.call_id == result.call_id]
             yield replace(result, output=f"did {request.arguments}")
 
@@ -417,8 +417,8 @@ async def test_long_arguments_results_and_texts_are_complete(world, client):
     run_id = (await client.start(stream=True)).json["id"]
     run_tools = world.agents.run_tools
 
-    async def at_length(agent, requests):
-        async for result in run_tools(agent, requests):
+    async def at_length(agent, requests, permit):
+        async for result in run_tools(agent, requests, permit):
             yield replace(result, output=long)
 
     world.agents.run_tools = at_length

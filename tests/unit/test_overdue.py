@@ -170,7 +170,7 @@ async def test_a_message_for_a_run_that_is_not_polled_does_nothing(world):
 async def test_a_claim_that_another_worker_has_made_is_not_made_again(world):
     run = await world.start()
     stored = await world.context.runs.read(run.id)
-    until = world.clock.now() + timedelta(seconds=60)
-    first = await apply(world.context, stored, events.PollClaimed(stored.run.due, until))
-    second = await apply(world.context, stored, events.PollClaimed(stored.run.due, until))
+    claim = events.PollClaimed(stored.run.due, world.context.lease(), world.clock.now())
+    first = await apply(world.context, stored, claim)
+    second = await apply(world.context, stored, claim)
     assert (first.changed, second.changed) == (True, False)

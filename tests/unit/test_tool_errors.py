@@ -16,6 +16,7 @@ from shared.adapters.agents.results import MAX_MESSAGE_CHARACTERS
 from shared.adapters.agents.running import InstalledAgents
 from shared.agent import Agent, Tool, ToolError, tool
 from shared.core.calls import CallStatus, ToolCall, ToolResult
+from tests.support.fakes import Permitted
 from tests.support.log_lines import Line, logged
 
 SECRET = "hunter2"
@@ -33,7 +34,7 @@ async def _run(made: Tool[..., Any], call: ToolCall) -> ToolResult:
     # Build the schemas before any call is timed.
     agents.spec("tester")
     async with asyncio.timeout(GIVE_UP_SECONDS):
-        return await anext(agents.run_tools("tester", [call]))
+        return await anext(agents.run_tools("tester", [call], Permitted()))
 
 
 def run_one(made: Tool[..., Any], **arguments: object) -> ToolResult:

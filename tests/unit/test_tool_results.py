@@ -17,6 +17,7 @@ from shared.adapters.agents.results import MAX_MESSAGE_CHARACTERS, MAX_TOOL_OUTP
 from shared.adapters.agents.running import InstalledAgents
 from shared.agent import Agent, Tool, ToolError, tool
 from shared.core.calls import CallStatus, ToolCall, ToolResult
+from tests.support.fakes import Permitted
 
 NAN, INFINITY = float("nan"), float("inf")
 TEXT = {"type": "input_text", "text": "Chart"}
@@ -26,7 +27,9 @@ FILE = {"type": "input_file", "file_id": "file_1", "filename": None}
 
 async def _run(made: Tool[..., Any]) -> ToolResult:
     agent = Agent(name="tester", model="m", instructions="i", tools=[made])
-    stream = InstalledAgents({"tester": agent}, {}).run_tools("tester", [ToolCall("c1", made.name, "{}")])
+    stream = InstalledAgents({"tester": agent}, {}).run_tools(
+        "tester", [ToolCall("c1", made.name, "{}")], Permitted()
+    )
     return await anext(stream)
 
 

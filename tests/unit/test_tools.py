@@ -24,6 +24,7 @@ from shared.adapters.agents.threads import THREADS_OF_A_RUN
 from shared.agent import Agent, IdempotencyKey, Tool, ToolError, tool
 from shared.core.calls import CallStatus, ToolCall, ToolResult
 from shared.ports.agents import Agents, AgentSpec
+from tests.support.fakes import Permitted
 
 SOON = timedelta(milliseconds=10)
 # Longer than anything here takes. A tool that nothing stops would block the test.
@@ -66,7 +67,7 @@ def request(name: str, arguments: object = None, *, call_id: str = "c1") -> Tool
 
 async def results(agents: Agents, *requests: ToolCall) -> list[ToolResult]:
     async with asyncio.timeout(GIVE_UP_SECONDS):
-        return [result async for result in agents.run_tools("tester", requests)]
+        return [result async for result in agents.run_tools("tester", requests, Permitted())]
 
 
 def run_one(made: Tool[..., Any], arguments: object = None) -> ToolResult:
@@ -468,7 +469,7 @@ def test_calls_run_concurrently_and_give_results_as_they_finish() -> None:
         ]
         order = []
         async with asyncio.timeout(GIVE_UP_SECONDS):
-            async for result in installed(meet).run_tools("tester", requests):
+            async for result in installed(meet).run_tools("tester", requests, Permitted()):
                 order.append(result.call_id)
                 second_is_read.set()
         return order
@@ -486,6 +487,79 @@ def test_sync_tools_run_concurrently_too() -> None:
 
     requests = [request("meet", call_id=call_id) for call_id in ("a", "b")]
     assert [each.output for each in asyncio.run(results(installed(meet), *requests))] == ["0", "0"]
+
+
+@pytest.mark.parametrize("sync", [True, False])
+def test_without_a_permit_no_tool_begins(sync: bool) -> None:
+    permit, ran = Permitted(), []
+
+    def called(number: int) -> int:
+        """Call."""
+        ran.append(number)
+        permit.permitted = False
+        return number
+
+    async def awaited(number: int) -> int:
+        """Call."""
+        return called(number)
+
+    made = tool(called) if sync else tool(awaited)
+
+    async def scenario() -> list[ToolResult]:
+        calls = [request(made.name, {"number": number}, call_id=str(number)) for number in range(3)]
+        first = [each async for each in installed(made).run_tools("tester", calls[:1], permit)]
+        return first + [each async for each in installed(made).run_tools("tester", calls[1:], permit)]
+
+    assert [each.call_id for each in asyncio.run(scenario())] == ["0"]
+    assert ran == [0]
+
+
+def test_calls_that_wait_for_a_thread_ask_for_the_permit_when_they_have_it() -> None:
+    permit, ran = Permitted(), []
+    everybody = threading.Barrier(THREADS_OF_A_RUN, timeout=GIVE_UP_SECONDS)
+
+    @tool
+    def meet(number: int) -> int:
+        """Meet."""
+        ran.append(number)
+        everybody.wait()
+        permit.permitted = False
+        return number
+
+    async def scenario() -> list[ToolResult]:
+        calls = [
+            request("meet", {"number": number}, call_id=str(number)) for number in range(2 * THREADS_OF_A_RUN)
+        ]
+        return [each async for each in installed(meet).run_tools("tester", calls, permit)]
+
+    assert len(asyncio.run(scenario())) == len(ran) == THREADS_OF_A_RUN
+
+
+def test_a_permit_that_is_lost_stops_what_can_be_stopped() -> None:
+    async def scenario() -> tuple[list[str], list[str]]:
+        permit, running, ended = Permitted(), asyncio.Event(), []
+
+        @tool
+        async def wait(forever: bool) -> str:
+            """Wait."""
+            if not forever:
+                await running.wait()
+                return "done"
+            running.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append("stopped")
+
+        calls = [request("wait", {"forever": forever}, call_id=str(forever)) for forever in (True, False)]
+        results = []
+        async with asyncio.timeout(GIVE_UP_SECONDS):
+            async for result in installed(wait).run_tools("tester", calls, permit):
+                results.append(result.call_id)
+                permit.lose()
+        return results, ended
+
+    assert asyncio.run(scenario()) == (["False"], ["stopped"])
 
 
 @pytest.mark.parametrize("way", ["close", "cancel"])
@@ -506,7 +580,7 @@ def test_closing_or_cancelling_stops_what_still_runs(way: str) -> None:
                 raise
 
         requests = [request("wait", {"forever": forever}, call_id=str(forever)) for forever in (True, False)]
-        stream = installed(wait).run_tools("tester", requests)
+        stream = installed(wait).run_tools("tester", requests, Permitted())
         assert (await anext(stream)).call_id == "False"
         if way == "close":
             await stream.aclose()  # type: ignore[attr-defined]
@@ -725,7 +799,7 @@ async def draw(points: list[Corner]) -> str:
 
 
 async def results_of(agent: Agent, calls: list[ToolCall]) -> list[ToolResult]:
-    return [each async for each in InstalledAgents({"a": agent}, {}).run_tools("a", calls)]
+    return [each async for each in InstalledAgents({"a": agent}, {}).run_tools("a", calls, Permitted())]
 
 
 MANY_FAULTS = '{"points": [' + "{}," * 6_000 + "{}]}"
@@ -792,12 +866,12 @@ def test_a_call_whose_thread_is_not_free_has_not_run(monkeypatch: pytest.MonkeyP
         calls = [ToolCall(str(n), "wait", json.dumps({"name": str(n)})) for n in range(12)]
         first: list[ToolResult] = []
         second: list[ToolResult] = []
-        async for each in agents.run_tools("a", calls):
+        async for each in agents.run_tools("a", calls, Permitted()):
             first.append(each)
             if len(first) == 12 - THREADS_OF_A_RUN:
                 # One run uses some of the threads only, so another run finds one.
                 other = [ToolCall("other", "wait", '{"name": "other"}')]
-                second += [result async for result in agents.run_tools("a", other)]
+                second += [result async for result in agents.run_tools("a", other, Permitted())]
                 leave.set()
         return first, second
 

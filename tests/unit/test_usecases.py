@@ -399,8 +399,8 @@ async def test_a_result_that_a_lost_reply_stored_is_kept(world):
     world.provider.state = {"resp_1": asks("resp_1", "pay"), "resp_2": answer("resp_2")}
     run_tools = world.agents.run_tools
 
-    async def long_results(agent, requests):
-        async for result in run_tools(agent, requests):
+    async def long_results(agent, requests, permit):
+        async for result in run_tools(agent, requests, permit):
             yield replace(result, output=long_text())
 
     world.agents.run_tools = long_results

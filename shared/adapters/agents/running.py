@@ -14,7 +14,7 @@ from shared.adapters.agents.discover import AGENTS_PACKAGE, SETTING, InvalidAgen
 from shared.adapters.agents.places import place_of_tool
 from shared.adapters.agents.raised import log_raised, told, type_of
 from shared.adapters.agents.results import MAX_MESSAGE_CHARACTERS, completed
-from shared.adapters.agents.threads import NoThread, Share, Thread, Threads
+from shared.adapters.agents.threads import NoThread, Share, Threads
 from shared.agent import Agent, Tool, ToolError
 from shared.core.calls import CallStatus, ToolCall, ToolResult
 from shared.core.text import clipped, representable

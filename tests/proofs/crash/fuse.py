@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from shared.core.calls import ToolCall, ToolResult
 from shared.core.response import CancelReply, CreateReply, DeleteReply, ReadReply, SliceReply
-from shared.ports.agents import Agents, AgentSpec
+from shared.ports.agents import Agents, AgentSpec, Permit
 from shared.ports.providers import Provider, ResponseRequest
 from shared.ports.tables import Row, Table, Write
 from tests.proofs.crash.ledger import Ledger
@@ -134,11 +134,13 @@ class FusedAgents:
     def spec(self, name: str) -> AgentSpec | None:
         return self._inner.spec(name)
 
-    async def run_tools(self, agent: str, requests: Sequence[ToolCall]) -> AsyncIterator[ToolResult]:
+    async def run_tools(
+        self, agent: str, requests: Sequence[ToolCall], permit: Permit
+    ) -> AsyncIterator[ToolResult]:
         about = ", ".join(request.name for request in requests)
         run = self._fuse.count("tools.run")
         self._fuse.reach("tools.run", run, BEFORE, about)
-        async for result in self._inner.run_tools(agent, requests):
+        async for result in self._inner.run_tools(agent, requests, permit):
             ordinal = self._fuse.count("tools.result")
             self._fuse.reach("tools.result", ordinal, BEFORE, result.call_id)
             yield result

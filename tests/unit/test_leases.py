@@ -1,0 +1,361 @@
+"""Leases that are renewed while their work goes on."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from shared.core.calls import CallStatus
+from shared.core.life.leasing import LEASE
+from shared.core.response import RESPONSE_SLOW
+from shared.core.run import RunStatus, Step
+from shared.errors import StorageUnavailable
+from shared.ports.tables import Merge
+from shared.steps.lease import MARGIN
+from shared.steps.messages import poll_message
+from shared.steps.work import work
+from shared.store import rows
+from shared.usecases.cancel import cancel
+from shared.usecases.delete import delete_run
+from tests.support.fakes import CountingTable, FakeProvider, answer, asks, later
+from tests.support.world import CALLER, World
+
+
+class Hours(FakeProvider):
+    """A provider that takes its time, while the keeper renews the newest lease as it does in its thread."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world: World | None = None
+        self.takes = 0
+        # Whether the whole process stands still, and the keeper with it.
+        self.still = False
+        # The seconds since the request was sent at which the keeper renewed the lease.
+        self.renewed_at: list[int] = []
+        self.lost_at: int | None = None
+
+    async def create(self, request):
+        await self.pass_()
+        return await super().create(request)
+
+    async def read(self, response_id, **options):
+        await self.pass_()
+        return await super().read(response_id, **options)
+
+    async def pass_(self) -> None:
+        kept, seconds = self.world.keeper.kept[-1], self.takes
+        self.takes, self.renewed_at = 0, []
+        if self.still:
+            self.world.clock.pass_(seconds)
+            return
+        due = kept.first.total_seconds()
+        for second in range(1, seconds + 1):
+            self.world.clock.pass_(1)
+            while due is not None and due <= second:
+                writes = self.world.table.counts["write"]
+                pause = await kept.renew(self.world.table)
+                if self.world.table.counts["write"] > writes:
+                    self.renewed_at.append(second)
+                self.lost_at = second if pause is None else None
+                due = None if pause is None else due + pause.total_seconds()
+
+
+@pytest.fixture
+def slow() -> World:
+    provider = Hours()
+    provider.world = World(provider)
+    return provider.world
+
+
+@pytest.mark.parametrize(
+    ("seconds", "renewed_at"),
+    [(1, []), (7, []), (8, [8]), (11, [8]), (12, [8, 12]), (25, [8, 12, 16, 20, 24])],
+)
+async def test_a_lease_is_renewed_first_after_eight_seconds_and_then_every_four(slow, seconds, renewed_at):
+    slow.provider.takes = seconds
+    run = await slow.start()
+    assert slow.provider.renewed_at == renewed_at
+    # A start is two transactions. Each renewal is one more, and nothing has to be read again because of it.
+    assert slow.table.taken() == {"write": 2 + len(renewed_at)}
+    assert (await slow.run(run.id)).responses == ("resp_1",)
+    assert slow.keeper.kept[-1].over
+
+
+async def test_a_renewal_writes_only_what_it_changes(slow):
+    written = []
+    write = slow.table.write
+
+    async def noted(partition, writes):
+        written.append(writes)
+        return await write(partition, writes)
+
+    slow.table.write = noted
+    slow.provider.takes = 9
+    run = await slow.start()
+    [renewal] = [writes for writes in written if isinstance(writes[0], Merge)]
+    assert [each.row.key for each in renewal] == [rows.run_key(run.id), rows.owed_key(run.id)]
+    assert [set(each.row.values) for each in renewal] == [{"lease_expires_at", "due", "tx"}, {"due"}]
+
+
+async def test_clients_do_not_see_a_renewal(slow):
+    seen = []
+    renew = slow.context.runs.__class__.renew
+
+    async def noted(store, before, after):
+        seen.append((before.run, after))
+        return await renew(store, before, after)
+
+    slow.provider.takes = 9
+    slow.context.runs.__class__.renew = noted
+    try:
+        await slow.start()
+    finally:
+        slow.context.runs.__class__.renew = renew
+    [(before, after)] = seen
+    assert replace(after, lease=before.lease, due=before.due) == before
+
+
+async def test_a_lease_ends_with_the_longest_time_of_its_work(slow):
+    slow.provider.takes = 600
+    await slow.start()
+    longest = (slow.context.provider_timeout + MARGIN).total_seconds()
+    assert slow.provider.renewed_at[-1] < slow.provider.lost_at == longest
+
+
+async def test_work_ends_a_minute_before_its_function(slow):
+    slow = World(slow.provider, function_timeout=timedelta(seconds=90))
+    slow.provider.world = slow
+    slow.provider.takes = 600
+    await slow.start()
+    assert slow.provider.lost_at == 30
+
+
+async def test_a_process_that_stood_still_does_not_renew_its_lease(slow):
+    slow.provider.takes, slow.provider.still = 20, True
+    await slow.start()
+    kept, before = slow.keeper.kept[-1], dict(slow.table.counts)
+    assert await kept.renew(slow.table) is None
+    assert slow.table.counts == before
+
+
+def called(world: World, *names: str) -> None:
+    world.provider.state = {"resp_1": asks("resp_1", *names), "resp_2": answer("resp_2")}
+
+
+async def test_no_tool_begins_after_a_standstill(world):
+    run = await world.start()
+    called(world, "pay", "pay", "look_up")
+    [run_id] = await world.tick()
+    world.agents.during = lambda _: world.clock.pass_(11)
+    await work(world.context, run_id)
+    assert list(world.agents.runs) == ["call_resp_1_0"]
+    # The next worker reports what it cannot know, and runs again what may be repeated.
+    world.agents.during = None
+    await world.until_terminal(run.id)
+    statuses = [call.status for call in (await world.run(run.id)).calls]
+    assert statuses == [CallStatus.COMPLETED, CallStatus.UNKNOWN, CallStatus.COMPLETED]
+    assert dict(world.agents.runs) == {"call_resp_1_0": 1, "call_resp_1_2": 1}
+
+
+@pytest.mark.parametrize("seconds", [11, 14, 16, 60])
+async def test_no_create_is_sent_with_too_little_time_left(world, seconds):
+    run = await world.start()
+    called(world, "pay")
+    [run_id] = await world.tick()
+    load = world.context.content.load
+
+    async def late(*args):
+        world.clock.pass_(seconds)
+        return await load(*args)
+
+    world.agents.during = lambda _: setattr(world.context.content, "load", late)
+    results = world.context.runs.results
+
+    async def late_results(*args):
+        world.clock.pass_(seconds)
+        return await results(*args)
+
+    world.context.runs.results = late_results
+    await work(world.context, run_id)
+    assert (len(world.provider.creates), (await world.run(run.id)).step) == (1, Step.CREATE)
+
+
+async def test_work_whose_run_was_taken_stops(slow):
+    run = await slow.start()
+    called(slow, "pay", "look_up")
+    [run_id] = await slow.tick()
+
+    async def deleted_meanwhile(_agent, calls, permit):
+        assert permit.given()
+        await delete_run(slow.context, CALLER, run_id)
+        slow.clock.pass_(8)
+        [kept] = [each for each in slow.keeper.kept if not each.over]
+        assert await kept.renew(slow.table) is None
+        assert not permit.given()
+        return
+        yield calls
+
+    slow.agents.run_tools = deleted_meanwhile
+    await work(slow.context, run_id)
+    assert (await slow.run(run.id)).status is RunStatus.DELETED
+
+
+async def test_a_renewal_never_prolongs_the_lease_of_another_worker(world):
+    run = await world.start()
+    called(world, "look_up")
+    [run_id] = await world.tick()
+
+    async def taken_over(_agent, calls, permit):
+        world.agents.run_tools = run_tools
+        first = world.keeper.kept[-1]
+        world.clock.pass_(8)
+        other = replace(world.context, clock=Ahead(world.clock, 10))
+        taken = await world.context.runs.read(run_id)
+        assert await work(other, run_id) == ()
+        before = await world.context.runs.read(run_id)
+        assert before.run.rev > taken.run.rev
+        assert await first.renew(world.table) is None
+        assert (await world.context.runs.read(run_id)).run == before.run
+        return
+        yield calls, permit
+
+    run_tools, world.agents.run_tools = world.agents.run_tools, taken_over
+    await work(world.context, run_id)
+    assert (await world.until_terminal(run.id)).status is RunStatus.COMPLETED
+
+
+class Ahead:
+    """The clock of a host that is ahead of another."""
+
+    def __init__(self, clock, seconds: float) -> None:
+        self._clock, self._ahead = clock, timedelta(seconds=seconds)
+
+    def now(self):
+        return self._clock.now() + self._ahead
+
+
+class Unreachable(CountingTable):
+    """A table whose next writes fail, before or after they take effect."""
+
+    fails = 0
+    after = False
+
+    async def write(self, *args):
+        if not self.fails:
+            return await super().write(*args)
+        self.fails -= 1
+        if self.after:
+            await super().write(*args)
+        raise StorageUnavailable("no answer")
+
+    async def get(self, *args):
+        if self.fails:
+            raise StorageUnavailable("no answer")
+        return await super().get(*args)
+
+
+@pytest.fixture
+def shaky(slow) -> World:
+    table = Unreachable()
+    table._partitions = slow.table._partitions
+    slow.table = table
+    return slow
+
+
+@pytest.mark.parametrize("takes_effect", [False, True])
+async def test_a_renewal_that_failed_is_tried_again_after_a_second(shaky, takes_effect):
+    shaky.provider.takes = 13
+    shaky.table.fails, shaky.table.after = 2, takes_effect
+    run = await shaky.start()
+    assert (await shaky.run(run.id)).responses == ("resp_1",)
+    assert shaky.provider.lost_at is None
+    assert shaky.table.fails == 0
+
+
+async def test_a_lease_that_cannot_be_renewed_is_lost_when_it_ends(shaky):
+    shaky.provider.takes = 30
+    shaky.table.fails = 1000
+    run = await shaky.start()
+    shaky.table.fails = 0
+    assert shaky.provider.lost_at == 15
+    # Nobody else has taken the run, so the response that was created is adopted all the same.
+    assert (await shaky.run(run.id)).responses == ("resp_1",)
+
+
+async def test_a_renewal_goes_on_when_a_client_has_changed_the_run(slow):
+    create = slow.provider.create
+
+    async def cancelled_meanwhile(request):
+        await cancel(slow.context, CALLER, request.run_id)
+        return await create(request)
+
+    slow.provider.create, slow.provider.takes = cancelled_meanwhile, 9
+    run = await slow.start()
+    assert slow.provider.renewed_at == [8]
+    assert (await slow.run(run.id)).responses == ("resp_1",)
+    await slow.drive()
+    assert slow.provider.cancels == ["resp_1"]
+
+
+async def test_a_slow_poll_by_a_worker_is_renewed_too(slow):
+    run = await slow.start()
+    slow.provider.state["resp_1"] = later("too slow", code=RESPONSE_SLOW)
+    for _ in range(4):
+        await slow.drive()
+    assert (await slow.run(run.id)).waiting.error.code == RESPONSE_SLOW
+    slow.clock.pass_(60)
+    slow.provider.state["resp_1"], slow.provider.takes = answer("resp_1"), 20
+    await slow.work(poll_message(run.id))
+    assert slow.provider.renewed_at == [8, 12, 16, 20]
+    assert (await slow.run(run.id)).status is RunStatus.COMPLETED
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+def kill(*_args: object, **_options: object) -> None:
+    raise Killed
+
+
+async def killed_while(world: World, step: str, run_id: str) -> None:
+    """Let a worker end in the middle of a step."""
+    match step:
+        case "create":
+            world.provider.create_replies = [Killed()]
+            await work(world.context, run_id)
+        case "tools":
+            world.agents.during = kill
+            await work(world.context, run_id)
+        case "cancel":
+            world.provider.cancel = kill
+            await cancel(world.context, CALLER, run_id)
+        case "purge":
+            world.provider.delete = kill
+            await delete_run(world.context, CALLER, run_id)
+        case "poll":
+            world.provider.read = kill
+            await world.work(poll_message(run_id))
+
+
+@pytest.mark.parametrize("step", ["create", "tools", "cancel", "purge", "poll"])
+async def test_whatever_the_step_a_run_is_taken_up_again_fifteen_seconds_after_a_kill(world, step):
+    run = await world.start()
+    if step in {"create", "tools"}:
+        called(world, "look_up")
+        await world.tick()
+    elif step == "poll":
+        world.provider.state["resp_1"] = later("too slow", code=RESPONSE_SLOW)
+        await world.tick()
+        world.clock.pass_(60)
+    began = world.clock.now()
+    with pytest.raises(Killed):
+        await killed_while(world, step, run.id)
+    owed = await world.run(run.id)
+    assert owed.due <= began + LEASE
+    world.clock.at = owed.due
+    if step == "poll":
+        # Polls follow their schedule.
+        assert poll_message(run.id) in await world.tick(seconds=30)
+    else:
+        assert await world.tick(seconds=0) == [run.id]
