@@ -8,6 +8,7 @@ from shared.core.response import ResponseStatus, Snapshot
 from shared.core.run import UNANSWERED_CALL, Run, RunStatus, Step
 from shared.core.transcript import output_text
 from tests.proofs.simulation.audit_creates import UNUSABLE
+from tests.proofs.simulation.audit_leases import LeaseAuditor
 from tests.proofs.simulation.audit_texts import TextAuditor
 from tests.proofs.simulation.evidence import Claim, Evidence, Seen
 from tests.proofs.simulation.responses import Response, is_answer, unfit
@@ -19,8 +20,8 @@ _DONE = frozenset({CallStatus.COMPLETED, CallStatus.FAILED, CallStatus.UNKNOWN, 
 class RunAuditor:
     """Checks each state of each run when it is written."""
 
-    def __init__(self, evidence: Evidence, responses: Mapping[str, Response]) -> None:
-        self._evidence, self._responses = evidence, responses
+    def __init__(self, evidence: Evidence, responses: Mapping[str, Response], leases: LeaseAuditor) -> None:
+        self._evidence, self._responses, self._leases = evidence, responses, leases
         self.texts = TextAuditor(evidence, responses)
 
     def saw(self, run: Run, by: Invocation) -> None:
@@ -29,8 +30,14 @@ class RunAuditor:
         if seen is None:
             seen = evidence.runs[run.id] = Seen(run, now, run.owner, by)
             seen.statuses.append((now, run.status))
+            self._leases.saw(None, run, by)
             return
-        before, seen.run, seen.writer = seen.run, run, by
+        before, seen.run = seen.run, run
+        self._leases.saw(before, run, by)
+        if run.rev == before.rev:
+            self._leases.renewed(before, run, by)
+            return
+        seen.writer = by
         self._note(seen, before, run, by)
         for response_id in run.abandoned[len(before.abandoned) :]:
             self._responses[response_id].abandoned_at = now

@@ -5,11 +5,13 @@ from collections.abc import Sequence
 from shared.core.calls import ToolCall
 from shared.core.pace import Schedule
 from shared.core.response import CancelReply, CreateReply, ReadReply
+from shared.core.run import Step
 from shared.ports.providers import ResponseRequest
 from shared.ports.tables import Delete, Write
 from shared.store.run_rows import read_run
 from tests.proofs.simulation.audit_creates import CreateAuditor
 from tests.proofs.simulation.audit_effects import EffectAuditor
+from tests.proofs.simulation.audit_leases import LeaseAuditor
 from tests.proofs.simulation.audit_polls import PollAuditor
 from tests.proofs.simulation.audit_runs import RunAuditor
 from tests.proofs.simulation.coverage import OPERATIONS, Coverage
@@ -31,7 +33,8 @@ class Auditor:
         self._polls = PollAuditor(self.evidence)
         self.effects = EffectAuditor(self.evidence, schedules, self._creates)
         self._responses: dict[str, Response] = {}
-        self._runs = RunAuditor(self.evidence, self._responses)
+        self._leases = LeaseAuditor(self.evidence)
+        self._runs = RunAuditor(self.evidence, self._responses, self._leases)
 
     def honours_keys(self) -> None:
         """Note that the provider honours the keys of creates."""
@@ -76,6 +79,12 @@ class Auditor:
 
     def cancels(self, response: Response, by: Invocation) -> None:
         self._polls.cancels(response, by)
+
+    def create_begins(self, request: ResponseRequest, by: Invocation) -> None:
+        self._leases.begins(request.run_id, Step.CREATE, by)
+
+    def tool_begins(self, call: ToolCall, by: Invocation) -> None:
+        self._leases.begins(call.idempotency_key.partition("-")[0], Step.TOOLS, by)
 
     def requested(self, request: ResponseRequest, at: float, by: Invocation) -> None:
         """Note a create that reaches the provider. It was sent at `at`."""

@@ -72,6 +72,7 @@ class Creates:
 
     async def create(self, request: ResponseRequest) -> CreateReply:
         at = self._gate.scheduler.now
+        self._auditor.create_begins(request, self._gate.caller)
         own, fate = await self._gate.enter(f"create {request.run_id} turn {request.turn}", "create")
         self._auditor.requested(request, at, self._gate.caller)
         reply = self._reply(request, own, at)

@@ -35,6 +35,10 @@ OCCASIONS: Mapping[str, Mapping[str, float]] = {
         "frozen_before": 0.008,
         "frozen_after": 0.008,
     },
+    # A renewal of a lease.
+    "renewal": {"renewal_late": 0.15},
+    # When an invocation stands still.
+    "still": {"lease_renewed_meanwhile": 0.4},
     # After a worker has read the tools of a turn, before it claims them.
     "claim": {"claim_late": 0.5},
     "create": {

@@ -8,19 +8,17 @@ from datetime import datetime, timedelta
 from shared.core.calls import CallStatus, ToolCall, ToolResult
 from shared.core.run import Content, Step
 from shared.errors import RowConflict, StorageUnavailable
-from shared.ports.agents import AgentSpec
-from shared.ports.tables import Delete, Insert, Put, Row, Write
+from shared.ports.agents import AgentSpec, Permit
+from shared.ports.tables import Delete, Insert, Merge, Put, Row, Write
 from shared.store.content import ContentStore
 from tests.proofs.simulation.auditor import Auditor
 from tests.proofs.simulation.evidence import START
 from tests.proofs.simulation.faults import Faults
 from tests.proofs.simulation.late import LONGEST, OVERTAKEN
 from tests.proofs.simulation.responses import unfit
-from tests.proofs.simulation.scheduler import DEATH, Hold, Invocation, Scheduler
+from tests.proofs.simulation.scheduler import DEATH, LONGEST_TOOL, Hold, Invocation, Scheduler
 from tests.support.memory_table import MemoryTable
 
-# The longest time of a tool, so that a lease covers it.
-LONGEST_TOOL = timedelta(seconds=20)
 # The usual time for reading a response. A large one needs more.
 READ_TIMEOUT = timedelta(seconds=2)
 
@@ -64,6 +62,8 @@ class Gate:
         self.overtaken: Callable[[Invocation], Hold | None] = lambda _: None
         # Called when an invocation dies or stands still.
         self.stuck: Callable[[Invocation], None] | None = None
+        # Called with an exception of an invocation that it must not raise.
+        self.unexpected: Callable[[Invocation, Exception], None] = _raise
 
     @property
     def caller(self) -> Invocation:
@@ -112,11 +112,18 @@ class Gate:
 
     @types.coroutine
     def freeze(self) -> Generator[float, None, None]:
-        """Let the caller stand still, mostly for longer than its lease lasts."""
-        seconds = self.random.choice((15, 45, 70, 120))
-        self.caller.stalled += seconds
+        """Let the caller stand still, mostly for longer than its lease lasts without renewals."""
+        caller, seconds = self.caller, self.random.choice((15, 45, 70, 120))
+        caller.stalled += seconds
         self._report_stuck()
-        yield seconds
+        yield from self._still(caller, seconds)
+
+    @types.coroutine
+    def _still(self, caller: Invocation, wait: float | Hold) -> Generator[float | Hold, None, None]:
+        """Let the caller wait, alone or with its whole process: then nothing renews its lease."""
+        caller.still = self.faults.draw("still") is None
+        yield wait
+        caller.still = False
 
     @types.coroutine
     def wait(self, seconds: float) -> Generator[float, None, None]:
@@ -125,14 +132,19 @@ class Gate:
     @types.coroutine
     def hold(self, hold: Hold, at_least: float, at_most: float) -> Generator[float | Hold, None, None]:
         """Let the caller stand still until `hold` is over, but at most for `at_most` seconds."""
-        self.caller.stalled += at_least
+        caller = self.caller
+        caller.stalled += at_least
         self._report_stuck()
         self.scheduler.after(at_most, hold.end)
-        yield hold
+        yield from self._still(caller, hold)
 
     def _report_stuck(self) -> None:
         if self.stuck:
             self.stuck(self.caller)
+
+
+def _raise(_invocation: Invocation, fault: Exception) -> None:
+    raise fault
 
 
 class SimulatedTable(MemoryTable):
@@ -196,7 +208,7 @@ class SimulatedTable(MemoryTable):
             await self._gate.leave(fate)
             raise
         if self._name == "runs":
-            self._auditor.wrote(writes, self._gate.caller)
+            self._auditor.wrote(self._completed(partition, writes), self._gate.caller)
         await self._gate.leave(fate)
         met_itself = own == "conflict_with_itself" and any(_meets_itself(one) for one in writes)
         lost = own in {"reply_lost", "outage"}
@@ -210,6 +222,11 @@ class SimulatedTable(MemoryTable):
             self._gate.caller.storage_faults += 1
             raise RowConflict("itself")
         return etag
+
+    def _completed(self, partition: str, writes: Sequence[Write]) -> list[Write]:
+        """Return the writes, with the complete rows in the place of what was merged into them."""
+        rows = self._partitions[partition]
+        return [Put(rows[one.row.key]) if isinstance(one, Merge) else one for one in writes]
 
     def _fail_if_refused(self, fault: str | None) -> None:
         if fault == "storage_refused" or self._gate.scheduler.now < self._gate.caller.cut_off_until:
@@ -265,21 +282,25 @@ class SimulatedAgents:
     def fault_of_output(self, _agent: str, text: str) -> str | None:
         return "It does not fit." if unfit(text) else None
 
-    async def run_tools(self, _agent: str, requests: Sequence[ToolCall]) -> AsyncIterator[ToolResult]:
+    async def run_tools(
+        self, _agent: str, requests: Sequence[ToolCall], permit: Permit
+    ) -> AsyncIterator[ToolResult]:
         """Run tools concurrently: some have their effect long before their result is yielded."""
         waiting = list(requests)
         self._gate.random.shuffle(waiting)
         early = self._gate.random.randrange(len(waiting) + 1)
-        ahead = [await self._run(request) for request in waiting[:early]]
+        ahead = [await self._run(request) for request in waiting[:early] if permit.given()]
         for result, fate in ahead:
             await self._gate.leave(fate)
             yield result
         for request in waiting[early:]:
-            result, fate = await self._run(request)
-            await self._gate.leave(fate)
-            yield result
+            if permit.given():
+                result, fate = await self._run(request)
+                await self._gate.leave(fate)
+                yield result
 
     async def _run(self, request: ToolCall) -> tuple[ToolResult, str | None]:
+        self._auditor.tool_begins(request, self._gate.caller)
         own, fate = await self._gate.enter(f"tool {request.name} {request.idempotency_key}", "tool")
         late = self._auditor.evidence.late.get(request.idempotency_key.partition("-")[0])
         if late and late.prolongs(Step.TOOLS):

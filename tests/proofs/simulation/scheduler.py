@@ -11,10 +11,12 @@ from shared.core.response import Slice, Snapshot
 # How far the clocks of hosts differ, in seconds.
 MAX_SKEW = 2.0
 
-# The longest time of a request to the provider, so that a lease covers it.
+# The longest time of a request to the provider.
 PROVIDER_TIMEOUT = timedelta(seconds=10)
-# A call that takes no longer than this, in seconds, was not stalled; a lease lasts longer.
-NORMAL = 20.0
+# The longest time of a tool.
+LONGEST_TOOL = timedelta(seconds=20)
+# A call that takes no longer than this, in seconds, was not stalled; what is left of a lease lasts longer.
+NORMAL = 10.0
 
 # A coroutine yields the seconds that it waits. It yields this when its process dies.
 DEATH = -1.0
@@ -35,6 +37,12 @@ class Invocation:
     ended: bool = False
     # Seconds for which it stood still.
     stalled: float = 0.0
+    # Whether its whole process stands still now, and with it what renews its leases.
+    still: bool = False
+    # By run, the id of its last lease; when its last renewal began; whether a renewal has shown that the lease is lost.
+    leases: dict[str, str] = field(default_factory=dict)
+    renewing_since: float = 0.0
+    lost: bool = False
     # Requests to the storage that failed, or whose reply was lost.
     storage_faults: int = 0
     # It does not reach the storage before this time.

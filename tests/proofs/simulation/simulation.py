@@ -22,6 +22,7 @@ from tests.proofs.simulation.coverage import Coverage, transition
 from tests.proofs.simulation.evidence import Breach, seconds_of
 from tests.proofs.simulation.faults import Faults
 from tests.proofs.simulation.interference import Interference
+from tests.proofs.simulation.leases import SimulatedKeeper
 from tests.proofs.simulation.ports import (
     READ_TIMEOUT,
     Gate,
@@ -86,6 +87,7 @@ class Simulation:
         self.faults = Faults(self.random)
         self.coverage.faults = self.faults.counts
         self.gate = Gate(self.random, self.scheduler, self.faults, self._note)
+        self.gate.unexpected = self._unexpected
         self.auditor = Auditor(self.scheduler, (SCHEDULE, STREAMING), self.coverage)
         shards = self.random.choice((1, 1, 2))
         self.runs_table = SimulatedTable("runs", self.gate, self.auditor)
@@ -119,6 +121,7 @@ class Simulation:
             providers={DEFAULT_PROVIDER: self.provider},
             agents=SimulatedAgents(self.gate, self.auditor, structured=self.random.random() < _STRUCTURED),
             clock=SimulatedClock(self.scheduler),
+            keeper=SimulatedKeeper(self.gate, self.runs_table),
             randomness=randomness,
             schedule=SCHEDULE,
             streaming=STREAMING,
