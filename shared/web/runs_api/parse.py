@@ -12,6 +12,7 @@ from shared.core.input_items import InputRules
 from shared.core.pace import MAX_DEADLINE, MIN_DEADLINE
 from shared.core.run import RunStatus
 from shared.core.text import is_name
+from shared.core.times import is_usable
 from shared.core.transcript import Item
 from shared.errors import InvalidInput, Malformed, NotFound, TooLarge
 from shared.usecases.listing import Listing
@@ -43,8 +44,6 @@ _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 # White space is what Python or JavaScript treats as such. openapi.json has the same pattern.
 _NOT_BLANK = re.compile(r"[^\s\ufeff]")
 _METADATA = re.compile(r"metadata\[(.{1,64})\]", re.DOTALL)
-# Times at the edge of what `datetime` can hold cannot be calculated with.
-_FIRST_YEAR, _LAST_YEAR = 1970, 9000
 _POSITION = re.compile(r"[0-9a-z]{26}")
 _STATUSES = [status.value for status in RunStatus if status is not RunStatus.DELETED]
 
@@ -237,7 +236,7 @@ def _time(query: Mapping[str, str], name: str) -> datetime | None:
         at = datetime.fromisoformat(text.replace(" ", "+"))
     except ValueError:
         at = None
-    if at is None or at.tzinfo is None or not _FIRST_YEAR <= at.year <= _LAST_YEAR:
+    if at is None or not is_usable(at):
         raise InvalidInput(
             f"{name} must be a time with its zone, such as 2026-01-31T09:00:00Z.",
             code="invalid_time",
