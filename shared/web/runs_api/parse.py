@@ -9,6 +9,7 @@ from typing import Any
 
 from shared.core import ids, input_items, transcript
 from shared.core.input_items import InputRules
+from shared.core.limits import MAX_EXCERPT_CHARACTERS
 from shared.core.pace import MAX_DEADLINE, MIN_DEADLINE
 from shared.core.run import RunStatus
 from shared.core.text import is_name
@@ -23,8 +24,6 @@ from shared.web.http import EVENT_STREAM, Request
 # About half a million tokens: more than the context of today's models.
 MAX_INPUT_CHARACTERS = 2_000_000
 MAX_INPUT_ITEMS = 1_000
-# What lists show of an input.
-MAX_EXCERPT_CHARACTERS = 200
 # OpenAI's limits for metadata, so that the metadata of a run could be sent to OpenAI.
 MAX_METADATA_PAIRS = 16
 MAX_METADATA_KEY = 64
