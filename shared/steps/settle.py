@@ -116,7 +116,10 @@ async def _finish(context: Context, stored: StoredRun, snapshot: Snapshot, text:
 
 
 def _invalid(context: Context, run: Run, snapshot: Snapshot, text: str) -> RunError | None:
-    """Return why the text of an answer does not fit the agent's output type. None when it does, or when there is no answer yet."""
+    """Return why the text of an answer does not fit the agent's output type.
+
+    None when it does, or when there is no answer yet.
+    """
     if not run.structured or snapshot.status is not ResponseStatus.COMPLETED or snapshot.calls:
         return None
     reason = context.agents.fault_of_output(run.agent, text)
