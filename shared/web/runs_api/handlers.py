@@ -91,6 +91,7 @@ async def start_run(api: Api, request: Request) -> Reply:
 
 async def retry_run(api: Api, request: Request, run_id: str) -> Reply:
     await api.prepare()
+    parse.no_fields(request)
     key = parse.idempotency_key(request)
     applied = await retry(api.context, api.caller(request), parse.run_id(run_id), key=key)
     return await _started(api, request, applied)

@@ -84,6 +84,16 @@ def start_request(request: Request, rules: InputRules) -> StartRequest:
     )
 
 
+def no_fields(request: Request) -> None:
+    """Check that the body of a request is empty or an empty object, because its fields would be ignored."""
+    arrived = request.body.strip() or "transfer-encoding" in request.headers
+    if arrived and (body := read_object(request)):
+        name = next(iter(body))[:64]
+        raise InvalidInput(
+            f"There is no field {name!r}; this request has none.", code="unknown_field", field=name
+        )
+
+
 def _fingerprint(body: Mapping[str, Any]) -> str:
     """Return a hash that is equal for equal requests. A field that is null counts as left out."""
     given = {name: value for name, value in body.items() if value is not None}
