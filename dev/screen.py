@@ -127,6 +127,13 @@ class Screen:
             self._end_line()
         return self._redraw([])
 
+    def leave(self, status: str, width: int) -> str:
+        """Return what leaves the text, and under it a last status."""
+        if self._line and self._recent is None:
+            self._end_line()
+        self._above.append(_DIM + fit(one_line(status), width) + _PLAIN)
+        return self._redraw([])
+
     def _end_line(self) -> None:
         self._keep([self._line])
         self._line = ""

@@ -50,9 +50,11 @@ class TerminalView:
         self._reader = reader
         self._out = out
         self._screen = Screen(window)
+        self._shown = False
         self._unreachable = False
 
     def show(self, refresh: Refresh) -> None:
+        self._shown = True
         self._unreachable = refresh.unreachable
         for line in refresh.changes.notes:
             self._screen.note(line, _width())
@@ -72,11 +74,14 @@ class TerminalView:
             self._paint()
 
     def close(self) -> None:
-        self._write(self._screen.finish())
+        # Before the first answer no status is known.
+        self._write(self._screen.leave(self._status(), _width()) if self._shown else self._screen.finish())
 
     def _paint(self) -> None:
-        status = status_line(self._reader, datetime.now(UTC), unreachable=self._unreachable)
-        self._write(self._screen.paint(status, _width()))
+        self._write(self._screen.paint(self._status(), _width()))
+
+    def _status(self) -> str:
+        return status_line(self._reader, datetime.now(UTC), unreachable=self._unreachable)
 
     def _write(self, text: str) -> None:
         self._out.write(text)

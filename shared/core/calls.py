@@ -40,6 +40,8 @@ class ToolCall:
     completed_at: datetime | None = field(default=None, kw_only=True)
     # Set when the call is run. It is the same each time the same call is run, and no other call has it.
     idempotency_key: str = field(default="", kw_only=True)
+    # Set when the call is run.
+    run_id: str = field(default="", kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)

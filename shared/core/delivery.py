@@ -5,9 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from shared.core.ids import is_id
-
-# Times at the edge of what `datetime` can hold cannot be calculated with.
-FIRST_YEAR, LAST_YEAR = 1970, 9000
+from shared.core.times import is_usable
 
 _DUE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
 _NAME = re.compile(r"\d{8}-\d{1,3}", re.ASCII)
@@ -43,7 +41,7 @@ class ClockRow:
         # A time has one spelling, so that the row of a clock can be found by it.
         if (
             not _DUE.fullmatch(due)
-            or not FIRST_YEAR <= at.year <= LAST_YEAR
+            or not is_usable(at)
             or not is_id("run", run_id)
             or not _NAME.fullmatch(name)
         ):

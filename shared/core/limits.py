@@ -1,5 +1,7 @@
 """How much of a conversation is handled at once. Every text has a limit of its own where it is accepted."""
 
+# What lists show of an input.
+MAX_EXCERPT_CHARACTERS = 200
 # The results of a turn's tool calls that a request holds. What does not fit is replaced by a note.
 MAX_RESULTS_BYTES = 4 * 1024 * 1024
 # A conversation that is sent without the previous responses: its texts, their brackets and commas, the earlier runs.

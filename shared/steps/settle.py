@@ -90,7 +90,8 @@ async def _finish(context: Context, stored: StoredRun, snapshot: Snapshot, text:
     """Save the output of a finished response, then the pointer to it. `text` is what was streamed of it."""
     run = stored.run
     items = transcript.parse(snapshot.output)
-    agrees = transcript.text_of(items).startswith(text)
+    complete = transcript.text_of(items)
+    agrees = complete.startswith(text)
     if not agrees:
         log_event("text.replaced", level=logging.WARNING, run_id=run.id, turn=run.turn)
     output, answer = await _save(context, run, snapshot.output, items)
@@ -99,7 +100,7 @@ async def _finish(context: Context, stored: StoredRun, snapshot: Snapshot, text:
         snapshot,
         output,
         answer,
-        _invalid(context, run, snapshot, items),
+        _invalid(context, run, snapshot, complete),
         outline=transcript.outline(items),
         compared=run.continuation,
         agrees=agrees,
@@ -114,13 +115,14 @@ async def _finish(context: Context, stored: StoredRun, snapshot: Snapshot, text:
     return applied
 
 
-def _invalid(
-    context: Context, run: Run, snapshot: Snapshot, items: Sequence[transcript.Item]
-) -> RunError | None:
-    """Return why the answer does not fit the agent's output type. None when it does, or when there is no answer yet."""
+def _invalid(context: Context, run: Run, snapshot: Snapshot, text: str) -> RunError | None:
+    """Return why the text of an answer does not fit the agent's output type.
+
+    None when it does, or when there is no answer yet.
+    """
     if not run.structured or snapshot.status is not ResponseStatus.COMPLETED or snapshot.calls:
         return None
-    reason = context.agents.fault_of_output(run.agent, transcript.text_of(items))
+    reason = context.agents.fault_of_output(run.agent, text)
     return RunError("output_invalid", reason) if reason else None
 
 

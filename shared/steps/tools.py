@@ -43,6 +43,7 @@ async def run_tools(
             call,
             arguments=arguments[call.call_id],
             idempotency_key=_idempotency_key(run, call.call_id),
+            run_id=run.id,
         )
         for call in run.calls_of_turn()
         if call.status is CallStatus.IN_PROGRESS and call.call_id in arguments

@@ -69,6 +69,8 @@ async def apply(
             step=after.step,
             turn=after.turn,
         )
+        if after.error and after.terminal and not before.terminal:
+            log_event(f"run.{after.status}", level=logging.WARNING, run_id=after.id, code=after.error.code)
         return Applied(stored, changed=True, effects=remaining)
     raise StorageUnavailable(f"Run {stored.run.id} kept changing under {type(event).__name__}.")
 

@@ -59,4 +59,9 @@ class KeyStore:
 @rows.reader
 def _read(row: Row) -> StoredKey:
     """Return what is stored for a key. Raises UnreadableRow."""
-    return StoredKey(*(rows.text(row.values, name) for name in StoredKey.__slots__))
+    values = row.values
+    return StoredKey(
+        run_id=rows.identifier("run", values["run_id"]),
+        session_id=rows.identifier("ses", values["session_id"]),
+        fingerprint=rows.text(values, "fingerprint"),
+    )

@@ -12,11 +12,12 @@ from datetime import UTC, datetime
 from functools import lru_cache, wraps
 from typing import Any, TypeVar
 
-from shared.core.delivery import FIRST_YEAR, LAST_YEAR, ClockRow
+from shared.core.delivery import ClockRow
 from shared.core.ids import is_id
 from shared.core.run import Content
 from shared.core.structure import has_more_marks
 from shared.core.text import is_name
+from shared.core.times import is_usable
 from shared.errors import UnreadableRow
 from shared.ports.tables import Row, Value
 
@@ -104,11 +105,8 @@ def optional_time(values: Mapping[str, Value], name: str) -> datetime | None:
 
 def read_time(values: Mapping[str, Value], name: str) -> datetime:
     at = datetime.fromisoformat(str(values[name]))
-    if at.tzinfo is None:
-        raise ValueError(f"the time {name} has no time zone")
-    # A time at the edge of what `datetime` can hold breaks every calculation with it.
-    if not FIRST_YEAR <= at.year <= LAST_YEAR:
-        raise ValueError(f"the time {name} is in the year {at.year}")
+    if not is_usable(at):
+        raise ValueError(f"the time {name} has no zone, or is in the year {at.year}")
     return at
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from shared.core.calls import CallStatus, ToolCall
 from shared.core.life.calling import MAX_CALLS_PER_RUN
+from shared.core.limits import MAX_EXCERPT_CHARACTERS
 from shared.core.response import RunError, Usage
 from shared.core.run import (
     Chaining,
@@ -24,8 +25,6 @@ from shared.core.run import (
 from shared.ports.tables import Row, Value
 from shared.store import rows
 
-# What a client can be shown.
-_MAX_EXCERPT = 200
 _HASH = re.compile(r"[0-9a-f]{64}")
 # What a run keeps of its calls; their arguments are in the output of the turn.
 _CALL_FIELDS = ("call_id", "name", "turn", "idempotent", "status", "started_at", "completed_at")
@@ -107,7 +106,7 @@ def read_run(row: Row) -> Run:
         provider=rows.text(values, "provider"),
         metadata=_read_metadata(values.get("metadata")),
         key=_read_key(values),
-        excerpt=(rows.optional_text(values, "excerpt") or "")[:_MAX_EXCERPT],
+        excerpt=(rows.optional_text(values, "excerpt") or "")[:MAX_EXCERPT_CHARACTERS],
         retry_of=rows.optional_text(values, "retry_of"),
         structured=bool(values.get("structured")),
         max_turns=rows.count(values, "max_turns"),

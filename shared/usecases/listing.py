@@ -8,12 +8,10 @@ from shared.core.caller import Caller
 from shared.core.ids import first_position, position, shard_of
 from shared.core.run import Run, RunStatus
 from shared.errors import Malformed
-from shared.steps.chain import run_of_session
+from shared.steps.chain import run_of_session, runs_back
 from shared.steps.context import Context
-from shared.usecases.read import owned_session
+from shared.usecases.read import LOOK_BACK, owned_session
 
-# A page of a session reads at most this many runs. The next page continues after them.
-_LOOK_BACK = 200
 # A page that is filtered by metadata reads runs at most this many times. The next page continues after them.
 _ROUNDS = 5
 _MILLISECOND = timedelta(milliseconds=1)
@@ -103,13 +101,15 @@ async def _of_session(context: Context, caller: Caller, listing: Listing) -> tup
             )
         run_id = stored.run.previous_run_id
     found: list[Run] = []
-    for _ in range(_LOOK_BACK):
-        if run_id is None or (stored := await run_of_session(context, run_id, session)) is None:
-            return found, None
+    read = 0
+    async for stored in runs_back(context, run_id, session):
         run = stored.run
         if listing.has(run):
             if len(found) == listing.limit:
                 return found, last_position
             found.append(run)
-        run_id, last_position = run.previous_run_id, position(run.id)
-    return found, last_position
+        last_position = position(run.id)
+        read += 1
+        if read == LOOK_BACK:
+            return found, last_position
+    return found, None

@@ -22,7 +22,7 @@ _Loaded = TypeVar("_Loaded")
 # A longer input is read on request only.
 MAX_INPUT_BYTES = 64 * 1024
 # A page of a session reads at most this many runs. The next page continues after them.
-_LOOK_BACK = 200
+LOOK_BACK = 200
 
 
 @dataclass(slots=True)
@@ -124,7 +124,7 @@ async def session_page(
     session = (await owned_session(context, caller, session_id)).session
     page = SessionPage(session, left=MAX_TRANSCRIPT_BYTES)
     run_id = begin or session.last_run_id
-    for _ in range(_LOOK_BACK):
+    for _ in range(LOOK_BACK):
         if not run_id or len(page.runs) == limit:
             break
         stored = await _of_page(context, page, run_id)

@@ -5,7 +5,7 @@ from datetime import datetime
 from shared.core import ids
 from shared.core.caller import Caller
 from shared.core.run import RunStatus
-from shared.errors import Conflict, InvalidInput, UnreadableRow
+from shared.errors import Conflict, InvalidInput
 from shared.steps.context import Context
 from shared.steps.transition import Applied
 from shared.store.keys import StoredKey
@@ -23,7 +23,6 @@ async def claim_key(
         return fresh
     hashed = ids.key_hash(caller.owner, key)
     stored = await context.keys.claim(ids.key_shard(hashed), hashed, fresh, now)
-    _check_ids(stored)
     if not stored.is_of(fresh.fingerprint):
         raise _reused()
     return stored
@@ -39,7 +38,6 @@ async def earlier_run(
     stored = await context.keys.read(ids.key_shard(hashed), hashed)
     if stored is None or not stored.is_of(fingerprint):
         return None
-    _check_ids(stored)
     return await context.runs.read(stored.run_id)
 
 
@@ -54,12 +52,6 @@ def repeated(stored: StoredRun, caller: Caller) -> Applied:
     if stored.run.owner != caller.owner:
         raise _reused()
     return Applied(stored)
-
-
-def _check_ids(stored: StoredKey) -> None:
-    """Raise UnreadableRow when the row of a key names no run or no session."""
-    if not ids.is_id("run", stored.run_id) or not ids.is_id("ses", stored.session_id):
-        raise UnreadableRow(f"key of {stored.run_id[:64]}")
 
 
 def _reused() -> InvalidInput:

@@ -53,6 +53,18 @@ async def read(body: bytes) -> tuple[Any, float, int]:
         return await measured(lambda: provider.read("resp_1"))
 
 
+def streaming(events: bytes, otherwise: bytes) -> Callable[[Arrived], AsyncIterator[bytes]]:
+    """Return what answers requests for a stream with its events, and every other request with a response."""
+
+    async def answering(arrived: Arrived) -> AsyncIterator[bytes]:
+        if "stream=true" in arrived.path:
+            yield reply(200, events, content_type="text/event-stream")
+        else:
+            yield reply(200, otherwise)
+
+    return answering
+
+
 # Charsets.
 
 
@@ -154,14 +166,8 @@ async def test_an_output_that_is_too_large_may_come_at_the_end_of_a_stream():
         },
     ]
     body = b"".join(b"data: " + json.dumps(each).encode() + b"\n\n" for each in sent)
-
-    async def answering(arrived: Arrived) -> AsyncIterator[bytes]:
-        if "stream=true" in arrived.path:
-            yield reply(200, body, content_type="text/event-stream")
-        else:
-            yield reply(200, response("[" + "{}," * 200_000 + "{}]"))
-
-    async with Loopback(answering) as server, provided(server) as provider:
+    read = response("[" + "{}," * 200_000 + "{}]")
+    async with Loopback(streaming(body, read)) as server, provided(server) as provider:
         received = await provider.slice("resp_1", 0)
         assert not (isinstance(received, Slice) and received.final)
         assert (await provider.read("resp_1")).error.code == "output_too_large"
@@ -329,15 +335,8 @@ async def test_nothing_that_is_received_repeats_a_secret(operation, place, caplo
     body = json.dumps(place).encode()
     event = {"type": "response.completed", "sequence_number": 1, "response": place}
     sent = b"data: " + json.dumps(event).encode() + b"\n\n"
-
-    async def answering(arrived: Arrived) -> AsyncIterator[bytes]:
-        if "stream=true" in arrived.path:
-            yield reply(200, sent, content_type="text/event-stream")
-        else:
-            yield reply(200, body)
-
     fields = {"api_key": KEY, "headers": {"x-gateway": HEADER}}
-    async with Loopback(answering) as server, provided(server, **fields) as provider:
+    async with Loopback(streaming(sent, body)) as server, provided(server, **fields) as provider:
         found = await ALL[operation](provider)
     for secret in (KEY, HEADER, "gateway-pass-77-0123"):
         assert secret not in repr(found)

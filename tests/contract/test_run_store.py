@@ -44,6 +44,10 @@ def new_run(shard: int = 3, number: int = 0, **changes) -> Run:
     return a_logged_run(**fields | changes)
 
 
+def stored_key(number: int) -> StoredKey:
+    return StoredKey(an_id("run", 3, number, NOW), an_id("ses", 3, number, NOW), f"print_{number}")
+
+
 async def insert(store: RunStore, run: Run) -> StoredRun:
     return await store.insert(run, StoredSession(a_session(run)), [RunQueued()])
 
@@ -258,10 +262,10 @@ async def test_a_listing_keeps_to_its_filters(store):
 
 
 async def test_the_first_claim_of_a_key_stands(keys):
-    meant = [StoredKey(f"run_{n}", f"ses_{n}", f"print_{n}") for n in range(4)]
+    meant = [stored_key(n) for n in range(4)]
     stood_for = await asyncio.gather(*(keys.claim("03", "abc", each, NOW) for each in meant))
     assert len(set(stood_for)) == 1
-    assert await keys.claim("03", "abc", StoredKey("late", "late", "late"), NOW) == stood_for[0]
+    assert await keys.claim("03", "abc", stored_key(4), NOW) == stood_for[0]
 
 
 async def test_a_purge_removes_the_results_the_log_and_the_deliveries_of_a_run(store, table, shards):
@@ -445,7 +449,7 @@ async def test_a_write_that_took_no_effect_is_an_error(table, error):
 
 @pytest.mark.parametrize("error", LOST, ids=["no reply", "conflict with itself"])
 async def test_a_key_that_was_stored_is_claimed_whatever_the_reply(table, error):
-    meant = StoredKey("run", "ses", "print")
+    meant = stored_key(0)
     keys = KeyStore(Tearing(table, error, after=True))
     assert await keys.claim("03", "abc", meant, NOW) == meant
 

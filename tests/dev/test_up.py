@@ -156,6 +156,21 @@ def test_warnings_of_the_app_are_shown(app: Path) -> None:
         assert not any(" INFO " in line for line in terminal.shown)
 
 
+def test_a_run_that_fails_is_one_line(app: Path) -> None:
+    typed = AGENT.replace("instructions", "output_type=Answer, instructions").format(name="typed")
+    (app / "agents/typed.py").write_text(
+        f"from pydantic import BaseModel\n\n\nclass Answer(BaseModel):\n    line: int\n\n\n{typed}"
+    )
+    with running(app, "--port", "0") as terminal:
+        base, key = terminal.link()
+        host = Host(None, urlsplit(base).netloc)  # type: ignore[arg-type]
+        asked = json.dumps({"agent": "typed", "input": "do not show"})
+        run = host.call("POST", "/api/runs", asked, {"x-functions-key": key}).json
+        line = terminal.until(r"WARNING baton: run\.failed (.*)")
+        assert json.loads(line[1]) == {"run_id": run["id"], "code": "output_invalid"}
+        assert not any("do not show" in line for line in terminal.shown)
+
+
 def test_a_provider_of_ones_own_gets_the_models_of_the_settings(app: Path) -> None:
     """An emulator that the stack did not start stands for the provider."""
     provider, address = stack.start_provider("--pace", "0")

@@ -295,6 +295,14 @@ def test_the_text_stays_and_the_status_line_is_removed() -> None:
     assert terminal.rows == [*expected, ""]
 
 
+def test_a_last_status_stays_under_the_text() -> None:
+    screen, terminal = Screen(), Terminal(31)
+    screen.write("Once", 30)
+    terminal.write(screen.paint("status", 30))
+    terminal.write(screen.leave("completed " + "x" * 50, 30))
+    assert terminal.rows == ["Once", "completed " + "x" * 20, ""]
+
+
 def test_notes_are_on_lines_of_their_own() -> None:
     screen, terminal = Screen(), Terminal(31)
     screen.write("Once", 30)
@@ -485,15 +493,17 @@ def test_it_ends_when_its_output_is_closed() -> None:
     assert (done.returncode, done.stderr) == (1, b"")
 
 
-def test_on_a_terminal_only_the_text_stays() -> None:
+def test_on_a_terminal_the_text_and_the_last_status_stay() -> None:
     events = [QUEUED, turn(1), delta("word " * 30), delta("\x1b[2J\x9b31m\u202ehidden\n"), delta("end")]
     with host(*events, COMPLETED) as server:
         status, shown = on_a_terminal(server)
     terminal = Terminal(60)
     terminal.write(shown.replace("\r\n", "\n"))
     text = "word " * 30 + "\u241b[2J\ufffd31m\ufffdhidden\nend"
-    assert terminal.rows == [*(line for part in text.split("\n") for line in wrap(part, 59)), ""]
-    assert status == 0
+    *rows, last, end = terminal.rows
+    assert rows == [line for part in text.split("\n") for line in wrap(part, 59)]
+    assert re.fullmatch(r"completed  turn 1  \d+ characters  \d+:\d\d", last)
+    assert (end, status) == ("", 0)
     assert "writing" in shown
 
 
@@ -504,7 +514,9 @@ def test_on_a_terminal_a_replaced_text_is_printed_again() -> None:
     terminal.write(shown.replace("\r\n", "\n"))
     assert terminal.rows[0] == "Once"
     assert terminal.rows[1].startswith("the provider's answer differs")
-    assert terminal.rows[2:] == ["Twice", "The run is failed.", ""]
+    assert terminal.rows[2] == "Twice"
+    assert terminal.rows[3].startswith("failed  turn 1")
+    assert terminal.rows[4:] == ["The run is failed.", ""]
     assert status == 1
 
 

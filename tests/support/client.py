@@ -118,7 +118,7 @@ class Client:
         return await self.ask("HEAD", template, *ids, headers=headers, query=query)
 
     async def post(
-        self, template: str, *ids: str, headers: Mapping[str, str] | None = None, body: object = None
+        self, template: str, *ids: str, headers: Mapping[str, str] | None = None, body: object = b""
     ) -> Answer:
         """Send `body`: bytes as they are, anything else as JSON."""
         sent = body if isinstance(body, bytes) else json.dumps(body).encode()

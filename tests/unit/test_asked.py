@@ -126,6 +126,29 @@ async def test_a_failed_run_is_repeated(world, client):
     assert (await client.post("/runs/{run_id}/retry", run["id"])).status == 202
 
 
+@pytest.mark.parametrize(
+    ("body", "headers", "status", "code"),
+    [
+        (b"", {}, 202, None),
+        (b" \n", {}, 202, None),
+        (b"{}", {}, 202, None),
+        (b'{"input": "Other"}', {}, 422, "unknown_field"),
+        (b'{"": null}', {}, 422, "unknown_field"),
+        (b"[]", {}, 400, "not_an_object"),
+        (b"null", {}, 400, "not_an_object"),
+        (b"input=Other", {}, 400, "not_json"),
+        (b"{}", {"content-encoding": "gzip"}, 415, None),
+        (b"", {"transfer-encoding": "chunked"}, 411, None),
+    ],
+)
+async def test_a_retry_has_no_fields(world, client, body, headers, status, code):
+    run = await ended(world, client)
+    reply = await client.post("/runs/{run_id}/retry", run["id"], body=body, headers=headers)
+    assert reply.status == status
+    assert code in {None, reply.json.get("code")}
+    assert len(world.provider.creates) == (2 if status == 202 else 1)
+
+
 async def test_a_repeated_retry_with_the_same_key_starts_one_run(world, client):
     run, other = await ended(world, client), await ended(world, client)
     key = {"Idempotency-Key": "again"}

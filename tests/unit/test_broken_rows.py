@@ -273,9 +273,10 @@ async def test_runs_that_name_each_other_are_no_endless_loop(deleted):
         await ann.delete("/runs/{run_id}", own["id"])
     await theirs(world, own["id"], previous_run_id=own["id"])
     async with asyncio.timeout(20):
+        listed = await ann.get("/runs", session_id=own["session_id"])
+        assert [run["id"] for run in listed.json["data"]] == ([] if deleted else [own["id"]])
         for reply in (
             await ann.get("/sessions/{session_id}", own["session_id"]),
-            await ann.get("/runs", session_id=own["session_id"]),
             await ann.start(session_id=own["session_id"]),
             await ann.delete("/sessions/{session_id}", own["session_id"]),
         ):

@@ -12,7 +12,7 @@ import pytest
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from shared import errors
-from shared.core import ids, log
+from shared.core import ids, log, times
 from shared.core.calls import CallStatus
 from shared.core.pace import MAX_DEADLINE, MIN_DEADLINE
 from shared.core.run import TERMINAL, RunStatus
@@ -154,7 +154,7 @@ def test_limits_are_those_of_the_code():
     assert (limit["maximum"], limit["default"]) == (parse.MAX_PAGE, parse.DEFAULT_PAGE)
     for page in (SCHEMAS["RunList"]["properties"]["data"], SCHEMAS["Session"]["properties"]["runs"]):
         assert page["maxItems"] == parse.MAX_PAGE
-    assert f"from {parse._FIRST_YEAR} to {parse._LAST_YEAR}" in SCHEMAS["GivenTime"]["description"]
+    assert f"from {times.FIRST_YEAR} to {times.LAST_YEAR}" in SCHEMAS["GivenTime"]["description"]
     body = DOCUMENT["paths"]["/runs"]["post"]["requestBody"]["description"]
     assert f"{bodies.MAX_BODY_BYTES // 1024**2} MiB" in body
     assert f"{bodies.MAX_NESTING} levels" in body

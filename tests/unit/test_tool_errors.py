@@ -3,6 +3,7 @@
 import asyncio
 import gc
 import json
+import logging
 import re
 from collections.abc import Callable, Iterator
 from datetime import timedelta
@@ -18,14 +19,21 @@ from shared.agent import Agent, Tool, ToolError, tool
 from shared.core.calls import CallStatus, ToolCall, ToolResult
 from tests.support.fakes import Permitted
 from tests.support.log_lines import Line, logged
+from tests.support.runs import an_id
 
 SECRET = "hunter2"
+RUN_ID = an_id("run")
 # An exception with this message tries to forge a line of the log.
 MESSAGE = f"AccountKey={SECRET}\nERROR baton run.failed {{}}\r\x00\x85\u2028\u2029\ud83d"
 # A call whose id and whose tool's name do the same.
 ID, NAME = "c1\nforged\u2028", "x\nforged\x85"
 SOON = timedelta(milliseconds=10)
 GIVE_UP_SECONDS = 60
+
+
+@pytest.fixture(autouse=True)
+def _everything_is_logged(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
 
 
 async def _run(made: Tool[..., Any], call: ToolCall) -> ToolResult:
@@ -38,7 +46,7 @@ async def _run(made: Tool[..., Any], call: ToolCall) -> ToolResult:
 
 
 def run_one(made: Tool[..., Any], **arguments: object) -> ToolResult:
-    return asyncio.run(_run(made, ToolCall(ID, made.name, json.dumps(arguments))))
+    return asyncio.run(_run(made, ToolCall(ID, made.name, json.dumps(arguments), run_id=RUN_ID)))
 
 
 def failing(raising: Callable[[], object], *, threaded: bool) -> Tool[..., Any]:
@@ -65,6 +73,7 @@ def fault_in(caplog: pytest.LogCaptureFixture, event: str = "tool.raised") -> Li
     assert "AccountKey" not in caplog.text
     [line] = logged(caplog, event)
     assert line.fields["call_id"] == ID
+    assert line.fields["run_id"] == RUN_ID
     assert not {"message", "notes"} & line.fields.keys()
     return line
 
@@ -249,7 +258,7 @@ def test_what_a_tool_raises_after_its_timeout_is_not_shown(
                         break
             raise ValueError(MESSAGE)
 
-        result = await _run(wait, ToolCall(ID, "wait", "{}"))
+        result = await _run(wait, ToolCall(ID, "wait", "{}", run_id=RUN_ID))
         release.set()
         if late := asyncio.all_tasks() - {asyncio.current_task()}:
             await asyncio.wait(late)
@@ -263,9 +272,9 @@ def test_what_a_tool_raises_after_its_timeout_is_not_shown(
 
 def test_a_call_of_no_tool_cannot_forge_a_line(caplog: pytest.LogCaptureFixture) -> None:
     made = failing(lambda: None, threaded=False)
-    result = asyncio.run(_run(made, ToolCall(ID, NAME, "{}")))
+    result = asyncio.run(_run(made, ToolCall(ID, NAME, "{}", run_id=RUN_ID)))
     assert error_of(result)[0] == "unknown_tool"
-    fields = {"call_id": ID, "tool": NAME, "code": "unknown_tool"}
+    fields = {"run_id": RUN_ID, "call_id": ID, "tool": NAME, "code": "unknown_tool"}
     assert logged(caplog) == [Line("WARNING", "tool.failed", fields)]
 
 
@@ -307,8 +316,9 @@ def test_the_message_of_a_tool_error_reaches_the_model_and_not_the_log(
     result = run_one(failing(where, threaded=threaded))
     assert error_of(result) == ("tool_error", message)
     assert message[:20] not in caplog.text
-    line = fault_in(caplog)
-    assert (line.level, line.fields["type"]) == ("WARNING", type(fault).__name__)
+    line = fault_in(caplog, "tool.declined")
+    assert (line.level, line.fields["type"]) == ("INFO", type(fault).__name__)
+    assert not logged(caplog, "tool.raised", "tool.failed")
     assert line.fields["frames"][-1].endswith(" where")
     assert [each["type"] for each in line.fields["causes"]] == ["KeyError"]
 
@@ -331,7 +341,7 @@ def test_of_a_tool_error_without_a_message_the_model_gets_the_type(
 
     kind = type(fault).__name__
     assert f"failed with {kind}." in error_of(run_one(failing(where, threaded=False)))[1]
-    fault_in(caplog)
+    fault_in(caplog, "tool.declined")
 
 
 # Results that raise when they are written as JSON.

@@ -206,6 +206,16 @@ def test_a_type_that_cannot_come_as_json_is_named() -> None:
             parameters_of(function)
 
 
+def test_an_author_gets_advice_that_fits_a_tool() -> None:
+    def lock(what: threading.Event) -> None:
+        """Lock."""
+
+    with pytest.raises(TypeError) as caught:
+        parameters_of(lock)
+    assert "make the object of it in the tool" in str(caught.value)
+    assert "arbitrary_types_allowed" not in str(caught.value)
+
+
 # The arguments
 
 

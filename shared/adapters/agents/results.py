@@ -11,12 +11,11 @@ from decimal import Decimal
 from enum import Enum
 from typing import Any, SupportsFloat
 
-from shared.adapters.agents.raised import log_raised, told, type_of
+from shared.adapters.agents.raised import log_call, log_raised, on_purpose, told, type_of
 from shared.agent import ToolError
 from shared.core.calls import CallStatus, ToolCall, ToolResult
 from shared.core.text import clipped, representable
 from shared.faults import class_name
-from shared.log import log_event
 
 MAX_TOOL_OUTPUT_BYTES = 1024 * 1024
 # The longest message that is sent to the model instead of a result.
@@ -42,10 +41,11 @@ def completed(call: ToolCall, value: object) -> ToolResult:
     try:
         output, parts = _output(value)
     except _TooLarge as error:
-        log_event("tool.result_too_large", level=logging.WARNING, call_id=call.call_id, tool=call.name)
+        log_call("tool.result_too_large", call, level=logging.WARNING)
         output, parts = _not_shown("result_too_large", str(error)), False
     except BaseException as error:  # noqa: BLE001 - the methods of the value may raise anything, also SystemExit
-        log_raised("tool.result_not_shown", error, call)
+        level = logging.WARNING if on_purpose(error) else logging.ERROR
+        log_raised("tool.result_not_shown", error, call, level=level)
         output, parts = _not_shown("invalid_result", _reason(error)), False
     return ToolResult(call.call_id, CallStatus.COMPLETED, output, parts=parts)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.adapters.agents.discover import AGENTS_PACKAGE, SETTING, InvalidAgents
 from shared.adapters.agents.places import place_of_tool
-from shared.adapters.agents.raised import log_raised, told, type_of
+from shared.adapters.agents.raised import log_call, log_raised, on_purpose, told, type_of
 from shared.adapters.agents.results import MAX_MESSAGE_CHARACTERS, completed
 from shared.adapters.agents.threads import NoThread, Share, Threads
 from shared.agent import Agent, Tool, ToolError
@@ -37,9 +37,11 @@ _STOPS = (asyncio.CancelledError, GeneratorExit)
 class _Failure(Exception):
     """A tool call has failed. The code and the message are sent to the model."""
 
-    def __init__(self, code: str, message: str) -> None:
+    def __init__(self, code: str, message: str, *, declined: bool = False) -> None:
         super().__init__(message)
         self.code = code
+        # Whether the tool's author decided that, with a ToolError.
+        self.declined = declined
 
 
 class _Raised(Exception):
@@ -247,8 +249,12 @@ async def _guarded(work: Coroutine[Any, Any, ToolResult], call: ToolCall) -> Too
 
 
 def _raised(call: ToolCall, fault: BaseException) -> _Failure:
+    message = told(fault) or _raised_message(fault)
+    if on_purpose(fault):
+        log_raised("tool.declined", fault, call, level=logging.INFO)
+        return _Failure("tool_error", message, declined=True)
     log_raised("tool.raised", fault, call)
-    return _Failure("tool_error", told(fault) or _raised_message(fault))
+    return _Failure("tool_error", message)
 
 
 def _ask(permit: Permit) -> None:
@@ -293,8 +299,8 @@ def _retrieve(task: asyncio.Task[ToolResult]) -> None:
 
 
 def _failed(call: ToolCall, failure: _Failure) -> ToolResult:
-    fields = {"call_id": call.call_id, "tool": call.name, "code": failure.code}
-    log_event("tool.failed", level=logging.WARNING, **fields)
+    if not failure.declined:
+        log_call("tool.failed", call, level=logging.WARNING, code=failure.code)
     message = representable(clipped(str(failure), MAX_MESSAGE_CHARACTERS))
     error = {"code": failure.code, "message": message}
     return ToolResult(call.call_id, CallStatus.FAILED, json.dumps({"error": error}, ensure_ascii=False))

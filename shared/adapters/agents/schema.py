@@ -131,9 +131,18 @@ def _culprit(tool: Tool[..., Any]) -> str:
             if hint is not IdempotencyKey:
                 TypeAdapter(hint).json_schema()
         except Exception as error:  # noqa: BLE001 - an annotation is evaluated, so it may raise anything
-            reason = str(error).partition("\n")[0]
+            reason = _why_not(error)
             return f"its parameter {name} has a type that cannot be described to a model: {reason}"
     return "its parameters cannot be described to a model"
+
+
+def _why_not(error: Exception) -> str:
+    """Return why a type has no schema. Pydantic's advice, a setting of models, does not help the author of a tool."""
+    reason = str(error).partition("\n")[0]
+    if "arbitrary_types_allowed" in reason:
+        known = "a type with a JSON schema, such as str, list[int] or a pydantic model"
+        return f"{reason.partition('. ')[0]}. Use {known}, and make the object of it in the tool."
+    return reason
 
 
 def _hint(tool: Tool[..., Any], annotation: Any) -> Any:

@@ -75,15 +75,15 @@ class Slot:
     _turns: asyncio.Semaphore
     _taken: bool = False
 
-    async def __aenter__(self) -> Self:
+    def __enter__(self) -> Self:
         return self
 
-    async def needed_for(self, size: int) -> None:
-        if size > LARGE_BYTES and not self._taken:
+    async def take(self) -> None:
+        if not self._taken:
             await self._turns.acquire()
             self._taken = True
 
-    async def __aexit__(self, *_: object) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._taken:
             self._turns.release()
 
@@ -107,13 +107,9 @@ class Transport:
         try:
             ends = _ends(request)
             token = await self._access.token(ends)
-            async with (
-                asyncio.timeout_at(ends),
-                await self._reply(request, token) as reply,
-                Slot(self._large) as large,
-            ):
+            async with asyncio.timeout_at(ends), await self._reply(request, token) as reply:
                 begun = True
-                return self._struck(await _answer(reply, large))
+                return self._struck(await _answer(reply, self._large))
         except _FAULTS as fault:
             return _no_answer(fault, begun=begun)
 
@@ -126,20 +122,17 @@ class Transport:
         try:
             ends = _ends(request)
             token = await self._access.token(ends)
-            async with (
-                asyncio.timeout_at(ends),
-                await self._reply(request, token) as reply,
-                Slot(self._large) as large,
-            ):
+            async with asyncio.timeout_at(ends), await self._reply(request, token) as reply:
                 if reply.status != 200 or reply.content_type != "text/event-stream":
                     begun = True
-                    return self._struck(await _answer(reply, large))
-                async for chunk in _chunks(reply.content, listener, large):
-                    for data in reader.feed(chunk):
-                        received = True
-                        listener.receive(self._access.struck(data))
-                    if reader.count >= MAX_EVENTS:
-                        break
+                    return self._struck(await _answer(reply, self._large))
+                with Slot(self._large) as large:
+                    async for chunk in _chunks(reply.content, listener, large):
+                        for data in reader.feed(chunk):
+                            received = True
+                            listener.receive(self._access.struck(data))
+                        if reader.count >= MAX_EVENTS:
+                            break
         except _FAULTS as fault:
             return None if received else _no_answer(fault, begun=begun)
         return None
@@ -200,16 +193,19 @@ def _ends(request: Request) -> float:
     return asyncio.get_running_loop().time() + request.within.total_seconds()
 
 
-async def _answer(reply: aiohttp.ClientResponse, large: Slot) -> Answer:
-    """Read an answer. Reading stops when the body is too long."""
+async def _answer(reply: aiohttp.ClientResponse, turns: asyncio.Semaphore) -> Answer:
+    """Read an answer. Reading stops when the body is too long. A large one takes one of the `turns`."""
     limit = MAX_REPLY_BYTES if 200 <= reply.status < 300 else MAX_ERROR_BYTES
     # Unlike a join of chunks, BytesIO returns its content without a copy.
     body = io.BytesIO()
-    while chunk := await reply.content.read(READ_BUFFER_BYTES):
-        body.write(chunk)
-        await large.needed_for(body.tell())
-        if body.tell() > limit:
-            return Answer(reply.status, reply.headers, None)
+    with Slot(turns) as large:
+        while chunk := await reply.content.read(READ_BUFFER_BYTES):
+            body.write(chunk)
+            size = body.tell()
+            if size > LARGE_BYTES:
+                await large.take()
+            if size > limit:
+                return Answer(reply.status, reply.headers, None)
     return Answer(reply.status, reply.headers, body.getvalue())
 
 
@@ -225,7 +221,8 @@ async def _chunks(content: aiohttp.StreamReader, listener: Listener, large: Slot
         if not chunk:
             return
         size += len(chunk)
-        await large.needed_for(size)
+        if size > LARGE_BYTES:
+            await large.take()
         yield chunk
 
 

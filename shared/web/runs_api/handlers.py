@@ -86,18 +86,15 @@ async def answer(handler: Callable[..., Awaitable[Reply]], api: Api, request: Re
 async def start_run(api: Api, request: Request) -> Reply:
     await api.prepare()
     applied = await start(api.context, api.caller(request), parse.start_request(request, api.input_rules))
-    run = applied.stored.run
-    headers = {"Location": api.link(request, f"runs/{run.id}")}
-    return await _run_reply(api, applied, 200 if run.terminal else 202, headers)
+    return await _started(api, request, applied)
 
 
 async def retry_run(api: Api, request: Request, run_id: str) -> Reply:
     await api.prepare()
+    parse.no_fields(request)
     key = parse.idempotency_key(request)
     applied = await retry(api.context, api.caller(request), parse.run_id(run_id), key=key)
-    run = applied.stored.run
-    headers = {"Location": api.link(request, f"runs/{run.id}")}
-    return await _run_reply(api, applied, 200 if run.terminal else 202, headers)
+    return await _started(api, request, applied)
 
 
 async def get_run(api: Api, request: Request, run_id: str) -> Reply:
@@ -199,6 +196,13 @@ def _is_admin(api: Api, request: Request) -> bool:
 async def get_openapi(_api: Api, _request: Request) -> Reply:
     document = importlib.resources.files("shared.web").joinpath("openapi.json").read_bytes()
     return Reply(200, document, {"Content-Type": JSON, "Cache-Control": UNSHARED})
+
+
+async def _started(api: Api, request: Request, applied: Applied) -> Reply:
+    """Return the reply to a start. With a repeated key, the run may have ended."""
+    run = applied.stored.run
+    headers = {"Location": api.link(request, f"runs/{run.id}")}
+    return await _run_reply(api, applied, 200 if run.terminal else 202, headers)
 
 
 async def _run_reply(

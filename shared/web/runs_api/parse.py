@@ -9,9 +9,11 @@ from typing import Any
 
 from shared.core import ids, input_items, transcript
 from shared.core.input_items import InputRules
+from shared.core.limits import MAX_EXCERPT_CHARACTERS
 from shared.core.pace import MAX_DEADLINE, MIN_DEADLINE
 from shared.core.run import RunStatus
 from shared.core.text import is_name
+from shared.core.times import is_usable
 from shared.core.transcript import Item
 from shared.errors import InvalidInput, Malformed, NotFound, TooLarge
 from shared.usecases.listing import Listing
@@ -22,8 +24,6 @@ from shared.web.http import EVENT_STREAM, Request
 # About half a million tokens: more than the context of today's models.
 MAX_INPUT_CHARACTERS = 2_000_000
 MAX_INPUT_ITEMS = 1_000
-# What lists show of an input.
-MAX_EXCERPT_CHARACTERS = 200
 # OpenAI's limits for metadata, so that the metadata of a run could be sent to OpenAI.
 MAX_METADATA_PAIRS = 16
 MAX_METADATA_KEY = 64
@@ -43,8 +43,6 @@ _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 # White space is what Python or JavaScript treats as such. openapi.json has the same pattern.
 _NOT_BLANK = re.compile(r"[^\s\ufeff]")
 _METADATA = re.compile(r"metadata\[(.{1,64})\]", re.DOTALL)
-# Times at the edge of what `datetime` can hold cannot be calculated with.
-_FIRST_YEAR, _LAST_YEAR = 1970, 9000
 _POSITION = re.compile(r"[0-9a-z]{26}")
 _STATUSES = [status.value for status in RunStatus if status is not RunStatus.DELETED]
 
@@ -84,6 +82,16 @@ def start_request(request: Request, rules: InputRules) -> StartRequest:
         idempotency_key=idempotency_key(request),
         fingerprint=_fingerprint(body),
     )
+
+
+def no_fields(request: Request) -> None:
+    """Check that the body of a request is empty or an empty object, because its fields would be ignored."""
+    arrived = request.body.strip() or "transfer-encoding" in request.headers
+    if arrived and (body := read_object(request)):
+        name = next(iter(body))[:64]
+        raise InvalidInput(
+            f"There is no field {name!r}; this request has none.", code="unknown_field", field=name
+        )
 
 
 def _fingerprint(body: Mapping[str, Any]) -> str:
@@ -237,7 +245,7 @@ def _time(query: Mapping[str, str], name: str) -> datetime | None:
         at = datetime.fromisoformat(text.replace(" ", "+"))
     except ValueError:
         at = None
-    if at is None or at.tzinfo is None or not _FIRST_YEAR <= at.year <= _LAST_YEAR:
+    if at is None or not is_usable(at):
         raise InvalidInput(
             f"{name} must be a time with its zone, such as 2026-01-31T09:00:00Z.",
             code="invalid_time",

@@ -25,7 +25,7 @@ from shared.store.runs import StoredResult, StoredRun
 from shared.store.sessions import StoredSession
 from shared.store.shards import ShardView, Tick
 from tests.proofs.faults.network import Fault, FaultRule, Network
-from tests.support.runs import NOW, OWNER, a_delivery, a_logged_run, a_session
+from tests.support.runs import NOW, OWNER, a_delivery, a_logged_run, a_session, an_id
 from tests.support.world import stores
 
 LATER = NOW + timedelta(seconds=5)
@@ -223,13 +223,17 @@ class ClaimTick:
         return (await self.lane.tick()).at == LATER + timedelta(seconds=1)
 
 
+def a_key(number: int) -> StoredKey:
+    return StoredKey(an_id("run", 3, number, NOW), an_id("ses", 3, number, NOW), "same")
+
+
 class ClaimKey:
     """Claims an Idempotency-Key for a run."""
 
     def __init__(self, lane: Lane) -> None:
         self.lane = lane
         self.hashed = secrets.token_hex(32)
-        self.meant = StoredKey("run_ours", "ses_ours", "same")
+        self.meant = a_key(0)
 
     async def act(self) -> object:
         return await self.lane.faulty.keys.claim(self.lane.name, self.hashed, self.meant, NOW)
@@ -244,11 +248,11 @@ class ClaimKey:
         return returned == await self.stored()
 
     async def interfere(self) -> None:
-        rival = StoredKey("run_rival", "ses_rival", "same")
+        rival = a_key(1)
         await self.lane.plain.keys.claim(self.lane.name, self.hashed, rival, NOW)
 
     async def lost(self) -> bool:
-        return (await self.stored()) == StoredKey("run_rival", "ses_rival", "same")
+        return (await self.stored()) == a_key(1)
 
 
 class WriteSession:
