@@ -155,7 +155,7 @@ def read_run(row: Row) -> Run:
 
 # The fields of a run that have properties of other names, and these names.
 _FIELDS_ELSEWHERE = {"id", "lease", "continuation", "turns"}
-_FURTHER_PROPERTIES = {"tx", "lease_id", "lease_expires_at", "response_id", "sequence"}
+_FURTHER_PROPERTIES = {"tx", "renewal", "lease_id", "lease_expires_at", "response_id", "sequence"}
 _PROPERTIES = {each.name for each in fields(Run)} - _FIELDS_ELSEWHERE | _FURTHER_PROPERTIES
 
 

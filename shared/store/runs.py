@@ -107,18 +107,19 @@ class RunStore:
     async def renew(self, before: StoredRun, after: Run) -> StoredRun:
         """Write a renewed lease: a few values, and not the complete row.
 
+        It has a proof of its own: that of a transition must stay, in case its writer has not got the reply yet.
         Raises RowConflict when the stored run is no longer `before`.
         """
         assert after.lease is not None
         tx = new_tx(self._randomness)
         until, due = rows.time_text(after.lease.expires_at), rows.time_text(after.due)
-        run = Row(rows.run_key(after.id), {"lease_expires_at": until, "due": due, "tx": tx})
+        run = Row(rows.run_key(after.id), {"lease_expires_at": until, "due": due, "renewal": tx})
         owed = Row(rows.owed_key(after.id), {"due": due})
-        etag = await self._transact(after.id, tx, [Merge(run, before.etag), Merge(owed)])
+        etag = await self._transact(after.id, tx, [Merge(run, before.etag), Merge(owed)], proof="renewal")
         return StoredRun(after, etag, before.unknown)
 
-    async def _transact(self, run_id: str, tx: str, writes: list[Write]) -> str:
-        return await transact(self._table, shard_of(run_id), rows.run_key(run_id), tx, writes)
+    async def _transact(self, run_id: str, tx: str, writes: list[Write], *, proof: str = "tx") -> str:
+        return await transact(self._table, shard_of(run_id), rows.run_key(run_id), tx, writes, proof=proof)
 
     async def log(self, run_id: str, after: int = 0, limit: int | None = None) -> list[LogLine]:
         """Return the lines of the run's log after the line `after`, at most `limit`."""

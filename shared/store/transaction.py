@@ -17,17 +17,19 @@ def new_tx(randomness: Randomness) -> str:
     return randomness.bytes(_TX_BYTES).hex()
 
 
-async def transact(table: Table, partition: str, key: str, tx: str, writes: Sequence[Write]) -> str:
+async def transact(
+    table: Table, partition: str, key: str, tx: str, writes: Sequence[Write], *, proof: str = "tx"
+) -> str:
     """Carry out all writes or none, and return the new etag of the first, which is that of `key`.
 
-    When the reply is lost or reports a conflict, the row of `key` is read again. If it holds this `tx`, the
-    writes took effect: a repeated request after a lost reply conflicts with itself. Raises RowConflict or
+    When the reply is lost or reports a conflict, the row of `key` is read again. If it holds this `tx` as `proof`,
+    the writes took effect: a repeated request after a lost reply conflicts with itself. Raises RowConflict or
     StorageUnavailable.
     """
     try:
         return await table.write(partition, writes)
     except (RowConflict, StorageUnavailable):
         row = await table.get(partition, key)
-        if row and row.values.get("tx") == tx:
+        if row and row.values.get(proof) == tx:
             return row.etag
         raise

@@ -94,7 +94,7 @@ async def test_a_renewal_writes_only_what_it_changes(slow):
     run = await slow.start()
     [renewal] = [writes for writes in written if isinstance(writes[0], Merge)]
     assert [each.row.key for each in renewal] == [rows.run_key(run.id), rows.owed_key(run.id)]
-    assert [set(each.row.values) for each in renewal] == [{"lease_expires_at", "due", "tx"}, {"due"}]
+    assert [set(each.row.values) for each in renewal] == [{"lease_expires_at", "due", "renewal"}, {"due"}]
 
 
 async def test_clients_do_not_see_a_renewal(slow):

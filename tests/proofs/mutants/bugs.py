@@ -63,14 +63,14 @@ BUGS = (
     Bug(
         "tx is not read again after a lost reply",
         _TRANSACTION,
-        '        if row and row.values.get("tx") == tx:\n            return row.etag\n        raise',
+        "        if row and row.values.get(proof) == tx:\n            return row.etag\n        raise",
         "        raise",
     ),
     Bug(
         "the tx of any writer counts as the writer's own",
         _TRANSACTION,
-        'if row and row.values.get("tx") == tx:',
-        'if row and row.values.get("tx"):',
+        "if row and row.values.get(proof) == tx:",
+        "if row and row.values.get(proof):",
     ),
     Bug(
         "the key is not read before the run is written",

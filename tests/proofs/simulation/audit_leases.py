@@ -29,7 +29,9 @@ class LeaseAuditor:
             by.leases[run.id] = run.lease.id
         require = self._evidence.require
         left = seconds_of(run.lease.expires_at) - self._evidence.now() - by.skew
-        require(left <= LEASE.total_seconds() + _ROUNDING, 17, run.id, f"its lease lasts {left:.1f} s from now")
+        require(
+            left <= LEASE.total_seconds() + _ROUNDING, 17, run.id, f"its lease lasts {left:.1f} s from now"
+        )
         began = self._work_began.get((run.id, run.turn, run.step, run.lease.id))
         if began is not None:
             lasts = seconds_of(run.lease.expires_at) - began - by.skew
