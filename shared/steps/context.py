@@ -12,6 +12,7 @@ from shared.steps.no_provider import NoProvider
 from shared.store.content import ContentStore
 from shared.store.keys import KeyStore
 from shared.store.outbox import Outbox
+from shared.store.quotas import QuotaStore
 from shared.store.runs import RunStore
 from shared.store.sessions import SessionStore
 from shared.store.shards import ShardStore
@@ -45,6 +46,8 @@ class Context:
     # The time limit for reading a response. A response that needs more is read again with more.
     read_timeout: timedelta = timedelta(seconds=10)
     observer: Observer = field(default_factory=NoObserver)
+    # None: there are no quotas.
+    quotas: QuotaStore | None = None
 
     def provider(self, name: str) -> Provider:
         """Return the provider of a run."""
