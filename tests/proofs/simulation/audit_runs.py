@@ -8,6 +8,7 @@ from shared.core.response import ResponseStatus, Snapshot
 from shared.core.run import UNANSWERED_CALL, Run, RunStatus, Step
 from shared.core.transcript import output_text
 from tests.proofs.simulation.audit_creates import UNUSABLE
+from tests.proofs.simulation.audit_quotas import QuotaAuditor
 from tests.proofs.simulation.audit_texts import TextAuditor
 from tests.proofs.simulation.evidence import Claim, Evidence, Seen
 from tests.proofs.simulation.responses import Response, is_answer, unfit
@@ -22,6 +23,7 @@ class RunAuditor:
     def __init__(self, evidence: Evidence, responses: Mapping[str, Response]) -> None:
         self._evidence, self._responses = evidence, responses
         self.texts = TextAuditor(evidence, responses)
+        self.quotas = QuotaAuditor(evidence)
 
     def saw(self, run: Run, by: Invocation) -> None:
         evidence, now = self._evidence, self._evidence.now()
@@ -29,6 +31,7 @@ class RunAuditor:
         if seen is None:
             seen = evidence.runs[run.id] = Seen(run, now, run.owner, by)
             seen.statuses.append((now, run.status))
+            self.quotas.saw_start(run, by)
             return
         before, seen.run, seen.writer = seen.run, run, by
         self._note(seen, before, run, by)

@@ -32,6 +32,7 @@ class Auditor:
         self.effects = EffectAuditor(self.evidence, schedules, self._creates)
         self._responses: dict[str, Response] = {}
         self._runs = RunAuditor(self.evidence, self._responses)
+        self.quotas = self._runs.quotas
 
     def honours_keys(self) -> None:
         """Note that the provider honours the keys of creates."""
@@ -53,6 +54,8 @@ class Auditor:
             key = write.key if isinstance(write, Delete) else write.row.key
             if key.startswith("delivery|"):
                 self.evidence.deliver(key, stays=not isinstance(write, Delete))
+            elif not isinstance(write, Delete) and key.startswith("owner|"):
+                self.quotas.wrote(write.row.values)
             elif not isinstance(write, Delete) and key.startswith("run|"):
                 run = read_run(write.row)
                 self._touch(run.id, by)
