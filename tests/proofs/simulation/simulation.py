@@ -2,19 +2,17 @@
 
 import random as randoms
 import traceback
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from math import inf
 
-from shared.core.ids import all_shards, home_shard
+from shared.core.ids import all_shards
 from shared.core.pace import Schedule
-from shared.core.quota import Limits
 from shared.core.run import Chaining, Run, Step
 from shared.ports.providers import DEFAULT_PROVIDER
 from shared.ports.tables import Put, Row
 from shared.steps.context import Context
 from shared.steps.turns import MESSAGES_PER_OWNER
-from shared.store.quotas import QuotaStore
 from tests.proofs.simulation.answers import AnswerAuditor, ClientRequest
 from tests.proofs.simulation.audit_leftovers import audit_leftovers
 from tests.proofs.simulation.audit_logs import audit_logs
@@ -24,6 +22,7 @@ from tests.proofs.simulation.coverage import Coverage, transition
 from tests.proofs.simulation.evidence import Breach, seconds_of
 from tests.proofs.simulation.faults import Faults
 from tests.proofs.simulation.interference import Interference
+from tests.proofs.simulation.limits import limit_owners
 from tests.proofs.simulation.ports import (
     READ_TIMEOUT,
     Gate,
@@ -60,12 +59,6 @@ _NO_TIMER, _LATE_WITHOUT_TIMER = 600.0, 200.0
 _READ_AGAIN = 15.0
 # In what share of the seeds the agent has an output type.
 _STRUCTURED = 0.2
-# In what share of the seeds there are quotas, in what share of these only from some time on, and which.
-_LIMITED, _LIMITED_LATER = 0.25, 0.4
-_LIMITS = (
-    Limits(pending_runs=1), Limits(pending_runs=2), Limits(starts_per_minute=1), Limits(starts_per_minute=2),
-    Limits(pending_runs=2, starts_per_minute=2), Limits(pending_runs=1, starts_per_minute=3),
-)  # fmt: skip
 # In what share of the seeds clients also read a list and a session in the end.
 _READ_MORE = 0.25
 # Deleted runs are purged a second time after ten minutes, and deletions at the provider are repeated for an hour.
@@ -101,7 +94,7 @@ class Simulation:
         self.auditor.reads_content_of(self.content_table)
         self.provider = SimulatedProvider(self.gate, self.auditor, LONG_TEXT)
         self.triggers = self._wire(shards)
-        self._limit_owners()
+        limit_owners(seed, self.triggers, self.runs_table)
         answers = AnswerAuditor(self.auditor.evidence, self.coverage, self.auditor.quotas)
         self.clients = Clients(self.gate, self.triggers, answers, LONG_TEXT)
         self.interference = Interference(self.gate, self.auditor.evidence, self.clients, self.triggers)
@@ -142,26 +135,6 @@ class Simulation:
             fanout=self.random.random() < 0.2,
             messages_per_owner=self.random.choice((1, MESSAGES_PER_OWNER)),
         )  # fmt: skip
-
-    def _limit_owners(self) -> None:
-        """In a share of the seeds there are small quotas, from the beginning or from some time on."""
-        # Drawn apart, so that the other seeds stay as they are.
-        random = randoms.Random(f"quotas of {self.seed}")
-        if random.random() >= _LIMITED:
-            return
-        limits = random.choice(_LIMITS)
-        quotas = QuotaStore(self.runs_table, self.triggers.context.randomness, limits)
-        # Sessions begin in other shards then.
-        self.triggers.shards = tuple(sorted({*self.triggers.shards, *map(home_shard, OWNERS)}))
-
-        def begin() -> None:
-            self.auditor.quotas.limits, self.auditor.quotas.since = limits, self.scheduler.now
-            self.triggers.context = replace(self.triggers.context, quotas=quotas)
-
-        if random.random() < _LIMITED_LATER:
-            self.scheduler.after(random.uniform(5, 25), begin)
-        else:
-            begin()
 
     def run(self) -> Outcome:
         self._run_with_faults()
