@@ -36,12 +36,6 @@ QUOTA_BUGS = (
         "    if len(kept) >= most and kept[-1] + WINDOW > now:",
     ),
     Bug(
-        "the host with the slowest clock shortens the minute",
-        _QUOTA,
-        "    return (*kept, max([*kept, now]))[-most:]",
-        "    return (*starts, now)[-most:]",
-    ),
-    Bug(
         "a repeated start is over a quota",
         "shared/usecases/start.py",
         "    except (NotFound, Conflict, InvalidInput, TooMany):",
