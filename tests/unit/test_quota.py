@@ -6,11 +6,14 @@ from datetime import timedelta
 
 import pytest
 
+from shared.adapters.agents.running import InstalledAgents
+from shared.app import Baton
 from shared.core import ids
 from shared.core.caller import Caller
 from shared.core.quota import MAX_SKEW, WINDOW, Limits, Quota, Refusal, admit
 from shared.errors import StorageUnavailable, TooMany
 from shared.ports.tables import Put, Row
+from shared.settings import load
 from shared.store import rows
 from shared.store.quotas import QuotaStore, StoredQuota
 from shared.usecases.cancel import cancel
@@ -392,3 +395,19 @@ def replace_table(world: World, table: MemoryTable, limits: Limits):
     for store in (world.context.runs, world.context.sessions, world.context.keys):
         store._table = table
     return world.context.runs, QuotaStore(table, Seeded(11), limits)
+
+
+@pytest.mark.parametrize("limits", [None, Limits(pending_runs=7, starts_per_minute=90)])
+async def test_the_settings_of_the_app_decide_whether_there_are_quotas(limits):
+    settings = {
+        "AzureWebJobsStorage": "UseDevelopmentStorage=true",
+        "WORK_QUEUE": "work",
+        "POLL_SCHEDULE": "*/5 * * * * *",
+        "OPENAI_API_KEY": "sk-test",
+    }
+    if limits:
+        settings |= {"QUOTA_PENDING_RUNS": "7", "QUOTA_STARTS_PER_MINUTE": "90"}
+    app = Baton(load(settings), InstalledAgents({}, {}))
+    quotas = app.context.quotas
+    assert (quotas.limits if quotas else None) == limits
+    await app.close()
