@@ -29,6 +29,7 @@ from shared.steps.tick import tick
 from shared.store.content import ContentStore
 from shared.store.keys import KeyStore
 from shared.store.outbox import Outbox
+from shared.store.quotas import QuotaStore
 from shared.store.runs import RunStore
 from shared.store.sessions import SessionStore
 from shared.store.shards import ShardStore
@@ -74,6 +75,7 @@ class Baton:
             chaining=settings.provider.chaining,
             provider_timeout=settings.provider.create_timeout,
             read_timeout=settings.provider.poll_timeout,
+            quotas=QuotaStore(runs, randomness, settings.quotas) if settings.quotas else None,
         )
 
     @cached_property

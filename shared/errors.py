@@ -6,6 +6,7 @@ A `BatonError` means that a request failed. Only `shared.web.runs_api.problems` 
 """
 
 from collections.abc import Sequence
+from datetime import timedelta
 
 
 class BatonError(Exception):
@@ -67,6 +68,16 @@ class Conflict(BatonError):
     """The request cannot be carried out in the current state of the run or session."""
 
     code = "conflict"
+
+
+class TooMany(BatonError):
+    """The owner is over a quota. The message names the limit."""
+
+    code = "too_many"
+
+    def __init__(self, message: str, *, code: str, retry_after: timedelta) -> None:
+        super().__init__(message, code=code)
+        self.retry_after = retry_after
 
 
 class StorageUnavailable(BatonError):

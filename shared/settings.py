@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from urllib.parse import urlsplit
 
+from shared.core.quota import MAX_PENDING_RUNS, MAX_STARTS_PER_MINUTE, Limits
 from shared.core.run import Chaining
 from shared.errors import InvalidSettings
 from shared.provider_headers import parse_headers
@@ -83,6 +84,8 @@ class Settings:
     owner_header: str | None
     # Whether the input of a run may hold every item that the provider accepts.
     any_input: bool
+    # None: there are no quotas.
+    quotas: Limits | None
     # The settings that agents name, as far as they are set.
     models: Mapping[str, str]
 
@@ -158,6 +161,7 @@ def load(
         trust_forwarded=read.choice("TRUST_FORWARDED", "off", ["on", "off"]) == "on",
         owner_header=(owner_header := read.text("OWNER_HEADER", "", _is(_HEADER), "a header name") or None),
         any_input=_any_input(read, owner_header),
+        quotas=_quotas(read),
         models={name: model for name in placeholders if (model := read.text(name, ""))},
     )
     if read.faults:
@@ -172,6 +176,15 @@ def _any_input(read: _Reader, owner_header: str | None) -> bool:
             "INPUT_ITEMS must be messages when OWNER_HEADER is set: other items can name what another owner has stored."
         )
     return anything
+
+
+def _quotas(read: _Reader) -> Limits | None:
+    # A quota of 0 is no setting: 0 means that there is none.
+    pending = read.number("QUOTA_PENDING_RUNS", 0, 1, MAX_PENDING_RUNS, integer=True)
+    starts = read.number("QUOTA_STARTS_PER_MINUTE", 0, 1, MAX_STARTS_PER_MINUTE, integer=True)
+    if not pending and not starts:
+        return None
+    return Limits(pending_runs=int(pending) or None, starts_per_minute=int(starts) or None)
 
 
 def _storage(read: _Reader) -> StorageSettings:

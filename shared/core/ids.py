@@ -65,3 +65,8 @@ def key_hash(owner: str, key: str) -> str:
 
 def key_shard(hashed: str) -> str:
     return f"{int(hashed[:2], 16) % SHARDS:02x}"
+
+
+def home_shard(owner: str) -> str:
+    """Return the shard in which an owner's new sessions begin while there are quotas."""
+    return key_shard(hashlib.sha256(owner.encode()).hexdigest())

@@ -14,6 +14,7 @@ from shared.steps.no_provider import NoProvider
 from shared.store.content import ContentStore
 from shared.store.keys import KeyStore
 from shared.store.outbox import Outbox
+from shared.store.quotas import QuotaStore
 from shared.store.runs import RunStore
 from shared.store.sessions import SessionStore
 from shared.store.shards import ShardStore
@@ -50,6 +51,8 @@ class Context:
     # After this time the host ends a function.
     function_timeout: timedelta = timedelta(minutes=30)
     observer: Observer = field(default_factory=NoObserver)
+    # None: there are no quotas.
+    quotas: QuotaStore | None = None
 
     def provider(self, name: str) -> Provider:
         """Return the provider of a run."""

@@ -66,6 +66,11 @@ def owed_bounds(now: datetime) -> tuple[str, str]:
     return TICK_KEY, f"pending~{time_text(now)}}}"
 
 
+def quota_key(owner: str) -> str:
+    """Return the key of an owner's quota. It comes before the keys of all runs that are owed a step."""
+    return f"owner|{name_hash(owner)}"
+
+
 def session_key(session_id: str) -> str:
     return f"session|{session_id}"
 
@@ -89,7 +94,7 @@ def bounds(start: str) -> tuple[str, str]:
 
 
 def name_hash(name: str) -> str:
-    """Return a part of a row key for text that a model chose, which may hold any characters."""
+    """Return a part of a row key for text that may hold any characters: a model chose it, or it names an owner."""
     return hashlib.sha256(name.encode()).hexdigest()[:32]
 
 

@@ -18,6 +18,7 @@ from shared.ports.tables import Delete, Insert, Merge, Put, Row, Table, Value, W
 from shared.store import rows
 from shared.store.log import log_writes, read_log
 from shared.store.outbox import delivery_writes, removal_of_row
+from shared.store.quotas import StoredQuota, quota_writes
 from shared.store.run_rows import owed_row, read_run, run_row, unknown_values
 from shared.store.sessions import StoredSession, session_row, session_writes
 from shared.store.sweep import sweep
@@ -66,10 +67,16 @@ class RunStore:
         row = await self._table.get(shard_of(run_id), rows.run_key(run_id))
         return StoredRun(read_run(row), row.etag, unknown_values(row)) if row else None
 
-    async def insert(self, run: Run, held: StoredSession, entries: Sequence[LogEntry]) -> StoredRun:
-        """Write a new run together with the session that it now holds.
+    async def insert(
+        self,
+        run: Run,
+        held: StoredSession,
+        entries: Sequence[LogEntry],
+        quota: StoredQuota | None = None,
+    ) -> StoredRun:
+        """Write a new run together with the session that it now holds, and with its owner's quota if it is given.
 
-        Raises RowConflict when the run exists or the session has changed.
+        Raises RowConflict when the run exists, or the session or the quota has changed.
         """
         tx = new_tx(self._randomness)
         session = session_row(held, tx)
@@ -78,6 +85,7 @@ class RunStore:
             Put(session, held.etag) if held.etag else Insert(session),
             *_owed_writes(None, run),
             *log_writes(run, entries),
+            *quota_writes(quota, tx),
         ]
         return StoredRun(run, await self._transact(run.id, tx, writes))
 

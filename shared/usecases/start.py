@@ -8,7 +8,7 @@ from shared.core import ids
 from shared.core.caller import Caller
 from shared.core.life.birth import Accepted, accept
 from shared.core.run import Content, Lease, Session
-from shared.errors import Conflict, InvalidInput, NotFound, RowConflict
+from shared.errors import Conflict, InvalidInput, NotFound, RowConflict, TooMany
 from shared.log import log_event
 from shared.ports.agents import AgentSpec
 from shared.steps.context import Context
@@ -18,6 +18,7 @@ from shared.store.keys import StoredKey
 from shared.store.runs import StoredRun
 from shared.store.sessions import StoredSession
 from shared.usecases.continued import busy, continued_session
+from shared.usecases.quota import ATTEMPTS_WITH_QUOTAS, Admission, admit, book, kept_changing
 from shared.usecases.repeated import claim_key, earlier_run, repeated
 
 # How many times a start is tried when the session changes meanwhile.
@@ -50,7 +51,7 @@ class StartRequest:
 async def start(context: Context, caller: Caller, request: StartRequest) -> Applied:
     """Store a run and create its first response. A repeated request returns the run of the first request.
 
-    Raises InvalidInput, NotFound or Conflict when nothing was accepted.
+    Raises InvalidInput, NotFound, Conflict or TooMany when nothing was accepted.
     """
     spec = context.agents.spec(request.agent)
     if spec is None:
@@ -63,38 +64,49 @@ async def start(context: Context, caller: Caller, request: StartRequest) -> Appl
     if reason := spec.not_ready:
         raise Conflict(reason, code="agent_not_ready", field="agent")
     now = context.clock.now()
-    try:
-        continued = await _continued(context, caller, request)
-    except (NotFound, Conflict, InvalidInput):
-        # This request may have been sent before, and its own run may hold the session now.
-        if earlier := await _earlier(context, caller, request):
-            return repeated(earlier, caller)
-        raise
-    fresh = _new_ids(context, request, now)
-    key = await claim_key(context, caller, request.idempotency_key, fresh, now)
-    if key is not fresh and (earlier := await context.runs.read(key.run_id)):
-        return repeated(earlier, caller)
-    for _ in range(_ATTEMPTS):
+    fresh = _new_ids(context, caller, request, now)
+    key: StoredKey | None = None
+    for attempt in range(ATTEMPTS_WITH_QUOTAS if context.quotas else _ATTEMPTS):
+        ready = await _ready(context, caller, request, again=attempt > 0)
+        if isinstance(ready, Applied):
+            return ready
+        continued, admission = ready
+        if key is None:
+            key = await claim_key(context, caller, request.idempotency_key, fresh, now)
+            if key is not fresh and (earlier := await context.runs.read(key.run_id)):
+                return repeated(earlier, caller)
         session = continued or StoredSession(
             Session(
                 id=key.session_id, owner=caller.owner, agent=request.agent, created_at=now, updated_at=now
             )
         )
         lease = context.lease()
-        accepted = await _store(
-            context,
-            session,
-            _accepted(context, request, spec, key.run_id, session.session, lease),
-            request.input,
-        )
+        event = _accepted(context, request, spec, key.run_id, session.session, lease)
+        accepted = await _store(context, session, event, request.input, admission)
         if accepted is None:
-            # The session has changed. It may still be free: a deletion of a run changes it too.
-            continued = await _continued(context, caller, request)
-        elif accepted.changed:
+            # The session or the quota has changed. The session may still be free: a deletion of a run changes it too.
+            continue
+        if accepted.changed:
             return await perform_now(context, accepted, lease, input_text=request.input)
-        else:
-            return accepted
-    raise busy(key.session_id)
+        return accepted
+    raise kept_changing() if admission else busy((key or fresh).session_id)
+
+
+async def _ready(
+    context: Context, caller: Caller, request: StartRequest, *, again: bool
+) -> tuple[StoredSession | None, Admission | None] | Applied:
+    """Return the session that the request continues, and that it is within the quotas, if there are any.
+
+    Returns the run of an earlier request with the same key when one of them stands in the way.
+    """
+    try:
+        continued = await _continued(context, caller, request)
+        return continued, await admit(context, caller.owner, again=again)
+    except (NotFound, Conflict, InvalidInput, TooMany):
+        # This request may have been sent before, and its own run may hold the session now, or fill the quota.
+        if earlier := await _earlier(context, caller, request):
+            return repeated(earlier, caller)
+        raise
 
 
 async def _earlier(context: Context, caller: Caller, request: StartRequest) -> StoredRun | None:
@@ -107,17 +119,20 @@ async def _continued(context: Context, caller: Caller, request: StartRequest) ->
     )
 
 
-async def _store(context: Context, session: StoredSession, event: Accepted, text: str) -> Applied | None:
+async def _store(
+    context: Context, session: StoredSession, event: Accepted, text: str, admission: Admission | None
+) -> Applied | None:
     """Store the run, its input and the session that it now holds.
 
     Returns the stored run if another request with the same key has stored it first, and None if the session
-    has changed.
+    or the owner's quota has changed.
     """
     content = await context.content.save(event.run_id, f"input-{context.token()}", text)
     event = replace(event, input=content)
-    run, held, entries = accept(event, context.clock.now())
+    run, held, entries = accept(event, admission.at if admission else context.clock.now())
     try:
-        stored = await context.runs.insert(run, replace(session, session=held), entries)
+        quota = await book(context, admission, run.id)
+        stored = await context.runs.insert(run, replace(session, session=held), entries, quota)
     except RowConflict:
         first = await context.runs.read(run.id)
         if first is None or first.run.input != content:
@@ -130,9 +145,12 @@ async def _store(context: Context, session: StoredSession, event: Accepted, text
     return Applied(stored, changed=True)
 
 
-def _new_ids(context: Context, request: StartRequest, now: datetime) -> StoredKey:
+def _new_ids(context: Context, caller: Caller, request: StartRequest, now: datetime) -> StoredKey:
     if request.session_id:
         shard = int(ids.shard_of(request.session_id), 16)
+    elif context.quotas:
+        # One transaction holds the run and its owner's quota, which are in one shard.
+        shard = int(ids.home_shard(caller.owner), 16)
     else:
         shard = context.randomness.bytes(1)[0] % ids.SHARDS
     session_id = request.session_id or ids.new_id(

@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from shared.core.quota import Limits
 from shared.core.response import (
     Absent,
     ItemStarted,
@@ -24,8 +25,9 @@ from shared.core.response import (
     TextAdded,
 )
 from shared.ports.tables import Put, Row, Value
+from shared.store.quotas import QuotaStore
 from tests.support.client import Client
-from tests.support.fakes import answer, asks, later
+from tests.support.fakes import Seeded, answer, asks, later
 from tests.support.memory_table import MemoryTable
 from tests.support.world import World
 
@@ -194,10 +196,19 @@ async def unanswered(world: World, client: Client) -> None:
     await client.start(session_id=session_id)
 
 
+async def within_quotas(world: World, client: Client) -> None:
+    """Two starts of an owner who has quotas."""
+    limits = Limits(pending_runs=5, starts_per_minute=2)
+    limited = Client(replace(world.context, quotas=QuotaStore(world.table, Seeded(), limits)))
+    await limited.start()
+    world.clock.pass_(7.25)
+    await limited.start()
+
+
 SCENES: tuple[Scene, ...] = (
     completed, completed_with_long_texts, completed_with_tools, streaming, streamed, queued, calling_tools, cancelling,
     cancelled, failed, expired, missing, deleted, conversation, late_response, completed_with_content_parts,
-    waiting_to_read, waiting_to_create, commenting, refused, unanswered,
+    waiting_to_read, waiting_to_create, commenting, refused, unanswered, within_quotas,
 )  # fmt: skip
 
 

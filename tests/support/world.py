@@ -7,6 +7,7 @@ from typing import Any
 from shared.core.caller import Caller
 from shared.core.ids import all_shards
 from shared.core.pace import Schedule
+from shared.core.quota import Limits
 from shared.core.response import (
     Slice,
     Snapshot,
@@ -23,6 +24,7 @@ from shared.steps.poll import poll
 from shared.store.content import ContentStore
 from shared.store.keys import KeyStore
 from shared.store.outbox import Outbox
+from shared.store.quotas import QuotaStore
 from shared.store.runs import RunStore
 from shared.store.sessions import SessionStore
 from shared.store.shards import ShardStore
@@ -66,11 +68,15 @@ def a_context(runs: Table, content: Table, provider: Provider, **changes: Any) -
 class World:
     """A wired application without IO, and the shell's part of driving it."""
 
-    def __init__(self, provider: Any = None, agents: Any = None, **changes: Any) -> None:
+    def __init__(
+        self, provider: Any = None, agents: Any = None, limits: Limits | None = None, **changes: Any
+    ) -> None:
         self.table, self.content_table = CountingTable(), CountingTable()
         self.clock, self.keeper = FakeClock(), FakeKeeper()
         self.provider, self.agents = provider or FakeProvider(), agents or FakeAgents()
         fields = {"agents": self.agents, "clock": self.clock, "keeper": self.keeper} | changes
+        if limits:
+            fields["quotas"] = QuotaStore(self.table, Seeded(), limits)
         self.context = a_context(self.table, self.content_table, self.provider, **fields)
 
     async def start(self, *, caller: Caller = CALLER, **changes: object) -> Run:

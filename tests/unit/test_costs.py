@@ -2,7 +2,9 @@
 
 import pytest
 
+from shared.core.caller import Caller
 from shared.core.log import TextDelta
+from shared.core.quota import Limits
 from shared.core.response import ItemStarted, NoStream, ResponseStatus, Slice, Snapshot, TextAdded
 from shared.core.run import RunStatus
 from shared.steps.due import claim_due
@@ -33,6 +35,28 @@ async def test_a_start_is_two_transactions(world):
 async def test_an_idempotent_start_stores_its_key(world):
     await world.start(idempotency_key="k", fingerprint="a")
     assert world.table.taken() == {"write": 3}
+
+
+@pytest.mark.parametrize("pending", [0, 3])
+async def test_a_start_with_a_quota_is_one_query_more(pending):
+    world = World(limits=Limits(pending_runs=100, starts_per_minute=100))
+    await world.start(caller=Caller("another"))
+    for _ in range(pending):
+        await world.start()
+    world.table.taken()
+    world.table.rows_read = 0
+    await world.start()
+    assert world.table.taken() == {"write": 2, "query": 1}
+    assert world.table.rows_read == (pending + 1 if pending else 0)
+    await world.start(idempotency_key="k", fingerprint="a")
+    assert world.table.taken() == {"write": 3, "query": 1}
+
+
+async def test_a_quota_of_starts_alone_is_a_point_read_more():
+    world = World(limits=Limits(starts_per_minute=100))
+    await world.start()
+    assert world.table.taken() == {"write": 2, "get": 1}
+    assert world.table.rows_read == 0
 
 
 async def test_the_next_run_of_a_session_reads_the_session(world):

@@ -2,20 +2,23 @@
 
 import json
 from dataclasses import fields
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from shared.core.calls import ToolCall
+from shared.core.quota import Limits
 from shared.core.response import RunError, Usage
 from shared.core.run import Content, Continuation, Lease, OpenItem, Run, RunStatus, Step, Waiting
 from shared.ports.tables import Row
+from shared.store.quotas import QuotaStore
 from shared.store.run_rows import read_run, run_row, unknown_values
 from shared.usecases.delete import delete_session
+from shared.web.caller import DEFAULT_OWNER
 from tests.support.client import Client
-from tests.support.fakes import answer
+from tests.support.fakes import Seeded, answer
 from tests.support.recorded_rows import FOLDER, answers, restored
 from tests.support.runs import NOW, a_run, an_id
 from tests.support.world import CALLER, World
@@ -176,3 +179,15 @@ async def test_a_tombstone_keeps_no_field_of_a_later_version():
         [tombstone] = await world.table.query(shard, kind, kind[:-1] + "}")
         assert is_tombstone(tombstone)
         assert "from_a_later_version" not in tombstone.values
+
+
+async def test_the_starts_of_a_recorded_quota_still_count():
+    recorded = read(FOLDER / "2" / "within_quotas.json")
+    world = await restored(recorded)
+    quotas = QuotaStore(world.table, Seeded(), Limits(pending_runs=5, starts_per_minute=2))
+    owner = DEFAULT_OWNER
+    found = await quotas.read(owner)
+    runs = [values for values in recorded["runs"][run_shard(recorded)].values() if "created_at" in values]
+    times = sorted({datetime.fromisoformat(values["created_at"]) for values in runs})
+    assert (found.pending, list(found.starts)) == (2, times)
+    assert len(times) == 2

@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 
 from shared.adapters.azure_tables.account import TableAccount
+from shared.core.quota import Limits
 from shared.core.run import Chaining
 from shared.errors import InvalidSettings
 from shared.settings import load
@@ -73,6 +74,23 @@ def test_every_setting_is_read():
     assert settings.trust_forwarded is True
     assert settings.provider.headers == {"Ocp-Apim-Subscription-Key": "a key", "x-team": "a"}
     assert settings.models == {"NOVELIST_MODEL": "gpt-5"}
+
+
+@pytest.mark.parametrize(
+    ("given", "limits"),
+    [
+        ({}, None),
+        ({"QUOTA_PENDING_RUNS": " "}, None),
+        ({"QUOTA_PENDING_RUNS": "999"}, Limits(pending_runs=999)),
+        ({"QUOTA_STARTS_PER_MINUTE": "1000"}, Limits(starts_per_minute=1000)),
+        (
+            {"QUOTA_PENDING_RUNS": "1", "QUOTA_STARTS_PER_MINUTE": "1"},
+            Limits(pending_runs=1, starts_per_minute=1),
+        ),
+    ],
+)
+def test_quotas_are_off_unless_they_are_set(given, limits):
+    assert load(GOOD | given).quotas == limits
 
 
 def test_an_identity_can_replace_keys():
@@ -181,6 +199,8 @@ WRONG = {
         '{"api-key": "s3cret!", "api-key": "s3cret!"}',
         json.dumps({f"h{number}": "s3cret!" for number in range(17)}),
     ],
+    "QUOTA_PENDING_RUNS": ["0", "1000", "-1", "1.5", "1e2", "many", "NaN", "off"],
+    "QUOTA_STARTS_PER_MINUTE": ["0", "1001", "-1", "2.0", "٣"],
     "PROVIDER_CREATE_TIMEOUT_SECONDS": ["0", "201"],
     "PROVIDER_POLL_TIMEOUT_SECONDS": ["0", "61"],
 }

@@ -1,6 +1,7 @@
 """Errors as problem details (RFC 9457)."""
 
 import json
+import math
 
 from shared.errors import (
     BatonError,
@@ -11,6 +12,7 @@ from shared.errors import (
     NotFound,
     StorageUnavailable,
     TooLarge,
+    TooMany,
     Unidentified,
     UnreadableRow,
     UnsupportedEncoding,
@@ -26,6 +28,8 @@ _STATUSES: dict[type[BatonError], tuple[int, str]] = {
     TooLarge: (413, "Content Too Large"),
     UnsupportedEncoding: (415, "Unsupported Media Type"),
     InvalidInput: (422, "Unprocessable Content"),
+    # RFC 6585, 4.
+    TooMany: (429, "Too Many Requests"),
     StorageUnavailable: (503, "Service Unavailable"),
     UnreadableRow: (503, "Service Unavailable"),
 }
@@ -43,6 +47,8 @@ def problem(error: BatonError) -> Reply:
     headers = {"Content-Type": PROBLEM, "Cache-Control": "no-store"}
     if status == 503:
         headers["Retry-After"] = str(_RETRY_AFTER_SECONDS)
+    if isinstance(error, TooMany):
+        headers["Retry-After"] = str(math.ceil(error.retry_after.total_seconds()))
     if status == 415:
         # RFC 9110, 12.5.3: the encodings that the next request may use.
         headers["Accept-Encoding"] = "identity"

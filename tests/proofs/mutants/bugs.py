@@ -3,6 +3,7 @@
 from tests.proofs.mutants.bug import Bug
 from tests.proofs.mutants.log_bugs import LOG_BUGS
 from tests.proofs.mutants.provider_bugs import PROVIDER_BUGS
+from tests.proofs.mutants.quota_bugs import QUOTA_BUGS
 
 _CALLING = "shared/core/life/calling.py"
 _CREATING = "shared/core/life/creating.py"
@@ -250,4 +251,5 @@ BUGS = (
     ),
     *PROVIDER_BUGS,
     *LOG_BUGS,
+    *QUOTA_BUGS,
 )

@@ -9,6 +9,7 @@ from shared.core import transcript
 from shared.core.run import RunStatus
 from shared.web.http import Reply
 from tests.proofs.simulation.answer_feeds import FeedAuditor
+from tests.proofs.simulation.audit_quotas import QuotaAuditor
 from tests.proofs.simulation.coverage import Coverage
 from tests.proofs.simulation.evidence import Evidence, Seen
 from tests.proofs.simulation.scheduler import Invocation
@@ -37,8 +38,8 @@ class ClientRequest:
 class AnswerAuditor:
     """Checks the requests and answers of clients."""
 
-    def __init__(self, evidence: Evidence, coverage: Coverage) -> None:
-        self._evidence, self._coverage = evidence, coverage
+    def __init__(self, evidence: Evidence, coverage: Coverage, quotas: QuotaAuditor) -> None:
+        self._evidence, self._coverage, self._quotas = evidence, coverage, quotas
         self._feeds = FeedAuditor(evidence)
 
     def session_of(self, run_id: str) -> str:
@@ -87,7 +88,7 @@ class AnswerAuditor:
             self._require(False, 10, about, f"{request.operation} got a {reply.status}")
         match request.operation:
             case "start":
-                self._started(request, reply, body)
+                self._started(request, reply, body, by)
             case "read" | "cancel" | "delete" | "events":
                 self._about_a_run(request, reply, body)
             case "list":
@@ -98,7 +99,7 @@ class AnswerAuditor:
     def _require(self, holds: bool, promise: int, run_id: str, what: str) -> None:
         self._evidence.require(holds, promise, run_id, what)
 
-    def _started(self, request: ClientRequest, reply: Reply, body: dict[str, Any]) -> None:
+    def _started(self, request: ClientRequest, reply: Reply, body: dict[str, Any], by: Invocation) -> None:
         evidence = self._evidence
         code = body.get("code")
         name = (request.owner, request.key or "")
@@ -117,6 +118,9 @@ class AnswerAuditor:
                     body["id"],
                     f"key {name} was accepted with another body",
                 )
+        elif code in {"too_many_pending_runs", "too_many_starts"} and reply.status == 429:
+            self._quotas.refused(request.owner, code, request.at, by)
+            self._was_not_repeated(request)
         elif code == "idempotency_key_reused":
             self._require(
                 len(evidence.bodies.get(name, ())) > 1, 6, "", f"key {name} was never used with another body"
@@ -140,6 +144,13 @@ class AnswerAuditor:
             self._require(gone, 8, request.session_id or "", "a session that no client deleted is not found")
         else:
             self._require(False, 10, "", f"a start was answered {reply.status} {code}")
+
+    def _was_not_repeated(self, request: ClientRequest) -> None:
+        """Check that a start over a quota is not one whose run was stored before it was requested."""
+        known = self._evidence.keys.get((request.owner, request.key or ""))
+        seen = self._evidence.runs[known[0]] if known and request.key else None
+        if known and seen and known[1] == _canonical(request.body):
+            self._require(seen.since >= request.at, 6, seen.run.id, "a repeated start was over a quota")
 
     def _pending_since(self, seen: Seen, at: float) -> bool:
         """Return whether a run was pending at any time since `at`."""

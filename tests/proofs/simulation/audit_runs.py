@@ -9,6 +9,7 @@ from shared.core.run import UNANSWERED_CALL, Run, RunStatus, Step
 from shared.core.transcript import output_text
 from tests.proofs.simulation.audit_creates import UNUSABLE
 from tests.proofs.simulation.audit_leases import LeaseAuditor
+from tests.proofs.simulation.audit_quotas import QuotaAuditor
 from tests.proofs.simulation.audit_texts import TextAuditor
 from tests.proofs.simulation.evidence import Claim, Evidence, Seen
 from tests.proofs.simulation.responses import Response, is_answer, unfit
@@ -23,6 +24,7 @@ class RunAuditor:
     def __init__(self, evidence: Evidence, responses: Mapping[str, Response], leases: LeaseAuditor) -> None:
         self._evidence, self._responses, self._leases = evidence, responses, leases
         self.texts = TextAuditor(evidence, responses)
+        self.quotas = QuotaAuditor(evidence)
 
     def saw(self, run: Run, by: Invocation) -> None:
         evidence, now = self._evidence, self._evidence.now()
@@ -31,6 +33,7 @@ class RunAuditor:
             seen = evidence.runs[run.id] = Seen(run, now, run.owner, by)
             seen.statuses.append((now, run.status))
             self._leases.saw(None, run, by)
+            self.quotas.saw_start(run, by)
             return
         before, seen.run = seen.run, run
         self._leases.saw(before, run, by)

@@ -35,6 +35,7 @@ class Auditor:
         self._responses: dict[str, Response] = {}
         self._leases = LeaseAuditor(self.evidence)
         self._runs = RunAuditor(self.evidence, self._responses, self._leases)
+        self.quotas = self._runs.quotas
 
     def honours_keys(self) -> None:
         """Note that the provider honours the keys of creates."""
@@ -56,6 +57,8 @@ class Auditor:
             key = write.key if isinstance(write, Delete) else write.row.key
             if key.startswith("delivery|"):
                 self.evidence.deliver(key, stays=not isinstance(write, Delete))
+            elif not isinstance(write, Delete) and key.startswith("owner|"):
+                self.quotas.wrote(write.row.values)
             elif not isinstance(write, Delete) and key.startswith("run|"):
                 run = read_run(write.row)
                 self._touch(run.id, by)

@@ -139,6 +139,12 @@ class Clients:
             self._use(request, reply, body)
             if reply.status == 503:
                 no_answer()
+            elif reply.status == 429 and attempt < _ATTEMPTS:
+                pause = float(reply.headers["Retry-After"])
+                self.gate.scheduler.after(
+                    pause,
+                    lambda: self.send(request.repeated(self.gate.scheduler.now, request.body), attempt + 1),
+                )
 
         invocation.when_dead = no_answer
         self.triggers.begin(invocation, _call(api, request), answered)

@@ -23,6 +23,7 @@ from tests.proofs.simulation.evidence import Breach, seconds_of
 from tests.proofs.simulation.faults import Faults
 from tests.proofs.simulation.interference import Interference
 from tests.proofs.simulation.leases import SimulatedKeeper
+from tests.proofs.simulation.limits import limit_owners
 from tests.proofs.simulation.ports import (
     READ_TIMEOUT,
     Gate,
@@ -95,7 +96,8 @@ class Simulation:
         self.auditor.reads_content_of(self.content_table)
         self.provider = SimulatedProvider(self.gate, self.auditor, LONG_TEXT)
         self.triggers = self._wire(shards)
-        answers = AnswerAuditor(self.auditor.evidence, self.coverage)
+        limit_owners(seed, self.triggers, self.runs_table)
+        answers = AnswerAuditor(self.auditor.evidence, self.coverage, self.auditor.quotas)
         self.clients = Clients(self.gate, self.triggers, answers, LONG_TEXT)
         self.interference = Interference(self.gate, self.auditor.evidence, self.clients, self.triggers)
         self.interference.prolong_faults = self._prolong_faults
