@@ -31,6 +31,7 @@ _LAID_AT_ONCE = 32
 @dataclass
 class MovedClock:
     at: datetime = field(default_factory=lambda: datetime.now(UTC))
+    correction: timedelta = timedelta()
 
     def now(self) -> datetime:
         return self.at

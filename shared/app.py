@@ -45,7 +45,8 @@ class Baton:
     def __init__(self, settings: Settings, agents: InstalledAgents) -> None:
         self.settings = settings
         self._account = _account(settings.storage)
-        self._storage = TableStorage(self._account)
+        self._clock = SystemClock()
+        self._storage = TableStorage(self._account, compare_clock=self._clock.compare)
         self._provider = _provider(settings.provider, settings.poll)
         self._agents = agents
         self._keeper = LeaseThread(self._own_runs_table)
@@ -65,7 +66,7 @@ class Baton:
             content=ContentStore(self._storage.table(settings.storage.content_table)),
             providers={DEFAULT_PROVIDER: self._provider},
             agents=self._agents,
-            clock=SystemClock(),
+            clock=self._clock,
             keeper=self._keeper,
             randomness=randomness,
             schedule=Schedule(settings.poll.shortest, settings.poll.longest),
@@ -95,7 +96,7 @@ class Baton:
         async with self._preparing:
             if not self._tables_exist:
                 names = [self.settings.storage.runs_table, self.settings.storage.content_table]
-                await create_missing_tables(self._account, names)
+                await create_missing_tables(self._account, names, self._clock.compare)
                 self._tables_exist = True
 
     async def tick(self) -> list[str]:

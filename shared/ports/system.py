@@ -1,7 +1,7 @@
 """The ports to time and randomness, and to an observer of transitions."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from shared.core.life.birth import Accepted
@@ -12,6 +12,11 @@ from shared.core.run import Run
 class Clock(Protocol):
     def now(self) -> datetime:
         """Return the time in UTC."""
+        ...
+
+    @property
+    def correction(self) -> timedelta:
+        """What is added to the clock of this host, which differs from that of the storage."""
         ...
 
 

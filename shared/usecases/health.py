@@ -1,7 +1,7 @@
 """Check that the timer works. A timer can stop without any error in the log."""
 
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from shared.core.ids import all_shards
 from shared.core.run import RunStatus, Step
@@ -20,6 +20,8 @@ class Health:
     # Runs whose response the provider did not create when it was last requested.
     creates_failing: int
     last_tick_at: datetime | None
+    # What is added to the clock of the host that answers.
+    clock_correction: timedelta
 
 
 async def check(context: Context) -> Health:
@@ -36,4 +38,6 @@ async def check(context: Context) -> Health:
         waiting = [owed for owed in runs if owed.due + patience < now]
         late = late or (bool(waiting) and (tick.at is None or tick.at + patience < now))
         last = max((at for at in (last, tick.at) if at), default=None)
-    return Health(not late and not overdue, pending, overdue, failing, last)
+    return Health(
+        not late and not overdue, pending, overdue, failing, last, clock_correction=context.clock.correction
+    )

@@ -8,6 +8,7 @@ import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from uuid import UUID
 
 import pytest
@@ -31,6 +32,10 @@ from shared.ports.tables import Delete, Insert, Merge, Put, Row
 DATA = bytes(range(256))
 ETAG = "W/\"datetime'2026-01-02T03%3A04%3A05.6789012Z'\""
 KEY = "it's 50% + a|b"
+
+
+# Nothing takes so long, unless the code is broken.
+GIVE_UP_SECONDS = 60
 
 
 @pytest.fixture
@@ -138,6 +143,27 @@ async def test_tables_are_created_once(account, storage):
     await create_missing_tables(account, names)
     assert await storage.table(names[0]).get("p", "a")
     assert await storage.table(names[1]).get("p", "a") is None
+
+
+async def test_each_reply_is_compared_with_the_clock(account):
+    seconds = []
+
+    def compare(date: str, sent: float, received: float) -> None:
+        assert sent <= received
+        seconds.append(parsedate_to_datetime(date).timestamp() - received)
+
+    name = f"t{secrets.token_hex(8)}"
+    await create_missing_tables(account, [name], compare)
+    # Also when the table was there before.
+    await create_missing_tables(account, [name], compare)
+    storage = TableStorage(account, compare_clock=compare)
+    await storage.table(name).write("p", [Insert(Row("a", {}))])
+    with pytest.raises(RowConflict):
+        await storage.table(name).write("p", [Insert(Row("a", {}))])
+    await storage.close()
+    assert len(seconds) == 4
+    # This test runs on the machine of the storage. Its Date has no fraction of a second.
+    assert all(-GIVE_UP_SECONDS < each <= 0.01 for each in seconds)
 
 
 async def test_a_closed_storage_opens_again(storage):

@@ -35,6 +35,7 @@ from tests.support.runs import NOW
 @dataclass
 class FakeClock:
     at: datetime = NOW
+    correction: timedelta = timedelta()
 
     def now(self) -> datetime:
         return self.at

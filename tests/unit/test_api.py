@@ -524,6 +524,7 @@ async def test_health_is_ok_while_the_timer_ticks(world, client):
         "overdue": 0,
         "creates_failing": 0,
         "last_tick_at": None,
+        "clock_correction_seconds": 0.0,
     }
     await client.start()
     await world.tick(5)

@@ -227,6 +227,8 @@ async def test_a_renewal_never_prolongs_the_lease_of_another_worker(world):
 class Ahead:
     """The clock of a host that is ahead of another."""
 
+    correction = timedelta()
+
     def __init__(self, clock, seconds: float) -> None:
         self._clock, self._ahead = clock, timedelta(seconds=seconds)
 

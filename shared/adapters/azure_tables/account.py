@@ -4,7 +4,7 @@ import base64
 import binascii
 import hmac
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from email.utils import formatdate
 from typing import TYPE_CHECKING, Any, Self
@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential
 from azure.core.exceptions import AzureError
-from azure.core.pipeline import PipelineRequest
+from azure.core.pipeline import PipelineRequest, PipelineResponse
 from azure.core.pipeline.policies import (
     AsyncBearerTokenCredentialPolicy,
     AzureSasCredentialPolicy,
@@ -38,6 +38,10 @@ _DEVELOPMENT = {
     "accountkey": "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==",
     "tableendpoint": "http://127.0.0.1:10002/devstoreaccount1",
 }
+
+
+# Gets the Date of a reply, and the Unix times at which its request was sent and it was received.
+CompareClock = Callable[[str, float, float], None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,8 +115,13 @@ class SharedKeyLitePolicy(SansIOHTTPPolicy[Any, Any]):
         request.http_request.headers["Authorization"] = f"SharedKeyLite {self._account}:{signed}"
 
 
-async def create_missing_tables(account: TableAccount, names: Iterable[str]) -> None:
-    """Create the tables that do not exist. Raises StorageUnavailable."""
+async def create_missing_tables(
+    account: TableAccount, names: Iterable[str], compare_clock: CompareClock | None = None
+) -> None:
+    """Create the tables that do not exist. Raises StorageUnavailable.
+
+    These are the first requests of a process, so its clock is compared before anything depends on it.
+    """
     # Slow to import, and needed once in an account's life.
     from azure.data.tables.aio import TableServiceClient  # noqa: PLC0415
 
@@ -126,13 +135,21 @@ async def create_missing_tables(account: TableAccount, names: Iterable[str]) -> 
             read_timeout=READ_SECONDS,
         ) as service:
             for name in names:
-                await service.create_table_if_not_exists(name)
+                hook = _compared_by(compare_clock, time.time()) if compare_clock else None
+                await service.create_table_if_not_exists(name, raw_response_hook=hook)
     except AzureError as error:
         raise StorageUnavailable(
             f"the tables {', '.join(names)} could not be created in {account.endpoint}: {error.message}"
         ) from error
     finally:
         await close_credential(credential)
+
+
+def _compared_by(compare_clock: CompareClock, sent: float) -> Callable[[PipelineResponse[Any, Any]], None]:
+    def compare(response: PipelineResponse[Any, Any]) -> None:
+        compare_clock(response.http_response.headers.get("Date", ""), sent, time.time())
+
+    return compare
 
 
 async def close_credential(credential: "Credential") -> None:

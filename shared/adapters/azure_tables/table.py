@@ -6,6 +6,7 @@ docs/decisions/0004-own-table-requests.md.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -20,6 +21,7 @@ from azure.core.rest import AsyncHttpResponse, HttpRequest
 from shared.adapters.azure_tables.account import (
     CONNECT_SECONDS,
     READ_SECONDS,
+    CompareClock,
     TableAccount,
     close_credential,
     credential_policy,
@@ -78,10 +80,17 @@ class TableStorage:
     after that, it opens new connections.
     """
 
-    def __init__(self, account: TableAccount, *, connections: int = CONNECTIONS) -> None:
+    def __init__(
+        self,
+        account: TableAccount,
+        *,
+        connections: int = CONNECTIONS,
+        compare_clock: CompareClock | None = None,
+    ) -> None:
         self.endpoint = account.endpoint
         self._account = account
         self._connections = connections
+        self._compare_clock = compare_clock
         self._client: AsyncPipelineClient[HttpRequest, AsyncHttpResponse] | None = None
         self._credential: Credential | None = None
 
@@ -110,9 +119,10 @@ class TableStorage:
             content=body,
         )
         client = self._client or self._open()
+        sent = time.time()
         try:
             async with asyncio.timeout(TOTAL_SECONDS):
-                return await client.send_request(request, retry_on_methods=_METHODS)
+                response = await client.send_request(request, retry_on_methods=_METHODS)
         except TimeoutError as error:
             raise StorageUnavailable(
                 f"{self.endpoint} did not answer within {TOTAL_SECONDS} seconds"
@@ -120,6 +130,9 @@ class TableStorage:
         except AzureError as error:
             reason = str(error).partition("\n")[0] or type(error).__name__
             raise StorageUnavailable(f"{self.endpoint} did not answer: {reason}") from error
+        if self._compare_clock:
+            self._compare_clock(response.headers.get("Date", ""), sent, time.time())
+        return response
 
     def _open(self) -> AsyncPipelineClient[HttpRequest, AsyncHttpResponse]:
         self._credential = self._account.credential()

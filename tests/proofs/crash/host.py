@@ -53,6 +53,8 @@ class Place:
 class AheadClock:
     """A clock that the test moves forward, so that nothing waits."""
 
+    correction = timedelta()
+
     def __init__(self, now: datetime) -> None:
         self._now = now
 

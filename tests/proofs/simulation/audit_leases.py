@@ -9,8 +9,6 @@ from tests.proofs.simulation.evidence import Evidence, seconds_of
 from tests.proofs.simulation.scheduler import LONGEST_TOOL, PROVIDER_TIMEOUT, Invocation
 
 _LONGEST = {Step.CREATE: PROVIDER_TIMEOUT + MARGIN, Step.TOOLS: LONGEST_TOOL + MARGIN}
-# Times of the simulation and those of the app are rounded differently.
-_ROUNDING = 0.001
 
 
 class LeaseAuditor:
@@ -30,13 +28,13 @@ class LeaseAuditor:
         require = self._evidence.require
         left = seconds_of(run.lease.expires_at) - self._evidence.now() - by.skew
         require(
-            left <= LEASE.total_seconds() + _ROUNDING, 17, run.id, f"its lease lasts {left:.1f} s from now"
+            left <= LEASE.total_seconds() + by.precision, 17, run.id, f"its lease lasts {left:.1f} s from now"
         )
         began = self._work_began.get((run.id, run.turn, run.step, run.lease.id))
         if began is not None:
             lasts = seconds_of(run.lease.expires_at) - began - by.skew
             longest = _LONGEST[run.step].total_seconds()
-            require(lasts <= longest + _ROUNDING, 17, run.id, f"{run.step} is leased for {lasts:.0f} s")
+            require(lasts <= longest + by.precision, 17, run.id, f"{run.step} is leased for {lasts:.0f} s")
 
     def renewed(self, before: Run, run: Run, by: Invocation) -> None:
         """Check a write that is not counted in `rev`: only a holder's renewal may do that."""
@@ -62,6 +60,6 @@ class LeaseAuditor:
         require(own, 17, run_id, f"{by.name} begins to {step}, and the run is not its own")
         require(not by.lost, 17, run_id, f"{by.name} begins to {step}, and knows that its lease is lost")
         if lease and own:
-            left = seconds_of(lease.expires_at) - now + _ROUNDING
+            left = seconds_of(lease.expires_at) - now + by.precision
             require(left >= ENOUGH.total_seconds(), 17, run_id, f"{step} begins {left:.1f} s before the end")
             self._work_began[run_id, seen.run.turn, step, lease.id] = self._evidence.now()

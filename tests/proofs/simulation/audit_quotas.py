@@ -44,7 +44,7 @@ class QuotaAuditor:
             return
         require = self.evidence.require
         at = seconds_of(run.created_at) - by.skew
-        honest = by.started_at - 0.001 <= at <= self.evidence.now() + 0.001
+        honest = by.started_at - by.precision <= at <= self.evidence.now() + by.precision
         require(honest, 18, run.id, f"it began at {at:.3f}, when it was neither requested nor stored")
         runs = self.counted[run.owner]
         if (most := self.limits.pending_runs) is not None and shard_of(run.id) == home_shard(run.owner):

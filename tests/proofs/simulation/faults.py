@@ -95,7 +95,13 @@ OCCASIONS: Mapping[str, Mapping[str, float]] = {
     "tick": {"tick_missed": 0.2, "tick_doubled": 0.2},
     "client": {"client_gone": 0.15},
     # Once a seed.
-    "seed": {"broken_row": 0.1, "skewed_clocks": 0.3, "two_timers": 0.4, "timer_dead": 0.1},
+    "seed": {
+        "broken_row": 0.1,
+        "skewed_clocks": 0.3,
+        "wrong_clock": 0.1,
+        "two_timers": 0.4,
+        "timer_dead": 0.1,
+    },
 }
 KINDS = tuple(dict.fromkeys(kind for kinds in OCCASIONS.values() for kind in kinds))
 # What follows from a property of a seed's provider, without a draw: it honours the keys of creates, and it refuses to

@@ -3,8 +3,10 @@
 import random as randoms
 import types
 from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
+from email.utils import format_datetime
 
+from shared.adapters.system import SystemClock
 from shared.core.calls import CallStatus, ToolCall, ToolResult
 from shared.core.run import Content, Step
 from shared.errors import RowConflict, StorageUnavailable
@@ -28,15 +30,24 @@ PROLONGED = 8.0
 Trace = Callable[..., None]
 
 
-class SimulatedClock:
-    """The clock of one host."""
+class SimulatedClock(SystemClock):
+    """The clock of one host, which its processes compare with that of the storage."""
 
-    def __init__(self, scheduler: Scheduler, skew: float = 0.0) -> None:
-        self._scheduler = scheduler
-        self._skew = skew
+    def __init__(self, scheduler: Scheduler, ahead: float) -> None:
+        super().__init__(lambda: START + timedelta(seconds=scheduler.now + ahead))
+        self._scheduler, self._ahead = scheduler, ahead
 
-    def now(self) -> datetime:
-        return START + timedelta(seconds=self._scheduler.now + self._skew)
+    @property
+    def skew(self) -> float:
+        """How many seconds the clock is ahead, as far as it is not corrected."""
+        return self._ahead + self.correction.total_seconds()
+
+    def compare_now(self) -> None:
+        """Get a reply from the storage."""
+        if self._ahead:
+            true = START + timedelta(seconds=int(self._scheduler.now))
+            local = self._local_time().timestamp()
+            self.compare(format_datetime(true, usegmt=True), local, local)
 
 
 class SimulatedRandomness:

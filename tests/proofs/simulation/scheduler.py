@@ -4,12 +4,16 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import timedelta
 from heapq import heappop, heappush
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shared.core.response import Slice, Snapshot
 
-# How far the clocks of hosts differ, in seconds.
+if TYPE_CHECKING:
+    from tests.proofs.simulation.ports import SimulatedClock
+
+# How far the clocks of hosts differ from that of the storage, in seconds, and how far wrong ones differ.
 MAX_SKEW = 2.0
+WRONG = (5.0, 900.0)
 
 # The longest time of a request to the provider.
 PROVIDER_TIMEOUT = timedelta(seconds=10)
@@ -31,8 +35,7 @@ class Invocation:
     operation: str
     host: int
     started_at: float
-    # How far its host's clock is ahead.
-    skew: float = 0.0
+    clock: "SimulatedClock"
     dead: bool = False
     ended: bool = False
     # Seconds for which it stood still.
@@ -60,6 +63,16 @@ class Invocation:
     strands: list["Strand"] = field(default_factory=list)
     # The effect of its death on others: a client sees its connection end, a message comes back.
     when_dead: Callable[[], None] | None = None
+
+    @property
+    def skew(self) -> float:
+        """How many seconds its host's clock is ahead."""
+        return self.clock.skew
+
+    @property
+    def precision(self) -> float:
+        """How exactly its clock can be compared with the simulation's: a correction becomes finer with each reply."""
+        return 1.0 if self.clock.correction else 0.001
 
     @property
     def disturbed(self) -> bool:

@@ -34,7 +34,7 @@ from tests.proofs.simulation.ports import (
     SimulatedTable,
 )
 from tests.proofs.simulation.provider import SimulatedProvider
-from tests.proofs.simulation.scheduler import MAX_SKEW, PROVIDER_TIMEOUT, Invocation, Scheduler
+from tests.proofs.simulation.scheduler import MAX_SKEW, PROVIDER_TIMEOUT, WRONG, Invocation, Scheduler
 from tests.proofs.simulation.triggers import HOSTS, Triggers
 from tests.support.world import stores
 
@@ -122,7 +122,7 @@ class Simulation:
             observer=self,
             providers={DEFAULT_PROVIDER: self.provider},
             agents=SimulatedAgents(self.gate, self.auditor, structured=self.random.random() < _STRUCTURED),
-            clock=SimulatedClock(self.scheduler),
+            clock=SimulatedClock(self.scheduler, 0.0),
             keeper=SimulatedKeeper(self.gate, self.runs_table),
             randomness=randomness,
             schedule=SCHEDULE,
@@ -131,10 +131,13 @@ class Simulation:
             provider_timeout=PROVIDER_TIMEOUT,
             read_timeout=READ_TIMEOUT,
         )
-        skewed = self.faults.draw("seed") == "skewed_clocks"
-        skews = tuple(self.random.uniform(-MAX_SKEW, MAX_SKEW) if skewed else 0.0 for _ in range(HOSTS))
+        skewed, wrong = self.faults.draw("seed") == "skewed_clocks", self.faults.draw("seed") == "wrong_clock"
+        ahead = [self.random.uniform(-MAX_SKEW, MAX_SKEW) if skewed else 0.0 for _ in range(HOSTS)]
+        if wrong:
+            ahead[0] = self.random.uniform(*WRONG) * self.random.choice((-1, 1))
+        clocks = tuple(SimulatedClock(self.scheduler, one) for one in ahead)
         return Triggers(
-            self.gate, context, self.auditor, all_shards()[:shards], skews, self._unexpected,
+            self.gate, context, self.auditor, all_shards()[:shards], clocks, self._unexpected,
             fanout=self.random.random() < 0.2,
             messages_per_owner=self.random.choice((1, MESSAGES_PER_OWNER)),
         )  # fmt: skip

@@ -34,7 +34,8 @@ class Triggers:
     context: Context
     auditor: Auditor
     shards: tuple[str, ...]
-    skews: tuple[float, ...]
+    # Those of the hosts.
+    clocks: tuple[SimulatedClock, ...]
     unexpected: Unexpected
     # Whether the timer sends a message for each shard instead of polling itself.
     fanout: bool = False
@@ -49,10 +50,10 @@ class Triggers:
         self.invocations += 1
         scheduler = self.gate.scheduler
         host = self.gate.random.randrange(HOSTS)
-        skew = self.skews[host]
-        context = replace(self.context, clock=SimulatedClock(scheduler, skew)) if skew else self.context
+        clock = self.clocks[host]
+        clock.compare_now()
         name = f"{operation} #{self.invocations}"
-        return Invocation(name, operation, host, scheduler.now, skew), context
+        return Invocation(name, operation, host, scheduler.now, clock), replace(self.context, clock=clock)
 
     def begin(
         self,
