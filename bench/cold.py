@@ -49,8 +49,6 @@ def _set_environment(provider: str, storage: str) -> None:
         "AzureWebJobsStorage": storage,
         "OPENAI_BASE_URL": provider,
         "OPENAI_API_KEY": "bench",
-        "WORK_QUEUE": "bench-work",
-        "POLL_SCHEDULE": "*/5 * * * * *",
         # Importing takes longer than this, so the run is due when the tick begins.
         "POLL_MIN_SECONDS": "0.1",
         "NOVELIST_MODEL": "stub",

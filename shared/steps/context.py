@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from shared.core.invocation import FUNCTION_TIMEOUT
 from shared.core.pace import Schedule
 from shared.core.run import Chaining, Continuation, Lease
 from shared.ports.agents import Agents
@@ -44,6 +45,8 @@ class Context:
     provider_timeout: timedelta
     # The time limit for reading a response. A response that needs more is read again with more.
     read_timeout: timedelta = timedelta(seconds=10)
+    # The time after which the host ends an invocation.
+    function_timeout: timedelta = FUNCTION_TIMEOUT
     observer: Observer = field(default_factory=NoObserver)
 
     def provider(self, name: str) -> Provider:

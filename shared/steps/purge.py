@@ -14,8 +14,6 @@ from shared.store.runs import StoredRun
 
 # How long the deletion of responses is tried. After that they stay at the provider until its retention ends.
 PURGE_PATIENCE = timedelta(hours=1)
-# After this time no process can still work on a deleted run: host.json ends every function earlier.
-SECOND_PURGE = timedelta(minutes=10)
 
 
 async def purge(context: Context, stored: StoredRun, lease: Lease) -> Applied:
@@ -38,9 +36,10 @@ async def purge(context: Context, stored: StoredRun, lease: Lease) -> Applied:
     await context.runs.purge(run.id)
     if run.key:
         await context.keys.forget(key_shard(run.key), run.key, run.id)
-    if context.clock.now() - since < SECOND_PURGE:
-        # A process that was working on the run may still save content, and die before it removes it.
-        return await apply(context, stored, events.PurgeDeferred(lease.id, since + SECOND_PURGE))
+    if context.clock.now() - since < context.function_timeout:
+        # A process that was working on the run may still save content, and die before it removes it. After this time
+        # there is none, because the host has ended its invocation.
+        return await apply(context, stored, events.PurgeDeferred(lease.id, since + context.function_timeout))
     return await apply(context, stored, events.Purged(lease.id))
 
 

@@ -12,8 +12,6 @@ from shared.settings import load
 
 GOOD = {
     "AzureWebJobsStorage": "UseDevelopmentStorage=true",
-    "WORK_QUEUE": "baton-work",
-    "POLL_SCHEDULE": "*/5 * * * * *",
     "OPENAI_API_KEY": "sk-test",
 }
 

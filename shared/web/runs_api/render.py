@@ -245,4 +245,5 @@ def health_view(health: Health, *, counts: bool) -> dict[str, Any]:
         "overdue": health.overdue,
         "creates_failing": health.creates_failing,
         "last_tick_at": time(health.last_tick_at),
+        "poison_messages": health.poison_messages,
     }

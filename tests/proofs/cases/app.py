@@ -22,8 +22,6 @@ from tests.support.world import stores
 
 SETTINGS: Mapping[str, str] = {
     "AzureWebJobsStorage": "UseDevelopmentStorage=true",
-    "WORK_QUEUE": "work",
-    "POLL_SCHEDULE": "* * * * * *",
     "POLL_MIN_SECONDS": "1",
     "OPENAI_BASE_URL": BASE,
     "OPENAI_API_KEY": "key-of-the-cases",
