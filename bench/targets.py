@@ -10,7 +10,7 @@ from bench.scenarios import RUNS, SLOW_ANSWER, Section
 TIMES_NAIVE = 6
 TIMES_TYPED = 3
 TICK_INTERVAL = timedelta(seconds=5)
-"""As in local.settings.sample.json: POLL_SCHEDULE."""
+"""The default of POLL_SCHEDULE."""
 LEFT_OUT_OF_STATUS = ("openai", "azure.identity")
 
 Results = Mapping[str, Mapping[str, Measurement]]

@@ -120,14 +120,16 @@ class PoisonQueues:
     def _service(self) -> "QueueServiceClient":
         if self._open is None:
             # Slow to import, and needed only by those who look at poison messages.
-            from azure.storage.queue import LinearRetry  # noqa: PLC0415
             from azure.storage.queue.aio import QueueServiceClient  # noqa: PLC0415
 
             credential = self._account.credential()
             service = QueueServiceClient(
                 self._account.endpoint,
                 credential=credential,
-                retry_policy=LinearRetry(backoff=0, retry_total=1, random_jitter_range=0),
+                retry_total=1,
+                initial_backoff=0,
+                increment_base=0,
+                random_jitter_range=0,
                 connection_timeout=CONNECT_SECONDS,
                 read_timeout=READ_SECONDS,
             )
