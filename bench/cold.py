@@ -18,7 +18,7 @@ from bench.measure import Meter
 from bench.novel import AGENT, REQUEST
 from dev.processes import ChildProcess
 
-WATCHED_MODULES = ("openai", "pydantic", "azure.identity", "azure.data.tables")
+WATCHED_MODULES = ("openai", "pydantic", "azure.identity", "azure.data.tables", "azure.storage.queue")
 
 
 async def first_invocation(meter: Meter, *, provider: str, storage: str, of: str) -> None:
