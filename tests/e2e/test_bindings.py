@@ -79,6 +79,35 @@ def test_a_wrong_setting_stops_the_start_and_all_are_listed(new_site) -> None:
         assert name in str(failure.value)
 
 
+def test_a_tool_that_may_outlast_its_function_stops_the_start(new_site) -> None:
+    site: Site = new_site(AzureFunctionsJobHost__functionTimeout="00:02:00")
+    with pytest.raises(ChildFailed) as failure:
+        site.add_host()
+    assert "but the time-out of functions leaves 0:00:05 for it" in str(failure.value)
+
+
+def test_each_message_goes_to_its_own_queue(new_site, tmp_path: Path) -> None:
+    site: Site = new_site()
+    program = tmp_path / "send.py"
+    program.write_text(
+        "import function_app\n"
+        "class Out:\n"
+        "    sent = []\n"
+        "    def set(self, messages): self.sent = messages\n"
+        "outputs = Out(), Out(), Out()\n"
+        f"delivery = 'delivery 2026-01-01T00:00:00.000000Z run_00{'0' * 26} 00000001-0'\n"
+        "function_app._send(['anything', delivery, 'run_1', delivery + chr(10) + delivery], *outputs)\n"
+        "bound = [b.get_dict_repr() for b in function_app.start_run.build().get_bindings()]\n"
+        "names = [b['queueName'] for b in bound if b['type'] == 'queue']\n"
+        "print('sent:', [len(out.sent) for out in outputs], sorted(names))\n"
+    )
+    env = site.settings | {"PYTHONPATH": str(site.app)}
+    with stack.ChildProcess("send", [stack.sys.executable, str(program)], env=env, cwd=site.app) as child:
+        sent = child.wait_for(r"^sent: (.*)$")[1]
+    names = sorted(site.settings[f"{kind}_QUEUE"] for kind in ("WORK", "GENERATE", "DELIVER"))
+    assert sent == f"[2, 0, 2] {names}"
+
+
 def test_neither_a_status_read_nor_a_tick_imports_what_is_slow(site: Site, tmp_path: Path) -> None:
     run_id = site.start(script(turns=[{"text": "a"}]))
     program = tmp_path / "status.py"

@@ -12,6 +12,7 @@ from shared.adapters.agents.running import InstalledAgents
 from shared.adapters.agents.threads import PATIENCE
 from shared.adapters.agents.timeouts import SAVING, longest_tool
 from shared.agent import MAX_TIMEOUT, Agent, tool
+from shared.app import Baton
 from shared.core.invocation import END_MARGIN, FUNCTION_TIMEOUT
 from shared.core.run import Step
 from shared.errors import InvalidSettings
@@ -62,6 +63,11 @@ def test_any_other_override_is_refused_by_name(text):
         load(GOOD | {NAME: text})
     [fault] = refusal.value.faults
     assert fault.startswith(f"{NAME} must be a time")
+
+
+def test_the_app_gives_its_time_out_to_every_step():
+    settings = load(GOOD | {NAME: "00:10:00"})
+    assert Baton(settings, InstalledAgents({}, {})).context.function_timeout == 10 * MINUTE
 
 
 def test_letter_case_of_the_override_does_not_count_as_to_the_host():
