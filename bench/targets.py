@@ -11,7 +11,7 @@ TIMES_NAIVE = 6
 TIMES_TYPED = 3
 TICK_INTERVAL = timedelta(seconds=5)
 """The default of POLL_SCHEDULE."""
-LEFT_OUT_OF_STATUS = ("openai", "azure.identity")
+LEFT_OUT_OF_STATUS = ("openai", "azure.identity", "azure.storage.queue")
 
 Results = Mapping[str, Mapping[str, Measurement]]
 """By section and scenario."""
