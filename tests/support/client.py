@@ -51,7 +51,7 @@ def routes() -> tuple[Route, ...]:
         for function in functions
         if isinstance(function, ast.AsyncFunctionDef)
         for decorator in function.decorator_list
-        if ast.unparse(decorator.func) == "app.route"
+        if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "app.route"
         for methods in [ast.literal_eval(next(w.value for w in decorator.keywords if w.arg == "methods"))]
         for method in methods
         if method != "HEAD"
@@ -68,7 +68,7 @@ def _handler(function: ast.AsyncFunctionDef) -> str:
 
 
 def _wakes(function: ast.AsyncFunctionDef) -> bool:
-    return "work" in [argument.arg for argument in function.args.args]
+    return "sends" in map(ast.unparse, function.decorator_list)
 
 
 @dataclass(frozen=True)
@@ -178,7 +178,7 @@ def check(route: Route, reply: Reply) -> None:
     )
     response = resolve(responses[str(reply.status)])
     _check_headers(response.get("headers", {}), reply.headers)
-    assert route.wakes or not reply.messages, f"{route} has no queue output for messages"
+    assert route.wakes or not reply.messages, f"{route} has no queue outputs for messages"
     text = reply.body.decode()
     assert "Traceback" not in text
     assert '.py"' not in text

@@ -10,6 +10,7 @@ from shared.core.caller import Caller, Role
 from shared.core.input_items import InputRules
 from shared.core.run import Run
 from shared.errors import BatonError, Unidentified
+from shared.ports.queues import NoQueues, Queues
 from shared.steps.context import Context
 from shared.steps.transition import Applied
 from shared.steps.turns import bundled
@@ -47,6 +48,7 @@ class Api:
     trust_forwarded: bool = False
     input_rules: InputRules = field(default_factory=InputRules)
     waker: Waker = field(default_factory=Waker)
+    queues: Queues = field(default_factory=NoQueues)
 
     def caller(self, request: Request) -> Caller:
         return caller_of(request, self.owner_header)
@@ -180,7 +182,7 @@ async def get_agents(api: Api, _request: Request) -> Reply:
 
 async def get_health(api: Api, request: Request) -> Reply:
     """Return the state of the app. Its counts are about the runs of all owners, so they are for admins."""
-    state = await health.check(api.context)
+    state = await health.check(api.context, api.queues)
     body = render.health_view(state, counts=_is_admin(api, request))
     return json_reply(200 if state.ok else 503, body, {"Cache-Control": "no-store"})
 

@@ -246,4 +246,5 @@ def health_view(health: Health, *, counts: bool) -> dict[str, Any]:
         "creates_failing": health.creates_failing,
         "last_tick_at": time(health.last_tick_at),
         "clock_correction_seconds": round(health.clock_correction.total_seconds(), 1),
+        "poison_messages": health.poison_messages,
     }

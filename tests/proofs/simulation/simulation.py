@@ -62,8 +62,10 @@ _READ_AGAIN = 15.0
 _STRUCTURED = 0.2
 # In what share of the seeds clients also read a list and a session in the end.
 _READ_MORE = 0.25
-# Deleted runs are purged a second time after ten minutes, and deletions at the provider are repeated for an hour.
-_AFTERMATH = (660.0, 3700.0)
+# The time-out of functions, and how long after it a deleted run is purged again at the latest. Deletions at the provider are
+# repeated for an hour.
+_FUNCTION_TIMEOUT = timedelta(minutes=10)
+_AFTERMATH = (_FUNCTION_TIMEOUT.total_seconds() + 60.0, 3700.0)
 
 
 @dataclass(frozen=True)
@@ -130,6 +132,7 @@ class Simulation:
             chaining=self.random.choice(tuple(Chaining)),
             provider_timeout=PROVIDER_TIMEOUT,
             read_timeout=READ_TIMEOUT,
+            function_timeout=_FUNCTION_TIMEOUT,
         )
         skewed, wrong = self.faults.draw("seed") == "skewed_clocks", self.faults.draw("seed") == "wrong_clock"
         ahead = [self.random.uniform(-MAX_SKEW, MAX_SKEW) if skewed else 0.0 for _ in range(HOSTS)]
