@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+from collections.abc import Callable
 from functools import cache, cached_property
 
 from shared.adapters.agents.discover import discover, placeholders
@@ -13,6 +14,7 @@ from shared.adapters.http.access import Connection, azure_base_url
 from shared.adapters.responses_api.provider import ResponsesProvider
 from shared.adapters.system import SystemClock, SystemRandomness
 from shared.core import ids
+from shared.core.caller import Caller
 from shared.core.input_items import InputRules
 from shared.core.pace import Schedule
 from shared.log import quiet_libraries
@@ -28,6 +30,8 @@ from shared.store.outbox import Outbox
 from shared.store.runs import RunStore
 from shared.store.sessions import SessionStore
 from shared.store.shards import ShardStore
+from shared.web.callers.header import header_callers
+from shared.web.http import Request
 from shared.web.runs_api.handlers import Api
 
 
@@ -72,11 +76,11 @@ class Baton:
         settings = self.settings
         return Api(
             self.context,
-            settings.owner_header,
+            _callers(settings),
             settings.public_base_url,
             self.prepare,
             trust_forwarded=settings.trust_forwarded,
-            input_rules=InputRules(anything=settings.any_input, ids=settings.owner_header is None),
+            input_rules=InputRules(anything=settings.any_input, ids=settings.single_owner),
         )
 
     async def prepare(self) -> None:
@@ -127,6 +131,19 @@ def _account(storage: StorageSettings) -> TableAccount:
     if storage.connection:
         return TableAccount.from_connection_string(storage.connection)
     return TableAccount.from_endpoint(storage.endpoint, client_id=storage.client_id or None)
+
+
+def _callers(settings: Settings) -> Callable[[Request], Caller]:
+    if not settings.access.own:
+        return header_callers(settings.owner_header)
+    from shared.web.callers.credentials import credential_callers  # noqa: PLC0415 - for AUTH=callers only
+
+    return credential_callers(
+        settings.access.keys,
+        settings.access.tenants,
+        public_base_url=settings.public_base_url,
+        trust_forwarded=settings.trust_forwarded,
+    )
 
 
 def _provider(settings: ProviderSettings, poll: PollSettings) -> ResponsesProvider:

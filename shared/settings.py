@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from urllib.parse import urlsplit
 
+from shared.access_settings import AccessSettings, access_settings
 from shared.core.run import Chaining
 from shared.errors import InvalidSettings
 from shared.provider_headers import parse_headers
@@ -81,10 +82,16 @@ class Settings:
     public_base_url: str | None
     trust_forwarded: bool
     owner_header: str | None
+    access: AccessSettings
     # Whether the input of a run may hold every item that the provider accepts.
     any_input: bool
     # The settings that agents name, as far as they are set.
     models: Mapping[str, str]
+
+    @property
+    def single_owner(self) -> bool:
+        """Whether everything belongs to one owner."""
+        return self.owner_header is None and not self.access.own
 
 
 class _Reader:
@@ -150,6 +157,8 @@ def load(
     read = _Reader(environment)
     for name, check in checks:
         read.check(name, check)
+    access, faults = access_settings(environment)
+    read.faults += faults
     found = Settings(
         storage=_storage(read),
         provider=_provider(read),
@@ -157,7 +166,10 @@ def load(
         public_base_url=read.text("PUBLIC_BASE_URL", "", _is_url, _URL) or None,
         trust_forwarded=read.choice("TRUST_FORWARDED", "off", ["on", "off"]) == "on",
         owner_header=(owner_header := read.text("OWNER_HEADER", "", _is(_HEADER), "a header name") or None),
-        any_input=_any_input(read, owner_header),
+        access=access,
+        any_input=_any_input(
+            read, several="OWNER_HEADER" if owner_header else "AUTH=callers" if access.own else ""
+        ),
         models={name: model for name in placeholders if (model := read.text(name, ""))},
     )
     if read.faults:
@@ -165,11 +177,12 @@ def load(
     return found
 
 
-def _any_input(read: _Reader, owner_header: str | None) -> bool:
+def _any_input(read: _Reader, *, several: str) -> bool:
+    """`several` is the setting by which the app has several owners, if there is one."""
     anything = read.choice("INPUT_ITEMS", "messages", ["messages", "any"]) == "any"
-    if anything and owner_header:
+    if anything and several:
         read.faults.append(
-            "INPUT_ITEMS must be messages when OWNER_HEADER is set: other items can name what another owner has stored."
+            f"INPUT_ITEMS must be messages with {several}: other items can name what another owner has stored."
         )
     return anything
 

@@ -8,7 +8,7 @@ from shared.core import ids
 from shared.core.caller import Caller, Role
 from shared.errors import Unidentified
 from shared.ports.tables import Put, Row
-from shared.web.caller import caller_of
+from shared.web.callers.header import caller_of
 from shared.web.http import Request
 from shared.web.runs_api import handlers
 from tests.support.client import Client
