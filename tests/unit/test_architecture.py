@@ -22,9 +22,10 @@ WITHOUT_TESTS = {"data", "proofs", "support"}
 
 
 def settings_read() -> set[str]:
-    """Return the name of every setting that shared/settings.py looks at."""
+    """Return the name of every setting that the modules of settings look at."""
     found = set()
-    for node in ast.walk(ast.parse((ROOT / "shared/settings.py").read_text())):
+    sources = [(ROOT / "shared" / name).read_text() for name in ("settings.py", "access_settings.py")]
+    for node in (node for source in sources for node in ast.walk(ast.parse(source))):
         match node:
             case ast.Call(
                 func=ast.Attribute(attr="text" | "number" | "whole" | "choice" | "get"),
