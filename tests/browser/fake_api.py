@@ -70,6 +70,15 @@ class FakeApi:
     def origin(self) -> str:
         return f"http://127.0.0.1:{self._server.server_port}"
 
+    @property
+    def keys_sent(self) -> list[str]:
+        """The key of each request but those for the page, and the one that looks for somebody who is signed in."""
+        return [
+            key
+            for method, target, key in self.requests
+            if urlsplit(target).path != "/api/dashboard" and (method, target, key) != ("GET", "/api/me", "")
+        ]
+
     def add(self, *runs: FakeRun) -> None:
         everything = [*self.runs.values(), *runs]
         self.runs = {run.id: run for run in sorted(everything, key=lambda run: run.created, reverse=True)}

@@ -66,6 +66,9 @@ def test_the_app_refuses_what_the_host_lets_through(new_site: NewSite) -> None:
         assert doubled(site, header, value) == 200
         assert doubled(site, header, value, value) == 401
     assert ask(site, "POST", "runs", start, api_key="key-of-watch").body["code"] == "role_missing"
+    file = [{"role": "user", "content": [{"type": "input_file", "file_id": "file-of-somebody"}]}]
+    of_another = ask(site, "POST", "runs", start | {"input": file}, **NIGHTLY)
+    assert of_another.body["code"] == "input_not_allowed"
     run_id = ask(site, "POST", "runs", start, **NIGHTLY).body["id"]
     wait_until(lambda: ask(site, "GET", f"runs/{run_id}", **NIGHTLY).body["status"] == "completed", run_id)
     assert ask(site, "GET", f"runs/{run_id}", api_key="key-of-watch").status == 404

@@ -90,6 +90,10 @@ AROUND = [
 @pytest.mark.parametrize("header", HEADERS)
 def test_a_doubled_or_folded_header_is_refused_and_nothing_is_trimmed(header, key):
     assert refusal({header: value(header, key)}).code == "invalid_key"
+    # Not even if somebody has made a key of just that.
+    callers = credential_callers([api_key("odd", key)], frozenset())
+    with pytest.raises(Unauthenticated):
+        callers(Request(url="", headers={header: value(header, key)}))
 
 
 @pytest.mark.parametrize("header", HEADERS)
@@ -125,6 +129,9 @@ def test_a_key_of_the_greatest_length_counts():
     longest = "k" * keys.MAX_KEY_CHARACTERS
     callers = credential_callers([api_key("long", longest)], frozenset())
     assert callers(Request(url="", headers={"api-key": longest})).owner == "key:long"
+    callers = credential_callers([api_key("longer", longest + "k")], frozenset())
+    with pytest.raises(Unauthenticated):
+        callers(Request(url="", headers={"api-key": longest + "k"}))
 
 
 @pytest.mark.parametrize(

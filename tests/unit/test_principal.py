@@ -217,6 +217,7 @@ MALFORMED = {
     "a value that is a number": claim_list({"typ": "tid", "val": 7}),
     "a value that is a list": claim_list({"typ": "roles", "val": ["admin"]}),
     "a type that is null": claim_list({"typ": None, "val": "admin"}),
+    "many marks beside the claims": principal(claims("admin"), more=[[]] * 5_000),
     "too many claims": principal([*claims("admin"), *[("g", "1")] * module.MAX_CLAIMS]),
     "a provider twice": encoded(b'{"auth_typ": "google", ' + base64.b64decode(GOOD)[1:]),
     "claims twice": encoded(base64.b64decode(GOOD)[:-1] + b', "claims": []}'),
