@@ -82,7 +82,6 @@ AROUND = [
     f"{KEY}\u00a0",
     f"{KEY}\u200b",
     f"{KEY}\ufeff",
-    f'"{KEY}"',
 ]
 
 
@@ -114,6 +113,7 @@ def test_a_doubled_or_folded_header_is_refused_and_nothing_is_trimmed(header, ke
         KEY * 20_000,
         hashlib.sha256(KEY.encode()).hexdigest(),
         "key:nightly",
+        f'"{KEY}"',
         "nightly",
     ],
     ids=lambda key: ascii(key[:20]),
