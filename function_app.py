@@ -13,7 +13,8 @@ from shared.web.runs_api import handlers
 
 # The app refuses to start when a setting is wrong, so that requests cannot fail because of it.
 baton = application()
-app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
+# With AUTH=callers the host lets every request in, and the app refuses those without a caller.
+app = func.FunctionApp(http_auth_level=func.AuthLevel[baton.settings.access.host_level])
 
 # The Functions worker accepts only `typing.List` here.
 Messages = func.Out[List[str]]  # noqa: UP006
@@ -129,6 +130,11 @@ async def delete_session(
 @app.route("agents", methods=["GET", "HEAD"])
 async def get_agents(req: func.HttpRequest) -> func.HttpResponse:
     return await _answer(req, handlers.get_agents)
+
+
+@app.route("me", methods=["GET", "HEAD"])
+async def get_me(req: func.HttpRequest) -> func.HttpResponse:
+    return await _answer(req, handlers.get_me)
 
 
 @app.route("health", methods=["GET", "HEAD"])

@@ -10,6 +10,7 @@ COMMANDS = {
     "up": ("dev.up", "all three, until Ctrl-C"),
     "poison": ("dev.poison", "messages that failed too often: list them, put them back"),
     "watch": ("dev.watch", "the text of a run while it is written, and its status"),
+    "key": ("dev.key", "a key of the app's own, for the setting API_KEYS"),
     "demo": ("dev.demo", "one run from start to outcome, with a crash in between"),
 }
 

@@ -29,7 +29,7 @@ SCHEDULE = {"POLL_SCHEDULE": "*/2 * * * * *"}
 _SETTING = re.compile(
     r"AzureWebJobs\S+|AzureFunctionsJobHost__\S+|FUNCTIONS_\w+|(AZURE_)?OPENAI_\w+|AZURE_CLIENT_ID|PROVIDER_\w+|"
     r"(STREAM|POLL)_\w+|(RUNS|CONTENT)_TABLE|(WORK|GENERATE|DELIVER)_QUEUE|CHAINING|PUBLIC_BASE_URL|TRUST_FORWARDED|INPUT_ITEMS|"
-    r"OWNER_HEADER",
+    r"OWNER_HEADER|QUOTA_\w+|AUTH|API_KEYS|ENTRA_TENANTS|EASY_AUTH|WEBSITE_AUTH_ENABLED",
     re.IGNORECASE,
 )
 # A setting as the model of an agent, found without an import, because a file may be broken.

@@ -2,7 +2,7 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import cache, cached_property
 
@@ -19,6 +19,7 @@ from shared.adapters.lease_thread import LeaseThread
 from shared.adapters.responses_api.provider import ResponsesProvider
 from shared.adapters.system import SystemClock, SystemRandomness
 from shared.core import ids
+from shared.core.caller import Caller
 from shared.core.input_items import InputRules
 from shared.core.pace import Schedule
 from shared.log import quiet_libraries
@@ -36,6 +37,8 @@ from shared.store.quotas import QuotaStore
 from shared.store.runs import RunStore
 from shared.store.sessions import SessionStore
 from shared.store.shards import ShardStore
+from shared.web.callers.header import header_callers
+from shared.web.http import Request
 from shared.web.runs_api.handlers import Api
 
 # How many leases are renewed at the same moment.
@@ -89,11 +92,11 @@ class Baton:
         settings = self.settings
         return Api(
             self.context,
-            settings.owner_header,
+            _callers(settings),
             settings.public_base_url,
             self.prepare,
             trust_forwarded=settings.trust_forwarded,
-            input_rules=InputRules(anything=settings.any_input, ids=settings.owner_header is None),
+            input_rules=InputRules(anything=settings.any_input, ids=settings.single_owner),
             queues=self._queues,
         )
 
@@ -166,6 +169,19 @@ def _account(storage: StorageSettings) -> TableAccount:
     if storage.connection:
         return TableAccount.from_connection_string(storage.connection)
     return TableAccount.from_endpoint(storage.endpoint, client_id=storage.client_id or None)
+
+
+def _callers(settings: Settings) -> Callable[[Request], Caller]:
+    if not settings.access.own:
+        return header_callers(settings.owner_header)
+    from shared.web.callers.credentials import credential_callers  # noqa: PLC0415 - for AUTH=callers only
+
+    return credential_callers(
+        settings.access.keys,
+        settings.access.tenants,
+        public_base_url=settings.public_base_url,
+        trust_forwarded=settings.trust_forwarded,
+    )
 
 
 def _provider(settings: ProviderSettings, poll: PollSettings) -> ResponsesProvider:

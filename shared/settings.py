@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from urllib.parse import urlsplit
 
+from shared.access_settings import AccessSettings, access_settings
 from shared.core.invocation import FUNCTION_TIMEOUT, time_for_work
 from shared.core.queues import POISON, Queue
 from shared.core.quota import MAX_PENDING_RUNS, MAX_STARTS_PER_MINUTE, Limits
@@ -89,6 +90,7 @@ class Settings:
     public_base_url: str | None
     trust_forwarded: bool
     owner_header: str | None
+    access: AccessSettings
     # Whether the input of a run may hold every item that the provider accepts.
     any_input: bool
     # None: there are no quotas.
@@ -97,6 +99,11 @@ class Settings:
     function_timeout: timedelta
     # The settings that agents name, as far as they are set.
     models: Mapping[str, str]
+
+    @property
+    def single_owner(self) -> bool:
+        """Whether everything belongs to one owner."""
+        return self.owner_header is None and not self.access.own
 
 
 class _Reader:
@@ -162,6 +169,8 @@ def load(
     read = _Reader(environment)
     for name, check in checks:
         read.check(name, check)
+    access, faults = access_settings(environment)
+    read.faults += faults
     found = Settings(
         function_timeout=(function_timeout := _function_timeout(read, environment)),
         storage=_storage(read),
@@ -170,7 +179,10 @@ def load(
         public_base_url=read.text("PUBLIC_BASE_URL", "", _is_url, _URL) or None,
         trust_forwarded=read.choice("TRUST_FORWARDED", "off", ["on", "off"]) == "on",
         owner_header=(owner_header := read.text("OWNER_HEADER", "", _is(_HEADER), "a header name") or None),
-        any_input=_any_input(read, owner_header),
+        access=access,
+        any_input=_any_input(
+            read, several="OWNER_HEADER" if owner_header else "AUTH=callers" if access.own else ""
+        ),
         quotas=_quotas(read),
         models={name: model for name in placeholders if (model := read.text(name, ""))},
     )
@@ -211,11 +223,12 @@ def _function_timeout(read: _Reader, environment: Mapping[str, str]) -> timedelt
     return FUNCTION_TIMEOUT
 
 
-def _any_input(read: _Reader, owner_header: str | None) -> bool:
+def _any_input(read: _Reader, *, several: str) -> bool:
+    """`several` is the setting by which the app has several owners, if there is one."""
     anything = read.choice("INPUT_ITEMS", "messages", ["messages", "any"]) == "any"
-    if anything and owner_header:
+    if anything and several:
         read.faults.append(
-            "INPUT_ITEMS must be messages when OWNER_HEADER is set: other items can name what another owner has stored."
+            f"INPUT_ITEMS must be messages with {several}: other items can name what another owner has stored."
         )
     return anything
 

@@ -185,3 +185,10 @@ def test_the_link_opens_the_page_with_the_key_and_is_alone_on_its_line() -> None
     assert "  make watch RUN=run_..." in lines
     assert """  export BATON_URL=http://127.0.0.1:7071 BATON_KEY='a/b&c=d e'"'"''""" in lines
     assert max(map(len, up_text.page("http://127.0.0.1:65535", "0" * 40).splitlines())) < 120
+
+
+def test_the_key_of_the_folder_is_not_shown_where_it_opens_nothing():
+    text = up_text.page("http://127.0.0.1:65535", "s3cret", callers=True)
+    assert "s3cret" not in text
+    assert "python -m dev key" in text
+    assert max(map(len, text.splitlines())) < 120

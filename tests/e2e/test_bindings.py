@@ -122,7 +122,7 @@ def test_neither_a_status_read_nor_a_tick_imports_what_is_slow(site: Site, tmp_p
         "    await function_app.baton.tick()\n"
         "    await function_app.baton.close()\n"
         "asyncio.run(main())\n"
-        "slow = {'openai', 'azure.identity', 'azure.storage.queue'}\n"
+        "slow = {'openai', 'azure.identity', 'azure.storage.queue', 'shared.web.callers.credentials'}\n"
         "print('imported:', sorted(slow & set(sys.modules)))\n"
     )
     child = stack.ChildProcess(

@@ -1,4 +1,4 @@
-"""Runs, events, sessions, agents and health as the JSON that clients get."""
+"""Runs, events, sessions, agents, callers and health as the JSON that clients get."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +9,7 @@ from typing import Any
 
 from shared.core import log, transcript
 from shared.core.answer import Answer, cut
+from shared.core.caller import Caller, Role
 from shared.core.calls import CallStatus, ToolCall
 from shared.core.ids import item_id
 from shared.core.log import LogEntry, LogLine
@@ -232,6 +233,16 @@ def agent_view(spec: AgentSpec) -> dict[str, Any]:
         "stream": spec.stream,
         "ready": not spec.missing_settings,
         "missing_settings": list(spec.missing_settings),
+    }
+
+
+def caller_view(caller: Caller) -> dict[str, Any]:
+    return {
+        "object": "caller",
+        "owner": caller.owner,
+        "roles": [role for role in Role if role in caller.roles],
+        "name": caller.name,
+        "recognised_by": caller.recognition,
     }
 
 
