@@ -260,11 +260,14 @@ class Simulation:
                 self.auditor.evidence.breach(2, seen.run.id, late)
 
     def _check_taken_up(self, since: float) -> None:
-        """With a timer and without faults, a worker takes each step that has become due since then."""
+        """With a timer and without faults, a worker takes each step that has become due since then.
+
+        A process that stood still may have written one that was due long ago: its reminders have become rare.
+        """
         for seen in self.auditor.evidence.runs.values():
-            run, due = seen.run, max(seconds_of(seen.run.due), seen.changed_at)
-            waits = self.scheduler.now - due
-            owed = run.step.worked_on and since < due and self.scheduler.now < seconds_of(run.expires_at)
+            run, due = seen.run, seconds_of(seen.run.due)
+            waits, fresh = self.scheduler.now - due, due > max(since, seen.changed_at) - MAX_SKEW
+            owed = run.step.worked_on and fresh and self.scheduler.now < seconds_of(run.expires_at)
             if owed and waits > self._period + _TAKEN_WITHIN:
                 what = f"nobody has taken its step {run.step} for {waits:.0f} s"
                 self.auditor.evidence.breach(17, run.id, what)
