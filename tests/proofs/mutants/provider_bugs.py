@@ -170,7 +170,7 @@ PROVIDER_BUGS = (
         "        case Snapshot() | Refused():\n",
         "        case Refused(error):\n"
         "            until = context.retry_at(run.created_at, None)\n"
-        "            return await apply(context, stored, events.CancelDeferred(lease.id, until, error))\n"
+        "            return await hold.apply(stored, events.CancelDeferred(hold.lease_id, until, error))\n"
         "        case Snapshot():\n",
     ),
     Bug(

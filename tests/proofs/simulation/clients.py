@@ -17,9 +17,11 @@ _KEYS = "abcd"
 _ATTEMPTS = 4
 # The share of readers of a feed that read on after a page with events.
 _FOLLOWED = 0.4
-# The share of readers of a completed run that start one more run in its session.
-_CONTINUED = 0.3
-_CONTINUABLE = frozenset({"completed", "incomplete"})
+# The share of readers of a run with this status that start one more run in its session.
+_CONTINUED = {"completed": 0.3, "incomplete": 0.7}
+# How often the client of a conversation reads its run, in seconds.
+_LOOKS = 2.0
+_OVER = frozenset({"completed", "incomplete", "failed", "cancelled", "expired"})
 # What clients do with a run, and how often.
 _ACTIONS = {
     "read": 3, "cancel": 4, "delete": 3, "list": 2, "session page": 2, "delete session": 1, "continue": 5, "another owner": 1,
@@ -44,6 +46,8 @@ class Clients:
     # The runs and sessions that clients know, with their owners.
     runs: list[tuple[str, str]] = field(default_factory=list)
     sessions: list[tuple[str, str]] = field(default_factory=list)
+    # The runs of conversations that were followed by another one.
+    _gone_on: set[str] = field(default_factory=set)
 
     def send_any(self) -> None:
         """Send a random request."""
@@ -81,10 +85,23 @@ class Clients:
         query = {"after": str(after), "limit": str(self.gate.random.choice((1, 3, 100)))}
         self.send(replace(self._request("events", owner, run_id, None), query=query))
 
-    def start(self, session_id: str | None = None, owner: str | None = None) -> None:
+    def converse(self, session_id: str | None = None, owner: str | None = None, runs: int = 3) -> None:
+        """Start runs in one session, each as soon as the one before has ended."""
+        self.start(session_id, owner, runs)
+
+    def _go_on(self, body: dict[str, Any], owner: str) -> None:
+        """Go on with a conversation when its run has ended."""
+        runs = int(body.get("metadata", {}).get("runs", 0))
+        if body.get("status") not in _OVER:
+            self.gate.scheduler.after(_LOOKS, lambda: self.read(body["id"]))
+        elif runs > 1 and body["id"] not in self._gone_on:
+            self._gone_on.add(body["id"])
+            self.converse(body["session_id"], owner, runs - 1)
+
+    def start(self, session_id: str | None = None, owner: str | None = None, runs: int = 0) -> None:
         """Start a run: a new one, or with a key that was used before, with the same body or another."""
         random = self.gate.random
-        if self.keyed and session_id is None and random.random() < 0.4:
+        if self.keyed and not runs and session_id is None and random.random() < 0.4:
             earlier = random.choice(self.keyed)
             body = earlier.body if random.random() < 0.8 else earlier.body | {"input": "something else"}
             self.send(earlier.repeated(self.gate.scheduler.now, body))
@@ -97,6 +114,8 @@ class Clients:
         }
         if session_id:
             body["session_id"] = session_id
+        if runs:
+            body["metadata"] = {"runs": str(runs)}
         key = random.choice(_KEYS) if random.random() < 0.5 else None
         request = ClientRequest(
             "start", owner or random.choice(OWNERS), key=key, body=body, session_id=session_id,
@@ -154,11 +173,13 @@ class Clients:
         """Remember a run that was started, follow a feed, or continue a session."""
         if request.operation == "start" and reply.status in {200, 202}:
             self.runs.append((body["id"], request.owner))
+        if request.operation in {"start", "read"} and body.get("metadata"):
+            self._go_on(body, request.owner)
         has_events = request.operation == "events" and reply.status == 200 and body["data"]
         if has_events and self.gate.random.random() < _FOLLOWED:
             self.follow(request.run_id or "", request.owner, body["last_id"])
-        ended = request.operation == "read" and body.get("status") in _CONTINUABLE
-        if ended and self.gate.random.random() < _CONTINUED:
+        share = _CONTINUED.get(body.get("status", ""), 0.0) if request.operation == "read" else 0.0
+        if share and self.gate.random.random() < share:
             self.start(body["session_id"], request.owner)
 
     def visit(self, run_id: str) -> None:

@@ -68,7 +68,8 @@ class Endings:
             {"type": "function_call", "call_id": f"call_{response_id}_{n}", "name": name, "arguments": "{}"}
             for n, name in enumerate(names)
         ]
-        match self._faults.draw("shape"):
+        goes_on = request.turn == 1 and request.previous_response_id is not None
+        match self._faults.draw("shape_of_next" if goes_on else "shape"):
             case "commentary":
                 plan = _message(f"plan of {response_id}", "commentary")
                 return [plan, *calls, _message(text, transcript.FINAL_ANSWER)]

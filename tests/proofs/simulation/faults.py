@@ -90,6 +90,8 @@ OCCASIONS: Mapping[str, Mapping[str, float]] = {
     },
     # What the model writes, besides an answer or function calls.
     "shape": {"commentary": 0.15, "only_commentary": 0.1, "refusal": 0.1, "unanswerable": 0.1},
+    # The same, when it goes on with the response of an earlier run: few do, and an answer that comes next is rare.
+    "shape_of_next": {"commentary": 0.1, "only_commentary": 0.1, "refusal": 0.1, "unanswerable": 0.4},
     # How the stream of a response and the finished response differ.
     "streamed": {"stream_strays": 0.2, "stream_end_empty": 0.15, "output_empty": 0.1, "call_lost": 0.15},
     "tool": {"tool_failed": 0.1, "tool_slow": 0.1},

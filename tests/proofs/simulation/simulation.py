@@ -62,6 +62,8 @@ _TAKEN_WITHIN = 5.0 + MAX_SKEW
 _READ_AGAIN = 15.0
 # In what share of the seeds the agent has an output type.
 _STRUCTURED = 0.2
+# In what share of the seeds a client converses: it starts one run of a session after another.
+_CONVERSES = 0.1
 # In what share of the seeds clients also read a list and a session in the end.
 _READ_MORE = 0.25
 # The time-out of functions, and how long after it a deleted run is purged again at the latest. Deletions at the provider are
@@ -169,6 +171,8 @@ class Simulation:
         """Let clients send requests, while the faults of this seed happen."""
         for _ in range(self.random.choice((1, 1, 2, 3))):
             self.scheduler.after(self.random.uniform(0, self.faults_end * 0.7), self.clients.send_any)
+        if self.random.random() < _CONVERSES:
+            self.scheduler.after(self.random.uniform(0, 5), self.clients.converse)
         if self.faults.draw("seed") == "broken_row":
             self._break_a_row()
         timers = 2 if self.faults.draw("seed") == "two_timers" else 1
