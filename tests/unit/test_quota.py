@@ -1,5 +1,6 @@
 """Quotas of owners: what is admitted, and that two hosts never admit one start too many."""
 
+import json
 import random
 from dataclasses import replace
 from datetime import timedelta
@@ -184,6 +185,31 @@ async def test_a_refused_start_writes_nothing():
         await world.start(idempotency_key="k", fingerprint="a")
     assert "write" not in world.table.taken()
     assert not world.content_table.taken()
+
+
+async def test_a_start_that_another_one_overtakes_leaves_its_key_and_nothing_else():
+    world = World(limits=Limits(pending_runs=1))
+    insert, overtaking = world.context.runs.insert, [True]
+
+    async def overtaken(*arguments):
+        if overtaking:
+            overtaking.clear()
+            await world.start()
+        return await insert(*arguments)
+
+    world.context.runs.insert = overtaken
+    # Too long for the row of its run.
+    long = json.dumps([{"role": "user", "content": random.Random(1).randbytes(200_000).hex()}])
+    with pytest.raises(TooMany):
+        await world.start(input=long, idempotency_key="k", fingerprint="a")
+    assert world.content_table.taken()
+    kinds = [key.partition("|")[0] for there in world.table._partitions.values() for key in there]
+    assert [kinds.count(kind) for kind in ("key", "run", "session", "pending", "owner")] == [1, 1, 1, 1, 1]
+    assert not any(world.content_table._partitions.values())
+    [other] = await world.owed()
+    await cancel(world.context, CALLER, other.run_id)
+    run = await world.start(input=long, idempotency_key="k", fingerprint="a")
+    assert (await world.start(idempotency_key="k", fingerprint="a")).id == run.id
 
 
 async def test_a_claimed_key_whose_start_was_not_stored_starts_later():
