@@ -44,14 +44,17 @@ class AccessSettings:
 def access_settings(environment: Mapping[str, str]) -> tuple[AccessSettings, list[str]]:
     """Return the settings, and all their faults."""
     auth = environment.get("AUTH", "").strip() or "function"
-    if auth not in {"function", "callers"}:
-        return AccessSettings(), ["AUTH must be one of: function, callers."]
+    known = auth in {"function", "callers"}
+    faults = [] if known else ["AUTH must be one of: function, callers."]
     keys, tenants = environment.get("API_KEYS", "").strip(), environment.get("ENTRA_TENANTS", "").strip()
     stated = environment.get("EASY_AUTH", "").strip() or "platform"
-    faults = [] if stated in {"platform", "on"} else ["EASY_AUTH must be one of: platform, on."]
+    faults += [] if stated in {"platform", "on"} else ["EASY_AUTH must be one of: platform, on."]
     found_keys, key_faults = _keys(keys)
     found_tenants, tenant_faults = _tenants(tenants)
     faults += [f"API_KEYS {fault}" for fault in key_faults] + tenant_faults
+    if not known:
+        # Whether these settings go together depends on it.
+        return AccessSettings(), faults
     if auth == "function":
         used = {"API_KEYS": keys, "ENTRA_TENANTS": tenants, "EASY_AUTH": stated != "platform"}
         faults += [

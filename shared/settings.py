@@ -29,6 +29,11 @@ _KEY_CHARACTERS = "printable ASCII characters"
 _OPENAI = "https://api.openai.com/v1"
 # The description of what `_is_url` accepts.
 _URL = "an http or https address without a query"
+# As browsers write an origin, which is compared with it, and as a header can hold it.
+_PUBLIC = re.compile(
+    r'https?://(?:[A-Z0-9._-]+|\[[0-9A-F:.]+\])(?::[0-9]+)?(?:/[!"$->@-~]*)?', re.IGNORECASE | re.ASCII
+)
+_PUBLIC_URL = f"{_URL}, in ASCII: the name of a host in other letters as xn--..."
 _Check = Callable[[str], object]
 
 
@@ -176,7 +181,7 @@ def load(
         storage=_storage(read),
         provider=_provider(read),
         poll=_poll(read),
-        public_base_url=read.text("PUBLIC_BASE_URL", "", _is_url, _URL) or None,
+        public_base_url=read.text("PUBLIC_BASE_URL", "", _is_public, _PUBLIC_URL) or None,
         trust_forwarded=read.choice("TRUST_FORWARDED", "off", ["on", "off"]) == "on",
         owner_header=(owner_header := read.text("OWNER_HEADER", "", _is(_HEADER), "a header name") or None),
         access=access,
@@ -337,6 +342,10 @@ def _is(pattern: re.Pattern[str]) -> Callable[[str], bool]:
 
 def _is_https(text: str) -> bool:
     return text.startswith("https://") and _is_url(text)
+
+
+def _is_public(text: str) -> bool:
+    return _is_url(text) and _PUBLIC.fullmatch(text) is not None
 
 
 def _is_url(text: str) -> bool:

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from shared.core import ids
 from shared.core.caller import Caller
 from shared.core.life.birth import Accepted, accept
-from shared.core.run import Content, Session
+from shared.core.run import Content, Run, Session
 from shared.errors import Conflict, InvalidInput, NotFound, RowConflict, TooMany
 from shared.log import log_event
 from shared.ports.agents import AgentSpec
@@ -23,6 +23,7 @@ from shared.usecases.repeated import claim_key, earlier_run, repeated
 
 # How many times a start is tried when the session changes meanwhile.
 _ATTEMPTS = 4
+_NOTHING_ACCEPTED = (NotFound, Conflict, InvalidInput, TooMany)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,12 +64,53 @@ async def start(context: Context, caller: Caller, request: StartRequest) -> Appl
         )
     if reason := spec.not_ready:
         raise Conflict(reason, code="agent_not_ready", field="agent")
+    text = _Input(context, request.input)
+    try:
+        accepted = await _accept_once(context, caller, request, spec, text)
+    except _NOTHING_ACCEPTED:
+        await text.drop()
+        raise
+    lease = accepted.stored.run.lease
+    if not accepted.changed or lease is None:
+        return accepted
+    return await perform_now(context, accepted, lease, input_text=request.input)
+
+
+class _Input:
+    """The input of a run that is not stored yet. It is saved once, however often its start is decided.
+
+    Otherwise short starts of the same owner would overtake a long one again and again.
+    """
+
+    def __init__(self, context: Context, text: str) -> None:
+        self._context = context
+        self._text = text
+        self._saved: tuple[str, Content] | None = None
+
+    async def save(self, run_id: str) -> Content:
+        if self._saved is None:
+            name = f"input-{self._context.token()}"
+            self._saved = run_id, await self._context.content.save(run_id, name, self._text)
+        return self._saved[1]
+
+    async def drop(self, first: Run | None = None) -> None:
+        """Remove what was saved, unless it is the input of `first`, the run that was stored."""
+        if self._saved and (first is None or first.input != self._saved[1]):
+            await self._context.content.drop(*self._saved)
+            self._saved = None
+
+
+async def _accept_once(
+    context: Context, caller: Caller, request: StartRequest, spec: AgentSpec, text: _Input
+) -> Applied:
+    """Store a run, or return the run that an earlier request with the same key has stored."""
     now = context.clock.now()
     fresh = _new_ids(context, caller, request, now)
     key: StoredKey | None = None
     for attempt in range(ATTEMPTS_WITH_QUOTAS if context.quotas else _ATTEMPTS):
         ready = await _ready(context, caller, request, again=attempt > 0)
         if isinstance(ready, Applied):
+            await text.drop(ready.stored.run)
             return ready
         continued, admission = ready
         if key is None:
@@ -80,15 +122,12 @@ async def start(context: Context, caller: Caller, request: StartRequest) -> Appl
                 id=key.session_id, owner=caller.owner, agent=request.agent, created_at=now, updated_at=now
             )
         )
-        content = await context.content.save(key.run_id, f"input-{context.token()}", request.input)
+        content = await text.save(key.run_id)
         event = _accepted(context, request, spec, key.run_id, session.session, content)
-        accepted = await _store(context, session, event, admission)
-        if accepted is None:
-            # The session or the quota has changed. The session may still be free: a deletion of a run changes it too.
-            continue
-        if accepted.changed:
-            return await perform_now(context, accepted, event.lease, input_text=request.input)
-        return accepted
+        # The session or the quota may have changed. The session may still be free: a deletion of a run changes it too.
+        if accepted := await _store(context, session, event, text, admission):
+            return accepted
+    await text.drop()
     raise kept_changing() if admission else busy((key or fresh).session_id)
 
 
@@ -120,7 +159,7 @@ async def _continued(context: Context, caller: Caller, request: StartRequest) ->
 
 
 async def _store(
-    context: Context, session: StoredSession, event: Accepted, admission: Admission | None
+    context: Context, session: StoredSession, event: Accepted, text: _Input, admission: Admission | None
 ) -> Applied | None:
     """Store the run and the session that it now holds.
 
@@ -133,11 +172,10 @@ async def _store(
         stored = await context.runs.insert(run, replace(session, session=held), entries, quota)
     except RowConflict:
         first = await context.runs.read(run.id)
-        if first is None or first.run.input != event.input:
-            await context.content.drop(run.id, event.input)
-        if first:
-            return repeated(first, Caller(run.owner))
-        return None
+        if first is None:
+            return None
+        await text.drop(first.run)
+        return repeated(first, Caller(run.owner))
     context.observer.stored(None, event, run, entries)
     log_event("run.accepted", run_id=run.id, session_id=run.session_id, agent=run.agent)
     return Applied(stored, changed=True)

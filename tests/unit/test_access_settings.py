@@ -234,6 +234,20 @@ def test_there_are_two_ways_to_let_requests_in(value):
     assert fault.startswith("AUTH must be one of")
 
 
+def test_an_unknown_way_does_not_hide_the_faults_of_what_belongs_to_it():
+    wrong = {"AUTH": "caller", "API_KEYS": "7", "ENTRA_TENANTS": "contoso", "EASY_AUTH": "yes"}
+    faults = faults_of(GOOD | wrong | {"POLL_FANOUT": "maybe"})
+    assert [fault.split()[0] for fault in faults] == [
+        "AUTH",
+        "EASY_AUTH",
+        "API_KEYS",
+        "ENTRA_TENANTS",
+        "POLL_FANOUT",
+    ]
+    # What goes together with which way is not known yet.
+    assert len(faults_of(GOOD | KEYS | PEOPLE | {"AUTH": "caller", "OWNER_HEADER": "X-Owner"})) == 1
+
+
 def test_hashes_are_in_no_representation():
     settings = load(GOOD | KEYS)
     shown = repr(settings) + str(settings)

@@ -146,6 +146,14 @@ def test_roles_are_claims_of_roles_and_no_others():
     assert caller(own).roles == {Role.READER, Role.ADMIN}
 
 
+@pytest.mark.parametrize("no_type", ["", None])
+def test_a_claim_without_a_type_gives_neither_a_role_nor_a_name(no_type):
+    without = [*claims(name=""), ("", "admin")]
+    assert refusal(principal(without, role_typ=no_type, name_typ=no_type)).code == "no_role"
+    named = principal([*without, ("roles", "reader")], role_typ=no_type, name_typ=no_type)
+    assert (caller(named).roles, caller(named).name) == ({Role.READER}, None)
+
+
 @pytest.mark.parametrize("kind", ["name", NAME_CLAIM, "tid", "oid", TENANT_CLAIM])
 def test_what_people_are_called_gives_no_role(kind):
     called = claims(name="admin", more=[(NAME_CLAIM, "admin")])

@@ -1,5 +1,6 @@
 """Quotas of owners: what is admitted, and that two hosts never admit one start too many."""
 
+import json
 import random
 from dataclasses import replace
 from datetime import timedelta
@@ -15,6 +16,7 @@ from shared.errors import StorageUnavailable, TooMany
 from shared.ports.tables import Put, Row
 from shared.settings import load
 from shared.store import rows
+from shared.store.content import ContentStore
 from shared.store.quotas import QuotaStore, StoredQuota
 from shared.usecases.cancel import cancel
 from shared.usecases.delete import delete_run
@@ -26,6 +28,8 @@ from tests.support.runs import NOW, OWNER, an_id
 from tests.support.world import CALLER, World
 
 TWO_PENDING, TWO_A_MINUTE = Limits(pending_runs=2), Limits(starts_per_minute=2)
+# An input that is too long for the row of its run.
+LONG = json.dumps([{"role": "user", "content": random.Random(1).randbytes(200_000).hex()}])
 OTHER = Caller("Zoë/#?%|\u00a7'")
 
 
@@ -184,6 +188,62 @@ async def test_a_refused_start_writes_nothing():
         await world.start(idempotency_key="k", fingerprint="a")
     assert "write" not in world.table.taken()
     assert not world.content_table.taken()
+
+
+async def test_a_start_that_another_one_overtakes_leaves_its_key_and_nothing_else():
+    world = World(limits=Limits(pending_runs=1))
+    insert, overtaking = world.context.runs.insert, [True]
+
+    async def overtaken(*arguments):
+        if overtaking:
+            overtaking.clear()
+            await world.start()
+        return await insert(*arguments)
+
+    world.context.runs.insert = overtaken
+    with pytest.raises(TooMany):
+        await world.start(input=LONG, idempotency_key="k", fingerprint="a")
+    assert world.content_table.taken()
+    kinds = [key.partition("|")[0] for there in world.table._partitions.values() for key in there]
+    assert [kinds.count(kind) for kind in ("key", "run", "session", "pending", "owner")] == [1, 1, 1, 1, 1]
+    assert not any(world.content_table._partitions.values())
+    [other] = await world.owed()
+    await cancel(world.context, CALLER, other.run_id)
+    run = await world.start(input=LONG, idempotency_key="k", fingerprint="a")
+    assert (await world.start(idempotency_key="k", fingerprint="a")).id == run.id
+
+
+async def test_short_starts_do_not_keep_a_long_one_waiting():
+    """While a long input is saved, another start of its owner is stored."""
+    world = World(limits=Limits(pending_runs=900, starts_per_minute=900))
+    save, saved = world.context.content.save, []
+
+    async def slow(run_id, name, text, **options):
+        saved.append(text)
+        content = await save(run_id, name, text, **options)
+        if text == LONG:
+            await world.start()
+        return content
+
+    world.context.content.save = slow
+    run = await world.start(input=LONG)
+    assert saved.count(LONG) == 1
+    assert await world.context.content.load(run.id, run.input) == LONG
+
+
+async def test_the_input_of_a_start_that_is_always_overtaken_is_removed():
+    world = World(limits=Limits(pending_runs=900))
+    insert = world.context.runs.insert
+
+    async def overtaken(run, *arguments):
+        if run.excerpt == "long":
+            await world.start()
+        return await insert(run, *arguments)
+
+    world.context.runs.insert = overtaken
+    with pytest.raises(StorageUnavailable):
+        await world.start(input=LONG, excerpt="long")
+    assert not any(world.content_table._partitions.values())
 
 
 async def test_a_claimed_key_whose_start_was_not_stored_starts_later():
@@ -388,6 +448,33 @@ def test_two_hosts_that_start_at_the_same_moment_never_start_one_too_many(limits
     stored = [key for key in table._partitions[ids.home_shard(OWNER)] if key.startswith("run|")]
     assert len(stored) == len(started) == 3
     assert refused >= 3
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_no_input_is_left_but_those_of_runs(seed):
+    table, content, random_ = Interleaved(), MemoryTable(), random.Random(seed)
+    hosts = [World(randomness=Seeded(100 * seed + host)) for host in range(2)]
+    for world in hosts:
+        runs, quotas = replace_table(world, table, Limits(pending_runs=3, starts_per_minute=5))
+        world.context = replace(world.context, runs=runs, quotas=quotas, content=ContentStore(content))
+    going = [
+        hosts[number % 2].start(input=LONG, idempotency_key=key, fingerprint="a" if key else "")
+        for number, key in enumerate(["k", "k", None, "k", None, None, "k2", "k2"])
+    ]
+    started = {}
+    while going:
+        one = random_.choice(going)
+        try:
+            one.send(None)
+        except StopIteration as end:
+            going.remove(one)
+            started[end.value.id] = end.value.input.name
+        except TooMany:
+            going.remove(one)
+    stored = {
+        run: {key.split("|")[0] for key in there} for run, there in content._partitions.items() if there
+    }
+    assert stored == {run: {name} for run, name in started.items()}
 
 
 def replace_table(world: World, table: MemoryTable, limits: Limits):

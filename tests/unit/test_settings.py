@@ -28,6 +28,20 @@ def faults_of(environment: dict[str, str], *placeholders: str) -> list[str]:
     return refusal.value.faults
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "https://baton.example",
+        "HTTPS://BATON.example:443/",
+        "http://127.0.0.1:7071",
+        "https://[2001:db8::1]:8443/base/",
+        "https://xn--bton-loa.example/b%C3%A4ton/~a(1)",
+    ],
+)
+def test_the_root_of_links_is_an_address_that_a_browser_writes_like_that(url):
+    assert load(GOOD | {"PUBLIC_BASE_URL": url}).public_base_url == url
+
+
 def test_the_required_settings_are_enough():
     settings = load(GOOD)
     assert settings.storage.connection == "UseDevelopmentStorage=true"
@@ -204,7 +218,27 @@ WRONG = {
         "https://a?b=c",
     ],
     "AZURE_OPENAI_ENDPOINT": ["res.openai.azure.com", "https://res]"],
-    "PUBLIC_BASE_URL": ["baton.example", "https://baton.example/#x", "https://user:s3cret@baton.example"],
+    "PUBLIC_BASE_URL": [
+        "baton.example",
+        "https://baton.example/#x",
+        "https://user:s3cret@baton.example",
+        # What no browser sends as an origin, or no header can hold.
+        "https://:s3cret@baton.example",
+        "https://@baton.example",
+        "https://baton.example:",
+        "https://b\u00e4ton.example",
+        "https://bat\u200bon.example",
+        "https://\u212aey.example",
+        "http\u017f://baton.example",
+        "https://baton.example/b\u00e4ton",
+        "https://bat on.example",
+        "https://baton.example/a b",
+        "https://bat\non.example",
+        "https://baton.example\\@other.example",
+        "https://baton.example,https://other.example",
+        "https://baton.example/?",
+        "https://baton.example/#",
+    ],
     "OWNER_HEADER": ["X Owner", "X-Owner:", "é", "h" * 65],
     "CHAINING": ["Replay", "both"],
     "POLL_SCHEDULE": ["* * * * *", "often"],
