@@ -473,6 +473,30 @@ async def test_a_transition_whose_reply_is_lost_knows_of_a_renewal_since_then(wo
     assert again == await runs.read(run.id)
 
 
+async def test_work_that_fails_closes_its_tools_before_it_gives_up_its_lease(world):
+    await world.start()
+    called(world, "look_up", "look_up")
+    [run_id] = await world.tick()
+    closed = []
+
+    async def noted(*args):
+        try:
+            async for result in run_tools(*args):
+                yield result
+        finally:
+            closed.append(world.keeper.kept[-1].over)
+
+    async def broken(*_args, **_options):
+        raise Killed
+
+    run_tools, world.agents.run_tools = world.agents.run_tools, noted
+    world.context.content.save = broken
+    # What has failed is kept, so nothing is closed only because nobody refers to it any more.
+    with pytest.raises(Killed) as _kept:
+        await work(world.context, run_id)
+    assert closed == [False]
+
+
 def leased_until(run: Run, seconds: int, *, rev: int | None = None) -> Run:
     until = NOW + timedelta(seconds=seconds)
     return replace(
