@@ -92,6 +92,10 @@ class FakeKeeper:
         self.kept.append(FakeKept(first, renewal))
         return self.kept[-1]
 
+    def __deepcopy__(self, _memo: object) -> "FakeKeeper":
+        """Return a keeper without leases, because the work that holds them is not copied with a world."""
+        return FakeKeeper()
+
 
 class Seeded:
     def __init__(self, seed: int = 7) -> None:
