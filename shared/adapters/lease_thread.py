@@ -61,15 +61,16 @@ class LeaseThread:
     def keep(self, first: timedelta, renewal: Renewal) -> _Kept:
         kept = _Kept(first, renewal)
         with self._lock:
-            self._new.append(kept)
             if self._thread is None:
                 # A daemon, because a process that ends must not wait for leases.
-                self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="leases", daemon=True)
+                thread.start()
+                self._thread = thread
+            self._new.append(kept)
         return kept
 
     async def close(self) -> None:
-        """End the thread and its connections. Another lease starts them again."""
+        """End the thread and its connections. It renews no lease any more until another one is kept."""
         if thread := self._thread:
             self._stopped = True
             try:

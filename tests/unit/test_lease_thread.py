@@ -224,6 +224,23 @@ def test_the_thread_ends_when_there_is_nothing_to_do_and_starts_again(monkeypatc
     run(scenario)
 
 
+def test_a_thread_that_could_not_be_started_is_started_by_the_next_lease(monkeypatch):
+    class Exhausted(threading.Thread):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    async def scenario(keeper, _tables):
+        with monkeypatch.context() as patched:
+            patched.setattr(lease_thread.threading, "Thread", Exhausted)
+            with pytest.raises(RuntimeError):
+                keeper.keep(NOW, Renewals(SOON))
+        renewals = Renewals(SOON, SOON)
+        keeper.keep(NOW, renewals)
+        assert await asyncio.to_thread(renewals.enough.wait, GIVE_UP_SECONDS)
+
+    run(scenario)
+
+
 def test_no_thread_is_needed_for_work_without_leases():
     async def scenario(keeper, tables):
         assert keeper._thread is None
