@@ -57,8 +57,8 @@ class Hold:
     @property
     def lease(self) -> Lease | None:
         """The lease as the storage last confirmed it. None when it is lost, or when the work has ended it."""
-        lease = self._known.run.lease
-        return lease if lease and lease.id == self.lease_id and not self._over else None
+        run = self._known.run
+        return run.lease if leased(run, self.lease_id) and not self._over else None
 
     def given(self) -> bool:
         """Return whether something with a side effect may begin now."""
@@ -133,11 +133,11 @@ class Hold:
         stored = self._known if self.left() <= LEASE else await reread(runs, self._known.run.id)
         for _ in range(_ATTEMPTS):
             run = stored.run
-            if run.lease is None or run.lease.id != self.lease_id:
+            if (lease := run.lease) is None or lease.id != self.lease_id:
                 return None
             self._note(stored)
             now, event = self._context.clock.now(), events.Renewed(self.lease_id, self.ends_at)
-            if pause := pause_before_renewal(run.lease, now):
+            if pause := pause_before_renewal(lease, now):
                 return pause
             after, effects = advance(run, event, now)
             if after is run:
@@ -182,9 +182,9 @@ def holding(context: Context, stored: StoredRun, lease: Lease) -> Iterator[Hold]
         hold.release()
 
 
-def leased(run: Run, lease: Lease) -> bool:
-    """Return whether the run is worked on under this lease."""
-    return run.lease is not None and run.lease.id == lease.id
+def leased(run: Run, lease_id: str) -> bool:
+    """Return whether the run, as it was read, is worked on under this lease."""
+    return run.lease is not None and run.lease.id == lease_id
 
 
 def duration(context: Context, run: Run) -> timedelta:

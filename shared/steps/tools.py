@@ -12,7 +12,7 @@ from shared.core.run import Lease, Run
 from shared.errors import StorageUnavailable
 from shared.log import log_event
 from shared.steps.context import Context
-from shared.steps.lease import Hold, may_begin
+from shared.steps.lease import Hold, leased, may_begin
 from shared.steps.transition import Applied, log_skip
 from shared.store import rows
 from shared.store.runs import StoredResult, StoredRun
@@ -67,6 +67,9 @@ async def run_tools(
                     reason=reason,
                 )
                 unsaved.append(result)
+            if not leased(applied.stored.run, hold.lease_id):
+                # The run has ended, or another process has taken it.
+                break
     return await _save_again(context, applied, hold, unsaved)
 
 

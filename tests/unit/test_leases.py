@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import pytest
 
-from shared.core.calls import CallStatus
+from shared.core.calls import CallStatus, ToolResult
 from shared.core.life.leasing import LEASE
 from shared.core.response import RESPONSE_SLOW
 from shared.core.run import Lease, Run, RunStatus, Step
@@ -24,7 +24,7 @@ from tests.support.runs import NOW
 from tests.support.world import CALLER, World
 
 
-class Hours(FakeProvider):
+class SlowProvider(FakeProvider):
     """A provider that takes its time, while the keeper renews the newest lease as it does in its thread."""
 
     def __init__(self) -> None:
@@ -65,7 +65,7 @@ class Hours(FakeProvider):
 
 @pytest.fixture
 def slow() -> World:
-    provider = Hours()
+    provider = SlowProvider()
     provider.world = World(provider)
     return provider.world
 
@@ -412,6 +412,23 @@ async def test_a_lease_whose_loss_a_transition_shows_is_reported_once(world, cap
     world.agents.run_tools = deleted_meanwhile
     await work(world.context, run_id)
     assert [line.fields["taken"] for line in logged(caplog) if line.event == "lease.lost"] == [True]
+
+
+async def test_tools_are_stopped_as_soon_as_a_transition_shows_the_loss(world):
+    await world.start()
+    called(world, "look_up", "look_up")
+    [run_id] = await world.tick()
+    went_on = []
+
+    async def deleted_meanwhile(_agent, calls, _permit):
+        await delete_run(world.context, CALLER, run_id)
+        for call in calls:
+            yield ToolResult(call.call_id, CallStatus.COMPLETED, "found")
+            went_on.append(call.call_id)
+
+    world.agents.run_tools = deleted_meanwhile
+    await work(world.context, run_id)
+    assert went_on == []
 
 
 async def test_a_clock_that_was_set_back_does_not_keep_a_lease_from_being_renewed(slow):
