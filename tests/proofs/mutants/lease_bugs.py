@@ -53,8 +53,26 @@ LEASE_BUGS = (
     Bug(
         "work goes on after a renewal has shown that the lease is lost",
         _LEASE,
-        "lease.id == self.lease_id and not self._over else None",
-        "lease.id == self.lease_id else None",
+        "leased(run, self.lease_id) and not self._over else None",
+        "leased(run, self.lease_id) else None",
+    ),
+    Bug(
+        "an old reply undoes what is known of a renewal",
+        _LEASE,
+        "if _order(stored) >= _order(self._known):",
+        "if stored.run.rev >= self._known.run.rev:",
+    ),
+    Bug(
+        "a transition shortens a lease that was renewed",
+        _LEASING,
+        "max(lease.expires_at, run.lease.expires_at) if run.lease else lease.expires_at",
+        "lease.expires_at",
+    ),
+    Bug(
+        "after a lost reply a renewal since then is not seen",
+        _RUNS,
+        "after = replace(after, lease=read.lease, due=read.due)",
+        "after = replace(after, due=read.due)",
     ),
     Bug(
         "a lease lasts as long as the longest work",
