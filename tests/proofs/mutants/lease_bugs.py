@@ -57,24 +57,6 @@ LEASE_BUGS = (
         "leased(run, self.lease_id) else None",
     ),
     Bug(
-        "an old reply undoes what is known of a renewal",
-        _LEASE,
-        "if _order(stored) >= _order(self._known):",
-        "if stored.run.rev >= self._known.run.rev:",
-    ),
-    Bug(
-        "a transition shortens a lease that was renewed",
-        _LEASING,
-        "max(lease.expires_at, run.lease.expires_at) if run.lease else lease.expires_at",
-        "lease.expires_at",
-    ),
-    Bug(
-        "after a lost reply a renewal since then is not seen",
-        _RUNS,
-        "after = replace(after, lease=read.lease, due=read.due)",
-        "after = replace(after, due=read.due)",
-    ),
-    Bug(
         "a lease lasts as long as the longest work",
         _LEASING,
         "LEASE = timedelta(seconds=15)",
