@@ -167,7 +167,7 @@ class Hold:
 
 
 def _order(stored: StoredRun) -> tuple[int, datetime]:
-    """Return what is greater of a newer state of the same run."""
+    """Return by what states of one run sort, the oldest first."""
     lease = stored.run.lease
     return stored.run.rev, lease.expires_at if lease else stored.run.updated_at
 
