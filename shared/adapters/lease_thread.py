@@ -61,12 +61,13 @@ class LeaseThread:
     def keep(self, first: timedelta, renewal: Renewal) -> _Kept:
         kept = _Kept(first, renewal)
         with self._lock:
+            # First, so that a new thread finds it.
+            self._new.append(kept)
             if self._thread is None:
                 # A daemon, because a process that ends must not wait for leases.
                 thread = threading.Thread(target=self._run, name="leases", daemon=True)
                 thread.start()
                 self._thread = thread
-            self._new.append(kept)
         return kept
 
     async def close(self) -> None:
