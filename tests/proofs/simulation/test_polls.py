@@ -10,7 +10,7 @@ from tests.proofs.simulation.auditor import Auditor
 from tests.proofs.simulation.coverage import Coverage
 from tests.proofs.simulation.evidence import Seen
 from tests.proofs.simulation.faults import Faults
-from tests.proofs.simulation.ports import Gate
+from tests.proofs.simulation.ports import Gate, SimulatedClock
 from tests.proofs.simulation.provider import SimulatedProvider
 from tests.proofs.simulation.scheduler import Invocation, Scheduler
 from tests.proofs.simulation.simulation import SCHEDULE, STREAMING
@@ -30,7 +30,8 @@ class Polled:
         self.auditor = Auditor(self.scheduler, (SCHEDULE, STREAMING), Coverage())
         gate = Gate(Random(0), self.scheduler, faults, lambda *_: None)
         self.provider = SimulatedProvider(gate, self.auditor, "")
-        self.pollers = {name: Invocation(name, "poll", 0, 0.0) for name in "abc"}
+        clock = SimulatedClock(self.scheduler, 0.0)
+        self.pollers = {name: Invocation(name, "poll", 0, 0.0, clock) for name in "abc"}
 
     async def begin(self) -> None:
         world = World()
