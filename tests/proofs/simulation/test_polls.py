@@ -1,14 +1,17 @@
 """The auditor counts polls as the schedule does: a slice, and the read that may follow it, are one poll."""
 
 from collections.abc import Coroutine
+from dataclasses import replace
 from random import Random
 from typing import Any
 
 import pytest
 
+from shared.core.life.leasing import LEASE
+from shared.core.run import Lease, Step
 from tests.proofs.simulation.auditor import Auditor
 from tests.proofs.simulation.coverage import Coverage
-from tests.proofs.simulation.evidence import Seen
+from tests.proofs.simulation.evidence import START, Seen
 from tests.proofs.simulation.faults import Faults
 from tests.proofs.simulation.ports import Gate, SimulatedClock
 from tests.proofs.simulation.provider import SimulatedProvider
@@ -36,8 +39,12 @@ class Polled:
     async def begin(self) -> None:
         world = World()
         run = await world.start(stream=True)
-        self.auditor.evidence.runs[run.id] = Seen(run, 0.0, run.owner)
+        runs, poller = self.auditor.evidence.runs, self.pollers["a"]
+        poller.leases[run.id] = "lease"
+        lease = Lease("lease", START + LEASE)
+        runs[run.id] = Seen(replace(run, step=Step.CREATE, lease=lease), 0.0, run.owner)
         self.call("a", self.provider.create(world.provider.creates[0]))
+        runs[run.id] = Seen(run, 0.0, run.owner)
         self.scheduler.now = AGE
 
     def call(self, poller: str, coroutine: Coroutine[float, None, Any]) -> None:
