@@ -128,7 +128,9 @@ class Baton:
     @asynccontextmanager
     async def _own_runs_table(self) -> AsyncIterator[Table]:
         """Open the table of runs over further connections, for another event loop."""
-        storage = TableStorage(self._account, connections=_KEEPER_CONNECTIONS)
+        storage = TableStorage(
+            self._account, connections=_KEEPER_CONNECTIONS, compare_clock=self._clock.compare
+        )
         try:
             yield storage.table(self.settings.storage.runs_table)
         finally:

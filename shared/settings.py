@@ -1,16 +1,16 @@
-"""Read and check all settings. No other module reads the environment."""
+"""All settings: what they are, which values they may have, and how they depend on each other."""
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from urllib.parse import urlsplit
 
 from shared.access_settings import AccessSettings, access_settings
 from shared.core.invocation import FUNCTION_TIMEOUT, time_for_work
 from shared.core.queues import POISON, Queue
 from shared.core.quota import MAX_PENDING_RUNS, MAX_STARTS_PER_MINUTE, Limits
 from shared.core.run import Chaining
+from shared.environment import URL, Check, Reader, is_https, is_url, matches
 from shared.errors import InvalidSettings
 from shared.function_timeout import NAME as TIMEOUT_SETTING
 from shared.function_timeout import parse_function_timeout, spelled_otherwise, time_span
@@ -21,20 +21,15 @@ _TABLE = re.compile(r"[A-Za-z][A-Za-z0-9]{2,62}")
 # The name of its poison queue must be one, too.
 _QUEUE = re.compile(rf"[a-z0-9](?:[a-z0-9]|-(?=[a-z0-9])){{2,{62 - len(POISON)}}}")
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
-_NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
-_INTEGER = re.compile(r"[0-9]{1,9}")
 # What a header may hold.
 _KEY = re.compile(r"[ -~]+")
 _KEY_CHARACTERS = "printable ASCII characters"
 _OPENAI = "https://api.openai.com/v1"
-# The description of what `_is_url` accepts.
-_URL = "an http or https address without a query"
 # As browsers write an origin, which is compared with it, and as a header can hold it.
 _PUBLIC = re.compile(
     r'https?://(?:[A-Z0-9._-]+|\[[0-9A-F:.]+\])(?::[0-9]+)?(?:/[!"$->@-~]*)?', re.IGNORECASE | re.ASCII
 )
-_PUBLIC_URL = f"{_URL}, in ASCII: the name of a host in other letters as xn--..."
-_Check = Callable[[str], object]
+_PUBLIC_URL = f"{URL}, in ASCII: the name of a host in other letters as xn--..."
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,57 +106,10 @@ class Settings:
         return self.owner_header is None and not self.access.own
 
 
-class _Reader:
-    """Reads settings and collects their faults."""
-
-    def __init__(self, environment: Mapping[str, str]) -> None:
-        self._environment = environment
-        self.faults: list[str] = []
-
-    def text(
-        self,
-        name: str,
-        default: str | None = None,
-        check: Callable[[str], bool] | None = None,
-        expected: str = "",
-    ) -> str:
-        value = self._environment.get(name, "").strip()
-        if not value:
-            if default is None:
-                self.faults.append(f"{name} is missing.")
-            return default or ""
-        if check and not check(value):
-            self.faults.append(f"{name} must be {expected}.")
-        return value
-
-    def check(self, name: str, check: _Check) -> None:
-        """Add a fault if the setting has a value for which `check` raises ValueError."""
-        try:
-            if value := self.text(name, ""):
-                check(value)
-        except ValueError as fault:
-            self.faults.append(f"{name} is wrong: {fault}.")
-
-    def number(self, name: str, default: float, least: float, most: float, *, integer: bool = False) -> float:
-        value = self._environment.get(name, "").strip()
-        if not value:
-            return default
-        pattern = _INTEGER if integer else _NUMBER
-        if pattern.fullmatch(value) and least <= float(value) <= most:
-            return float(value)
-        kind = "an integer" if integer else "a number"
-        self.faults.append(f"{name} must be {kind} from {least:g} to {most:g}.")
-        return default
-
-    def choice(self, name: str, default: str, choices: Sequence[str]) -> str:
-        value = self.text(name, default, lambda value: value in choices, f"one of: {', '.join(choices)}")
-        return value if value in choices else default
-
-
 def load(
     environment: Mapping[str, str],
     placeholders: Sequence[str] = (),
-    checks: Sequence[tuple[str, _Check]] = (),
+    checks: Sequence[tuple[str, Check]] = (),
 ) -> Settings:
     """Return the settings. `placeholders` are the settings that agents name, such as NOVELIST_MODEL.
 
@@ -171,7 +119,7 @@ def load(
     the value.
     Raises InvalidSettings with everything that is missing or wrong.
     """
-    read = _Reader(environment)
+    read = Reader(environment)
     for name, check in checks:
         read.check(name, check)
     access, faults = access_settings(environment)
@@ -183,7 +131,9 @@ def load(
         poll=_poll(read),
         public_base_url=read.text("PUBLIC_BASE_URL", "", _is_public, _PUBLIC_URL) or None,
         trust_forwarded=read.choice("TRUST_FORWARDED", "off", ["on", "off"]) == "on",
-        owner_header=(owner_header := read.text("OWNER_HEADER", "", _is(_HEADER), "a header name") or None),
+        owner_header=(
+            owner_header := read.text("OWNER_HEADER", "", matches(_HEADER), "a header name") or None
+        ),
         access=access,
         any_input=_any_input(
             read, several="OWNER_HEADER" if owner_header else "AUTH=callers" if access.own else ""
@@ -201,11 +151,9 @@ def load(
     return found
 
 
-def load_storage(
-    environment: Mapping[str, str], checks: Sequence[tuple[str, _Check]] = ()
-) -> StorageSettings:
+def load_storage(environment: Mapping[str, str], checks: Sequence[tuple[str, Check]] = ()) -> StorageSettings:
     """Return the settings of the storage alone, for tools. Arguments and faults are as in `load`."""
-    read = _Reader(environment)
+    read = Reader(environment)
     for name, check in checks:
         read.check(name, check)
     found = _storage(read)
@@ -214,7 +162,7 @@ def load_storage(
     return found
 
 
-def _function_timeout(read: _Reader, environment: Mapping[str, str]) -> timedelta:
+def _function_timeout(read: Reader, environment: Mapping[str, str]) -> timedelta:
     given = {read.text("AzureFunctionsJobHost__functionTimeout", ""), *spelled_otherwise(environment)} - {""}
     if len(given) > 1:
         read.faults.append(
@@ -228,7 +176,7 @@ def _function_timeout(read: _Reader, environment: Mapping[str, str]) -> timedelt
     return FUNCTION_TIMEOUT
 
 
-def _any_input(read: _Reader, *, several: str) -> bool:
+def _any_input(read: Reader, *, several: str) -> bool:
     """`several` is the setting by which the app has several owners, if there is one."""
     anything = read.choice("INPUT_ITEMS", "messages", ["messages", "any"]) == "any"
     if anything and several:
@@ -238,7 +186,7 @@ def _any_input(read: _Reader, *, several: str) -> bool:
     return anything
 
 
-def _quotas(read: _Reader) -> Limits | None:
+def _quotas(read: Reader) -> Limits | None:
     # A quota of 0 is no setting: 0 means that there is none.
     pending = read.number("QUOTA_PENDING_RUNS", 0, 1, MAX_PENDING_RUNS, integer=True)
     starts = read.number("QUOTA_STARTS_PER_MINUTE", 0, 1, MAX_STARTS_PER_MINUTE, integer=True)
@@ -247,15 +195,15 @@ def _quotas(read: _Reader) -> Limits | None:
     return Limits(pending_runs=int(pending) or None, starts_per_minute=int(starts) or None)
 
 
-def _storage(read: _Reader) -> StorageSettings:
+def _storage(read: Reader) -> StorageSettings:
     connection = read.text("AzureWebJobsStorage", "")
-    endpoint = read.text("AzureWebJobsStorage__tableServiceUri", "", _is_https, "an https address")
+    endpoint = read.text("AzureWebJobsStorage__tableServiceUri", "", is_https, "an https address")
     account = read.text(
-        "AzureWebJobsStorage__accountName", "", _is(_ACCOUNT), "3 to 24 small letters and digits"
+        "AzureWebJobsStorage__accountName", "", matches(_ACCOUNT), "3 to 24 small letters and digits"
     )
     if not endpoint and account:
         endpoint = f"https://{account}.table.core.windows.net"
-    queue_endpoint = read.text("AzureWebJobsStorage__queueServiceUri", "", _is_https, "an https address")
+    queue_endpoint = read.text("AzureWebJobsStorage__queueServiceUri", "", is_https, "an https address")
     if not queue_endpoint and account:
         queue_endpoint = f"https://{account}.queue.core.windows.net"
     if not connection and not endpoint:
@@ -272,18 +220,18 @@ def _storage(read: _Reader) -> StorageSettings:
         endpoint=endpoint,
         queue_endpoint=queue_endpoint,
         client_id=read.text("AzureWebJobsStorage__clientId", ""),
-        runs_table=read.text("RUNS_TABLE", "runs", _is(_TABLE), a_table),
-        content_table=read.text("CONTENT_TABLE", "content", _is(_TABLE), a_table),
+        runs_table=read.text("RUNS_TABLE", "runs", matches(_TABLE), a_table),
+        content_table=read.text("CONTENT_TABLE", "content", matches(_TABLE), a_table),
         queues=_queues(read),
     )
 
 
-def _queues(read: _Reader) -> Mapping[Queue, str]:
+def _queues(read: Reader) -> Mapping[Queue, str]:
     a_queue = f"3 to {63 - len(POISON)} small letters, digits and single hyphens"
     names = {
-        Queue.WORK: read.text("WORK_QUEUE", "baton-work", _is(_QUEUE), a_queue),
-        Queue.GENERATE: read.text("GENERATE_QUEUE", "baton-generate", _is(_QUEUE), a_queue),
-        Queue.DELIVER: read.text("DELIVER_QUEUE", "baton-deliver", _is(_QUEUE), a_queue),
+        Queue.WORK: read.text("WORK_QUEUE", "baton-work", matches(_QUEUE), a_queue),
+        Queue.GENERATE: read.text("GENERATE_QUEUE", "baton-generate", matches(_QUEUE), a_queue),
+        Queue.DELIVER: read.text("DELIVER_QUEUE", "baton-deliver", matches(_QUEUE), a_queue),
     }
     taken = [*names.values(), *(name + POISON for name in names.values())]
     if len(set(taken)) < len(taken):
@@ -294,9 +242,9 @@ def _queues(read: _Reader) -> Mapping[Queue, str]:
     return names
 
 
-def _provider(read: _Reader) -> ProviderSettings:
-    endpoint = read.text("AZURE_OPENAI_ENDPOINT", "", _is_url, _URL)
-    key = read.text("OPENAI_API_KEY", "", _is(_KEY), _KEY_CHARACTERS)
+def _provider(read: Reader) -> ProviderSettings:
+    endpoint = read.text("AZURE_OPENAI_ENDPOINT", "", is_url, URL)
+    key = read.text("OPENAI_API_KEY", "", matches(_KEY), _KEY_CHARACTERS)
     if not endpoint and not key:
         read.faults.append(
             "OPENAI_API_KEY or AZURE_OPENAI_ENDPOINT is missing: set one of them to choose the provider."
@@ -305,10 +253,10 @@ def _provider(read: _Reader) -> ProviderSettings:
     read.faults += [f"PROVIDER_HEADERS {fault}" for fault in faults]
     chaining = read.choice("CHAINING", Chaining.PREVIOUS_RESPONSE_ID, list(Chaining))
     return ProviderSettings(
-        openai_base_url=read.text("OPENAI_BASE_URL", _OPENAI, _is_url, _URL),
+        openai_base_url=read.text("OPENAI_BASE_URL", _OPENAI, is_url, URL),
         openai_api_key=key,
         azure_endpoint=endpoint,
-        azure_api_key=read.text("AZURE_OPENAI_API_KEY", "", _is(_KEY), _KEY_CHARACTERS),
+        azure_api_key=read.text("AZURE_OPENAI_API_KEY", "", matches(_KEY), _KEY_CHARACTERS),
         azure_scope=read.text("AZURE_OPENAI_SCOPE", "https://cognitiveservices.azure.com/.default"),
         azure_client_id=read.text("AZURE_CLIENT_ID", ""),
         chaining=Chaining(chaining),
@@ -318,7 +266,7 @@ def _provider(read: _Reader) -> ProviderSettings:
     )
 
 
-def _poll(read: _Reader) -> PollSettings:
+def _poll(read: Reader) -> PollSettings:
     shortest = timedelta(seconds=read.number("POLL_MIN_SECONDS", 2, 0.1, 60))
     longest = timedelta(seconds=read.number("POLL_MAX_SECONDS", 30, 0.1, 600))
     if shortest > longest:
@@ -336,23 +284,5 @@ def _poll(read: _Reader) -> PollSettings:
     )
 
 
-def _is(pattern: re.Pattern[str]) -> Callable[[str], bool]:
-    return lambda text: pattern.fullmatch(text) is not None
-
-
-def _is_https(text: str) -> bool:
-    return text.startswith("https://") and _is_url(text)
-
-
 def _is_public(text: str) -> bool:
-    return _is_url(text) and _PUBLIC.fullmatch(text) is not None
-
-
-def _is_url(text: str) -> bool:
-    try:
-        parts = urlsplit(text)
-        # Reading the port checks it.
-        plain = parts.port != 0 and not (parts.query or parts.fragment or parts.username)
-    except ValueError:
-        return False
-    return plain and parts.scheme in {"http", "https"} and bool(parts.hostname)
+    return is_url(text) and _PUBLIC.fullmatch(text) is not None

@@ -1,7 +1,6 @@
 """Renews leases in a thread with a connection of its own, so that a tool that blocks the event loop keeps its lease."""
 
 import asyncio
-import logging
 import threading
 import time
 from collections import deque
@@ -9,8 +8,8 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager, suppress
 from datetime import timedelta
 
-from shared.log import log_event, log_fault
-from shared.ports.leases import Renew
+from shared.log import log_fault
+from shared.ports.leases import Renewal
 from shared.ports.tables import Table
 
 # How often the thread looks for new leases. Most work ends before the thread has seen its lease.
@@ -19,7 +18,6 @@ LOOK_SECONDS = 0.5
 IDLE_SECONDS = 10.0
 # A renewal that takes longer is given up, so that there is time for another one.
 RENEWAL_SECONDS = 3.0
-_TRIED_AGAIN_AFTER = timedelta(seconds=1)
 
 OpenTable = Callable[[], AbstractAsyncContextManager[Table]]
 
@@ -27,13 +25,18 @@ OpenTable = Callable[[], AbstractAsyncContextManager[Table]]
 class _Kept:
     """A lease that is renewed until its work is over."""
 
-    def __init__(self, first: timedelta, renew: Renew) -> None:
-        self.due, self.renew = time.monotonic() + first.total_seconds(), renew
-        self.over = False
+    def __init__(self, first: timedelta, renewal: Renewal) -> None:
+        self.due, self.renewal = time.monotonic() + first.total_seconds(), renewal
         self._lost, self._loop = asyncio.Event(), asyncio.get_running_loop()
+        self._ended = False
+
+    @property
+    def over(self) -> bool:
+        # Work does not go on in a loop that was closed, even if it could not call `end`.
+        return self._ended or self._loop.is_closed()
 
     def end(self) -> None:
-        self.over = True
+        self._ended = True
 
     async def lost(self) -> None:
         await self._lost.wait()
@@ -55,22 +58,26 @@ class LeaseThread:
         self._thread: threading.Thread | None = None
         self._stopped = False
 
-    def keep(self, first: timedelta, renew: Renew) -> _Kept:
-        kept = _Kept(first, renew)
+    def keep(self, first: timedelta, renewal: Renewal) -> _Kept:
+        kept = _Kept(first, renewal)
         with self._lock:
+            # First, so that a new thread finds it.
             self._new.append(kept)
             if self._thread is None:
                 # A daemon, because a process that ends must not wait for leases.
-                self._thread = threading.Thread(target=self._run, name="leases", daemon=True)
-                self._thread.start()
+                thread = threading.Thread(target=self._run, name="leases", daemon=True)
+                thread.start()
+                self._thread = thread
         return kept
 
     async def close(self) -> None:
-        """End the thread and its connections. Another lease starts them again."""
+        """End the thread and its connections. It renews no lease any more until another one is kept."""
         if thread := self._thread:
             self._stopped = True
-            await asyncio.to_thread(thread.join)
-            self._stopped = False
+            try:
+                await asyncio.to_thread(thread.join)
+            finally:
+                self._stopped = False
 
     def _run(self) -> None:
         while True:
@@ -119,11 +126,13 @@ async def _renew(table: Table, kept: _Kept) -> None:
 
 
 async def _renew_once(table: Table, kept: _Kept) -> timedelta | None:
+    renewal = kept.renewal
     try:
-        async with asyncio.timeout(RENEWAL_SECONDS):
-            return await kept.renew(table)
+        # Not longer than the lease lasts, so that its loss is found at once.
+        async with asyncio.timeout(min(RENEWAL_SECONDS, renewal.left().total_seconds())):
+            return await renewal.renew(table)
     except TimeoutError:
-        log_event("lease.not_renewed", level=logging.WARNING, reason="the storage did not answer in time")
+        return renewal.failed("The storage did not answer in time.")
     except Exception as fault:  # noqa: BLE001  (one lease must not stop the others)
         log_fault("lease.failed", fault)
-    return _TRIED_AGAIN_AFTER
+        return renewal.failed(type(fault).__name__)

@@ -14,6 +14,8 @@ _AGREES = timedelta(seconds=1)
 # A date that is further away is wrong. With such a clock the storage refuses a host's requests in any case.
 MOST = timedelta(hours=1)
 _RESOLUTION = timedelta(seconds=1)
+# A reply that took longer shows too little of a clock that may be right: it waited somewhere, before or after its date.
+_SLOW = timedelta(seconds=2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +35,8 @@ class ClockOffset:
         """Return the offset after a reply with the storage's `date`, both other times by this host's clock."""
         low, high = date - received, date + _RESOLUTION - sent
         if low > MOST or high < -MOST or low > high:
+            return self
+        if received - sent > _SLOW and low <= TOLERATED and high >= -TOLERATED:
             return self
         both = max(low, self.low), min(high, self.high)
         if both[0] <= both[1]:

@@ -1,6 +1,6 @@
 """The port to the agents of the app and their tools."""
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
@@ -82,11 +82,14 @@ class Agents(Protocol):
         """Return why the text of an answer does not fit the agent's output type: a sentence. None when it fits."""
         ...
 
-    def run_tools(self, agent: str, calls: Sequence[ToolCall], permit: Permit) -> AsyncIterator[ToolResult]:
+    def run_tools(
+        self, agent: str, calls: Sequence[ToolCall], permit: Permit
+    ) -> AsyncGenerator[ToolResult, None]:
         """Run the calls concurrently, and yield each result as soon as it exists.
 
-        A call for which there is no permit when its tool could begin has no result. When the permit is lost, the
-        iteration ends, and tools that can be stopped are stopped.
+        A call for which there is no permit when its tool could begin has no result. When the permit is lost, or the
+        generator is closed, tools that can be stopped are stopped. After a loss, calls whose tools have returned still
+        have their results.
         An error in a tool becomes a result. A tool that returned has taken effect, so its result is completed.
         """
         ...

@@ -1,13 +1,28 @@
 """The port to what renews leases while their work goes on."""
 
-from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from typing import Protocol
 
 from shared.ports.tables import Table
 
-# Renews a lease, with the table of runs, if it is time. Returns when to call it again; None when the lease is lost.
-Renew = Callable[[Table], Awaitable[timedelta | None]]
+
+class Renewal(Protocol):
+    """How a lease is renewed. It is called in the keeper's thread."""
+
+    def left(self) -> timedelta:
+        """Return how long the lease still lasts. Nothing when it has ended."""
+        ...
+
+    async def renew(self, table: Table) -> timedelta | None:
+        """Renew the lease if it is time, with the table of runs.
+
+        Returns when to call this again; None when the lease is lost.
+        """
+        ...
+
+    def failed(self, reason: str) -> timedelta | None:
+        """Note that `renew` was given up or has raised. Returns what `renew` returns."""
+        ...
 
 
 class Kept(Protocol):
@@ -28,6 +43,6 @@ class Keeper(Protocol):
     It reads and writes over a connection of its own. Keeping a lease costs nothing until it is renewed first.
     """
 
-    def keep(self, first: timedelta, renew: Renew) -> Kept:
-        """Call `renew` after `first`, and again as it says."""
+    def keep(self, first: timedelta, renewal: Renewal) -> Kept:
+        """Renew a lease first after `first`, and then as `renewal` says."""
         ...

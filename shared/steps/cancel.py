@@ -50,7 +50,7 @@ async def cancel(context: Context, stored: StoredRun, hold: Hold) -> Applied:
         reply = found if _finished(found) else reply
     match reply:
         case Snapshot() if _finished(reply):
-            return await settle(context, hold.latest(stored), reply)
+            return await hold.follow(settle(context, hold.latest(stored), reply))
         case Snapshot() | Refused():
             return await hold.apply(stored, events.CancelSent(hold.lease_id))
         case Absent():

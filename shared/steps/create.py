@@ -42,7 +42,7 @@ async def create(context: Context, stored: StoredRun, hold: Hold, input_text: st
         request = await request_for(context, run, spec, input_text)
     except LookupError as fault:
         log_skip(run, fault)
-        return Applied(await reread(context, stored))
+        return Applied(await reread(context.runs, run.id))
     except ConversationTooLong as fault:
         error = RunError("conversation_too_long", str(fault))
         return await hold.apply(stored, events.CreateRefused(hold.lease_id, error))

@@ -1,14 +1,15 @@
 """The lease under which a step is taken. It is renewed beside the work, and whoever has lost it begins nothing more."""
 
 import logging
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from shared.core.life import events
 from shared.core.life.advance import advance
 from shared.core.life.leasing import (
-    FIRST_RENEWED_AT,
+    LEASE,
     RENEWED_EVERY,
     TRIED_AGAIN_AFTER,
     enough_left,
@@ -19,7 +20,7 @@ from shared.errors import RowConflict, StorageUnavailable
 from shared.log import log_event
 from shared.ports.tables import Table
 from shared.steps.context import Context
-from shared.steps.transition import Applied, apply
+from shared.steps.transition import Applied, apply, reread
 from shared.store.runs import RunStore, StoredResult, StoredRun
 
 # A step may take this much longer than its requests and tools: calls wait for threads, results have to be saved.
@@ -29,22 +30,24 @@ _ATTEMPTS = 3
 
 
 class Hold:
-    """A run that is worked on under a lease.
+    """A run that is worked on under a lease. It is the `Renewal` of this lease.
 
-    The keeper renews the lease in another thread, so what is known of the run may change between any two lines. Each
-    value is replaced as a whole, and at worst an older one is seen, which a conflict shows.
+    The keeper renews in another thread, so what is known of the run may change between any two lines. Whatever either
+    thread learns goes through `_note`, which never forgets what is newer.
     """
 
     def __init__(self, context: Context, stored: StoredRun, lease: Lease) -> None:
         self._context, self._known = context, stored
+        self._noting = threading.Lock()
         self._began = context.clock.now()
-        # Whether the lease was found to be lost.
+        # Whether the keeper has found that the lease is lost.
         self._over = False
+        # Whether this process is changing the run, which may end the lease.
+        self._changing = False
         self.lease_id = lease.id
         # When the work of the step has to be over.
         self.ends_at = lease.expires_at
-        first = lease.expires_at - FIRST_RENEWED_AT - self._began
-        self._kept = context.keeper.keep(max(first, timedelta()), self.renew)
+        self._kept = context.keeper.keep(pause_before_renewal(lease, self._began), self)
 
     def begin(self, run: Run) -> None:
         """Note that the work of a step begins. It ends a minute before the host would end the function."""
@@ -53,9 +56,9 @@ class Hold:
 
     @property
     def lease(self) -> Lease | None:
-        """The lease as the storage last confirmed it. None when it is lost."""
-        lease = self._known.run.lease
-        return lease if lease and lease.id == self.lease_id and not self._over else None
+        """The lease as the storage last confirmed it. None when it is lost, or when the work has ended it."""
+        run = self._known.run
+        return run.lease if leased(run, self.lease_id) and not self._over else None
 
     def given(self) -> bool:
         """Return whether something with a side effect may begin now."""
@@ -70,8 +73,18 @@ class Hold:
         self, stored: StoredRun, event: events.Event, results: Sequence[StoredResult] = ()
     ) -> Applied:
         """Advance the run by `event`, like `transition.apply`."""
-        applied = await apply(self._context, self.latest(stored), event, results)
-        self._known = applied.stored
+        return await self.follow(apply(self._context, self.latest(stored), event, results))
+
+    async def follow(self, change: Awaitable[Applied]) -> Applied:
+        """Carry out a change of the run, and note the run as it is then."""
+        held, self._changing = self.lease is not None, True
+        try:
+            applied = await change
+            self._note(applied.stored)
+        finally:
+            self._changing = False
+        if held and not applied.changed and self.lease is None:
+            self._log_loss(taken=True)
         return applied
 
     def latest(self, stored: StoredRun) -> StoredRun:
@@ -79,55 +92,84 @@ class Hold:
         known = self._known
         return known if known.run.rev >= stored.run.rev else stored
 
+    def left(self) -> timedelta:
+        """Return how long the lease still lasts. Nothing when it has ended."""
+        lease = self.lease
+        return max(lease.expires_at - self._context.clock.now(), timedelta()) if lease else timedelta()
+
     async def renew(self, table: Table) -> timedelta | None:
         """Renew the lease if it is time. Return when to call this again, or None when it is lost."""
-        context, lease = self._context, self.lease
-        if lease is None:
+        if self.lease is None:
             return None
-        if pause := pause_before_renewal(lease, context.clock.now()):
-            return pause
-        pause, run_id = RENEWED_EVERY, self._known.run.id
         try:
-            lease = await self._renewed(RunStore(table, context.randomness))
+            pause = await self._renewed(RunStore(table, self._context.randomness))
         except StorageUnavailable as fault:
-            log_event("lease.not_renewed", level=logging.WARNING, run_id=run_id, reason=str(fault))
-            pause = TRIED_AGAIN_AFTER
-        left = lease.expires_at - context.clock.now() if lease else timedelta()
-        if left > timedelta():
-            return min(pause, left)
-        if self.lease:
-            log_event("lease.lost", level=logging.WARNING, run_id=run_id, taken=lease is None)
+            return self.failed(str(fault))
+        if pause is not None:
+            return self._next(pause)
+        # A change by this process is noted before `_changing` ends, so `_changing` is read first.
+        if not self._changing and self.lease:
+            self._log_loss(taken=True)
         self._over = True
         return None
 
-    async def _renewed(self, runs: RunStore) -> Lease | None:
-        """Return the lease, renewed if it may be. None when another process has taken the run."""
-        stored = self._known
+    def failed(self, reason: str) -> timedelta | None:
+        """Note that the lease could not be renewed. Return when to try it again, or None when the lease has ended."""
+        log_event("lease.not_renewed", level=logging.WARNING, run_id=self._known.run.id, reason=reason)
+        return self._next(TRIED_AGAIN_AFTER)
+
+    def _next(self, pause: timedelta) -> timedelta | None:
+        """Return `pause`, or less if the lease ends earlier. None when it has ended."""
+        if left := self.left():
+            return min(pause, left)
+        if self.lease:
+            self._log_loss(taken=False)
+        self._over = True
+        return None
+
+    async def _renewed(self, runs: RunStore) -> timedelta | None:
+        """Renew the lease if it is time. Return when it is time again; None when the run has not got this lease any more."""
+        # More than a lease is left after the clock was set back. A reply of the storage corrects it.
+        stored = self._known if self.left() <= LEASE else await reread(runs, self._known.run.id)
         for _ in range(_ATTEMPTS):
-            run, event = stored.run, events.Renewed(self.lease_id, self.ends_at)
-            after, effects = advance(run, event, self._context.clock.now())
+            run = stored.run
+            if (lease := run.lease) is None or lease.id != self.lease_id:
+                return None
+            self._note(stored)
+            now, event = self._context.clock.now(), events.Renewed(self.lease_id, self.ends_at)
+            if pause := pause_before_renewal(lease, now):
+                return pause
+            after, effects = advance(run, event, now)
             if after is run:
-                # It was taken, it has ended, or it lasts until the step has to be over.
-                return run.lease if run.lease and run.lease.id == self.lease_id else None
+                # It has ended, or it lasts until the step has to be over.
+                return RENEWED_EVERY
             try:
-                renewed = await runs.renew(stored, after)
+                self._note(await runs.renew(stored, after))
             except RowConflict:
-                stored = await self._reread(runs, run)
+                stored = await reread(runs, run.id)
                 continue
             self._context.observer.stored(run, event, after, effects)
-            if self._known.run.rev <= after.rev:
-                self._known = renewed
-            return after.lease
+            return RENEWED_EVERY
         raise StorageUnavailable(f"Run {stored.run.id} kept changing under a renewal.")
 
-    async def _reread(self, runs: RunStore, run: Run) -> StoredRun:
-        if fresh := await runs.read(run.id):
-            return fresh
-        raise StorageUnavailable(f"The row of run {run.id} is missing.")
+    def _note(self, stored: StoredRun) -> None:
+        """Keep the newer one of two states of the run. Transitions count in `rev`; renewals only prolong the lease."""
+        with self._noting:
+            if _order(stored) >= _order(self._known):
+                self._known = stored
+
+    def _log_loss(self, *, taken: bool) -> None:
+        log_event("lease.lost", level=logging.WARNING, run_id=self._known.run.id, taken=taken)
 
     def release(self) -> None:
         """Let the lease be renewed no more."""
         self._kept.end()
+
+
+def _order(stored: StoredRun) -> tuple[int, datetime]:
+    """Return by what states of one run sort, the oldest first."""
+    lease = stored.run.lease
+    return stored.run.rev, lease.expires_at if lease else stored.run.updated_at
 
 
 @contextmanager
@@ -140,9 +182,9 @@ def holding(context: Context, stored: StoredRun, lease: Lease) -> Iterator[Hold]
         hold.release()
 
 
-def leased(run: Run, lease: Lease) -> bool:
-    """Return whether the run is worked on under this lease."""
-    return run.lease is not None and run.lease.id == lease.id
+def leased(run: Run, lease_id: str) -> bool:
+    """Return whether the run, as it was read, is worked on under this lease."""
+    return run.lease is not None and run.lease.id == lease_id
 
 
 def duration(context: Context, run: Run) -> timedelta:

@@ -78,10 +78,12 @@ async def poll_by_worker(context: Context, run_id: str) -> tuple[str, ...]:
     with holding(context, claimed.stored, lease) as hold:
         hold.begin(claimed.stored.run)
         if owed.expired(now):
-            return (await expire(context, claimed.stored, within)).messages
+            return (await hold.follow(expire(context, claimed.stored, within))).messages
         reply = await read(context, owed, response_id, within)
         change = _change(context, owed, response_id, reply)
-        return (await change(hold.latest(claimed.stored))).messages if change else ()
+        if change is None:
+            return ()
+        return (await hold.follow(change(hold.latest(claimed.stored)))).messages
 
 
 def _next_poll(context: Context, owed: Owed, now: datetime) -> datetime:

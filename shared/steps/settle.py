@@ -38,7 +38,7 @@ async def settle(
         final = await _confirmed(context, run, snapshot, streamed, received)
     except LookupError as fault:
         log_skip(run, fault)
-        return Applied(await reread(context, stored))
+        return Applied(await reread(context.runs, run.id))
     if isinstance(final, NotNow):
         until = context.clock.now() + final.retry_after if final.retry_after is not None else None
         return await apply(context, stored, events.PollDeferred(snapshot.response_id, final.error, until))

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Sequence
+from contextlib import aclosing
 from dataclasses import replace
 
 from shared.core import transcript
@@ -11,7 +12,7 @@ from shared.core.run import Lease, Run
 from shared.errors import StorageUnavailable
 from shared.log import log_event
 from shared.steps.context import Context
-from shared.steps.lease import Hold, may_begin
+from shared.steps.lease import Hold, leased, may_begin
 from shared.steps.transition import Applied, log_skip
 from shared.store import rows
 from shared.store.runs import StoredResult, StoredRun
@@ -52,18 +53,23 @@ async def run_tools(
     if not may_begin(hold, run):
         return applied
     unsaved: list[ToolResult] = []
-    async for result in context.agents.run_tools(run.agent, calls, hold):
-        try:
-            applied = (await _checkpoint(context, applied.stored, hold, result)).after(applied)
-        except StorageUnavailable as fault:
-            log_event(
-                "checkpoint.failed",
-                level=logging.WARNING,
-                run_id=run.id,
-                call_id=result.call_id,
-                reason=str(fault),
-            )
-            unsaved.append(result)
+    async with aclosing(context.agents.run_tools(run.agent, calls, hold)) as results:
+        async for result in results:
+            try:
+                applied = (await _checkpoint(context, applied.stored, hold, result)).after(applied)
+            except StorageUnavailable as fault:
+                reason = str(fault)
+                log_event(
+                    "checkpoint.failed",
+                    level=logging.WARNING,
+                    run_id=run.id,
+                    call_id=result.call_id,
+                    reason=reason,
+                )
+                unsaved.append(result)
+            if not leased(applied.stored.run, hold.lease_id):
+                # The run has ended, or another process has taken it.
+                break
     return await _save_again(context, applied, hold, unsaved)
 
 

@@ -13,7 +13,7 @@ from shared.errors import RowConflict, StorageUnavailable
 from shared.log import log_event
 from shared.steps.context import Context
 from shared.steps.messages import delivery_message
-from shared.store.runs import StoredResult, StoredRun
+from shared.store.runs import RunStore, StoredResult, StoredRun
 
 # Concurrent writers cause fewer conflicts in a row than this. After more, the storage is at fault.
 _ATTEMPTS = 8
@@ -58,7 +58,7 @@ async def apply(
         try:
             stored = await context.runs.commit(stored, after, entries, results=results, deliveries=deliveries)
         except RowConflict:
-            stored = await reread(context, stored)
+            stored = await reread(context.runs, stored.run.id)
             continue
         context.observer.stored(before, event, after, effects)
         log_event(
@@ -96,11 +96,11 @@ def _split(
     return entries, tuple(remaining)
 
 
-async def reread(context: Context, stored: StoredRun) -> StoredRun:
-    fresh = await context.runs.read(stored.run.id)
+async def reread(runs: RunStore, run_id: str) -> StoredRun:
+    fresh = await runs.read(run_id)
     if fresh is None:
         raise StorageUnavailable(
-            f"The row of run {stored.run.id} is missing, although rows of runs are never removed."
+            f"The row of run {run_id} is missing, although rows of runs are never removed."
         )
     return fresh
 

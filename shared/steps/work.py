@@ -53,10 +53,10 @@ async def perform(
 
     `input_text` is the run's input, and `calls` are those of its turn, if they are already loaded.
     """
-    if not leased(applied.stored.run, lease):
+    if not leased(applied.stored.run, lease.id):
         return applied
     with holding(context, applied.stored, lease) as hold:
-        while leased(run := applied.stored.run, lease):
+        while leased(run := applied.stored.run, lease.id):
             hold.begin(run)
             match run.step:
                 case Step.CREATE:

@@ -60,8 +60,8 @@ class Outbox:
             Delete(rows.clock_key(delivery.clock)),
             Insert(_clock(moved)),
         ]
-        etag = await transact(self._table, shard_of(delivery.run_id), row.key, tx, writes)
-        return StoredDelivery(moved, etag, values)
+        written = await transact(self._table, shard_of(delivery.run_id), row.key, tx, writes)
+        return StoredDelivery(moved, written.etag, values)
 
     async def remove(self, stored: StoredDelivery) -> None:
         """Remove a delivery that was made or given up.

@@ -5,7 +5,7 @@ read, and with it what is owed, the session, tool results, log entries and deliv
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from shared.core.delivery import Delivery
 from shared.core.ids import all_shards, is_id, position, shard_of
@@ -87,7 +87,7 @@ class RunStore:
             *log_writes(run, entries),
             *quota_writes(quota, tx),
         ]
-        return StoredRun(run, await self._transact(run.id, tx, writes))
+        return await self._transact(run, tx, writes)
 
     async def commit(
         self,
@@ -110,7 +110,7 @@ class RunStore:
             *log_writes(after, entries),
             *delivery_writes(deliveries, tx),
         ]
-        return StoredRun(after, await self._transact(after.id, tx, writes), unknown)
+        return await self._transact(after, tx, writes, unknown)
 
     async def renew(self, before: StoredRun, after: Run) -> StoredRun:
         """Write a renewed lease: a few values, and not the complete row.
@@ -123,11 +123,25 @@ class RunStore:
         until, due = rows.time_text(after.lease.expires_at), rows.time_text(after.due)
         run = Row(rows.run_key(after.id), {"lease_expires_at": until, "due": due, "renewal": tx})
         owed = Row(rows.owed_key(after.id), {"due": due})
-        etag = await self._transact(after.id, tx, [Merge(run, before.etag), Merge(owed)], proof="renewal")
-        return StoredRun(after, etag, before.unknown)
+        writes: list[Write] = [Merge(run, before.etag), Merge(owed)]
+        return await self._transact(after, tx, writes, before.unknown, proof="renewal")
 
-    async def _transact(self, run_id: str, tx: str, writes: list[Write], *, proof: str = "tx") -> str:
-        return await transact(self._table, shard_of(run_id), rows.run_key(run_id), tx, writes, proof=proof)
+    async def _transact(
+        self,
+        after: Run,
+        tx: str,
+        writes: list[Write],
+        unknown: Mapping[str, Value] | None = None,
+        *,
+        proof: str = "tx",
+    ) -> StoredRun:
+        shard, key = shard_of(after.id), rows.run_key(after.id)
+        etag, row = await transact(self._table, shard, key, tx, writes, proof=proof)
+        if row:
+            # The lease may have been renewed since, which leaves the proof of a transition as it is.
+            read = read_run(row)
+            after = replace(after, lease=read.lease, due=read.due)
+        return StoredRun(after, etag, unknown or {})
 
     async def log(self, run_id: str, after: int = 0, limit: int | None = None) -> list[LogLine]:
         """Return the lines of the run's log after the line `after`, at most `limit`."""

@@ -185,6 +185,22 @@ async def test_owed_runs_and_the_tick_of_one_shard(store, shards):
     assert view.clocks == []
 
 
+async def test_a_renewal_is_written_over_the_rows_of_its_run_unless_the_run_has_changed(store, shards):
+    before = await insert(store, new_run())
+    owed = replace(before.run, step=Step.CREATE, lease=Lease("lease", NOW), due=NOW, rev=1)
+    leased = await store.commit(before, owed)
+    until = NOW + timedelta(seconds=12)
+    renewed = await store.renew(leased, replace(owed, lease=Lease("lease", until), due=until))
+    assert await store.read(owed.id) == renewed
+    assert (await shards.owed("03", until)).runs == [Owed.of(renewed.run)]
+    with pytest.raises(RowConflict):
+        await store.renew(leased, renewed.run)
+    # The next transition goes on from the renewal, and leaves nothing of it in the row.
+    changed = await store.commit(renewed, advanced(renewed.run), TWO)
+    assert await store.read(owed.id) == changed
+    assert changed.unknown == {}
+
+
 class Counting:
     """A table that counts the rows that its queries return."""
 

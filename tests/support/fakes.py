@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 from collections import defaultdict
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import Any
@@ -26,8 +26,9 @@ from shared.core.response import (
     Usage,
 )
 from shared.ports.agents import AgentSpec, Permit
-from shared.ports.leases import Renew
+from shared.ports.leases import Renewal
 from shared.ports.providers import ResponseRequest
+from shared.ports.tables import Table
 from tests.support.memory_table import MemoryTable
 from tests.support.runs import NOW
 
@@ -67,8 +68,11 @@ class FakeKept:
     """A lease that a test renews by calling `renew`."""
 
     first: timedelta
-    renew: Renew
+    renewal: Renewal
     over: bool = False
+
+    async def renew(self, table: Table) -> timedelta | None:
+        return await self.renewal.renew(table)
 
     def end(self) -> None:
         self.over = True
@@ -84,9 +88,13 @@ class FakeKeeper:
 
     kept: list[FakeKept] = field(default_factory=list)
 
-    def keep(self, first: timedelta, renew: Renew) -> FakeKept:
-        self.kept.append(FakeKept(first, renew))
+    def keep(self, first: timedelta, renewal: Renewal) -> FakeKept:
+        self.kept.append(FakeKept(first, renewal))
         return self.kept[-1]
+
+    def __deepcopy__(self, _memo: object) -> "FakeKeeper":
+        """Return a keeper without leases, because the work that holds them is not copied with a world."""
+        return FakeKeeper()
 
 
 class Seeded:
@@ -227,7 +235,7 @@ class FakeAgents:
 
     async def run_tools(
         self, _agent: str, requests: Sequence[ToolCall], permit: Permit
-    ) -> AsyncIterator[ToolResult]:
+    ) -> AsyncGenerator[ToolResult, None]:
         for request in requests:
             if not permit.given():
                 return

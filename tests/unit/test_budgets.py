@@ -3,7 +3,7 @@
 import json
 import random
 import tracemalloc
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -42,7 +42,7 @@ class Talkative(FakeAgents):
 
     async def run_tools(
         self, _agent: str, requests: Sequence[ToolCall], _permit: Permit
-    ) -> AsyncIterator[ToolResult]:
+    ) -> AsyncGenerator[ToolResult, None]:
         for request in requests:
             output = "paid" if request.name == "pay" else LONG
             yield ToolResult(request.call_id, CallStatus.COMPLETED, output)

@@ -57,6 +57,19 @@ def test_a_slow_reply_does_not_make_a_right_clock_wrong():
         assert abs(host.error) < 2
 
 
+@pytest.mark.parametrize("takes", [3, 10, 60])
+@pytest.mark.parametrize("dated_at", ["the start", "the end"])
+def test_a_first_reply_that_was_delayed_does_not_correct_a_right_clock(takes, dated_at):
+    """The request waited before it was sent, or the event loop was blocked before the reply was read."""
+    sent, received = TRUE, TRUE + timedelta(seconds=takes)
+    date = sent if dated_at == "the start" else received
+    assert ClockOffset().compared(date, sent, received).correction == timedelta()
+    # A clock that cannot be right is corrected even so.
+    wrong = timedelta(seconds=-100)
+    correction = ClockOffset().compared(date, sent + wrong, received + wrong).correction
+    assert abs(correction + wrong).total_seconds() <= (takes + 1) / 2
+
+
 def test_a_clock_that_was_set_is_compared_anew():
     host = Host(60)
     for _ in range(20):

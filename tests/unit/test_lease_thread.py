@@ -41,9 +41,17 @@ class Renewals:
 
     def __init__(self, *pauses: timedelta | BaseException | None) -> None:
         self.pauses, self.threads = list(pauses), []
+        self.reasons: list[str] = []
         self.enough = threading.Event()
 
-    async def __call__(self, table: Table) -> timedelta | None:
+    def left(self) -> timedelta:
+        return timedelta(hours=1)
+
+    def failed(self, reason: str) -> timedelta | None:
+        self.reasons.append(reason)
+        return SOON
+
+    async def renew(self, table: Table) -> timedelta | None:
         assert isinstance(table, MemoryTable)
         self.threads.append(threading.current_thread().name)
         pause = self.pauses.pop(0) if len(self.pauses) > 1 else self.pauses[0]
@@ -52,6 +60,27 @@ class Renewals:
         if isinstance(pause, BaseException):
             raise pause
         return pause
+
+
+class Hanging(Renewals):
+    """Renewals that get no answer, for as long as their lease lasts."""
+
+    def __init__(self, lasts: timedelta = timedelta(hours=1)) -> None:
+        super().__init__()
+        self.lasts, self.again = lasts, threading.Event()
+
+    def left(self) -> timedelta:
+        return self.lasts
+
+    def failed(self, reason: str) -> timedelta | None:
+        super().failed(reason)
+        return SOON if self.lasts > timedelta(minutes=1) else None
+
+    async def renew(self, table: Table) -> timedelta | None:
+        if self.reasons:
+            self.again.set()
+        await asyncio.Event().wait()
+        return None
 
 
 def run(scenario: Callable[[LeaseThread, Tables], object]) -> Tables:
@@ -126,17 +155,45 @@ def test_a_renewal_that_raises_is_tried_again_and_does_not_stop_others():
 
 def test_a_renewal_that_hangs_is_given_up(monkeypatch):
     monkeypatch.setattr(lease_thread, "RENEWAL_SECONDS", 0.01)
-    calls, again = [], threading.Event()
-
-    async def hang(_table):
-        calls.append(1)
-        if len(calls) == 2:
-            again.set()
-        await asyncio.Event().wait()
+    hanging = Hanging()
 
     async def scenario(keeper, _tables):
-        keeper.keep(NOW, hang)
-        assert again.wait(GIVE_UP_SECONDS)
+        keeper.keep(NOW, hanging)
+        assert hanging.again.wait(GIVE_UP_SECONDS)
+        assert "did not answer in time" in hanging.reasons[0]
+
+    run(scenario)
+
+
+def test_a_renewal_that_hangs_is_given_up_when_its_lease_ends(monkeypatch):
+    monkeypatch.setattr(lease_thread, "RENEWAL_SECONDS", 3600)
+
+    async def scenario(keeper, _tables):
+        kept = keeper.keep(NOW, Hanging(lasts=SOON))
+        async with asyncio.timeout(GIVE_UP_SECONDS):
+            await kept.lost()
+
+    run(scenario)
+
+
+def test_a_lease_of_a_loop_that_was_closed_is_not_renewed():
+    async def scenario(keeper, _tables):
+        abandoned, other = Renewals(SOON), Renewals(*[SOON] * 50)
+
+        async def work() -> None:
+            keeper.keep(NOW, abandoned)
+
+        def in_a_loop_of_its_own() -> None:
+            loop = asyncio.new_event_loop()
+            loop.run_until_complete(work())
+            loop.close()
+
+        await asyncio.to_thread(in_a_loop_of_its_own)
+        before = len(abandoned.threads)
+        keeper.keep(NOW, other)
+        assert other.enough.wait(GIVE_UP_SECONDS)
+        # One renewal may have been under way.
+        assert len(abandoned.threads) <= before + 1
 
     run(scenario)
 
@@ -163,6 +220,23 @@ def test_the_thread_ends_when_there_is_nothing_to_do_and_starts_again(monkeypatc
             assert len(tables.opened) == number
             tables.closed.clear()
         tables.closed.set()
+
+    run(scenario)
+
+
+def test_a_thread_that_could_not_be_started_is_started_by_the_next_lease(monkeypatch):
+    class Exhausted(threading.Thread):
+        def start(self) -> None:
+            raise RuntimeError("can't start new thread")
+
+    async def scenario(keeper, _tables):
+        with monkeypatch.context() as patched:
+            patched.setattr(lease_thread.threading, "Thread", Exhausted)
+            with pytest.raises(RuntimeError):
+                keeper.keep(NOW, Renewals(SOON))
+        renewals = Renewals(SOON, SOON)
+        keeper.keep(NOW, renewals)
+        assert await asyncio.to_thread(renewals.enough.wait, GIVE_UP_SECONDS)
 
     run(scenario)
 

@@ -5,23 +5,26 @@ from datetime import timedelta
 
 import pytest
 
-from shared.core.calls import CallStatus
+from shared.core.calls import CallStatus, ToolResult
 from shared.core.life.leasing import LEASE
 from shared.core.response import RESPONSE_SLOW
-from shared.core.run import RunStatus, Step
+from shared.core.run import Lease, Run, RunStatus, Step
 from shared.errors import StorageUnavailable
 from shared.ports.tables import Merge
 from shared.steps.lease import MARGIN
 from shared.steps.messages import poll_message
 from shared.steps.work import work
 from shared.store import rows
+from shared.store.runs import RunStore
 from shared.usecases.cancel import cancel
 from shared.usecases.delete import delete_run
 from tests.support.fakes import CountingTable, FakeProvider, answer, asks, later
+from tests.support.log_lines import logged
+from tests.support.runs import NOW
 from tests.support.world import CALLER, World
 
 
-class Hours(FakeProvider):
+class SlowProvider(FakeProvider):
     """A provider that takes its time, while the keeper renews the newest lease as it does in its thread."""
 
     def __init__(self) -> None:
@@ -62,7 +65,7 @@ class Hours(FakeProvider):
 
 @pytest.fixture
 def slow() -> World:
-    provider = Hours()
+    provider = SlowProvider()
     provider.world = World(provider)
     return provider.world
 
@@ -310,6 +313,212 @@ async def test_a_slow_poll_by_a_worker_is_renewed_too(slow):
     await slow.work(poll_message(run.id))
     assert slow.provider.renewed_at == [8, 12, 16, 20]
     assert (await slow.run(run.id)).status is RunStatus.COMPLETED
+
+
+async def keeps_on_renewing(world: World, seconds: int) -> None:
+    """Let time pass in which only the keeper works, as when a tool blocks the event loop."""
+    [kept] = [each for each in world.keeper.kept if not each.over]
+    for _ in range(seconds):
+        world.clock.pass_(1)
+        assert await kept.renew(world.table) is not None
+
+
+async def test_a_reply_that_comes_late_does_not_undo_what_was_renewed_meanwhile(world):
+    """The event loop is blocked between a transition and its reply."""
+    run = await world.start()
+    called(world, "pay", "look_up")
+    [run_id] = await world.tick()
+    commit, permits = world.context.runs.commit, []
+
+    async def slow_reply(before, after, *args, **options):
+        stored = await commit(before, after, *args, **options)
+        if after.turn == 2:
+            world.context.runs.commit = commit
+            await keeps_on_renewing(world, 40)
+        return stored
+
+    async def permitted(request):
+        permits.append(world.keeper.kept[-1].renewal.given())
+        return await create(request)
+
+    create, world.provider.create = world.provider.create, permitted
+    world.context.runs.commit = slow_reply
+    await work(world.context, run_id)
+    assert permits == [True]
+    assert (await world.until_terminal(run.id)).status is RunStatus.COMPLETED
+
+
+async def test_a_transition_that_is_late_does_not_shorten_a_lease_that_was_renewed(world):
+    """The event loop is blocked before a transition is written, so it conflicts with renewals."""
+    await world.start()
+    called(world, "look_up")
+    [run_id] = await world.tick()
+    commit, permits = world.context.runs.commit, []
+
+    async def late(before, after, *args, **options):
+        if after.turn == 2:
+            world.context.runs.commit = commit
+            await keeps_on_renewing(world, 40)
+        return await commit(before, after, *args, **options)
+
+    async def permitted(request):
+        permits.append(world.keeper.kept[-1].renewal.given())
+        return await create(request)
+
+    create, world.provider.create = world.provider.create, permitted
+    world.context.runs.commit = late
+    await work(world.context, run_id)
+    assert permits == [True]
+
+
+async def test_a_lease_that_the_work_has_ended_is_not_reported_as_lost(slow, caplog):
+    run = await slow.start()
+    called(slow, "look_up")
+    [run_id] = await slow.tick()
+    commit, paused = slow.context.runs.commit, []
+
+    async def renewed_meanwhile(before, after, *args, **options):
+        stored = await commit(before, after, *args, **options)
+        if after.lease is None:
+            # The keeper conflicts with the transition, whose reply is still on its way.
+            slow.clock.pass_(8)
+            paused.append(await slow.keeper.kept[-1].renew(slow.table))
+        return stored
+
+    slow.context.runs.commit = renewed_meanwhile
+    await work(slow.context, run_id)
+    assert paused == [None]
+    assert (await slow.run(run.id)).step is Step.POLL
+    assert "lease.lost" not in caplog.text
+
+
+async def test_a_lease_whose_loss_a_transition_shows_is_reported_once(world, caplog):
+    await world.start()
+    called(world, "look_up", "look_up")
+    [run_id] = await world.tick()
+    deleted = []
+
+    async def delete_meanwhile(_call):
+        if not deleted:
+            deleted.append(await delete_run(world.context, CALLER, run_id))
+
+    run_tools = world.agents.run_tools
+
+    async def deleted_meanwhile(*args):
+        async for result in run_tools(*args):
+            await delete_meanwhile(result)
+            yield result
+
+    world.agents.run_tools = deleted_meanwhile
+    await work(world.context, run_id)
+    assert [line.fields["taken"] for line in logged(caplog) if line.event == "lease.lost"] == [True]
+
+
+async def test_tools_are_stopped_as_soon_as_a_transition_shows_the_loss(world):
+    await world.start()
+    called(world, "look_up", "look_up")
+    [run_id] = await world.tick()
+    went_on = []
+
+    async def deleted_meanwhile(_agent, calls, _permit):
+        await delete_run(world.context, CALLER, run_id)
+        for call in calls:
+            yield ToolResult(call.call_id, CallStatus.COMPLETED, "found")
+            went_on.append(call.call_id)
+
+    world.agents.run_tools = deleted_meanwhile
+    await work(world.context, run_id)
+    assert went_on == []
+
+
+async def test_a_clock_that_was_set_back_does_not_keep_a_lease_from_being_renewed(slow):
+    run = await slow.start()
+    called(slow, "look_up")
+    [run_id] = await slow.tick()
+    true = slow.clock.at
+    read = CountingTable.get
+
+    async def corrected(table, *args):
+        slow.clock.at = max(slow.clock.at, true + timedelta(seconds=8))
+        return await read(table, *args)
+
+    async def set_back(_agent, calls, permit):
+        kept = slow.keeper.kept[-1]
+        assert kept.first == timedelta(seconds=8)
+        slow.clock.at = true - timedelta(seconds=600)
+        slow.table.get = corrected.__get__(slow.table)
+        assert await kept.renew(slow.table) == timedelta(seconds=4)
+        renewed = (await slow.context.runs.read(run_id)).run.lease
+        assert renewed.expires_at == true + timedelta(seconds=20)
+        return
+        yield calls, permit
+
+    slow.agents.run_tools = set_back
+    await work(slow.context, run_id)
+    assert run.id == run_id
+
+
+class LostReply(CountingTable):
+    """A table that loses the reply to the next write. Another process writes before the row is read again."""
+
+    meanwhile = None
+
+    async def write(self, *args):
+        etag = await super().write(*args)
+        if self.meanwhile is None:
+            return etag
+        meanwhile, self.meanwhile = self.meanwhile, None
+        await meanwhile()
+        raise StorageUnavailable("no answer")
+
+
+async def test_a_transition_whose_reply_is_lost_knows_of_a_renewal_since_then(world):
+    run = await world.start()
+    table = LostReply()
+    table._partitions = world.table._partitions
+    runs = RunStore(table, world.context.randomness)
+    stored = await runs.read(run.id)
+    leased = await runs.commit(stored, leased_until(stored.run, 15))
+
+    async def renewed():
+        current = await runs.read(run.id)
+        await runs.renew(current, leased_until(current.run, 20, rev=current.run.rev))
+
+    table.meanwhile = renewed
+    again = await runs.commit(leased, leased_until(leased.run, 15))
+    assert again.run == leased_until(leased.run, 20)
+    assert again == await runs.read(run.id)
+
+
+async def test_work_that_fails_closes_its_tools_before_it_gives_up_its_lease(world):
+    await world.start()
+    called(world, "look_up", "look_up")
+    [run_id] = await world.tick()
+    closed = []
+
+    async def noted(*args):
+        try:
+            async for result in run_tools(*args):
+                yield result
+        finally:
+            closed.append(world.keeper.kept[-1].over)
+
+    async def broken(*_args, **_options):
+        raise Killed
+
+    run_tools, world.agents.run_tools = world.agents.run_tools, noted
+    world.context.content.save = broken
+    # What has failed is kept, so nothing is closed only because nobody refers to it any more.
+    with pytest.raises(Killed) as _kept:
+        await work(world.context, run_id)
+    assert closed == [False]
+
+
+def leased_until(run: Run, seconds: int, *, rev: int | None = None) -> Run:
+    until = NOW + timedelta(seconds=seconds)
+    return replace(
+        run, lease=Lease("lease", until), due=until, rev=run.rev + 1 if rev is None else rev, step=Step.CREATE
+    )
 
 
 class Killed(BaseException):

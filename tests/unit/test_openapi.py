@@ -19,7 +19,7 @@ from shared.core.run import TERMINAL, RunStatus
 from shared.core.text import NAME
 from shared.web import bodies
 from shared.web.http import Reply
-from shared.web.runs_api import parse, problems
+from shared.web.runs_api import parse, problems, queries
 from tests.support.client import DOCUMENT, EVENT_TYPES, ROOT, check, conform, problem_codes, resolve, routes
 from tests.support.document_rules import check_rules
 
@@ -151,9 +151,9 @@ def test_limits_are_those_of_the_code():
         assert deadline["minimum"] == MIN_DEADLINE.total_seconds()
         assert deadline["maximum"] == MAX_DEADLINE.total_seconds()
     limit = DOCUMENT["components"]["parameters"]["Limit"]["schema"]
-    assert (limit["maximum"], limit["default"]) == (parse.MAX_PAGE, parse.DEFAULT_PAGE)
+    assert (limit["maximum"], limit["default"]) == (queries.MAX_PAGE, queries.DEFAULT_PAGE)
     for page in (SCHEMAS["RunList"]["properties"]["data"], SCHEMAS["Session"]["properties"]["runs"]):
-        assert page["maxItems"] == parse.MAX_PAGE
+        assert page["maxItems"] == queries.MAX_PAGE
     assert f"from {times.FIRST_YEAR} to {times.LAST_YEAR}" in SCHEMAS["GivenTime"]["description"]
     body = DOCUMENT["paths"]["/runs"]["post"]["requestBody"]["description"]
     assert f"{bodies.MAX_BODY_BYTES // 1024**2} MiB" in body

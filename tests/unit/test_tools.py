@@ -17,8 +17,9 @@ from typing import Annotated, Any, Literal
 import pytest
 from pydantic import BaseModel, Field
 
+from shared.adapters.agents.calls import MAX_LISTED_CHARACTERS
 from shared.adapters.agents.discover import InvalidAgents, discover
-from shared.adapters.agents.running import MAX_LISTED_CHARACTERS, InstalledAgents
+from shared.adapters.agents.running import InstalledAgents
 from shared.adapters.agents.schema import MAX_ARGUMENT_BYTES, BadArguments, ToolSchema
 from shared.adapters.agents.threads import THREADS_OF_A_RUN
 from shared.agent import Agent, IdempotencyKey, Tool, ToolError, tool
@@ -572,6 +573,35 @@ def test_a_permit_that_is_lost_stops_what_can_be_stopped() -> None:
     assert asyncio.run(scenario()) == (["False"], ["stopped"])
 
 
+def test_what_has_returned_before_the_permit_is_lost_has_its_result() -> None:
+    async def scenario() -> list[str]:
+        permit, second = Permitted(), asyncio.Event()
+
+        @tool
+        async def wait(number: int) -> None:
+            """Wait."""
+            if number == 2:
+                await second.wait()
+            elif number == 3:
+                await asyncio.Event().wait()
+
+        calls = [request("wait", {"number": number}, call_id=str(number)) for number in (1, 2, 3)]
+        results = []
+        async with asyncio.timeout(GIVE_UP_SECONDS):
+            async for result in installed(wait).run_tools("tester", calls, permit):
+                results.append(result.call_id)
+                if result.call_id == "1":
+                    # While this result is saved, another tool returns, and then the lease is lost.
+                    second.set()
+                    for _ in range(20):
+                        await asyncio.sleep(0)
+                    permit.lose()
+                    await asyncio.sleep(0)
+        return results
+
+    assert asyncio.run(scenario()) == ["1", "2"]
+
+
 @pytest.mark.parametrize("way", ["close", "cancel"])
 def test_closing_or_cancelling_stops_what_still_runs(way: str) -> None:
     async def scenario() -> list[str]:
@@ -593,7 +623,7 @@ def test_closing_or_cancelling_stops_what_still_runs(way: str) -> None:
         stream = installed(wait).run_tools("tester", requests, Permitted())
         assert (await anext(stream)).call_id == "False"
         if way == "close":
-            await stream.aclose()  # type: ignore[attr-defined]
+            await stream.aclose()
         else:
             rest = asyncio.ensure_future(anext(stream))
             await asyncio.sleep(0)

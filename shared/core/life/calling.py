@@ -7,6 +7,7 @@ from shared.core import log
 from shared.core.calls import CallStatus, ToolCall
 from shared.core.life import events
 from shared.core.life.events import Effect, Wake
+from shared.core.life.leasing import prolonged
 from shared.core.life.rule import Result, end, expire, holds
 from shared.core.response import RunError, Snapshot
 from shared.core.run import Run, RunStatus, Step
@@ -95,5 +96,5 @@ def tool_done(run: Run, event: events.ToolDone, now: datetime) -> Result:
     checkpointed = replace(run, calls=earlier + tuple(calls))
     after = after_calls(checkpointed, now)
     if after.step is Step.CREATE:
-        after = replace(after, lease=event.lease, due=event.lease.expires_at)
+        after = prolonged(after, event.lease)
     return after, tuple(effects)

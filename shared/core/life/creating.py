@@ -7,6 +7,7 @@ from shared.core import log
 from shared.core.delivery import CancelResponse
 from shared.core.life import events
 from shared.core.life.events import Deliver, Wake
+from shared.core.life.leasing import prolonged
 from shared.core.life.rule import Result, end, holds, wait
 from shared.core.response import (
     ChainBroken,
@@ -128,14 +129,8 @@ def chain_refused(run: Run, event: events.ChainRefused, now: datetime) -> Result
         return run, ()
     if run.status is RunStatus.CANCELLING:
         return end(run, RunStatus.CANCELLED, now), ()
-    replayed = replace(
-        run,
-        chaining=Chaining.REPLAY,
-        repeats=run.repeats + 1,
-        lease=event.lease,
-        due=event.lease.expires_at,
-    )
-    return replayed, (log.TurnReplayed(run.turn),)
+    replayed = replace(run, chaining=Chaining.REPLAY, repeats=run.repeats + 1)
+    return prolonged(replayed, event.lease), (log.TurnReplayed(run.turn),)
 
 
 def key_refused(run: Run, event: events.KeyRefused, now: datetime) -> Result:
@@ -143,4 +138,4 @@ def key_refused(run: Run, event: events.KeyRefused, now: datetime) -> Result:
         return run, ()
     if run.status is RunStatus.CANCELLING:
         return end(run, RunStatus.CANCELLED, now), ()
-    return replace(run, keyless=True, lease=event.lease, due=event.lease.expires_at), ()
+    return prolonged(replace(run, keyless=True), event.lease), ()

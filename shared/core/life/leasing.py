@@ -10,9 +10,9 @@ from shared.core.life import events
 from shared.core.life.rule import Result
 from shared.core.run import Lease, Run, Step
 
-# How long a lease lasts, and how much of it is left when it is renewed first.
+# How long a lease lasts, and after which time it is renewed first.
 LEASE = timedelta(seconds=15)
-FIRST_RENEWED_AT = timedelta(seconds=7)
+RENEWED_FIRST_AFTER = timedelta(seconds=8)
 # How long a renewed lease lasts, and after which time it is renewed again.
 RENEWED_FOR = timedelta(seconds=12)
 RENEWED_EVERY = timedelta(seconds=4)
@@ -30,10 +30,13 @@ def enough_left(lease: Lease, now: datetime) -> bool:
 def pause_before_renewal(lease: Lease, now: datetime) -> timedelta:
     """Return how long to wait before the lease is renewed; nothing when it is time.
 
-    A lease lasts longer than a renewed one after a transition that was written anyway has prolonged it.
+    A transition that is written anyway makes a lease as long as a new one.
     """
     left = lease.expires_at - now
-    return left - FIRST_RENEWED_AT if left > RENEWED_FOR - RENEWED_EVERY else timedelta()
+    if left <= RENEWED_FOR - RENEWED_EVERY:
+        return timedelta()
+    # Also when much more is left, which happens only after the clock was set back.
+    return min(left - (LEASE - RENEWED_FIRST_AFTER), RENEWED_FIRST_AFTER)
 
 
 def renewed(run: Run, event: events.Renewed, now: datetime) -> Result:
@@ -44,6 +47,12 @@ def renewed(run: Run, event: events.Renewed, now: datetime) -> Result:
     if until <= run.lease.expires_at:
         return run, ()
     return replace(run, lease=Lease(run.lease.id, until), due=due_under(run, until, now)), ()
+
+
+def prolonged(run: Run, lease: Lease) -> Run:
+    """Return the run under a lease of the same worker. A renewal may have prolonged the present one further."""
+    later = max(lease.expires_at, run.lease.expires_at) if run.lease else lease.expires_at
+    return replace(run, lease=Lease(lease.id, later), due=later)
 
 
 def due_under(run: Run, until: datetime, now: datetime) -> datetime:

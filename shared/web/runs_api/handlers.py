@@ -27,7 +27,7 @@ from shared.usecases.waiting import WaitingFor, waiting_for
 from shared.web.dashboard import page
 from shared.web.http import EVENT_STREAM, JSON, UNSHARED, Reply, Request, Stored, json_reply
 from shared.web.links import link, root
-from shared.web.runs_api import parse, render
+from shared.web.runs_api import parse, queries, render
 from shared.web.runs_api.permissions import admitted
 from shared.web.runs_api.problems import problem
 
@@ -105,15 +105,15 @@ async def get_run(api: Api, caller: Caller, request: Request, run_id: str) -> Re
     headers = _run_headers(api, stored.run, waiting_for(api.context, stored.run))
     if _etags(request) & {headers["ETag"], "*"}:
         return Reply(304, b"", headers, messages)
-    complete = parse.includes_input(request.query)
+    complete = queries.includes_input(request.query)
     return await _run_reply(api, Applied(stored), 200, messages=messages, complete_input=complete)
 
 
 async def get_runs(api: Api, caller: Caller, request: Request) -> Reply:
-    runs, after = await list_runs(api.context, caller, parse.listing(request))
+    runs, after = await list_runs(api.context, caller, queries.listing(request))
     body: dict[str, object] = {"object": "list", "data": [_summary(api, run) for run in runs]}
     if after:
-        body["nextLink"] = api.next_link(request, "runs", parse.list_parameters(request.query), after)
+        body["nextLink"] = api.next_link(request, "runs", queries.list_parameters(request.query), after)
     return json_reply(200, body)
 
 
@@ -129,11 +129,11 @@ async def delete_run(api: Api, caller: Caller, _request: Request, run_id: str) -
 
 async def get_events(api: Api, caller: Caller, request: Request, run_id: str) -> Reply:
     """Return the events that are stored after the one that the client names, without waiting for more."""
-    after = parse.after_event(request)
-    limit = parse.page_limit(request.query, parse.DEFAULT_EVENTS, parse.MAX_EVENTS)
+    after = queries.after_event(request)
+    limit = queries.page_limit(request.query, queries.DEFAULT_EVENTS, queries.MAX_EVENTS)
     feed = await read_feed(api.context, caller, parse.run_id(run_id), after=after, limit=limit)
     retry_ms = 0 if feed.more else math.ceil(_pause(api, feed.run).total_seconds() * 1000)
-    if parse.wants_stream(request):
+    if queries.wants_stream(request):
         if feed.done and not feed.lines:
             # A 204 tells an EventSource not to reconnect.
             return Reply(204, headers={"Cache-Control": "no-store"})
@@ -154,18 +154,18 @@ async def get_dashboard(_api: Api, _caller: None, _request: Request) -> Reply:
 
 
 async def get_session(api: Api, caller: Caller, request: Request, session_id: str) -> Reply:
-    begin = parse.session_cursor(request)
+    begin = queries.session_cursor(request)
     page = await read.session_page(
         api.context,
         caller,
         parse.session_id(session_id),
         begin=begin,
-        limit=parse.page_limit(request.query),
+        limit=queries.page_limit(request.query),
     )
     body = render.session_view(page, [_summary(api, run) for run in page.runs])
     if page.next_run_id:
         path = f"sessions/{session_id}"
-        body["nextLink"] = api.next_link(request, path, parse.SESSION_PARAMETERS, page.next_run_id)
+        body["nextLink"] = api.next_link(request, path, queries.SESSION_PARAMETERS, page.next_run_id)
     return json_reply(200, body)
 
 

@@ -1,25 +1,22 @@
-"""Parse requests: each function returns checked values, or raises an error that names the wrong field."""
+"""Parse ids, headers and bodies: each function returns checked values, or raises an error that names the wrong field."""
 
 import hashlib
 import json
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 from shared.core import ids, input_items, transcript
 from shared.core.input_items import InputRules
 from shared.core.limits import MAX_EXCERPT_CHARACTERS
 from shared.core.pace import MAX_DEADLINE, MIN_DEADLINE
-from shared.core.run import RunStatus
 from shared.core.text import is_name
-from shared.core.times import is_usable
 from shared.core.transcript import Item
 from shared.errors import InvalidInput, Malformed, NotFound, TooLarge
-from shared.usecases.listing import Listing
 from shared.usecases.start import StartRequest
 from shared.web.bodies import read_object
-from shared.web.http import EVENT_STREAM, Request
+from shared.web.http import Request
 
 # About half a million tokens: more than the context of today's models.
 MAX_INPUT_CHARACTERS = 2_000_000
@@ -28,23 +25,11 @@ MAX_INPUT_ITEMS = 1_000
 MAX_METADATA_PAIRS = 16
 MAX_METADATA_KEY = 64
 MAX_METADATA_VALUE = 512
-MAX_PAGE = 100
-DEFAULT_PAGE = 20
-# How many events of a feed one reply holds.
-MAX_EVENTS = 1_000
-DEFAULT_EVENTS = 100
-
-# The parameters of a list that its nextLink has too. Other parameters are not the API's own: a gateway's key is one.
-RUNS_PARAMETERS = ("status", "agent", "session_id", "created_after", "created_before", "limit")
-SESSION_PARAMETERS = ("limit",)
 
 _FIELDS = {"agent", "input", "session_id", "metadata", "deadline_seconds", "stream"}
 _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 # White space is what Python or JavaScript treats as such. openapi.json has the same pattern.
 _NOT_BLANK = re.compile(r"[^\s\ufeff]")
-_METADATA = re.compile(r"metadata\[(.{1,64})\]", re.DOTALL)
-_POSITION = re.compile(r"[0-9a-z]{26}")
-_STATUSES = [status.value for status in RunStatus if status is not RunStatus.DELETED]
 
 
 def run_id(text: str) -> str:
@@ -201,103 +186,3 @@ def idempotency_key(request: Request) -> str | None:
             field="Idempotency-Key",
         )
     return key
-
-
-def listing(request: Request) -> Listing:
-    query = request.query
-    status = query.get("status")
-    if status is not None and status not in _STATUSES:
-        raise InvalidInput(
-            f"status must be one of: {', '.join(_STATUSES)}.", code="invalid_status", field="status"
-        )
-    agent = query.get("agent")
-    if agent is not None and not is_name(agent):
-        raise InvalidInput("agent must be the name of an agent.", code="unknown_agent", field="agent")
-    after = query.get("cursor", "")
-    if after and not _POSITION.fullmatch(after):
-        raise _bad_cursor()
-    within = query.get("session_id")
-    metadata = {found[1]: value for name, value in query.items() if (found := _METADATA.fullmatch(name))}
-    if len(metadata) > MAX_METADATA_PAIRS:
-        raise InvalidInput(
-            f"A list is filtered by at most {MAX_METADATA_PAIRS} values of metadata.",
-            code="invalid_metadata",
-            field="metadata",
-        )
-    return Listing(
-        status=status,
-        agent=agent,
-        session_id=session_id(within) if within is not None else None,
-        metadata=metadata,
-        created_after=_time(query, "created_after"),
-        created_before=_time(query, "created_before"),
-        limit=page_limit(query),
-        after=after,
-    )
-
-
-def _time(query: Mapping[str, str], name: str) -> datetime | None:
-    text = query.get(name)
-    if text is None:
-        return None
-    try:
-        # A plus sign that was not escaped has become a space.
-        at = datetime.fromisoformat(text.replace(" ", "+"))
-    except ValueError:
-        at = None
-    if at is None or not is_usable(at):
-        raise InvalidInput(
-            f"{name} must be a time with its zone, such as 2026-01-31T09:00:00Z.",
-            code="invalid_time",
-            field=name,
-        )
-    return at
-
-
-def list_parameters(query: Mapping[str, str]) -> list[str]:
-    """Return the names of the parameters that a nextLink of a list has too."""
-    return [name for name in query if name in RUNS_PARAMETERS or _METADATA.fullmatch(name)]
-
-
-def includes_input(query: Mapping[str, str]) -> bool:
-    """Return whether a client asks for the complete input of a run."""
-    return "input" in query.get("include", "").split(",")
-
-
-def page_limit(query: Mapping[str, str], default: int = DEFAULT_PAGE, most: int = MAX_PAGE) -> int:
-    text = query.get("limit", str(default))
-    if not re.fullmatch(r"[0-9]{1,4}", text) or not 1 <= int(text) <= most:
-        raise InvalidInput(f"limit must be a number from 1 to {most}.", code="invalid_limit", field="limit")
-    return int(text)
-
-
-def wants_stream(request: Request) -> bool:
-    """Return whether the client accepts an event stream, as an EventSource does. Other clients get JSON."""
-    return EVENT_STREAM in request.headers.get("accept", "")
-
-
-def after_event(request: Request) -> int:
-    """Return the number of the last event that the client has.
-
-    An EventSource reconnects with its first URL and the header Last-Event-ID, so the header has precedence
-    over the parameter.
-    """
-    header, parameter = request.headers.get("last-event-id"), request.query.get("after", "0")
-    if not all(re.fullmatch(r"[0-9]{1,9}", text) for text in (header or "0", parameter)):
-        raise InvalidInput(
-            "after, or the header Last-Event-ID, must be the id of an event.",
-            code="invalid_after",
-            field="after",
-        )
-    return int(header or parameter)
-
-
-def session_cursor(request: Request) -> str | None:
-    cursor = request.query.get("cursor")
-    if cursor is not None and not ids.is_id("run", cursor):
-        raise _bad_cursor()
-    return cursor
-
-
-def _bad_cursor() -> Malformed:
-    return Malformed("cursor must come from a nextLink of this list.", code="invalid_cursor", field="cursor")

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from shared.core.calls import ToolCall, ToolResult
@@ -136,7 +136,7 @@ class FusedAgents:
 
     async def run_tools(
         self, agent: str, requests: Sequence[ToolCall], permit: Permit
-    ) -> AsyncIterator[ToolResult]:
+    ) -> AsyncGenerator[ToolResult, None]:
         about = ", ".join(request.name for request in requests)
         run = self._fuse.count("tools.run")
         self._fuse.reach("tools.run", run, BEFORE, about)

@@ -59,7 +59,7 @@ BUGS = (
     Bug(
         "tx is not read again after a lost reply",
         _TRANSACTION,
-        "        if row and row.values.get(proof) == tx:\n            return row.etag\n        raise",
+        "        if row and row.values.get(proof) == tx:\n            return Written(row.etag, row)\n        raise",
         "        raise",
     ),
     Bug(

@@ -53,8 +53,8 @@ LEASE_BUGS = (
     Bug(
         "work goes on after a renewal has shown that the lease is lost",
         _LEASE,
-        "lease.id == self.lease_id and not self._over else None",
-        "lease.id == self.lease_id else None",
+        "leased(run, self.lease_id) and not self._over else None",
+        "leased(run, self.lease_id) else None",
     ),
     Bug(
         "a lease lasts as long as the longest work",

@@ -21,8 +21,8 @@ PROVIDER_BUGS = (
     Bug(
         "the key of a create stays after the chain was replayed",
         _CREATING,
-        "        repeats=run.repeats + 1,\n",
-        "",
+        ", repeats=run.repeats + 1)",
+        ")",
     ),
     Bug(
         "the turns of a run have the same key",
@@ -39,8 +39,8 @@ PROVIDER_BUGS = (
     Bug(
         "a refused key is not noted",
         _CREATING,
-        "replace(run, keyless=True, lease",
-        "replace(run, lease",
+        "prolonged(replace(run, keyless=True), event.lease)",
+        "prolonged(run, event.lease)",
     ),
     Bug(
         "creates whose replies cannot be used are not counted",

@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from shared.ports.leases import Renew
+from shared.ports.leases import Renewal
 from tests.proofs.simulation.ports import Gate, SimulatedTable
 from tests.proofs.simulation.scheduler import Invocation
 
@@ -29,17 +29,17 @@ class SimulatedKeeper:
     def __init__(self, gate: Gate, table: SimulatedTable) -> None:
         self._gate, self._table = gate, table
 
-    def keep(self, first: timedelta, renew: Renew) -> _Kept:
+    def keep(self, first: timedelta, renewal: Renewal) -> _Kept:
         kept, caller = _Kept(), self._gate.caller
         caller.lost = False
 
         def failed(fault: Exception) -> None:
             self._gate.unexpected(caller, fault)
 
-        self._gate.scheduler.begin(caller, self._renew(kept, caller, first, renew), lambda _: None, failed)
+        self._gate.scheduler.begin(caller, self._renew(kept, caller, first, renewal), lambda _: None, failed)
         return kept
 
-    async def _renew(self, kept: _Kept, caller: Invocation, first: timedelta, renew: Renew) -> None:
+    async def _renew(self, kept: _Kept, caller: Invocation, first: timedelta, renewal: Renewal) -> None:
         pause: timedelta | None = first
         while pause is not None:
             await self._wait(caller, pause.total_seconds())
@@ -48,7 +48,7 @@ class SimulatedKeeper:
             if self._gate.faults.draw("renewal"):
                 await self._wait(caller, self._gate.random.uniform(*_LATE))
             caller.renewing_since = self._gate.scheduler.now
-            pause = await renew(self._table)
+            pause = await renewal.renew(self._table)
         caller.lost = not kept.over
 
     async def _wait(self, caller: Invocation, seconds: float) -> None:

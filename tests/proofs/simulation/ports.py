@@ -2,7 +2,7 @@
 
 import random as randoms
 import types
-from collections.abc import AsyncIterator, Callable, Generator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Mapping, Sequence
 from datetime import timedelta
 from email.utils import format_datetime
 
@@ -295,7 +295,7 @@ class SimulatedAgents:
 
     async def run_tools(
         self, _agent: str, requests: Sequence[ToolCall], permit: Permit
-    ) -> AsyncIterator[ToolResult]:
+    ) -> AsyncGenerator[ToolResult, None]:
         """Run tools concurrently: some have their effect long before their result is yielded."""
         waiting = list(requests)
         self._gate.random.shuffle(waiting)

@@ -1,6 +1,7 @@
 """Virtual time: one thread, and one queue of the actions to come."""
 
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from heapq import heappop, heappush
@@ -184,7 +185,9 @@ class Scheduler:
         invocation.dead = True
         self.end(invocation)
         for strand in invocation.strands:
-            strand.coroutine.close()
+            # A generator that waits cannot be closed in this way. It is dead all the same.
+            with suppress(RuntimeError):
+                strand.coroutine.close()
         if invocation.when_dead:
             invocation.when_dead()
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from shared.core.life.leasing import LEASE
-from shared.core.run import Lease
+from shared.core.run import Lease, Step
 from tests.proofs.simulation.auditor import Auditor
 from tests.proofs.simulation.coverage import Coverage
 from tests.proofs.simulation.evidence import START, Seen
@@ -39,11 +39,12 @@ class Polled:
     async def begin(self) -> None:
         world = World()
         run = await world.start(stream=True)
-        # The run as it was when its response was created.
-        lease = Lease("a", START + LEASE)
-        self.pollers["a"].leases[run.id] = lease.id
-        self.auditor.evidence.runs[run.id] = Seen(replace(run, lease=lease), 0.0, run.owner)
+        runs, poller = self.auditor.evidence.runs, self.pollers["a"]
+        poller.leases[run.id] = "lease"
+        lease = Lease("lease", START + LEASE)
+        runs[run.id] = Seen(replace(run, step=Step.CREATE, lease=lease), 0.0, run.owner)
         self.call("a", self.provider.create(world.provider.creates[0]))
+        runs[run.id] = Seen(run, 0.0, run.owner)
         self.scheduler.now = AGE
 
     def call(self, poller: str, coroutine: Coroutine[float, None, Any]) -> None:
