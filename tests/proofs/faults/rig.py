@@ -25,6 +25,7 @@ from shared.core.pace import Schedule
 from shared.core.response import Snapshot
 from shared.core.run import Content, Run
 from shared.errors import StorageUnavailable
+from shared.ports.agents import Permit
 from shared.ports.providers import DEFAULT_PROVIDER, Provider
 from shared.steps.context import Context
 from shared.steps.dispatch import carry_out
@@ -75,8 +76,12 @@ class Agents(FakeAgents):
     # The tool, call and key of each effect.
     effects: list[tuple[str, str, str]] = field(default_factory=list)
 
-    async def run_tools(self, _agent: str, requests: Sequence[ToolCall]) -> AsyncIterator[ToolResult]:
+    async def run_tools(
+        self, _agent: str, requests: Sequence[ToolCall], permit: Permit
+    ) -> AsyncIterator[ToolResult]:
         for request in requests:
+            if not permit.given():
+                return
             self.effects.append((request.name, request.call_id, request.idempotency_key))
             output = FACTS if request.name == "look_up" else "paid"
             yield ToolResult(request.call_id, CallStatus.COMPLETED, output)
