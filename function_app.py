@@ -1,39 +1,74 @@
 """All triggers of the app. Each one only calls the application."""
 
-from collections.abc import Awaitable, Callable
-from typing import List  # noqa: UP035
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, List  # noqa: UP035
 
 import azure.functions as func
 
 from shared.app import application
+from shared.core.queues import Queue
+from shared.steps.messages import queue_of
 from shared.web.http import Reply, Request
 from shared.web.runs_api import handlers
 
 # The app refuses to start when a setting is wrong, so that requests cannot fail because of it.
 baton = application()
-app = func.FunctionApp(http_auth_level=func.AuthLevel.FUNCTION)
+# With AUTH=callers the host lets every request in, and the app refuses those without a caller.
+app = func.FunctionApp(http_auth_level=func.AuthLevel[baton.settings.access.host_level])
 
 # The Functions worker accepts only `typing.List` here.
 Messages = func.Out[List[str]]  # noqa: UP006
-QUEUE, STORAGE = "%WORK_QUEUE%", "AzureWebJobsStorage"
+QUEUES, STORAGE = baton.settings.storage.queues, "AzureWebJobsStorage"
 
 
-@app.timer_trigger("timer", schedule="%POLL_SCHEDULE%", use_monitor=False)
-@app.queue_output("work", QUEUE, STORAGE)
-async def poll(timer: func.TimerRequest, work: Messages) -> None:  # noqa: ARG001  (a binding)
-    work.set(await baton.tick())
+def sends(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a function an output for each queue. Each is a parameter of it."""
+    for queue, name in QUEUES.items():
+        function = app.queue_output(f"to_{queue}", name, STORAGE)(function)
+    return function
 
 
-@app.queue_trigger("message", QUEUE, STORAGE)
-@app.queue_output("more", QUEUE, STORAGE)
-async def work(message: func.QueueMessage, more: Messages) -> None:
-    more.set(await baton.work(message.get_body().decode(errors="replace")))
+@app.timer_trigger("timer", schedule=baton.settings.poll.schedule, use_monitor=False)
+@sends
+async def poll(
+    timer: func.TimerRequest,  # noqa: ARG001  (a binding)
+    to_work: Messages,
+    to_generate: Messages,
+    to_deliver: Messages,
+) -> None:
+    _send(await baton.tick(), to_work, to_generate, to_deliver)
+
+
+@app.queue_trigger("message", QUEUES[Queue.WORK], STORAGE)
+@sends
+async def work(
+    message: func.QueueMessage, to_work: Messages, to_generate: Messages, to_deliver: Messages
+) -> None:
+    _send(await baton.work(_text(message)), to_work, to_generate, to_deliver)
+
+
+@app.queue_trigger("message", QUEUES[Queue.GENERATE], STORAGE)
+@sends
+async def generate(
+    message: func.QueueMessage, to_work: Messages, to_generate: Messages, to_deliver: Messages
+) -> None:
+    _send(await baton.work(_text(message)), to_work, to_generate, to_deliver)
+
+
+@app.queue_trigger("message", QUEUES[Queue.DELIVER], STORAGE)
+@sends
+async def deliver(
+    message: func.QueueMessage, to_work: Messages, to_generate: Messages, to_deliver: Messages
+) -> None:
+    _send(await baton.work(_text(message)), to_work, to_generate, to_deliver)
 
 
 @app.route("runs", methods=["POST"])
-@app.queue_output("work", QUEUE, STORAGE)
-async def start_run(req: func.HttpRequest, work: Messages) -> func.HttpResponse:
-    return await _answer(req, handlers.start_run, work)
+@sends
+async def start_run(
+    req: func.HttpRequest, to_work: Messages, to_generate: Messages, to_deliver: Messages
+) -> func.HttpResponse:
+    return await _answer(req, handlers.start_run, to_work, to_generate, to_deliver)
 
 
 # A Functions host answers a HEAD with 404 unless the function names it beside GET.
@@ -43,27 +78,35 @@ async def get_runs(req: func.HttpRequest) -> func.HttpResponse:
 
 
 @app.route("runs/{run_id}", methods=["GET", "HEAD"])
-@app.queue_output("work", QUEUE, STORAGE)
-async def get_run(req: func.HttpRequest, work: Messages) -> func.HttpResponse:
-    return await _answer(req, handlers.get_run, work)
+@sends
+async def get_run(
+    req: func.HttpRequest, to_work: Messages, to_generate: Messages, to_deliver: Messages
+) -> func.HttpResponse:
+    return await _answer(req, handlers.get_run, to_work, to_generate, to_deliver)
 
 
 @app.route("runs/{run_id}", methods=["DELETE"])
-@app.queue_output("work", QUEUE, STORAGE)
-async def delete_run(req: func.HttpRequest, work: Messages) -> func.HttpResponse:
-    return await _answer(req, handlers.delete_run, work)
+@sends
+async def delete_run(
+    req: func.HttpRequest, to_work: Messages, to_generate: Messages, to_deliver: Messages
+) -> func.HttpResponse:
+    return await _answer(req, handlers.delete_run, to_work, to_generate, to_deliver)
 
 
 @app.route("runs/{run_id}/cancel", methods=["POST"])
-@app.queue_output("work", QUEUE, STORAGE)
-async def cancel_run(req: func.HttpRequest, work: Messages) -> func.HttpResponse:
-    return await _answer(req, handlers.cancel_run, work)
+@sends
+async def cancel_run(
+    req: func.HttpRequest, to_work: Messages, to_generate: Messages, to_deliver: Messages
+) -> func.HttpResponse:
+    return await _answer(req, handlers.cancel_run, to_work, to_generate, to_deliver)
 
 
 @app.route("runs/{run_id}/retry", methods=["POST"])
-@app.queue_output("work", QUEUE, STORAGE)
-async def retry_run(req: func.HttpRequest, work: Messages) -> func.HttpResponse:
-    return await _answer(req, handlers.retry_run, work)
+@sends
+async def retry_run(
+    req: func.HttpRequest, to_work: Messages, to_generate: Messages, to_deliver: Messages
+) -> func.HttpResponse:
+    return await _answer(req, handlers.retry_run, to_work, to_generate, to_deliver)
 
 
 @app.route("runs/{run_id}/events", methods=["GET", "HEAD"])
@@ -77,14 +120,21 @@ async def get_session(req: func.HttpRequest) -> func.HttpResponse:
 
 
 @app.route("sessions/{session_id}", methods=["DELETE"])
-@app.queue_output("work", QUEUE, STORAGE)
-async def delete_session(req: func.HttpRequest, work: Messages) -> func.HttpResponse:
-    return await _answer(req, handlers.delete_session, work)
+@sends
+async def delete_session(
+    req: func.HttpRequest, to_work: Messages, to_generate: Messages, to_deliver: Messages
+) -> func.HttpResponse:
+    return await _answer(req, handlers.delete_session, to_work, to_generate, to_deliver)
 
 
 @app.route("agents", methods=["GET", "HEAD"])
 async def get_agents(req: func.HttpRequest) -> func.HttpResponse:
     return await _answer(req, handlers.get_agents)
+
+
+@app.route("me", methods=["GET", "HEAD"])
+async def get_me(req: func.HttpRequest) -> func.HttpResponse:
+    return await _answer(req, handlers.get_me)
 
 
 @app.route("health", methods=["GET", "HEAD"])
@@ -104,7 +154,7 @@ async def get_dashboard(req: func.HttpRequest) -> func.HttpResponse:
 
 
 async def _answer(
-    req: func.HttpRequest, handler: Callable[..., Awaitable[Reply]], work: Messages | None = None
+    req: func.HttpRequest, handler: Callable[..., Awaitable[Reply]], *outputs: Messages
 ) -> func.HttpResponse:
     request = Request(
         url=req.url,
@@ -114,6 +164,17 @@ async def _answer(
         body=req.get_body(),
     )
     reply = await handlers.answer(handler, baton.api, request, *req.route_params.values())
-    if work is not None and reply.messages:
-        work.set(list(reply.messages))
+    if outputs:
+        _send(reply.messages, *outputs)
     return func.HttpResponse(reply.body, status_code=reply.status, headers=dict(reply.headers))
+
+
+def _send(messages: Sequence[str], *outputs: Messages) -> None:
+    """Send each message to its queue. The outputs are in the order of `Queue`."""
+    for queue, output in zip(Queue, outputs, strict=True):
+        if own := [message for message in messages if queue_of(message) is queue]:
+            output.set(own)
+
+
+def _text(message: func.QueueMessage) -> str:
+    return message.get_body().decode(errors="replace")

@@ -18,7 +18,7 @@ from bench.measure import Meter
 from bench.novel import AGENT, REQUEST
 from dev.processes import ChildProcess
 
-WATCHED_MODULES = ("openai", "pydantic", "azure.identity", "azure.data.tables")
+WATCHED_MODULES = ("openai", "pydantic", "azure.identity", "azure.data.tables", "azure.storage.queue")
 
 
 async def first_invocation(meter: Meter, *, provider: str, storage: str, of: str) -> None:
@@ -49,8 +49,6 @@ def _set_environment(provider: str, storage: str) -> None:
         "AzureWebJobsStorage": storage,
         "OPENAI_BASE_URL": provider,
         "OPENAI_API_KEY": "bench",
-        "WORK_QUEUE": "bench-work",
-        "POLL_SCHEDULE": "*/5 * * * * *",
         # Importing takes longer than this, so the run is due when the tick begins.
         "POLL_MIN_SECONDS": "0.1",
         "NOVELIST_MODEL": "stub",

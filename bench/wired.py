@@ -133,8 +133,6 @@ async def wired(provider: str, storage: str, **settings: str) -> AsyncIterator[W
         "AzureWebJobsStorage": storage,
         "OPENAI_BASE_URL": provider,
         "OPENAI_API_KEY": "bench",
-        "WORK_QUEUE": "bench-work",
-        "POLL_SCHEDULE": "*/5 * * * * *",
         **settings,
     }
     agents = InstalledAgents({AGENT: Agent(name=AGENT, model="stub", instructions=INSTRUCTIONS)}, {})

@@ -8,7 +8,9 @@ COMMANDS = {
     "provider": ("dev.provider", "the provider emulator: an OpenAI Responses API"),
     "host": ("dev.host", "the Functions host, serving the app of a folder"),
     "up": ("dev.up", "all three, until Ctrl-C"),
+    "poison": ("dev.poison", "messages that failed too often: list them, put them back"),
     "watch": ("dev.watch", "the text of a run while it is written, and its status"),
+    "key": ("dev.key", "a key of the app's own, for the setting API_KEYS"),
     "demo": ("dev.demo", "one run from start to outcome, with a crash in between"),
 }
 

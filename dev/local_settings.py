@@ -1,8 +1,8 @@
 """The settings of the host that `make up` starts, and where each of them comes from.
 
 The environment has priority over local.settings.json, as in the Functions host. If that file exists, it counts as a whole,
-and the sample does not count at all. The stack adds only what it runs itself: the storage, and the emulator when nothing
-else names a provider.
+and the sample does not count at all. The stack adds only what it runs itself, the storage, and the emulator when nothing
+else names a provider; and a schedule, when nothing else sets one.
 """
 
 import re
@@ -22,14 +22,14 @@ AZURE_ENDPOINT, OPENAI_KEY, OPENAI_URL = "AZURE_OPENAI_ENDPOINT", "OPENAI_API_KE
 OPENAI = "https://api.openai.com/v1"
 # What a request to a provider depends on. The emulator gets none of it.
 PROVIDER = (AZURE_ENDPOINT, "AZURE_OPENAI_API_KEY", OPENAI_KEY, OPENAI_URL, "PROVIDER_HEADERS")
-# Without a file of one's own, text appears sooner than with the sample's schedule, which suits a deployed app.
+# Text appears sooner than with the app's own schedule, which suits a deployed app.
 SCHEDULE = {"POLL_SCHEDULE": "*/2 * * * * *"}
 
 # Settings of the app and of the local host, as far as a pattern tells them from the rest of the environment.
 _SETTING = re.compile(
     r"AzureWebJobs\S+|AzureFunctionsJobHost__\S+|FUNCTIONS_\w+|(AZURE_)?OPENAI_\w+|AZURE_CLIENT_ID|PROVIDER_\w+|"
-    r"(STREAM|POLL)_\w+|(RUNS|CONTENT)_TABLE|WORK_QUEUE|CHAINING|PUBLIC_BASE_URL|TRUST_FORWARDED|INPUT_ITEMS|"
-    r"OWNER_HEADER",
+    r"(STREAM|POLL)_\w+|(RUNS|CONTENT)_TABLE|(WORK|GENERATE|DELIVER)_QUEUE|CHAINING|PUBLIC_BASE_URL|TRUST_FORWARDED|INPUT_ITEMS|"
+    r"OWNER_HEADER|QUOTA_\w+|AUTH|API_KEYS|ENTRA_TENANTS|EASY_AUTH|WEBSITE_AUTH_ENABLED",
     re.IGNORECASE,
 )
 # A setting as the model of an agent, found without an import, because a file may be broken.
@@ -92,9 +92,8 @@ def read(app: Path, environ: Mapping[str, str]) -> LocalSettings:
     else:
         file, values = SAMPLE, sample
     placeholder = OPENAI_KEY in values and values[OPENAI_KEY] == sample.get(OPENAI_KEY)
-    found = {name: Setting(value, file) for name, value in values.items()}
-    if file == SAMPLE:
-        found |= {name: Setting(value, STACK) for name, value in SCHEDULE.items()}
+    found = {name: Setting(value, STACK) for name, value in SCHEDULE.items()}
+    found |= {name: Setting(value, file) for name, value in values.items()}
     if placeholder:
         del found[OPENAI_KEY]
     models = _models_of_agents(app)

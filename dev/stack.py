@@ -22,7 +22,6 @@ READY = r"^ready (\S+)$"
 # For the demo and the tests, which use the emulator only. It accepts any name of a model.
 _DEFAULTS = {
     "FUNCTIONS_WORKER_RUNTIME": "python",
-    "WORK_QUEUE": "baton-work",
     "POLL_SCHEDULE": "*/2 * * * * *",
     "NOVELIST_MODEL": "novelist",
     "ANALYST_MODEL": "analyst",

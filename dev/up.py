@@ -154,7 +154,8 @@ class _Up:
         _say("functions", f"{host.base}/api, ready{again} after {host.seconds:.1f} s")
         if not self._introduced:
             self._introduced = True
-            print(up_text.page(host.base, load_keys(self._app, self._settings).host), flush=True)
+            key, callers = load_keys(self._app, self._settings).host, self._settings.get("AUTH") == "callers"
+            print(up_text.page(host.base, key, callers=callers), flush=True)
 
     def _print_settings(self, found: LocalSettings) -> None:
         """Print which settings count: all of it, and after a change what is new."""

@@ -32,6 +32,18 @@ The text of a run while it is written, in another terminal:
 
 Save a file of agents/ or shared/, and the host starts again with it. Ctrl-C ends everything.
 """
+_PAGE_OF_CALLERS = """
+The dashboard asks for a key of the app's own:
+
+  {base}/api/dashboard
+
+AUTH=callers is set, so the key of this folder opens nothing. `python -m dev key NAME ROLE...` makes one for API_KEYS.
+
+  export BATON_URL={base} BATON_KEY=...
+  curl -s $BATON_URL/api/me -H "x-functions-key: $BATON_KEY"
+
+Ctrl-C ends everything.
+"""
 WAITING = "When a file changes, the host starts again. To see everything that it writes: make up ARGS=--log"
 
 
@@ -59,8 +71,13 @@ def settings(found: LocalSettings, emulator: str | None) -> list[str]:
     return [row(*each) for each in rows]
 
 
-def page(base: str, key: str) -> str:
-    """Return what one can do with a host that is ready. A browser does not send what follows the # of a link."""
+def page(base: str, key: str, *, callers: bool = False) -> str:
+    """Return what one can do with a host that is ready. A browser does not send what follows the # of a link.
+
+    With `callers` the app has keys of its own, which this stack does not know.
+    """
+    if callers:
+        return _PAGE_OF_CALLERS.format(base=base)
     link = f"{base}/api/dashboard#key={quote(key, safe='')}"
     return _PAGE.format(link=link, base=base, key=shlex.quote(key))
 

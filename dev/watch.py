@@ -23,8 +23,8 @@ DEFAULT_URL = "http://127.0.0.1:7071"
 TICK_SECONDS = 0.2
 _NARROWEST = 20
 _EXPLAINED = {
-    401: "{url} does not accept this key: set BATON_KEY to the function key.",
-    403: "{url} does not accept this key: set BATON_KEY to the function key.",
+    401: "{url} does not accept this key: set BATON_KEY to the function key, or to one of the app's own keys.",
+    403: "{url} does not let this key read runs: set BATON_KEY to another one, with AUTH=callers to one of a reader.",
     404: "There is no run {run_id} at {url}, or it belongs to another owner. Check the id and BATON_URL.",
 }
 

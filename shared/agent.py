@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from pydantic import BaseModel
 
 MAX_TURNS = 32
-# The host ends a function invocation after ten minutes (functionTimeout in host.json).
-MIN_TIMEOUT, MAX_TIMEOUT = timedelta(milliseconds=1), timedelta(minutes=9)
+# The host ends an invocation after half an hour (functionTimeout in host.json). The last minute is kept free, and two more
+# are for what comes before and after a tool in the same invocation. `adapters.agents.timeouts` has the exact times.
+MIN_TIMEOUT, MAX_TIMEOUT = timedelta(milliseconds=1), timedelta(minutes=27)
 
 _ARGS_SECTION = re.compile(r"^Args:\n((?:[ \t]+.*(?:\n|\Z)|\n)+)", re.MULTILINE)
 _ARG = re.compile(r"^(\w+)(?: \(.*?\))?:(.*(?:\n[ \t]+.*)*)", re.MULTILINE)

@@ -2,13 +2,16 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import cache, cached_property
 
 from shared.adapters.agents.discover import discover, placeholders
 from shared.adapters.agents.hosted import warn_of_unanswered_tools
 from shared.adapters.agents.running import InstalledAgents
+from shared.adapters.agents.timeouts import longest_tool
+from shared.adapters.azure_queues.account import QueueAccount
+from shared.adapters.azure_queues.poison import PoisonQueues
 from shared.adapters.azure_tables.account import TableAccount, create_missing_tables
 from shared.adapters.azure_tables.table import TableStorage
 from shared.adapters.http.access import Connection, azure_base_url
@@ -16,6 +19,7 @@ from shared.adapters.lease_thread import LeaseThread
 from shared.adapters.responses_api.provider import ResponsesProvider
 from shared.adapters.system import SystemClock, SystemRandomness
 from shared.core import ids
+from shared.core.caller import Caller
 from shared.core.input_items import InputRules
 from shared.core.pace import Schedule
 from shared.log import quiet_libraries
@@ -33,6 +37,8 @@ from shared.store.quotas import QuotaStore
 from shared.store.runs import RunStore
 from shared.store.sessions import SessionStore
 from shared.store.shards import ShardStore
+from shared.web.callers.header import header_callers
+from shared.web.http import Request
 from shared.web.runs_api.handlers import Api
 
 # How many leases are renewed at the same moment.
@@ -47,6 +53,7 @@ class Baton:
         self._account = _account(settings.storage)
         self._clock = SystemClock()
         self._storage = TableStorage(self._account, compare_clock=self._clock.compare)
+        self._queues = PoisonQueues(_queue_account(settings.storage), list(settings.storage.queues.values()))
         self._provider = _provider(settings.provider, settings.poll)
         self._agents = agents
         self._keeper = LeaseThread(self._own_runs_table)
@@ -77,6 +84,7 @@ class Baton:
             provider_timeout=settings.provider.create_timeout,
             read_timeout=settings.provider.poll_timeout,
             quotas=QuotaStore(runs, randomness, settings.quotas) if settings.quotas else None,
+            function_timeout=settings.function_timeout,
         )
 
     @cached_property
@@ -84,11 +92,12 @@ class Baton:
         settings = self.settings
         return Api(
             self.context,
-            settings.owner_header,
+            _callers(settings),
             settings.public_base_url,
             self.prepare,
             trust_forwarded=settings.trust_forwarded,
-            input_rules=InputRules(anything=settings.any_input, ids=settings.owner_header is None),
+            input_rules=InputRules(anything=settings.any_input, ids=settings.single_owner),
+            queues=self._queues,
         )
 
     async def prepare(self) -> None:
@@ -100,7 +109,7 @@ class Baton:
                 self._tables_exist = True
 
     async def tick(self) -> list[str]:
-        """Poll what is due, and return messages for the work queue.
+        """Poll what is due, and return messages for workers.
 
         With fan-out, each shard is polled by a worker.
         """
@@ -110,7 +119,7 @@ class Baton:
         return await tick(self.context, self.settings.poll.concurrency)
 
     async def work(self, message: str) -> list[str]:
-        """Handle a message of the work queue, and return further messages for it."""
+        """Handle a message of any queue, and return further messages."""
         await self.prepare()
         if shard := shard_of_message(message):
             return await tick(self.context, self.settings.poll.concurrency, [shard])
@@ -129,6 +138,7 @@ class Baton:
         await self._keeper.close()
         await self._provider.close()
         await self._storage.close()
+        await self._queues.close()
 
 
 @cache
@@ -136,19 +146,42 @@ def application() -> Baton:
     """Return the application of this process. Raises InvalidSettings or InvalidAgents with all faults."""
     quiet_libraries()
     agents = discover()
-    settings = load(
-        os.environ, placeholders(agents), [("AzureWebJobsStorage", TableAccount.from_connection_string)]
-    )
+    settings = load(os.environ, placeholders(agents), [("AzureWebJobsStorage", check_connection_string)])
     warn_of_unanswered_tools(agents.values())
     installed = InstalledAgents(agents, settings.models)
-    installed.check()
+    installed.check(longest_tool(settings.function_timeout, settings.provider.create_timeout))
     return Baton(settings, installed)
+
+
+def check_connection_string(text: str) -> None:
+    """Raise ValueError unless a connection string names the tables and the queues of an account."""
+    TableAccount.from_connection_string(text)
+    QueueAccount.from_connection_string(text)
+
+
+def _queue_account(storage: StorageSettings) -> QueueAccount:
+    if storage.connection:
+        return QueueAccount.from_connection_string(storage.connection)
+    return QueueAccount.from_endpoint(storage.queue_endpoint, client_id=storage.client_id or None)
 
 
 def _account(storage: StorageSettings) -> TableAccount:
     if storage.connection:
         return TableAccount.from_connection_string(storage.connection)
     return TableAccount.from_endpoint(storage.endpoint, client_id=storage.client_id or None)
+
+
+def _callers(settings: Settings) -> Callable[[Request], Caller]:
+    if not settings.access.own:
+        return header_callers(settings.owner_header)
+    from shared.web.callers.credentials import credential_callers  # noqa: PLC0415 - for AUTH=callers only
+
+    return credential_callers(
+        settings.access.keys,
+        settings.access.tenants,
+        public_base_url=settings.public_base_url,
+        trust_forwarded=settings.trust_forwarded,
+    )
 
 
 def _provider(settings: ProviderSettings, poll: PollSettings) -> ResponsesProvider:

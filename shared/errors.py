@@ -58,6 +58,21 @@ class Unidentified(BatonError):
     code = "owner_missing"
 
 
+class Unauthenticated(BatonError):
+    """The app recognises callers itself, and the request does not show who sends it."""
+
+    code = "caller_missing"
+
+    # Where a person can sign in with a browser, if the platform signs people in.
+    sign_in: str | None = None
+
+
+class Forbidden(BatonError):
+    """The caller is known, and may not do this."""
+
+    code = "forbidden"
+
+
 class NotFound(BatonError):
     """The run or session does not exist, or it belongs to another owner."""
 

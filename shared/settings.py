@@ -6,14 +6,20 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from urllib.parse import urlsplit
 
+from shared.access_settings import AccessSettings, access_settings
+from shared.core.invocation import FUNCTION_TIMEOUT, time_for_work
+from shared.core.queues import POISON, Queue
 from shared.core.quota import MAX_PENDING_RUNS, MAX_STARTS_PER_MINUTE, Limits
 from shared.core.run import Chaining
 from shared.errors import InvalidSettings
+from shared.function_timeout import NAME as TIMEOUT_SETTING
+from shared.function_timeout import parse_function_timeout, spelled_otherwise, time_span
 from shared.provider_headers import parse_headers
 
 _ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
 _TABLE = re.compile(r"[A-Za-z][A-Za-z0-9]{2,62}")
-_QUEUE = re.compile(r"[a-z0-9](?:[a-z0-9]|-(?=[a-z0-9])){2,62}")
+# The name of its poison queue must be one, too.
+_QUEUE = re.compile(rf"[a-z0-9](?:[a-z0-9]|-(?=[a-z0-9])){{2,{62 - len(POISON)}}}")
 _HEADER = re.compile(r"[A-Za-z0-9-]{1,64}")
 _NUMBER = re.compile(r"[0-9]{1,9}(\.[0-9]{1,6})?")
 _INTEGER = re.compile(r"[0-9]{1,9}")
@@ -28,14 +34,16 @@ _Check = Callable[[str], object]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StorageSettings:
-    """A connection string, or the endpoint of the tables for use with an identity."""
+    """A connection string, or the endpoints of tables and queues for use with an identity."""
 
     connection: str
     endpoint: str
+    queue_endpoint: str
     client_id: str
     runs_table: str
     content_table: str
-    work_queue: str
+    # The name of each queue.
+    queues: Mapping[Queue, str]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,12 +90,20 @@ class Settings:
     public_base_url: str | None
     trust_forwarded: bool
     owner_header: str | None
+    access: AccessSettings
     # Whether the input of a run may hold every item that the provider accepts.
     any_input: bool
     # None: there are no quotas.
     quotas: Limits | None
+    # The time after which the host ends an invocation.
+    function_timeout: timedelta
     # The settings that agents name, as far as they are set.
     models: Mapping[str, str]
+
+    @property
+    def single_owner(self) -> bool:
+        """Whether everything belongs to one owner."""
+        return self.owner_header is None and not self.access.own
 
 
 class _Reader:
@@ -153,27 +169,66 @@ def load(
     read = _Reader(environment)
     for name, check in checks:
         read.check(name, check)
+    access, faults = access_settings(environment)
+    read.faults += faults
     found = Settings(
+        function_timeout=(function_timeout := _function_timeout(read, environment)),
         storage=_storage(read),
         provider=_provider(read),
         poll=_poll(read),
         public_base_url=read.text("PUBLIC_BASE_URL", "", _is_url, _URL) or None,
         trust_forwarded=read.choice("TRUST_FORWARDED", "off", ["on", "off"]) == "on",
         owner_header=(owner_header := read.text("OWNER_HEADER", "", _is(_HEADER), "a header name") or None),
-        any_input=_any_input(read, owner_header),
+        access=access,
+        any_input=_any_input(
+            read, several="OWNER_HEADER" if owner_header else "AUTH=callers" if access.own else ""
+        ),
         quotas=_quotas(read),
         models={name: model for name in placeholders if (model := read.text(name, ""))},
     )
+    if found.provider.create_timeout > time_for_work(function_timeout):
+        read.faults.append(
+            f"PROVIDER_CREATE_TIMEOUT_SECONDS must be at least a minute less than the time-out of functions, which is "
+            f"{time_span(function_timeout)}: set {TIMEOUT_SETTING} to change that."
+        )
     if read.faults:
         raise InvalidSettings(read.faults)
     return found
 
 
-def _any_input(read: _Reader, owner_header: str | None) -> bool:
-    anything = read.choice("INPUT_ITEMS", "messages", ["messages", "any"]) == "any"
-    if anything and owner_header:
+def load_storage(
+    environment: Mapping[str, str], checks: Sequence[tuple[str, _Check]] = ()
+) -> StorageSettings:
+    """Return the settings of the storage alone, for tools. Arguments and faults are as in `load`."""
+    read = _Reader(environment)
+    for name, check in checks:
+        read.check(name, check)
+    found = _storage(read)
+    if read.faults:
+        raise InvalidSettings(read.faults)
+    return found
+
+
+def _function_timeout(read: _Reader, environment: Mapping[str, str]) -> timedelta:
+    given = {read.text("AzureFunctionsJobHost__functionTimeout", ""), *spelled_otherwise(environment)} - {""}
+    if len(given) > 1:
         read.faults.append(
-            "INPUT_ITEMS must be messages when OWNER_HEADER is set: other items can name what another owner has stored."
+            f"{TIMEOUT_SETTING} is set several times, in different letter case, to different values."
+        )
+    elif given:
+        try:
+            return parse_function_timeout(given.pop())
+        except ValueError as fault:
+            read.faults.append(f"{TIMEOUT_SETTING} {fault}.")
+    return FUNCTION_TIMEOUT
+
+
+def _any_input(read: _Reader, *, several: str) -> bool:
+    """`several` is the setting by which the app has several owners, if there is one."""
+    anything = read.choice("INPUT_ITEMS", "messages", ["messages", "any"]) == "any"
+    if anything and several:
+        read.faults.append(
+            f"INPUT_ITEMS must be messages with {several}: other items can name what another owner has stored."
         )
     return anything
 
@@ -195,20 +250,43 @@ def _storage(read: _Reader) -> StorageSettings:
     )
     if not endpoint and account:
         endpoint = f"https://{account}.table.core.windows.net"
+    queue_endpoint = read.text("AzureWebJobsStorage__queueServiceUri", "", _is_https, "an https address")
+    if not queue_endpoint and account:
+        queue_endpoint = f"https://{account}.queue.core.windows.net"
     if not connection and not endpoint:
         read.faults.append(
             "AzureWebJobsStorage is missing: set a connection string, or AzureWebJobsStorage__accountName for an identity."
         )
+    elif not connection and not queue_endpoint:
+        read.faults.append(
+            "AzureWebJobsStorage__queueServiceUri is missing: set it, or AzureWebJobsStorage__accountName."
+        )
     a_table = "3 to 63 letters and digits, a letter first"
-    a_queue = "3 to 63 small letters, digits and single hyphens"
     return StorageSettings(
         connection=connection,
         endpoint=endpoint,
+        queue_endpoint=queue_endpoint,
         client_id=read.text("AzureWebJobsStorage__clientId", ""),
         runs_table=read.text("RUNS_TABLE", "runs", _is(_TABLE), a_table),
         content_table=read.text("CONTENT_TABLE", "content", _is(_TABLE), a_table),
-        work_queue=read.text("WORK_QUEUE", None, _is(_QUEUE), a_queue),
+        queues=_queues(read),
     )
+
+
+def _queues(read: _Reader) -> Mapping[Queue, str]:
+    a_queue = f"3 to {63 - len(POISON)} small letters, digits and single hyphens"
+    names = {
+        Queue.WORK: read.text("WORK_QUEUE", "baton-work", _is(_QUEUE), a_queue),
+        Queue.GENERATE: read.text("GENERATE_QUEUE", "baton-generate", _is(_QUEUE), a_queue),
+        Queue.DELIVER: read.text("DELIVER_QUEUE", "baton-deliver", _is(_QUEUE), a_queue),
+    }
+    taken = [*names.values(), *(name + POISON for name in names.values())]
+    if len(set(taken)) < len(taken):
+        read.faults.append(
+            "WORK_QUEUE, GENERATE_QUEUE and DELIVER_QUEUE must differ, and none of them may be the name of another with "
+            f"{POISON} at its end, where the host puts messages that failed."
+        )
+    return names
 
 
 def _provider(read: _Reader) -> ProviderSettings:
@@ -242,7 +320,7 @@ def _poll(read: _Reader) -> PollSettings:
         read.faults.append("POLL_MIN_SECONDS must not be more than POLL_MAX_SECONDS.")
     six_fields = "an NCRONTAB expression of six fields"
     return PollSettings(
-        schedule=read.text("POLL_SCHEDULE", None, lambda text: len(text.split()) == 6, six_fields),
+        schedule=read.text("POLL_SCHEDULE", "*/5 * * * * *", lambda text: len(text.split()) == 6, six_fields),
         shortest=shortest,
         longest=longest,
         concurrency=int(read.number("POLL_CONCURRENCY", 500, 1, 5000, integer=True)),

@@ -15,8 +15,9 @@ MIN_DEADLINE = timedelta(seconds=10)
 _GROWTH = 0.1
 # When a message is sent for a step that is due: at once, and again after gaps that double (exponential
 # backoff). Messages are almost never lost. When workers cannot keep up, more messages only make their queue
-# longer.
-_FIRST_REMINDER = 15.0
+# longer. The second message comes soon, because the clock of the worker that gets the first one may be behind that of the
+# timer's host by some seconds, and then the step is not due yet.
+_FIRST_REMINDER = 5.0
 _LONGEST_REMINDER = 600.0
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from shared.core.invocation import FUNCTION_TIMEOUT, time_for_work
 from shared.core.life.leasing import LEASE
 from shared.core.pace import Schedule
 from shared.core.run import Chaining, Continuation, Lease
@@ -18,9 +19,6 @@ from shared.store.quotas import QuotaStore
 from shared.store.runs import RunStore
 from shared.store.sessions import SessionStore
 from shared.store.shards import ShardStore
-
-# An invocation ends its work by itself this long before the host would end it.
-_BEFORE_THE_END = timedelta(minutes=1)
 
 _JITTER = 0.2
 
@@ -48,8 +46,8 @@ class Context:
     provider_timeout: timedelta
     # The time limit for reading a response. A response that needs more is read again with more.
     read_timeout: timedelta = timedelta(seconds=10)
-    # After this time the host ends a function.
-    function_timeout: timedelta = timedelta(minutes=30)
+    # The time after which the host ends an invocation.
+    function_timeout: timedelta = FUNCTION_TIMEOUT
     observer: Observer = field(default_factory=NoObserver)
     # None: there are no quotas.
     quotas: QuotaStore | None = None
@@ -69,7 +67,7 @@ class Context:
     @property
     def longest_work(self) -> timedelta:
         """How long one invocation may work."""
-        return self.function_timeout - _BEFORE_THE_END
+        return time_for_work(self.function_timeout)
 
     def lease(self) -> Lease:
         """Return a new lease. While its work goes on, it is renewed: see `shared.steps.lease`."""

@@ -1,4 +1,4 @@
-"""Do what a message of the work queue asks for, except for polling a shard, which needs the shell's tasks."""
+"""Do what a message asks for, from whichever queue, except for polling a shard, which needs the shell's tasks."""
 
 import logging
 
@@ -12,7 +12,10 @@ from shared.steps.work import work
 
 
 async def carry_out(context: Context, message: str) -> tuple[str, ...]:
-    """Do what a message asks for, and return further messages. Anybody may have written it, so it may be anything."""
+    """Do what a message asks for, and return further messages. Anybody may have written it, so it may be anything.
+
+    A message that came on another queue than its own is carried out, too.
+    """
     if bundle := bundle_of_message(message):
         return bundle
     if clock := clock_of_message(message):

@@ -105,12 +105,10 @@ class Hold:
         stored = self._known
         for _ in range(_ATTEMPTS):
             run, event = stored.run, events.Renewed(self.lease_id, self.ends_at)
-            if run.lease is None or run.lease.id != self.lease_id:
-                return None
             after, effects = advance(run, event, self._context.clock.now())
             if after is run:
-                # It has ended, or lasts until the step has to be over.
-                return run.lease
+                # It was taken, it has ended, or it lasts until the step has to be over.
+                return run.lease if run.lease and run.lease.id == self.lease_id else None
             try:
                 renewed = await runs.renew(stored, after)
             except RowConflict:

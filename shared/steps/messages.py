@@ -1,4 +1,4 @@
-"""The messages of the work queue.
+"""The messages on the queues.
 
 Each is a hint: a worker reads what is stored, and does only what is owed.
 """
@@ -8,12 +8,19 @@ from collections.abc import Sequence
 
 from shared.core.delivery import ClockRow
 from shared.core.ids import is_id
+from shared.core.queues import Queue
 from shared.store.rows import time_text
 
 # How many messages a bundle holds. The storage allows 48 KiB for one.
 MAX_BUNDLED = 400
 
 _SHARD = re.compile(r"shard_(0[0-9a-f])")
+
+
+def queue_of(message: str) -> Queue:
+    """Return the queue that a message is sent to. A bundle goes where its first message goes."""
+    first, _, _ = message.partition("\n")
+    return Queue.DELIVER if clock_of_message(first) else Queue.WORK
 
 
 def shard_message(shard: str) -> str:

@@ -15,8 +15,6 @@ from shared.store.runs import StoredRun
 
 # How long the deletion of responses is tried. After that they stay at the provider until its retention ends.
 PURGE_PATIENCE = timedelta(hours=1)
-# After this time no process can still work on a deleted run: host.json ends every function earlier.
-SECOND_PURGE = timedelta(minutes=10)
 
 
 async def purge(context: Context, stored: StoredRun, hold: Hold) -> Applied:
@@ -41,9 +39,10 @@ async def purge(context: Context, stored: StoredRun, hold: Hold) -> Applied:
     await context.runs.purge(run.id)
     if run.key:
         await context.keys.forget(key_shard(run.key), run.key, run.id)
-    if context.clock.now() - since < SECOND_PURGE:
-        # A process that was working on the run may still save content, and die before it removes it.
-        return await hold.apply(stored, events.PurgeDeferred(hold.lease_id, since + SECOND_PURGE))
+    if context.clock.now() - since < context.function_timeout:
+        # A process that was working on the run may still save content, and die before it removes it. After this time
+        # there is none, because the host has ended its invocation.
+        return await hold.apply(stored, events.PurgeDeferred(hold.lease_id, since + context.function_timeout))
     return await hold.apply(stored, events.Purged(hold.lease_id))
 
 

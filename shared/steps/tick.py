@@ -1,6 +1,7 @@
 """The tick: poll the due runs concurrently, so that a failure of one does not stop the others."""
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Sequence
 from typing import TypeVar
 
@@ -15,7 +16,12 @@ _Result = TypeVar("_Result")
 
 
 async def tick(context: Context, concurrency: int, shards: Sequence[str] = all_shards()) -> list[str]:
-    """Poll every run that is due in `shards` once, and return messages for workers. Owners take turns in both."""
+    """Poll every run that is due in `shards` once, and return messages for workers. Owners take turns in both.
+
+    A tick that lasts almost as long as a function may begins no further polls. Those runs are polled at their next poll
+    points.
+    """
+    until = context.clock.now() + context.longest_work
     dues = await asyncio.gather(
         *(_guarded("shard.failed", shard, claim_due(context, shard), Due()) for shard in shards)
     )
@@ -23,10 +29,13 @@ async def tick(context: Context, concurrency: int, shards: Sequence[str] = all_s
     # Shared by all tasks below: each one takes the next run when it has finished a run.
     positions = iter(range(len(polls)))
     messages_of: list[tuple[str, ...]] = [()] * len(polls)
+    begun = 0
 
     async def poll_one_after_another() -> None:
-        for position in positions:
+        nonlocal begun
+        while context.clock.now() < until and (position := next(positions, None)) is not None:
             owed = polls[position]
+            begun += 1
             messages_of[position] = await _guarded("poll.failed", owed.run_id, poll(context, owed), ())
 
     await asyncio.gather(*(poll_one_after_another() for _ in range(min(concurrency, len(polls)))))
@@ -40,7 +49,9 @@ async def tick(context: Context, concurrency: int, shards: Sequence[str] = all_s
         most=max(1, MESSAGES_PER_OWNER * len(shards) // len(all_shards())),
     )
     if polls or messages:
-        log_event("tick.completed", polls=len(polls), messages=len(messages))
+        log_event("tick.completed", polls=begun, messages=len(messages))
+    if begun < len(polls):
+        log_event("tick.cut", level=logging.WARNING, polls_left=len(polls) - begun)
     return messages
 
 

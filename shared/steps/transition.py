@@ -33,7 +33,7 @@ class Applied:
 
     @property
     def messages(self) -> tuple[str, ...]:
-        """The messages for the work queue. When one is lost, the timer finds what is owed."""
+        """The messages for workers. When one is lost, the timer finds what is owed."""
         return tuple(
             delivery_message(effect.clock) if isinstance(effect, Delivery) else self.stored.run.id
             for effect in self.effects

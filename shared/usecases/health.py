@@ -1,10 +1,14 @@
-"""Check that the timer works. A timer can stop without any error in the log."""
+"""Check that the timer works, which can stop without any error in the log, and look at what failed for good."""
 
+import logging
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from shared.core.ids import all_shards
 from shared.core.run import RunStatus, Step
+from shared.errors import StorageUnavailable
+from shared.log import log_event
+from shared.ports.queues import Queues
 from shared.steps.context import Context
 from shared.usecases.overdue import LATE
 
@@ -22,10 +26,12 @@ class Health:
     last_tick_at: datetime | None
     # What is added to the clock of the host that answers.
     clock_correction: timedelta
+    # Messages that failed too often. None: the queues cannot be reached.
+    poison_messages: int | None
 
 
-async def check(context: Context) -> Health:
-    """Check what is owed in all shards, with one query for each."""
+async def check(context: Context, queues: Queues) -> Health:
+    """Check what is owed in all shards, with one query for each, and count poison messages."""
     now = context.clock.now()
     patience = LATE + 2 * context.schedule.longest
     pending, overdue, failing, late, last = 0, 0, 0, False, None
@@ -38,6 +44,15 @@ async def check(context: Context) -> Health:
         waiting = [owed for owed in runs if owed.due + patience < now]
         late = late or (bool(waiting) and (tick.at is None or tick.at + patience < now))
         last = max((at for at in (last, tick.at) if at), default=None)
-    return Health(
-        not late and not overdue, pending, overdue, failing, last, clock_correction=context.clock.correction
-    )
+    poison = await _poison(queues)
+    # Without queues no worker gets a message, so whatever workers do is late from now on.
+    ok = not late and not overdue and poison is not None
+    return Health(ok, pending, overdue, failing, last, context.clock.correction, poison)
+
+
+async def _poison(queues: Queues) -> int | None:
+    try:
+        return sum((await queues.poison_counts()).values())
+    except StorageUnavailable as fault:
+        log_event("queues.unreachable", level=logging.WARNING, reason=str(fault))
+        return None

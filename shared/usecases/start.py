@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from shared.core import ids
 from shared.core.caller import Caller
 from shared.core.life.birth import Accepted, accept
-from shared.core.run import Content, Lease, Session
+from shared.core.run import Content, Session
 from shared.errors import Conflict, InvalidInput, NotFound, RowConflict, TooMany
 from shared.log import log_event
 from shared.ports.agents import AgentSpec
@@ -80,14 +80,14 @@ async def start(context: Context, caller: Caller, request: StartRequest) -> Appl
                 id=key.session_id, owner=caller.owner, agent=request.agent, created_at=now, updated_at=now
             )
         )
-        lease = context.lease()
-        event = _accepted(context, request, spec, key.run_id, session.session, lease)
-        accepted = await _store(context, session, event, request.input, admission)
+        content = await context.content.save(key.run_id, f"input-{context.token()}", request.input)
+        event = _accepted(context, request, spec, key.run_id, session.session, content)
+        accepted = await _store(context, session, event, admission)
         if accepted is None:
             # The session or the quota has changed. The session may still be free: a deletion of a run changes it too.
             continue
         if accepted.changed:
-            return await perform_now(context, accepted, lease, input_text=request.input)
+            return await perform_now(context, accepted, event.lease, input_text=request.input)
         return accepted
     raise kept_changing() if admission else busy((key or fresh).session_id)
 
@@ -120,23 +120,21 @@ async def _continued(context: Context, caller: Caller, request: StartRequest) ->
 
 
 async def _store(
-    context: Context, session: StoredSession, event: Accepted, text: str, admission: Admission | None
+    context: Context, session: StoredSession, event: Accepted, admission: Admission | None
 ) -> Applied | None:
-    """Store the run, its input and the session that it now holds.
+    """Store the run and the session that it now holds.
 
     Returns the stored run if another request with the same key has stored it first, and None if the session
     or the owner's quota has changed.
     """
-    content = await context.content.save(event.run_id, f"input-{context.token()}", text)
-    event = replace(event, input=content)
     run, held, entries = accept(event, admission.at if admission else context.clock.now())
     try:
         quota = await book(context, admission, run.id)
         stored = await context.runs.insert(run, replace(session, session=held), entries, quota)
     except RowConflict:
         first = await context.runs.read(run.id)
-        if first is None or first.run.input != content:
-            await context.content.drop(run.id, content)
+        if first is None or first.run.input != event.input:
+            await context.content.drop(run.id, event.input)
         if first:
             return repeated(first, Caller(run.owner))
         return None
@@ -161,15 +159,15 @@ def _new_ids(context: Context, caller: Caller, request: StartRequest, now: datet
 
 
 def _accepted(
-    context: Context, request: StartRequest, spec: AgentSpec, run_id: str, session: Session, lease: Lease
+    context: Context, request: StartRequest, spec: AgentSpec, run_id: str, session: Session, content: Content
 ) -> Accepted:
-    """Return the event that makes the run. Its input is not stored yet."""
+    """Return the event that makes the run. Its lease begins when its input, which may be long, is stored."""
     return Accepted(
         run_id=run_id,
         session=session,
         provider=spec.provider,
-        input=Content(),
-        lease=lease,
+        input=content,
+        lease=context.lease(),
         max_turns=spec.max_turns,
         deadline=request.deadline or spec.deadline,
         chaining=context.chaining,

@@ -15,7 +15,7 @@ _INLINE = re.compile(rb"<(?P<tag>script|style)\b[^>]*>(?P<content>.*?)</(?P=tag)
 def page() -> Reply:
     """Return the page.
 
-    It holds no data and asks the user for the function key, so it is served without a key.
+    It holds no data, and asks the user for a key if nobody is signed in. So it is served to everybody.
     """
     body = importlib.resources.files("shared.web").joinpath("dashboard.html").read_bytes()
     headers = {

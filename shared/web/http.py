@@ -26,7 +26,7 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """One reply, with the messages that are sent to the work queue together with it."""
+    """One reply, with the messages that are sent to queues together with it."""
 
     status: int
     body: bytes = b""

@@ -30,10 +30,17 @@ AGENTS = [
         ("space_novelist", "Researches, invents a crew and writes a very long novel about space."),
     ]
 ]
+ROLES = ["reader", "caller", "approver", "admin"]
 Answer = tuple[int, Any]
 # With this answer of `intercept`, the request is carried out and its reply is cut in the middle.
 BREAK_OFF: Answer = (0, None)
 Intercept = Callable[[str, str], Answer | None]
+
+
+def caller_view(*roles: str, **changes: Any) -> dict[str, Any]:
+    """Return what `me` answers, by default to a key of the Functions host."""
+    fields = {"object": "caller", "owner": "default", "name": None, "recognised_by": "host_key"}
+    return fields | {"roles": list(roles or ROLES)} | changes
 
 
 class FakeApi:
@@ -45,6 +52,12 @@ class FakeApi:
         self.csp = True
         self.change_page: Callable[[bytes], bytes] = lambda body: body
         self.retry_ms = 50
+        # What `me` answers a request with the key. Without it, the API is one of an earlier version.
+        self.me: dict[str, Any] | None = caller_view()
+        # The caller that the platform has signed in: the body of `me`, or a problem with its status.
+        self.signed_in: dict[str, Any] | None = None
+        # Where people sign in. Then the app itself asks for keys, and not the Functions host.
+        self.sign_in: str | None = None
         self.intercept: Intercept = lambda method, target: None
         self.agents: list[dict[str, Any]] = AGENTS
         self.starts: list[tuple[str, Any]] = []
@@ -56,6 +69,15 @@ class FakeApi:
     @property
     def origin(self) -> str:
         return f"http://127.0.0.1:{self._server.server_port}"
+
+    @property
+    def keys_sent(self) -> list[str]:
+        """The key of each request but those for the page, and the one that looks for somebody who is signed in."""
+        return [
+            key
+            for method, target, key in self.requests
+            if urlsplit(target).path != "/api/dashboard" and (method, target, key) != ("GET", "/api/me", "")
+        ]
 
     def add(self, *runs: FakeRun) -> None:
         everything = [*self.runs.values(), *runs]
@@ -74,9 +96,21 @@ class FakeApi:
 
     def answer(self, method: str, target: str, body: bytes, headers: Any) -> Answer:
         path, query = urlsplit(target).path, {k: v[0] for k, v in parse_qs(urlsplit(target).query).items()}
-        if headers.get("x-functions-key", "") != self.key:
-            return 401, None
+        key = headers.get("x-functions-key", "")
+        me = self.me if key == self.key else None if key else self.signed_in
+        if key != self.key and me is None:
+            problem = {
+                "title": "Unauthorized",
+                "status": 401,
+                "detail": "Send a key.",
+                "code": "caller_missing",
+            }
+            return 401, problem | {"sign_in": self.sign_in} if self.sign_in else None
+        if me is not None and (refused := _refused(me, method)):
+            return 403, refused
         match method, path.removeprefix("/api/").split("/"):
+            case "GET", ["me"] if me is not None:
+                return 200, me
             case "GET", ["agents"]:
                 return 200, {"object": "list", "data": self.agents}
             case "GET", ["runs"]:
@@ -149,6 +183,16 @@ class FakeApi:
             known = [run.id]
         self.starts.append((key, known[0]))
         return 202, self.runs[known[0]].view()
+
+
+def _refused(me: dict[str, Any], method: str) -> dict[str, Any] | None:
+    """Return the problem of a caller without the role for a request."""
+    if "code" in me:
+        return me
+    needed = "reader" if method == "GET" else "caller"
+    detail = f"This needs the role {needed}. The caller has: {', '.join(me['roles'])}."
+    missing = {"title": "Forbidden", "status": 403, "detail": detail, "code": "role_missing"}
+    return None if needed in me["roles"] else missing
 
 
 def _matches(view: dict[str, Any], name: str, value: str) -> bool:

@@ -15,6 +15,7 @@ pytestmark = pytest.mark.xdist_group("browser")
 def test_a_run_can_be_opened_and_left_with_the_keyboard(api: FakeApi, open_page: Open) -> None:
     api.add(finished(1), run := finished(2, minutes=5).tool("look_up", '{"a": 1}', "found it"))
     page = open_page(key=None).page
+    expect(page.get_by_label("Key", exact=True)).to_be_focused()
     page.keyboard.type(KEY)
     page.keyboard.press("Enter")
     expect(page.get_by_role("row")).to_have_count(3)

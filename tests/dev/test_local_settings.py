@@ -10,6 +10,7 @@ import pytest
 from dev import local_settings, up_text
 from dev.host.errors import StartupError
 from dev.local_settings import LOCAL_SETTINGS, SAMPLE, LocalSettings
+from shared.core.queues import Queue
 from shared.errors import InvalidSettings
 from shared.settings import load
 from tests.dev.local_host import ROOT
@@ -64,9 +65,26 @@ def test_the_key_of_the_sample_is_no_key(app: Path) -> None:
 def test_a_file_of_ones_own_counts_as_a_whole(app: Path) -> None:
     write(app, WORK_QUEUE="mine", OPENAI_API_KEY=SECRET)
     found, host = read(app)
-    assert origins(found) == {"OPENAI_API_KEY": LOCAL_SETTINGS, "WORK_QUEUE": LOCAL_SETTINGS}
+    assert origins(found) == {
+        "OPENAI_API_KEY": LOCAL_SETTINGS,
+        "POLL_SCHEDULE": local_settings.STACK,
+        "WORK_QUEUE": LOCAL_SETTINGS,
+    }
     assert found.provider == ("OPENAI_API_KEY", found.found["OPENAI_API_KEY"])
-    assert {"NOVELIST_MODEL", "POLL_SCHEDULE"}.isdisjoint(host)
+    assert "NOVELIST_MODEL" not in host
+    assert load({**host, "POLL_SCHEDULE": ""}).storage.queues[Queue.WORK] == "mine"
+
+
+def test_a_file_with_nothing_but_a_key_is_enough(app: Path) -> None:
+    write(app, OPENAI_API_KEY=SECRET)
+    _, host = read(app)
+    settings = load(host, ["NOVELIST_MODEL"])
+    assert settings.provider.openai_api_key == SECRET
+    assert settings.poll.schedule == local_settings.SCHEDULE["POLL_SCHEDULE"]
+    assert "models NOVELIST_MODEL is missing: add it to Values in local.settings.json" in shown(app, {})
+    write(app, OPENAI_API_KEY=SECRET, POLL_SCHEDULE="* * * * * *")
+    _, host = read(app)
+    assert load(host).poll.schedule == "* * * * * *"
 
 
 def test_a_file_without_a_provider_is_used_with_the_emulator(app: Path) -> None:
@@ -87,7 +105,7 @@ def test_the_environment_has_priority_name_by_name(app: Path) -> None:
     assert found.provider is None
     assert host["HOME"] == "/"
     environment = local_settings.ENVIRONMENT
-    assert origins(found) == dict.fromkeys(
+    assert origins(found) == {"POLL_SCHEDULE": local_settings.STACK} | dict.fromkeys(
         ("NOVELIST_MODEL", "OPENAI_API_KEY", "POLL_FANOUT", "WORK_QUEUE"), environment
     )
 
@@ -148,7 +166,7 @@ def test_what_counts_is_shown_and_no_secret(app: Path) -> None:
     assert SECRET not in text
     assert "settings local.settings.json" in text
     assert f"the environment: {', '.join(sorted(names))}" in text
-    assert "this stack: AzureWebJobsStorage provider" in text
+    assert "this stack: AzureWebJobsStorage, POLL_SCHEDULE provider" in text
     assert "provider https://mine.example/a, because of AZURE_OPENAI_ENDPOINT in local.settings.json" in text
     assert "models NOVELIST_MODEL=gpt\u241b, REVIEWER_MODEL is missing: add it to Values" in text
 
@@ -167,3 +185,10 @@ def test_the_link_opens_the_page_with_the_key_and_is_alone_on_its_line() -> None
     assert "  make watch RUN=run_..." in lines
     assert """  export BATON_URL=http://127.0.0.1:7071 BATON_KEY='a/b&c=d e'"'"''""" in lines
     assert max(map(len, up_text.page("http://127.0.0.1:65535", "0" * 40).splitlines())) < 120
+
+
+def test_the_key_of_the_folder_is_not_shown_where_it_opens_nothing():
+    text = up_text.page("http://127.0.0.1:65535", "s3cret", callers=True)
+    assert "s3cret" not in text
+    assert "python -m dev key" in text
+    assert max(map(len, text.splitlines())) < 120

@@ -1,4 +1,4 @@
-"""A deployed app for tests: it has hosts, tables and a queue of its own, and shares the storage and the provider."""
+"""A deployed app for tests: it has hosts, tables and queues of its own, and shares the storage and the provider."""
 
 import json
 import os
@@ -75,7 +75,7 @@ def wait_until(true: Callable[[], bool], what: str) -> None:
 
 @dataclass
 class Site:
-    """A deployed app: hosts that share tables and a queue."""
+    """A deployed app: hosts that share tables and queues."""
 
     folder: Path
     connection: str
@@ -92,6 +92,8 @@ class Site:
             "RUNS_TABLE": f"runs{name}",
             "CONTENT_TABLE": f"content{name}",
             "WORK_QUEUE": f"work-{name}",
+            "GENERATE_QUEUE": f"generate-{name}",
+            "DELIVER_QUEUE": f"deliver-{name}",
             "POLL_SCHEDULE": "* * * * * *",
             "POLL_MIN_SECONDS": "0.5",
             "POLL_MAX_SECONDS": "1",

@@ -27,7 +27,11 @@ def test_every_trigger_is_invoked(site: Site) -> None:
     assert site.api("DELETE", f"runs/{run_id}").status == 204
     assert site.api("DELETE", f"sessions/{run['session_id']}").status == 204
     master = {"x-functions-key": site.keys.master}
-    for function, message in (("poll", ""), ("work", run_id), ("work", "gibberish \x00")):
+    # Each queue carries out whatever arrives, also what is meant for another.
+    delivery = f"delivery 2026-01-01T00:00:00.000000Z {run_id} 00000001-0"
+    queues = ("work", "generate", "deliver")
+    messages = (run_id, f"poll {run_id}", delivery, f"{run_id}\n{delivery}", "gibberish \x00")
+    for function, message in (("poll", ""), *((queue, message) for queue in queues for message in messages)):
         fired = call("POST", f"{site.bases[0]}/admin/functions/{function}", {"input": message}, master)
         assert fired.status == 202
 
@@ -40,11 +44,12 @@ def test_nothing_is_served_without_a_key(site: Site) -> None:
 @pytest.mark.parametrize(
     ("right", "wrong", "function"),
     [
-        ("async def poll(timer: func.TimerRequest", "async def poll(clock: func.TimerRequest", "poll"),
-        ("message: func.QueueMessage, more", "note: func.QueueMessage, more", "work"),
+        ("    timer: func.TimerRequest", "    clock: func.TimerRequest", "poll"),
+        ("async def work(\n    message: func", "async def work(\n    note: func", "work"),
+        ("async def deliver(\n    message: func", "async def deliver(\n    note: func", "deliver"),
         (
-            "async def start_run(req: func.HttpRequest, work",
-            "async def start_run(req: func.HttpRequest, out",
+            "async def start_run(\n    req: func.HttpRequest, to_work",
+            "async def start_run(\n    req: func.HttpRequest, out",
             "start_run",
         ),
     ],
@@ -60,7 +65,8 @@ def test_a_wrong_parameter_name_is_found_at_the_start(
 
 def test_a_timer_that_returns_a_value_fails(new_site) -> None:
     site: Site = new_site()
-    _replace(site, "    work.set(await baton.tick())", "    return work.set(await baton.tick()) or 1")
+    ticks = "    _send(await baton.tick(), to_work, to_generate, to_deliver)"
+    _replace(site, ticks, ticks.replace("_send", "return _send") + " or 1")
     site.add_host()
     wait_until(lambda: "non-None value" in site.hosts[0].output, "the worker reports the value")
 
@@ -73,7 +79,36 @@ def test_a_wrong_setting_stops_the_start_and_all_are_listed(new_site) -> None:
         assert name in str(failure.value)
 
 
-def test_a_status_read_imports_neither_openai_nor_azure_identity(site: Site, tmp_path: Path) -> None:
+def test_a_tool_that_may_outlast_its_function_stops_the_start(new_site) -> None:
+    site: Site = new_site(AzureFunctionsJobHost__functionTimeout="00:02:00")
+    with pytest.raises(ChildFailed) as failure:
+        site.add_host()
+    assert "but the time-out of functions leaves 0:00:05 for it" in str(failure.value)
+
+
+def test_each_message_goes_to_its_own_queue(new_site, tmp_path: Path) -> None:
+    site: Site = new_site()
+    program = tmp_path / "send.py"
+    program.write_text(
+        "import function_app\n"
+        "class Out:\n"
+        "    sent = []\n"
+        "    def set(self, messages): self.sent = messages\n"
+        "outputs = Out(), Out(), Out()\n"
+        f"delivery = 'delivery 2026-01-01T00:00:00.000000Z run_00{'0' * 26} 00000001-0'\n"
+        "function_app._send(['anything', delivery, 'run_1', delivery + chr(10) + delivery], *outputs)\n"
+        "bound = [b.get_dict_repr() for b in function_app.start_run.build().get_bindings()]\n"
+        "names = [b['queueName'] for b in bound if b['type'] == 'queue']\n"
+        "print('sent:', [len(out.sent) for out in outputs], sorted(names))\n"
+    )
+    env = site.settings | {"PYTHONPATH": str(site.app)}
+    with stack.ChildProcess("send", [stack.sys.executable, str(program)], env=env, cwd=site.app) as child:
+        sent = child.wait_for(r"^sent: (.*)$")[1]
+    names = sorted(site.settings[f"{kind}_QUEUE"] for kind in ("WORK", "GENERATE", "DELIVER"))
+    assert sent == f"[2, 0, 2] {names}"
+
+
+def test_neither_a_status_read_nor_a_tick_imports_what_is_slow(site: Site, tmp_path: Path) -> None:
     run_id = site.start(script(turns=[{"text": "a"}]))
     program = tmp_path / "status.py"
     program.write_text(
@@ -82,11 +117,13 @@ def test_a_status_read_imports_neither_openai_nor_azure_identity(site: Site, tmp
         "import function_app\n"
         f"request = func.HttpRequest('GET', 'http://x/api/runs/{run_id}', route_params={{'run_id': '{run_id}'}}, body=b'')\n"
         "async def main():\n"
-        "    reply = await function_app.get_run.build().get_user_function()(request, None)\n"
+        "    reply = await function_app.get_run.build().get_user_function()(request, None, None, None)\n"
         "    assert reply.status_code == 200, reply.get_body()\n"
+        "    await function_app.baton.tick()\n"
         "    await function_app.baton.close()\n"
         "asyncio.run(main())\n"
-        "print('imported:', sorted({'openai', 'azure.identity'} & set(sys.modules)))\n"
+        "slow = {'openai', 'azure.identity', 'azure.storage.queue', 'shared.web.callers.credentials'}\n"
+        "print('imported:', sorted(slow & set(sys.modules)))\n"
     )
     child = stack.ChildProcess(
         "status",

@@ -4,18 +4,20 @@ import ast
 import functools
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import parse_qsl
 
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
 from referencing.jsonschema import DRAFT202012
 
+from shared.core.caller import Caller
 from shared.core.input_items import InputRules
 from shared.steps.context import Context
+from shared.web.callers.header import header_callers
 from shared.web.http import PROBLEM, Reply, Request
 from shared.web.runs_api import handlers
 from shared.web.runs_api.handlers import Api, answer
@@ -51,7 +53,7 @@ def routes() -> tuple[Route, ...]:
         for function in functions
         if isinstance(function, ast.AsyncFunctionDef)
         for decorator in function.decorator_list
-        if ast.unparse(decorator.func) == "app.route"
+        if isinstance(decorator, ast.Call) and ast.unparse(decorator.func) == "app.route"
         for methods in [ast.literal_eval(next(w.value for w in decorator.keywords if w.arg == "methods"))]
         for method in methods
         if method != "HEAD"
@@ -68,7 +70,7 @@ def _handler(function: ast.AsyncFunctionDef) -> str:
 
 
 def _wakes(function: ast.AsyncFunctionDef) -> bool:
-    return "work" in [argument.arg for argument in function.args.args]
+    return "sends" in map(ast.unparse, function.decorator_list)
 
 
 @dataclass(frozen=True)
@@ -104,8 +106,25 @@ class Client:
     ) -> None:
         owner_header = OWNER_HEADER if owner is not None else None
         rules = input_rules or InputRules(ids=owner is None)
-        self._api = Api(context, owner_header, public_base_url, _nothing, trust_forwarded, rules)
+        self._api = Api(
+            context,
+            header_callers(owner_header),
+            public_base_url,
+            _nothing,
+            trust_forwarded,
+            rules,
+        )
         self._headers = {OWNER_HEADER.lower(): owner} if owner else {}
+
+    @classmethod
+    def with_callers(
+        cls, context: Context, callers: Callable[[Request], Caller], headers: Mapping[str, str]
+    ) -> Self:
+        """Return a client of an app that finds its callers by `callers`. `headers` go with each request."""
+        client = cls(context)
+        client._api = replace(client._api, callers=callers, input_rules=InputRules(ids=False))
+        client._headers = {name.lower(): value for name, value in headers.items()}
+        return client
 
     async def get(
         self, template: str, *ids: str, headers: Mapping[str, str] | None = None, **query: str
@@ -178,7 +197,7 @@ def check(route: Route, reply: Reply) -> None:
     )
     response = resolve(responses[str(reply.status)])
     _check_headers(response.get("headers", {}), reply.headers)
-    assert route.wakes or not reply.messages, f"{route} has no queue output for messages"
+    assert route.wakes or not reply.messages, f"{route} has no queue outputs for messages"
     text = reply.body.decode()
     assert "Traceback" not in text
     assert '.py"' not in text

@@ -61,6 +61,8 @@ def a_context(runs: Table, content: Table, provider: Provider, **changes: Any) -
         "streaming": Schedule(timedelta(seconds=2), timedelta(seconds=5)),
         "chaining": Chaining.PREVIOUS_RESPONSE_ID,
         "provider_timeout": timedelta(seconds=30),
+        # As on the plan with the shortest one, so that the second purge of a test comes soon.
+        "function_timeout": timedelta(minutes=10),
     }
     return Context(**fields | changes)
 

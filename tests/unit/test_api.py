@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import timedelta
 from urllib.parse import parse_qs, urlsplit
 
@@ -10,9 +12,10 @@ import pytest
 from shared.core.input_items import InputRules
 from shared.core.response import Refused, ResponseStatus, RunError, Snapshot
 from shared.core.run import RunStatus
+from shared.errors import StorageUnavailable
 from shared.steps.work import work
 from shared.usecases.health import LATE
-from tests.support.client import Client
+from tests.support.client import Answer, Client
 from tests.support.fakes import answer, asks, later, message
 from tests.support.world import World
 
@@ -525,12 +528,45 @@ async def test_health_is_ok_while_the_timer_ticks(world, client):
         "creates_failing": 0,
         "last_tick_at": None,
         "clock_correction_seconds": 0.0,
+        "poison_messages": 0,
     }
     await client.start()
     await world.tick(5)
     health = await client.get("/health")
     assert (health.status, health.json["status"], health.json["pending"]) == (200, "ok", 1)
     assert health.json["last_tick_at"] == "2026-01-01T00:00:05.000Z"
+
+
+class Poisoned:
+    """Queues with poison messages; None: the queues cannot be reached."""
+
+    def __init__(self, counts: Mapping[str, int] | None) -> None:
+        self.counts = counts
+
+    async def poison_counts(self) -> Mapping[str, int]:
+        if self.counts is None:
+            raise StorageUnavailable("no answer")
+        return self.counts
+
+
+async def health_of(world: World, queues: Poisoned, owner: str | None = None) -> Answer:
+    client = Client(world.context, owner=owner)
+    client._api = replace(client._api, queues=queues)
+    return await client.get("/health")
+
+
+async def test_health_counts_poison_messages(world):
+    health = await health_of(world, Poisoned({"work": 2, "deliver": 1}))
+    assert (health.status, health.json["status"], health.json["poison_messages"]) == (200, "ok", 3)
+
+
+async def test_health_is_late_without_queues_and_has_its_other_counts(world):
+    await Client(world.context).start()
+    health = await health_of(world, Poisoned(None))
+    assert (health.status, health.json["status"], health.json["poison_messages"]) == (503, "late", None)
+    assert health.json["pending"] == 1
+    hidden = await health_of(world, Poisoned(None), owner="")
+    assert (hidden.status, hidden.json) == (503, {"status": "late"})
 
 
 async def test_health_is_late_when_the_timer_does_not_tick(world, client):

@@ -8,9 +8,8 @@ from shared.core import ids
 from shared.core.caller import Caller, Role
 from shared.errors import Unidentified
 from shared.ports.tables import Put, Row
-from shared.web.caller import caller_of
+from shared.web.callers.header import caller_of
 from shared.web.http import Request
-from shared.web.runs_api import handlers
 from tests.support.client import Client
 from tests.support.fakes import answer
 from tests.support.world import World
@@ -66,6 +65,14 @@ def test_names_that_differ_are_different_owners():
     assert [owner_of(name) for name in names[:8]] == names[:8]
 
 
+@pytest.mark.parametrize("value", ["key:ann", "aad:", " key:ann", "aad:1111"])
+def test_nobody_can_claim_to_be_recognised_by_the_app_itself(value):
+    with pytest.raises(Unidentified) as refusal:
+        owner_of(value)
+    assert refusal.value.code == "invalid_owner"
+    assert owner_of("Key:ann") == "Key:ann"
+
+
 @pytest.mark.parametrize("value", ["default", " default", "default\t"])
 async def test_what_belongs_to_nobody_cannot_be_claimed(value):
     world = World()
@@ -83,10 +90,10 @@ async def test_health_counts_for_everybody_while_roles_are_not_used(world):
     assert (found["status"], found["pending"]) == ("ok", 1)
 
 
-async def test_health_has_a_status_without_counts_for_whoever_is_no_admin(world, monkeypatch):
+async def test_health_has_a_status_without_counts_for_whoever_is_no_admin(world):
     assert (await Client(world.context, owner="").get("/health")).json == {"status": "ok"}
-    monkeypatch.setattr(handlers, "caller_of", lambda *_: Caller("ann", frozenset({Role.READER})))
-    assert (await Client(world.context, owner="ann").get("/health")).json == {"status": "ok"}
+    ann = Client.with_callers(world.context, lambda _: Caller("ann", frozenset({Role.READER})), {})
+    assert (await ann.get("/health")).json == {"status": "ok"}
 
 
 # Idempotency-Keys.

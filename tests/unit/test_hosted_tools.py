@@ -71,8 +71,6 @@ def test_the_app_starts_and_warns_once_for_each_tool(
     }
     settings = {
         "AzureWebJobsStorage": "UseDevelopmentStorage=true",
-        "WORK_QUEUE": "work",
-        "POLL_SCHEDULE": "*/5 * * * * *",
         "OPENAI_API_KEY": "key",
     }
     for name, value in settings.items():

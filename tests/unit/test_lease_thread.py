@@ -100,11 +100,15 @@ def test_a_lost_lease_is_reported_and_not_renewed_again():
 
 def test_work_that_has_ended_is_not_renewed():
     async def scenario(keeper, _tables):
-        ended, other = Renewals(SOON), Renewals(SOON, SOON)
-        keeper.keep(NOW, ended).end()
+        ended, other = Renewals(SOON), Renewals(*[SOON] * 50)
+        kept = keeper.keep(NOW, ended)
+        assert ended.enough.wait(GIVE_UP_SECONDS)
+        kept.end()
+        before = len(ended.threads)
         keeper.keep(NOW, other)
         assert other.enough.wait(GIVE_UP_SECONDS)
-        assert ended.threads == []
+        # One renewal may have been under way.
+        assert len(ended.threads) <= before + 1
 
     run(scenario)
 

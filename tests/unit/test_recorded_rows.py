@@ -16,7 +16,7 @@ from shared.ports.tables import Row
 from shared.store.quotas import QuotaStore
 from shared.store.run_rows import read_run, run_row, unknown_values
 from shared.usecases.delete import delete_session
-from shared.web.caller import DEFAULT_OWNER
+from shared.web.callers.header import DEFAULT_OWNER
 from tests.support.client import Client
 from tests.support.fakes import Seeded, answer
 from tests.support.recorded_rows import FOLDER, answers, restored

@@ -206,12 +206,12 @@ def test_the_page_lets_the_browser_do_nothing_else():
     assert {"default-src 'none'", "require-trusted-types-for 'script'", "trusted-types 'none'"} <= set(policy)
 
 
-async def test_a_reply_that_a_handler_keeps_is_not_changed():
+async def test_a_reply_that_a_handler_keeps_is_not_changed(client):
     kept = Reply(200, b"page", {"A": "b"})
 
-    async def handler(*_: object) -> Reply:
+    async def get_dashboard(*_: object) -> Reply:
         return kept
 
     request = Request(url="", headers={}, method="HEAD")
-    assert (await handlers.answer(handler, None, request)).body == b""  # type: ignore[arg-type]
+    assert (await handlers.answer(get_dashboard, client._api, request)).body == b""
     assert kept == Reply(200, b"page", {"A": "b"})

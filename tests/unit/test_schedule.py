@@ -38,14 +38,16 @@ def test_a_turn_is_not_polled_at_its_start():
 def test_a_reminder_is_due_at_its_points_and_not_between():
     assert reminder_due(START, at(-10), at(0))
     assert not reminder_due(START, at(-10), at(-1))
-    assert not reminder_due(START, at(0), at(14))
-    assert reminder_due(START, at(0), at(15))
+    assert not reminder_due(START, at(0), at(4))
+    assert reminder_due(START, at(0), at(5))
+    assert not reminder_due(START, at(5), at(14))
+    assert reminder_due(START, at(5), at(15))
 
 
 def test_reminders_become_rarer_while_workers_are_behind():
     ticks = [at(2 * n) for n in range(600 // 2)]
     reminded = [now for before, now in pairwise(ticks) if reminder_due(START, before, now)]
-    assert [(now - START).total_seconds() for now in reminded] == [16, 46, 106, 226, 466]
+    assert [(now - START).total_seconds() for now in reminded] == [6, 16, 36, 76, 156, 316]
 
 
 def test_reminders_never_end():

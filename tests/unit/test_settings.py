@@ -6,6 +6,8 @@ from datetime import timedelta
 import pytest
 
 from shared.adapters.azure_tables.account import TableAccount
+from shared.app import check_connection_string
+from shared.core.queues import Queue
 from shared.core.quota import Limits
 from shared.core.run import Chaining
 from shared.errors import InvalidSettings
@@ -13,8 +15,6 @@ from shared.settings import load
 
 GOOD = {
     "AzureWebJobsStorage": "UseDevelopmentStorage=true",
-    "WORK_QUEUE": "baton-work",
-    "POLL_SCHEDULE": "*/5 * * * * *",
     "OPENAI_API_KEY": "sk-test",
 }
 
@@ -105,13 +105,61 @@ def test_an_identity_can_replace_keys():
     assert load(identity | uri).storage.endpoint == uri["AzureWebJobsStorage__tableServiceUri"]
 
 
+def test_queues_have_names_without_any_setting_and_each_can_be_named():
+    settings = load(GOOD)
+    assert settings.storage.queues == {
+        Queue.WORK: "baton-work",
+        Queue.GENERATE: "baton-generate",
+        Queue.DELIVER: "baton-deliver",
+    }
+    assert settings.poll.schedule == "*/5 * * * * *"
+    named = load(GOOD | {"WORK_QUEUE": "w" * 56, "GENERATE_QUEUE": "gen", "DELIVER_QUEUE": "a-poison"})
+    assert list(named.storage.queues.values()) == ["w" * 56, "gen", "a-poison"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        {"DELIVER_QUEUE": "baton-work"},
+        {"WORK_QUEUE": "mine", "GENERATE_QUEUE": "mine"},
+        {"GENERATE_QUEUE": "baton-work-poison"},
+        {"WORK_QUEUE": "baton-deliver-poison"},
+    ],
+)
+def test_two_queues_never_have_the_same_messages(names):
+    [fault] = faults_of(GOOD | names)
+    assert fault.startswith("WORK_QUEUE, GENERATE_QUEUE and DELIVER_QUEUE must differ")
+
+
+def test_an_identity_opens_the_queues_too():
+    identity = {"AzureWebJobsStorage__accountName": "account7", "OPENAI_API_KEY": "k"}
+    assert load(identity).storage.queue_endpoint == "https://account7.queue.core.windows.net"
+    addresses = {
+        "AzureWebJobsStorage__tableServiceUri": "https://a.table.core.chinacloudapi.cn",
+        "AzureWebJobsStorage__queueServiceUri": "https://a.queue.core.chinacloudapi.cn",
+        "OPENAI_API_KEY": "k",
+    }
+    assert load(addresses).storage.queue_endpoint == "https://a.queue.core.chinacloudapi.cn"
+    del addresses["AzureWebJobsStorage__queueServiceUri"]
+    [fault] = faults_of(addresses)
+    assert fault.startswith("AzureWebJobsStorage__queueServiceUri is missing")
+
+
+def test_a_connection_string_has_to_name_the_queues_as_well():
+    signature = "TableEndpoint=https://a.table.core.windows.net;SharedAccessSignature=sig=s3cret"
+    with pytest.raises(
+        InvalidSettings, match="AzureWebJobsStorage is wrong: it names neither QueueEndpoint nor"
+    ):
+        load(
+            GOOD | {"AzureWebJobsStorage": signature}, (), [("AzureWebJobsStorage", check_connection_string)]
+        )
+
+
 def test_without_settings_every_missing_one_is_named():
     faults = faults_of({}, "NOVELIST_MODEL", "ANALYST_MODEL")
     names = [
         "AzureWebJobsStorage",
-        "WORK_QUEUE",
         "OPENAI_API_KEY",
-        "POLL_SCHEDULE",
     ]
     assert [fault.split()[0] for fault in faults] == names
     assert all("missing" in fault for fault in faults)
@@ -127,7 +175,6 @@ def test_all_faults_are_listed_at_once():
         "CHAINING",
         "POLL_FANOUT",
         "AzureWebJobsStorage",
-        "POLL_SCHEDULE",
     ):
         assert any(fault.startswith(name) for fault in faults), name
 
@@ -143,7 +190,10 @@ WRONG = {
     ],
     "RUNS_TABLE": ["ab", "1runs", "my-runs", "r" * 64],
     "CONTENT_TABLE": ["content table"],
-    "WORK_QUEUE": ["ab", "Work", "work--queue", "-work", "work-", "work_queue", "q" * 64],
+    "AzureWebJobsStorage__queueServiceUri": ["account", "http://a.queue.core.windows.net"],
+    "WORK_QUEUE": ["ab", "Work", "work--queue", "-work", "work-", "work_queue", "q" * 57],
+    "GENERATE_QUEUE": ["ab", "Work", "work_queue", "q" * 57],
+    "DELIVER_QUEUE": ["ab", "Work", "%DELIVER%", "q" * 57],
     "OPENAI_BASE_URL": [
         "api.openai.com",
         "ftp://a",

@@ -1,17 +1,30 @@
-"""Owners take turns: in the poll loop, and on the work queue as far as a queue allows it."""
+"""Owners take turns: in the poll loop, and on each queue as far as a queue allows it."""
 
 from collections import deque
+from datetime import UTC, datetime
+from itertools import zip_longest
 
 import pytest
 
+from shared.core.delivery import ClockRow
 from shared.core.ids import all_shards
+from shared.core.queues import Queue
 from shared.core.response import NotNow, RunError, Snapshot
 from shared.steps.dispatch import carry_out
-from shared.steps.messages import MAX_BUNDLED, bundle_of_message
+from shared.steps.messages import (
+    MAX_BUNDLED,
+    bundle_message,
+    bundle_of_message,
+    delivery_message,
+    poll_message,
+    queue_of,
+    shard_message,
+)
 from shared.steps.tick import tick
-from shared.steps.turns import MESSAGES_PER_OWNER, fair_messages, in_turns
+from shared.steps.turns import MESSAGES_PER_OWNER, bundled, fair_messages, in_turns
 from tests.support.client import Client
 from tests.support.fakes import asks
+from tests.support.runs import an_id
 from tests.support.world import World
 
 # The storage allows 64 KiB for a message, which are 48 KiB before base64.
@@ -115,6 +128,58 @@ async def test_a_bundle_of_anything_is_taken_apart(message):
             break
         queue.extend(await carry_out(world.context, queue.popleft()))
     assert not queue
+
+
+def delivery(number: int) -> str:
+    due = datetime(2026, 1, 1, tzinfo=UTC)
+    return delivery_message(ClockRow(due, an_id("run", number=number), f"{number:08d}-0"))
+
+
+def test_each_queue_has_its_own_turns_and_bundles():
+    """Many messages to one queue take nothing of what an owner may send to another."""
+    works, deliveries = [run_id(number) for number in range(500)], [delivery(number) for number in range(40)]
+    mixed = [message for pair in zip_longest(works, deliveries) for message in pair if message]
+    sent = fair_messages(("ann", each) for each in mixed)
+    for queue, wanted in ((Queue.WORK, works), (Queue.DELIVER, deliveries)):
+        own = [message for message in sent if queue_of(message) is queue]
+        assert len(own) == MESSAGES_PER_OWNER
+        assert sorted(taken(deque(own))) == sorted(wanted)
+    for message in sent:
+        assert len({queue_of(each) for each in message.split("\n")}) == 1
+    assert sorted(bundled(mixed)) == sorted(sent)
+
+
+@pytest.mark.parametrize(
+    ("message", "queue"),
+    [
+        (run_id(1), Queue.WORK),
+        (poll_message(run_id(1)), Queue.WORK),
+        (shard_message("03"), Queue.WORK),
+        (delivery(1), Queue.DELIVER),
+        (bundle_message([delivery(1), delivery(2)]), Queue.DELIVER),
+        (bundle_message([run_id(1), run_id(2)]), Queue.WORK),
+        ("delivery anything", Queue.WORK),
+        ("", Queue.WORK),
+        ("\n", Queue.WORK),
+    ],
+)
+def test_a_message_itself_says_to_which_queue_it_goes(message, queue):
+    assert queue_of(message) is queue
+
+
+async def test_a_bundle_for_several_queues_is_taken_apart_onto_the_right_ones():
+    """An earlier version made such bundles, and anybody may write one."""
+    world, arrived = World(), []
+    mixed = deque([bundle_message([run_id(1), delivery(1), run_id(2), delivery(2)])])
+    while mixed:
+        message = mixed.popleft()
+        if bundle_of_message(message):
+            mixed.extend(await carry_out(world.context, message))
+        else:
+            arrived.append((queue_of(message), message))
+    assert sorted(arrived) == sorted(
+        [(Queue.WORK, run_id(n)) for n in (1, 2)] + [(Queue.DELIVER, delivery(n)) for n in (1, 2)]
+    )
 
 
 async def test_the_deletion_of_a_session_sends_few_messages():

@@ -15,7 +15,8 @@ from shared.adapters.agents.places import place_of_tool
 from shared.adapters.agents.raised import log_call, log_raised, on_purpose, told, type_of
 from shared.adapters.agents.results import MAX_MESSAGE_CHARACTERS, completed
 from shared.adapters.agents.threads import NoThread, Share, Threads
-from shared.agent import Agent, Tool, ToolError
+from shared.adapters.agents.timeouts import fault_of_timeout
+from shared.agent import MAX_TIMEOUT, Agent, Tool, ToolError
 from shared.core.calls import CallStatus, ToolCall, ToolResult
 from shared.core.text import clipped, representable
 from shared.log import log_event
@@ -73,10 +74,10 @@ class InstalledAgents:
     def names(self) -> tuple[str, ...]:
         return tuple(self._agents)
 
-    def check(self) -> None:
+    def check(self, longest_tool: timedelta = MAX_TIMEOUT) -> None:
         """Make the schema of every tool, and log which agents lack a setting.
 
-        Raises InvalidAgents, which lists every tool that cannot be described.
+        Raises InvalidAgents, which lists every tool that cannot be described, or whose time-out is over `longest_tool`.
         """
         tools = {each: None for agent in self._agents.values() for each in agent.function_tools}
         faults = []
@@ -85,6 +86,8 @@ class InstalledAgents:
                 self._schema(tool)
             except TypeError as error:
                 faults.append(f"{place_of_tool(tool)}: {error}")
+            if fault := fault_of_timeout(tool, longest_tool):
+                faults.append(f"{place_of_tool(tool)}: {fault}")
         for agent in self._agents.values():
             try:
                 self._output(agent)

@@ -1,14 +1,11 @@
-"""The address of the tables and the credentials: a connection string, or an endpoint and Microsoft Entra."""
+"""How requests to the tables are signed, and the tables that the app needs."""
 
 import base64
-import binascii
 import hmac
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from email.utils import formatdate
-from typing import TYPE_CHECKING, Any, Self
-from urllib.parse import urlsplit
+from typing import TYPE_CHECKING, Any
 
 from azure.core.credentials import AzureNamedKeyCredential, AzureSasCredential
 from azure.core.exceptions import AzureError
@@ -18,8 +15,8 @@ from azure.core.pipeline.policies import (
     AzureSasCredentialPolicy,
     SansIOHTTPPolicy,
 )
-from azure.core.utils import parse_connection_string
 
+from shared.adapters.storage_account import ServiceAccount, close_credential
 from shared.errors import StorageUnavailable
 
 # Time-outs of one attempt of a request to the storage.
@@ -27,62 +24,20 @@ CONNECT_SECONDS = 10
 READ_SECONDS = 10
 
 if TYPE_CHECKING:
-    from azure.identity.aio import DefaultAzureCredential
-
-    Credential = AzureNamedKeyCredential | AzureSasCredential | DefaultAzureCredential
+    from shared.adapters.storage_account import Credential
 
 TOKEN_SCOPE = "https://storage.azure.com/.default"  # noqa: S105 - a scope, not a secret
-# The values of `UseDevelopmentStorage=true`. They are public and the same for every emulator.
-_DEVELOPMENT = {
-    "accountname": "devstoreaccount1",
-    "accountkey": "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw==",
-    "tableendpoint": "http://127.0.0.1:10002/devstoreaccount1",
-}
 
 
 # Gets the Date of a reply, and the Unix times at which its request was sent and it was received.
 CompareClock = Callable[[str, float, float], None]
 
 
-@dataclass(frozen=True, slots=True)
-class TableAccount:
+class TableAccount(ServiceAccount):
     """A storage account's table service."""
 
-    endpoint: str
-    # The key or signature. None: tokens from Microsoft Entra are used.
-    secret: AzureNamedKeyCredential | AzureSasCredential | None = None
-    # The user-assigned managed identity to use. None: DefaultAzureCredential chooses one.
-    client_id: str | None = None
-
-    @classmethod
-    def from_connection_string(cls, text: str) -> Self:
-        """Read a connection string. Raises ValueError, whose message never contains a secret."""
-        try:
-            parts = dict(parse_connection_string(text))
-        except ValueError:
-            raise ValueError(
-                "it is not a connection string: NAME=VALUE pairs with ';' between them"
-            ) from None
-        if parts.get("usedevelopmentstorage", "").lower() == "true":
-            parts = _DEVELOPMENT
-        return cls(_checked_endpoint(_named_endpoint(parts)), _secret(parts))
-
-    @classmethod
-    def from_endpoint(cls, endpoint: str, *, client_id: str | None = None) -> Self:
-        """Use the identity of this app. Raises ValueError unless `endpoint` is an https URL."""
-        endpoint = _checked_endpoint(endpoint)
-        if not endpoint.startswith("https://"):
-            raise ValueError(f"{endpoint} must begin with https:// because access tokens are sent to it")
-        return cls(endpoint, client_id=client_id)
-
-    def credential(self) -> "Credential":
-        """Return the key, the signature, or a new identity, which the caller must close."""
-        if self.secret:
-            return self.secret
-        # Slow to import, and needed on Azure only.
-        from azure.identity.aio import DefaultAzureCredential  # noqa: PLC0415
-
-        return DefaultAzureCredential(managed_identity_client_id=self.client_id)
+    __slots__ = ()
+    service = "table"
 
 
 def credential_policy(credential: "Credential") -> Any:
@@ -150,39 +105,3 @@ def _compared_by(compare_clock: CompareClock, sent: float) -> Callable[[Pipeline
         compare_clock(response.http_response.headers.get("Date", ""), sent, time.time())
 
     return compare
-
-
-async def close_credential(credential: "Credential") -> None:
-    if not isinstance(credential, AzureNamedKeyCredential | AzureSasCredential):
-        await credential.close()
-
-
-def _named_endpoint(parts: dict[str, str]) -> str:
-    if endpoint := parts.get("tableendpoint"):
-        return endpoint
-    if name := parts.get("accountname"):
-        protocol = parts.get("defaultendpointsprotocol", "https")
-        return f"{protocol}://{name}.table.{parts.get('endpointsuffix', 'core.windows.net')}"
-    raise ValueError("it names neither TableEndpoint nor AccountName")
-
-
-def _secret(parts: dict[str, str]) -> AzureNamedKeyCredential | AzureSasCredential:
-    if signature := parts.get("sharedaccesssignature"):
-        return AzureSasCredential(signature.removeprefix("?"))
-    name, key = parts.get("accountname"), parts.get("accountkey")
-    if not (name and key):
-        raise ValueError("it has neither AccountName with AccountKey nor SharedAccessSignature")
-    try:
-        base64.b64decode(key, validate=True)
-    except binascii.Error:
-        raise ValueError("its AccountKey is not base64") from None
-    return AzureNamedKeyCredential(name, key)
-
-
-def _checked_endpoint(endpoint: str) -> str:
-    url = urlsplit(endpoint)
-    if url.scheme not in ("http", "https") or not url.hostname or url.query or url.fragment or url.username:
-        raise ValueError(
-            "its table endpoint must be a plain http or https URL such as https://NAME.table.core.windows.net"
-        )
-    return endpoint.rstrip("/")

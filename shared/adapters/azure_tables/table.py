@@ -23,7 +23,6 @@ from shared.adapters.azure_tables.account import (
     READ_SECONDS,
     CompareClock,
     TableAccount,
-    close_credential,
     credential_policy,
 )
 from shared.adapters.azure_tables.limits import check_key, check_writes
@@ -42,11 +41,12 @@ from shared.adapters.azure_tables.wire import (
     read_entity,
     read_fault,
 )
+from shared.adapters.storage_account import close_credential
 from shared.errors import RowConflict, StorageUnavailable
 from shared.ports.tables import Delete, Row, Write
 
 if TYPE_CHECKING:
-    from shared.adapters.azure_tables.account import Credential
+    from shared.adapters.storage_account import Credential
 
 _T = TypeVar("_T")
 

@@ -9,7 +9,8 @@ from datetime import timedelta
 from shared.core.caller import Caller, Role
 from shared.core.input_items import InputRules
 from shared.core.run import Run
-from shared.errors import BatonError, Unidentified
+from shared.errors import BatonError
+from shared.ports.queues import NoQueues, Queues
 from shared.steps.context import Context
 from shared.steps.transition import Applied
 from shared.steps.turns import bundled
@@ -23,11 +24,11 @@ from shared.usecases.overdue import Waker
 from shared.usecases.retry import retry
 from shared.usecases.start import start
 from shared.usecases.waiting import WaitingFor, waiting_for
-from shared.web.caller import caller_of
 from shared.web.dashboard import page
 from shared.web.http import EVENT_STREAM, JSON, UNSHARED, Reply, Request, Stored, json_reply
 from shared.web.links import link, root
 from shared.web.runs_api import parse, render
+from shared.web.runs_api.permissions import admitted
 from shared.web.runs_api.problems import problem
 
 # The headers that a page of another origin may read. Which origins may send requests is a setting of the platform.
@@ -39,7 +40,8 @@ class Api:
     """What the handlers need of the application."""
 
     context: Context
-    owner_header: str | None
+    # Finds the caller of a request. Raises Unidentified, Unauthenticated or Forbidden.
+    callers: Callable[[Request], Caller]
     public_base_url: str | None
     # Creates the tables if they are missing.
     prepare: Callable[[], Awaitable[None]]
@@ -47,9 +49,7 @@ class Api:
     trust_forwarded: bool = False
     input_rules: InputRules = field(default_factory=InputRules)
     waker: Waker = field(default_factory=Waker)
-
-    def caller(self, request: Request) -> Caller:
-        return caller_of(request, self.owner_header)
+    queues: Queues = field(default_factory=NoQueues)
 
     def link(self, request: Request, path: str, **query: str) -> str:
         base = self.public_base_url or root(request, trust_forwarded=self.trust_forwarded)
@@ -62,12 +62,13 @@ class Api:
 
 
 async def answer(handler: Callable[..., Awaitable[Reply]], api: Api, request: Request, *path: str) -> Reply:
-    """Call a handler. A BatonError becomes a problem document.
+    """Call a handler with the caller, if that one may do this. A BatonError becomes a problem document.
 
     A HEAD is answered like a GET, without the body.
     """
     try:
-        reply = await handler(api, request, *path)
+        caller = admitted(handler.__name__, api.callers, request)
+        reply = await handler(api, caller, request, *path)
     except BatonError as error:
         reply = problem(error)
     headers = {
@@ -83,23 +84,23 @@ async def answer(handler: Callable[..., Awaitable[Reply]], api: Api, request: Re
     return replace(reply, body=b"", headers=headers)
 
 
-async def start_run(api: Api, request: Request) -> Reply:
+async def start_run(api: Api, caller: Caller, request: Request) -> Reply:
     await api.prepare()
-    applied = await start(api.context, api.caller(request), parse.start_request(request, api.input_rules))
+    applied = await start(api.context, caller, parse.start_request(request, api.input_rules))
     return await _started(api, request, applied)
 
 
-async def retry_run(api: Api, request: Request, run_id: str) -> Reply:
+async def retry_run(api: Api, caller: Caller, request: Request, run_id: str) -> Reply:
     await api.prepare()
     parse.no_fields(request)
     key = parse.idempotency_key(request)
-    applied = await retry(api.context, api.caller(request), parse.run_id(run_id), key=key)
+    applied = await retry(api.context, caller, parse.run_id(run_id), key=key)
     return await _started(api, request, applied)
 
 
-async def get_run(api: Api, request: Request, run_id: str) -> Reply:
+async def get_run(api: Api, caller: Caller, request: Request, run_id: str) -> Reply:
     """Return a run. A worker is woken for one that the timer has forgotten."""
-    stored = await read.owned_run(api.context, api.caller(request), parse.run_id(run_id))
+    stored = await read.owned_run(api.context, caller, parse.run_id(run_id))
     messages = await api.waker.messages(api.context, stored.run)
     headers = _run_headers(api, stored.run, waiting_for(api.context, stored.run))
     if _etags(request) & {headers["ETag"], "*"}:
@@ -108,27 +109,27 @@ async def get_run(api: Api, request: Request, run_id: str) -> Reply:
     return await _run_reply(api, Applied(stored), 200, messages=messages, complete_input=complete)
 
 
-async def get_runs(api: Api, request: Request) -> Reply:
-    runs, after = await list_runs(api.context, api.caller(request), parse.listing(request))
+async def get_runs(api: Api, caller: Caller, request: Request) -> Reply:
+    runs, after = await list_runs(api.context, caller, parse.listing(request))
     body: dict[str, object] = {"object": "list", "data": [_summary(api, run) for run in runs]}
     if after:
         body["nextLink"] = api.next_link(request, "runs", parse.list_parameters(request.query), after)
     return json_reply(200, body)
 
 
-async def cancel_run(api: Api, request: Request, run_id: str) -> Reply:
-    applied = await cancel(api.context, api.caller(request), parse.run_id(run_id))
+async def cancel_run(api: Api, caller: Caller, _request: Request, run_id: str) -> Reply:
+    applied = await cancel(api.context, caller, parse.run_id(run_id))
     return await _run_reply(api, applied, 200 if applied.stored.run.terminal else 202)
 
 
-async def delete_run(api: Api, request: Request, run_id: str) -> Reply:
-    applied = await delete(api.context, api.caller(request), parse.run_id(run_id))
+async def delete_run(api: Api, caller: Caller, _request: Request, run_id: str) -> Reply:
+    applied = await delete(api.context, caller, parse.run_id(run_id))
     return Reply(204, messages=applied.messages)
 
 
-async def get_events(api: Api, request: Request, run_id: str) -> Reply:
+async def get_events(api: Api, caller: Caller, request: Request, run_id: str) -> Reply:
     """Return the events that are stored after the one that the client names, without waiting for more."""
-    caller, after = api.caller(request), parse.after_event(request)
+    after = parse.after_event(request)
     limit = parse.page_limit(request.query, parse.DEFAULT_EVENTS, parse.MAX_EVENTS)
     feed = await read_feed(api.context, caller, parse.run_id(run_id), after=after, limit=limit)
     retry_ms = 0 if feed.more else math.ceil(_pause(api, feed.run).total_seconds() * 1000)
@@ -148,15 +149,15 @@ async def get_events(api: Api, request: Request, run_id: str) -> Reply:
     return json_reply(200, body)
 
 
-async def get_dashboard(_api: Api, _request: Request) -> Reply:
+async def get_dashboard(_api: Api, _caller: None, _request: Request) -> Reply:
     return page()
 
 
-async def get_session(api: Api, request: Request, session_id: str) -> Reply:
+async def get_session(api: Api, caller: Caller, request: Request, session_id: str) -> Reply:
     begin = parse.session_cursor(request)
     page = await read.session_page(
         api.context,
-        api.caller(request),
+        caller,
         parse.session_id(session_id),
         begin=begin,
         limit=parse.page_limit(request.query),
@@ -168,32 +169,28 @@ async def get_session(api: Api, request: Request, session_id: str) -> Reply:
     return json_reply(200, body)
 
 
-async def delete_session(api: Api, request: Request, session_id: str) -> Reply:
-    purges = await delete_session_with_runs(api.context, api.caller(request), parse.session_id(session_id))
+async def delete_session(api: Api, caller: Caller, _request: Request, session_id: str) -> Reply:
+    purges = await delete_session_with_runs(api.context, caller, parse.session_id(session_id))
     return Reply(204, messages=bundled(purges))
 
 
-async def get_agents(api: Api, _request: Request) -> Reply:
+async def get_agents(api: Api, _caller: Caller | None, _request: Request) -> Reply:
     specs = [api.context.agents.spec(name) for name in api.context.agents.names()]
     return json_reply(200, {"object": "list", "data": [render.agent_view(spec) for spec in specs if spec]})
 
 
-async def get_health(api: Api, request: Request) -> Reply:
+async def get_me(_api: Api, caller: Caller, _request: Request) -> Reply:
+    return json_reply(200, render.caller_view(caller), {"Cache-Control": "no-store"})
+
+
+async def get_health(api: Api, caller: Caller | None, _request: Request) -> Reply:
     """Return the state of the app. Its counts are about the runs of all owners, so they are for admins."""
-    state = await health.check(api.context)
-    body = render.health_view(state, counts=_is_admin(api, request))
+    state = await health.check(api.context, api.queues)
+    body = render.health_view(state, counts=caller is not None and Role.ADMIN in caller.roles)
     return json_reply(200 if state.ok else 503, body, {"Cache-Control": "no-store"})
 
 
-def _is_admin(api: Api, request: Request) -> bool:
-    try:
-        return Role.ADMIN in api.caller(request).roles
-    except Unidentified:
-        # A monitor is no owner.
-        return False
-
-
-async def get_openapi(_api: Api, _request: Request) -> Reply:
+async def get_openapi(_api: Api, _caller: None, _request: Request) -> Reply:
     document = importlib.resources.files("shared.web").joinpath("openapi.json").read_bytes()
     return Reply(200, document, {"Content-Type": JSON, "Cache-Control": UNSHARED})
 

@@ -6,6 +6,7 @@ import math
 from shared.errors import (
     BatonError,
     Conflict,
+    Forbidden,
     InvalidInput,
     LengthRequired,
     Malformed,
@@ -13,6 +14,7 @@ from shared.errors import (
     StorageUnavailable,
     TooLarge,
     TooMany,
+    Unauthenticated,
     Unidentified,
     UnreadableRow,
     UnsupportedEncoding,
@@ -21,7 +23,9 @@ from shared.web.http import PROBLEM, Reply
 
 _STATUSES: dict[type[BatonError], tuple[int, str]] = {
     Malformed: (400, "Bad Request"),
+    Unauthenticated: (401, "Unauthorized"),
     Unidentified: (401, "Unauthorized"),
+    Forbidden: (403, "Forbidden"),
     NotFound: (404, "Not Found"),
     Conflict: (409, "Conflict"),
     LengthRequired: (411, "Length Required"),
@@ -44,11 +48,16 @@ def problem(error: BatonError) -> Reply:
     body = {"type": "about:blank", "title": title, "status": status, "detail": detail, "code": error.code}
     if error.field:
         body["field"] = error.field
+    if isinstance(error, Unauthenticated) and error.sign_in:
+        body["sign_in"] = error.sign_in
     headers = {"Content-Type": PROBLEM, "Cache-Control": "no-store"}
     if status == 503:
         headers["Retry-After"] = str(_RETRY_AFTER_SECONDS)
     if isinstance(error, TooMany):
         headers["Retry-After"] = str(math.ceil(error.retry_after.total_seconds()))
+    if isinstance(error, Unauthenticated):
+        # RFC 6750, 3: how the next request may show who sends it.
+        headers["WWW-Authenticate"] = "Bearer"
     if status == 415:
         # RFC 9110, 12.5.3: the encodings that the next request may use.
         headers["Accept-Encoding"] = "identity"

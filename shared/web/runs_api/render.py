@@ -1,4 +1,4 @@
-"""Runs, events, sessions, agents and health as the JSON that clients get."""
+"""Runs, events, sessions, agents, callers and health as the JSON that clients get."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,6 +9,7 @@ from typing import Any
 
 from shared.core import log, transcript
 from shared.core.answer import Answer, cut
+from shared.core.caller import Caller, Role
 from shared.core.calls import CallStatus, ToolCall
 from shared.core.ids import item_id
 from shared.core.log import LogEntry, LogLine
@@ -235,6 +236,16 @@ def agent_view(spec: AgentSpec) -> dict[str, Any]:
     }
 
 
+def caller_view(caller: Caller) -> dict[str, Any]:
+    return {
+        "object": "caller",
+        "owner": caller.owner,
+        "roles": [role for role in Role if role in caller.roles],
+        "name": caller.name,
+        "recognised_by": caller.recognition,
+    }
+
+
 def health_view(health: Health, *, counts: bool) -> dict[str, Any]:
     """Return the state of the app, with its counts or without."""
     status = {"status": "late" if not health.ok else "degraded" if health.creates_failing else "ok"}
@@ -246,4 +257,5 @@ def health_view(health: Health, *, counts: bool) -> dict[str, Any]:
         "creates_failing": health.creates_failing,
         "last_tick_at": time(health.last_tick_at),
         "clock_correction_seconds": round(health.clock_correction.total_seconds(), 1),
+        "poison_messages": health.poison_messages,
     }

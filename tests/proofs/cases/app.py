@@ -10,6 +10,7 @@ from shared.adapters.agents.running import InstalledAgents
 from shared.adapters.responses_api.provider import ResponsesProvider
 from shared.app import Baton
 from shared.ports.providers import DEFAULT_PROVIDER
+from shared.ports.queues import NoQueues
 from shared.settings import load
 from shared.steps.context import Context
 from tests.proofs.cases.case import Case
@@ -22,8 +23,6 @@ from tests.support.world import stores
 
 SETTINGS: Mapping[str, str] = {
     "AzureWebJobsStorage": "UseDevelopmentStorage=true",
-    "WORK_QUEUE": "work",
-    "POLL_SCHEDULE": "* * * * * *",
     "POLL_MIN_SECONDS": "1",
     "OPENAI_BASE_URL": BASE,
     "OPENAI_API_KEY": "key-of-the-cases",
@@ -48,6 +47,7 @@ class CaseApp(Baton):
         connection = self._provider._connection
         self.transport = ScriptedTransport(connection, case.provider, self.seconds)
         self._provider = ResponsesProvider(connection, self.transport)
+        self._queues = NoQueues()
 
     def seconds(self) -> float:
         """Return the second of the case."""

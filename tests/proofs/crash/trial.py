@@ -85,8 +85,6 @@ class Bench:
             "AzureWebJobsStorage": self._connection,
             "RUNS_TABLE": f"runs{name}",
             "CONTENT_TABLE": f"content{name}",
-            "WORK_QUEUE": "work",
-            "POLL_SCHEDULE": "* * * * * *",
             "POLL_MAX_SECONDS": "60",
             "POLL_FANOUT": "on",
             "STREAM_SLICE_SECONDS": "0.3",

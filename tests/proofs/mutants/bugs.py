@@ -1,6 +1,7 @@
 """Bugs that a change could introduce, each as a replacement in the source."""
 
 from tests.proofs.mutants.bug import Bug
+from tests.proofs.mutants.lease_bugs import LEASE_BUGS
 from tests.proofs.mutants.log_bugs import LOG_BUGS
 from tests.proofs.mutants.provider_bugs import PROVIDER_BUGS
 from tests.proofs.mutants.quota_bugs import QUOTA_BUGS
@@ -24,12 +25,6 @@ BUGS = (
         _RULE,
         "run.step.worked_on and now >= run.due",
         "run.step.worked_on",
-    ),
-    Bug(
-        "a lease that expired during a stall is used",
-        "shared/steps/lease.py",
-        "    late = run.lease is None or context.clock.now() + duration(context, run) > run.lease.expires_at\n",
-        "    late = False\n",
     ),
     Bug(
         "a create is saved without its lease",
@@ -252,4 +247,5 @@ BUGS = (
     *PROVIDER_BUGS,
     *LOG_BUGS,
     *QUOTA_BUGS,
+    *LEASE_BUGS,
 )

@@ -75,8 +75,8 @@ PROVIDER_BUGS = (
     Bug(
         "a run goes on waiting although its provider answers again",
         _POLLING,
-        "    read = replace(run, missing_since=None, waiting=None) if run.missing_since or run.waiting else run\n",
-        "    read = replace(run, missing_since=None) if run.missing_since else run\n",
+        "        read = replace(run, missing_since=None, waiting=None, lease=None)\n",
+        "        read = replace(run, missing_since=None, lease=None)\n",
     ),
     Bug(
         "a response with an unanswered call is continued",
@@ -137,8 +137,8 @@ PROVIDER_BUGS = (
     Bug(
         "a worker polls without a claim",
         _POLL,
-        "    if not claimed.changed:\n        return ()\n    if owed.expired(now):",
-        "    if owed.expired(now):",
+        "    if not claimed.changed:\n        return ()\n    within",
+        "    within",
     ),
     Bug(
         "a worker has no more time for a slow response than the poll loop",

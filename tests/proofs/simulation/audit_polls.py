@@ -63,6 +63,8 @@ class PollAuditor:
             seen.run.status is RunStatus.CANCELLING
             and earlier.ended
             and not earlier.disturbed
+            # A worker that stood still could not know what another one has learned meanwhile.
+            and not by.stalled
             and response.id not in seen.absences
             and self._evidence.now() < seconds_of(seen.run.expires_at) - MAX_SKEW
         )

@@ -30,12 +30,12 @@ class RunAuditor:
         evidence, now = self._evidence, self._evidence.now()
         seen = evidence.runs.get(run.id)
         if seen is None:
-            seen = evidence.runs[run.id] = Seen(run, now, run.owner, by)
+            seen = evidence.runs[run.id] = Seen(run, now, run.owner, by, changed_at=now)
             seen.statuses.append((now, run.status))
             self._leases.saw(None, run, by)
             self.quotas.saw_start(run, by)
             return
-        before, seen.run = seen.run, run
+        before, seen.run, seen.changed_at = seen.run, run, now
         self._leases.saw(before, run, by)
         if run.rev == before.rev:
             self._leases.renewed(before, run, by)

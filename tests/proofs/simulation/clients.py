@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from shared.web.callers.header import header_callers
 from shared.web.http import Reply, Request
 from shared.web.runs_api import handlers
 from shared.web.runs_api.handlers import Api
@@ -110,7 +111,7 @@ class Clients:
     def send(self, request: ClientRequest, attempt: int = 1) -> None:
         invocation, context = self.triggers.invocation(request.operation)
         waker = self.triggers.wakers[invocation.host]
-        api = Api(context, "x-owner", None, _prepared, waker=waker)
+        api = Api(context, header_callers("x-owner"), None, _prepared, waker=waker)
         self.answers.requested(request)
         self.gate.trace(
             f"  {invocation.name} by {request.owner}: {request.run_id or request.session_id or ''} key {request.key}"

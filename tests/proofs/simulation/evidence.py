@@ -57,6 +57,8 @@ class Seen:
     writer: Invocation | None = None
     # Its statuses, each with the time of the change.
     statuses: list[tuple[float, RunStatus]] = field(default_factory=list)
+    # When it was last written.
+    changed_at: float = 0.0
     ended_at: float | None = None
     cancel_requested: bool = False
     delete_requested: bool = False

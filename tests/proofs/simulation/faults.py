@@ -4,6 +4,8 @@ from collections import Counter
 from collections.abc import Mapping
 from random import Random
 
+from shared.core.queues import Queue
+
 # By the occasion at which a fault is drawn: the kinds, each with its probability in the seeds that have it.
 OCCASIONS: Mapping[str, Mapping[str, float]] = {
     # Around every request to a table.
@@ -91,7 +93,11 @@ OCCASIONS: Mapping[str, Mapping[str, float]] = {
     # How the stream of a response and the finished response differ.
     "streamed": {"stream_strays": 0.2, "stream_end_empty": 0.15, "output_empty": 0.1, "call_lost": 0.15},
     "tool": {"tool_failed": 0.1, "tool_slow": 0.1},
-    "message": {"message_lost": 0.1, "message_doubled": 0.15, "message_late": 0.1},
+    # On each queue.
+    **{
+        f"message to {queue}": {"message_lost": 0.1, "message_doubled": 0.15, "message_late": 0.1}
+        for queue in Queue
+    },
     "tick": {"tick_missed": 0.2, "tick_doubled": 0.2},
     "client": {"client_gone": 0.15},
     # Once a seed.

@@ -71,8 +71,11 @@ class Invocation:
 
     @property
     def precision(self) -> float:
-        """How exactly its clock can be compared with the simulation's: a correction becomes finer with each reply."""
-        return 1.0 if self.clock.correction else 0.001
+        """How exactly its clock can be compared with the simulation's.
+
+        A correction begins with a jump of the clock, and becomes finer with each reply.
+        """
+        return 3.0 if self.clock.correction else 0.001
 
     @property
     def disturbed(self) -> bool:

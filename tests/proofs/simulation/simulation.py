@@ -56,14 +56,18 @@ _DELIVERED_WITHIN, _GIVEN_UP_WITHIN = 900.0, 4500.0
 # How long the timer stands still in the end, and how long a run may be late then. A worker is woken a minute after the
 # deadline, and again after a minute; a lease ends within a minute.
 _NO_TIMER, _LATE_WITHOUT_TIMER = 600.0, 200.0
+# A worker has a message this long after the tick that found its step due.
+_TAKEN_WITHIN = 5.0 + MAX_SKEW
 # How often clients read the status of each run while the timer stands still.
 _READ_AGAIN = 15.0
 # In what share of the seeds the agent has an output type.
 _STRUCTURED = 0.2
 # In what share of the seeds clients also read a list and a session in the end.
 _READ_MORE = 0.25
-# Deleted runs are purged a second time after ten minutes, and deletions at the provider are repeated for an hour.
-_AFTERMATH = (660.0, 3700.0)
+# The time-out of functions, and how long after it a deleted run is purged again at the latest. Deletions at the provider are
+# repeated for an hour.
+_FUNCTION_TIMEOUT = timedelta(minutes=10)
+_AFTERMATH = (_FUNCTION_TIMEOUT.total_seconds() + 60.0, 3700.0)
 
 
 @dataclass(frozen=True)
@@ -130,6 +134,7 @@ class Simulation:
             chaining=self.random.choice(tuple(Chaining)),
             provider_timeout=PROVIDER_TIMEOUT,
             read_timeout=READ_TIMEOUT,
+            function_timeout=_FUNCTION_TIMEOUT,
         )
         skewed, wrong = self.faults.draw("seed") == "skewed_clocks", self.faults.draw("seed") == "wrong_clock"
         ahead = [self.random.uniform(-MAX_SKEW, MAX_SKEW) if skewed else 0.0 for _ in range(HOSTS)]
@@ -214,7 +219,7 @@ class Simulation:
         if self._timer_dead:
             self._run_without_a_timer()
         longest = _GIVEN_UP_WITHIN if self.provider.refuses_finished else _DELIVERED_WITHIN
-        given_up = self.scheduler.now + longest
+        given_up, since = self.scheduler.now + longest, self.scheduler.now
         while not self._over() and (
             self._pending()
             or self.scheduler.busy
@@ -224,6 +229,7 @@ class Simulation:
                 self.triggers.tick()
             self.scheduler.run(self.scheduler.now + self._period, self._over)
             self._check_lateness(2 * self._period + _LONGEST_POLL)
+            self._check_taken_up(since)
         for seconds in _AFTERMATH:
             if self._over() or not self._purges():
                 return
@@ -252,6 +258,19 @@ class Simulation:
             if not seen.run.terminal and self.scheduler.now > due + allowed + MAX_SKEW:
                 late = f"still {seen.run.status}, {self.scheduler.now - due:.0f} s after its deadline"
                 self.auditor.evidence.breach(2, seen.run.id, late)
+
+    def _check_taken_up(self, since: float) -> None:
+        """With a timer and without faults, a worker takes each step that has become due since then.
+
+        A process that stood still may have written one that was due long ago: its reminders have become rare.
+        """
+        for seen in self.auditor.evidence.runs.values():
+            run, due = seen.run, seconds_of(seen.run.due)
+            waits, fresh = self.scheduler.now - due, due > max(since, seen.changed_at) - MAX_SKEW
+            owed = run.step.worked_on and fresh and self.scheduler.now < seconds_of(run.expires_at)
+            if owed and waits > self._period + _TAKEN_WITHIN:
+                what = f"nobody has taken its step {run.step} for {waits:.0f} s"
+                self.auditor.evidence.breach(17, run.id, what)
 
     def _purges(self) -> bool:
         return any(

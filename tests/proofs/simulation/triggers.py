@@ -1,4 +1,4 @@
-"""Timers and the work queue: the parts of a Functions host that the simulation needs."""
+"""Timers and the queues: the parts of a Functions host that the simulation needs."""
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field, replace
@@ -9,7 +9,13 @@ from shared.errors import StorageUnavailable
 from shared.steps.context import Context
 from shared.steps.dispatch import carry_out
 from shared.steps.due import Due, claim_due
-from shared.steps.messages import clock_of_message, poll_of_message, shard_message, shard_of_message
+from shared.steps.messages import (
+    clock_of_message,
+    poll_of_message,
+    queue_of,
+    shard_message,
+    shard_of_message,
+)
 from shared.steps.poll import poll
 from shared.steps.turns import MESSAGES_PER_OWNER, fair_messages
 from shared.usecases.overdue import Waker
@@ -94,9 +100,9 @@ class Triggers:
             seen.late_polls += 2
 
     def send(self, message: str, delivery: int = 1, delay: float | None = None) -> None:
-        """Put a message on the work queue."""
+        """Put a message on its queue."""
         soon = self.gate.random.random() if delay is None else delay
-        match self.gate.faults.draw("message"):
+        match self.gate.faults.draw(f"message to {queue_of(message)}"):
             case "message_lost":
                 return
             case "message_late":
