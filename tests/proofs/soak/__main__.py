@@ -25,6 +25,12 @@ TICK = timedelta(seconds=2)
 SCHEDULE = Schedule(shortest=timedelta(seconds=5), longest=timedelta(seconds=30))
 # Two cores can carry this load without reaching their limit, with Azurite, the emulator and the clients beside it.
 RUNS_A_SECOND = 5.0
+# A host takes so many messages at once. With fewer of them, those of a dead host would wait in the queue until it is back:
+# there is nothing here that adds hosts when the queue grows.
+ROOM = {
+    "AzureFunctionsJobHost__extensions__queues__batchSize": "32",
+    "AzureFunctionsJobHost__extensions__queues__newBatchThreshold": "32",
+}
 AGENTS = Path(__file__).parent / "agents"
 
 
@@ -84,7 +90,9 @@ def _answer_late(site: Site) -> None:
 
 def _deployed(folder: Path, storage: str, provider: str) -> Site:
     """Deploy the app with the agents of this folder instead of those that the tests share."""
-    settings = QUIET | {
+    settings = {
+        **QUIET,
+        **ROOM,
         "POLL_SCHEDULE": f"*/{TICK.seconds} * * * * *",
         "POLL_MIN_SECONDS": str(SCHEDULE.shortest.seconds),
         "POLL_MAX_SECONDS": str(SCHEDULE.longest.seconds),

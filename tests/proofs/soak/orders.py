@@ -8,9 +8,10 @@ from functools import cached_property
 from tests.e2e.site import script
 from tests.support.oracle import Expected
 
-# Most tools and requests are quick. Some take so long that a kill hits them now and then.
+# Most tools and requests are quick. Some take so long that a kill hits them now and then. With more of these, messages
+# would wait for a host that has room, and that would be measured.
 TOOL_SECONDS, LONG_TOOL_SECONDS = 1.0, 20.0
-_LONG_TOOLS_EVERY, _SLOW_CREATES_EVERY = 15, 25
+_LONG_TOOLS_EVERY, _SLOW_CREATES_EVERY = 60, 50
 # The words in the input of a run whose requests the emulator answers late, and how late.
 SLOW_CREATES, CREATE_SECONDS = "slow creates", 10.0
 SLOW_END, END_SECONDS = "slow end", 6.0
