@@ -98,10 +98,13 @@ class Revivals:
                     self.alive += 1
                     del self.waiting[run_id]
 
+    @property
+    def _of_all_steps(self) -> list[float]:
+        return [seconds for those in self.seconds.values() for seconds in those]
+
     def figures(self) -> list[str]:
         shares = {"p50": 0.5, "p95": SHARE, "most": 1}
-        everything = [seconds for those in self.seconds.values() for seconds in those]
-        lines = [f"taken up again after a kill: {spread(everything, 's', shares=shares)}"]
+        lines = [f"taken up again after a kill: {spread(self._of_all_steps, 's', shares=shares)}"]
         lines += [
             f"  {step}: {spread(those, 's', shares=shares)}" for step, those in sorted(self.seconds.items())
         ]
@@ -115,13 +118,10 @@ class Revivals:
             f"VIOLATION not taken up within {LONGEST.seconds} s after a kill: {each}"
             for each in self.not_taken_up
         ]
-        everything = [seconds for those in self.seconds.values() for seconds in those]
-        limit = (PROMISED + tick + BUSY).total_seconds()
+        p95, limit = percentile(self._of_all_steps, SHARE), (PROMISED + tick + BUSY).total_seconds()
         # NaN, when no run was hit, is not more than the limit.
-        if percentile(everything, SHARE) > limit:
-            found.append(
-                f"VIOLATION taken up too late after a kill: p95 {percentile(everything, SHARE):.1f} s, at most {limit:.0f} s"
-            )
+        if p95 > limit:
+            found.append(f"VIOLATION taken up too late after a kill: p95 {p95:.1f} s, at most {limit:.0f} s")
         return found
 
 
