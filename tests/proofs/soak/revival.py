@@ -111,18 +111,16 @@ class Revivals:
         lines.append(
             f"  leased at a kill, and at work on another host: {self.alive}; kills not looked at: {self.unseen}"
         )
+        lines += [f"  not taken up within {LONGEST.seconds} s: {each}" for each in self.not_taken_up]
         return lines
 
     def violations(self, tick: timedelta) -> list[str]:
-        found = [
-            f"VIOLATION not taken up within {LONGEST.seconds} s after a kill: {each}"
-            for each in self.not_taken_up
-        ]
+        """Return a line if more runs than promised were late. A run that is lost is found by the audit."""
         p95, limit = percentile(self._of_all_steps, SHARE), (PROMISED + tick + BUSY).total_seconds()
         # NaN, when no run was hit, is not more than the limit.
         if p95 > limit:
-            found.append(f"VIOLATION taken up too late after a kill: p95 {p95:.1f} s, at most {limit:.0f} s")
-        return found
+            return [f"VIOLATION taken up too late after a kill: p95 {p95:.1f} s, at most {limit:.0f} s"]
+        return []
 
 
 class Watcher:
