@@ -1,7 +1,9 @@
 """A deployed app for tests: it has hosts, tables and queues of its own, and shares the storage and the provider."""
 
 import json
+import os
 import secrets
+import signal
 import time
 import urllib.error
 import urllib.request
@@ -56,6 +58,12 @@ def script(**settings: Any) -> str:
 
 def tool_call(name: str, mark: str, seconds: float = 0) -> dict[str, Any]:
     return {"name": name, "arguments": {"mark": mark, "seconds": seconds}}
+
+
+def both_tools(mark: str, seconds: float = 0) -> str:
+    """Return the input of a run that calls both tools and then writes its mark."""
+    calls = [tool_call("pay", mark, seconds), tool_call("look_up", mark, seconds)]
+    return script(turns=[{"calls": calls}, {"text": mark}])
 
 
 def wait_until(true: Callable[[], bool], what: str) -> None:
@@ -117,6 +125,16 @@ class Site:
         self.hosts[host].kill()
         child, self.bases[host] = stack.start_host(self.settings, app=self.app)
         self.hosts[host] = child
+
+    @contextmanager
+    def standing_still(self, host: int) -> Iterator[None]:
+        """Let a host stand still, as a machine does that is paused. It goes on where it was."""
+        group = self.hosts[host].pid
+        os.killpg(group, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            os.killpg(group, signal.SIGCONT)
 
     def close(self) -> None:
         for child in self.hosts:

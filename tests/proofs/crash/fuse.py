@@ -9,21 +9,26 @@ from shared.core.calls import ToolCall, ToolResult
 from shared.core.response import CancelReply, CreateReply, DeleteReply, ReadReply, SliceReply
 from shared.ports.agents import Agents, AgentSpec, Permit
 from shared.ports.providers import Provider, ResponseRequest
+from shared.ports.system import Clock
 from shared.ports.tables import Row, Table, Write
 from tests.proofs.crash.ledger import Ledger
 from tests.proofs.crash.points import AFTER, BEFORE, CRASHED, FAILED, Point
 
 _T = TypeVar("_T")
-StandStill = Callable[[int, str], Awaitable[None]]
+# Gets the number of the response that this process has created, and its run.
+AfterCreate = Callable[[int, str], Awaitable[None]]
+# Gets the id of the call.
+AfterTool = Callable[[str], Awaitable[None]]
 
 
 class Fuse:
     """Writes each crash point that this process reaches to the journal, and ends the process at the point `armed`."""
 
-    def __init__(self, journal: Ledger, life: int, armed: Point | None) -> None:
+    def __init__(self, journal: Ledger, life: int, armed: Point | None, clock: Clock) -> None:
         self._journal = journal
         self._life = life
         self._armed = armed
+        self._clock = clock
         self._calls: Counter[str] = Counter()
 
     def count(self, method: str) -> int:
@@ -32,7 +37,8 @@ class Fuse:
 
     def reach(self, method: str, ordinal: int, side: str, about: str = "") -> None:
         point = Point(method, ordinal, side)
-        self._journal.add(life=self._life, point=str(point), about=about)
+        now = self._clock.now().isoformat()
+        self._journal.add(life=self._life, point=str(point), about=about, now=now)
         if point == self._armed:
             os._exit(CRASHED)
 
@@ -86,13 +92,13 @@ class FusedTable:
 class FusedProvider:
     """A `Provider` with a crash point before and after each call. `created` are the responses that this process created.
 
-    `stand_still` is awaited between the reply to a create and its use, with the number of the response and the run.
+    `after_create` is awaited between the reply to a create and its use.
     """
 
-    def __init__(self, fuse: Fuse, inner: Provider, stand_still: StandStill) -> None:
+    def __init__(self, fuse: Fuse, inner: Provider, after_create: AfterCreate) -> None:
         self._fuse = fuse
         self._inner = inner
-        self._stand_still = stand_still
+        self._after_create = after_create
         self.created: list[str] = []
 
     async def create(self, request: ResponseRequest) -> CreateReply:
@@ -101,7 +107,7 @@ class FusedProvider:
         )
         if response_id := getattr(reply, "response_id", None):
             self.created.append(response_id)
-            await self._stand_still(len(self.created), request.run_id)
+            await self._after_create(len(self.created), request.run_id)
         return reply
 
     async def read(self, response_id: str, **options: Any) -> ReadReply:
@@ -122,11 +128,15 @@ class FusedProvider:
 
 
 class FusedAgents:
-    """`Agents` with crash points before and after the running of tools, and before and after each result."""
+    """`Agents` with crash points before and after the running of tools, and before and after each result.
 
-    def __init__(self, fuse: Fuse, inner: Agents) -> None:
+    `after_tool` is awaited between the effect of a tool and its result, so for the app the tool is still at work.
+    """
+
+    def __init__(self, fuse: Fuse, inner: Agents, after_tool: AfterTool) -> None:
         self._fuse = fuse
         self._inner = inner
+        self._after_tool = after_tool
 
     def names(self) -> tuple[str, ...]:
         return self._inner.names()
@@ -143,6 +153,7 @@ class FusedAgents:
         async for result in self._inner.run_tools(agent, requests, permit):
             ordinal = self._fuse.count("tools.result")
             self._fuse.reach("tools.result", ordinal, BEFORE, result.call_id)
+            await self._after_tool(result.call_id)
             yield result
             self._fuse.reach("tools.result", ordinal, AFTER, result.call_id)
         self._fuse.reach("tools.run", run, AFTER, about)

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from shared.adapters.agents.running import InstalledAgents
 from shared.app import Baton
@@ -18,7 +18,9 @@ from shared.settings import load
 from shared.steps.context import Context
 from shared.web.http import Reply, Request
 from shared.web.runs_api.handlers import answer
-from tests.proofs.crash.fuse import Fuse, FusedAgents, FusedProvider, FusedTable, StandStill
+from tests.proofs.crash.delays import Delays
+from tests.proofs.crash.fuse import Fuse, FusedAgents, FusedProvider, FusedTable
+from tests.proofs.crash.keeper import ManualKeeper
 from tests.proofs.crash.ledger import Ledger
 from tests.proofs.crash.payer import NAME, payer
 from tests.proofs.crash.points import Point
@@ -28,8 +30,8 @@ from tests.support.world import stores
 TICK = timedelta(seconds=60)
 # How long a process stands still before it uses a reply: past the end of the lease.
 STANDSTILL = timedelta(minutes=5)
-# How much later the app is started again: past the end of any lease, and far from any deadline.
-RESTART = timedelta(hours=2)
+# The steps in which time passes while something slow is under way. After each of them the lease is due for a renewal.
+SLOW = tuple(timedelta(seconds=seconds) for seconds in (8, 4, 4))
 # How often a response is read until the provider has finished it, and the pause between two reads: one minute in
 # all, which is enough also on a busy machine.
 _MOST_READS, _PAUSE_SECONDS = 6000, 0.01
@@ -37,17 +39,17 @@ _MOST_READS, _PAUSE_SECONDS = 6000, 0.01
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """The settings and files of one process of the app. `life` is 1 before the crash, 2 after it."""
+    """The settings and files of one process of the app. `life` is 1 before the crash, 2 after it.
+
+    Its clock shows `began` when it starts.
+    """
 
     environment: Mapping[str, str]
     folder: Path
     began: datetime
     life: int
     armed: Point | None
-    # Ordinals of the responses that never finish.
-    endless: frozenset[int]
-    # Ordinals of the responses whose create is answered after another worker has taken over.
-    late: frozenset[int]
+    delays: Delays
 
 
 class AheadClock:
@@ -65,34 +67,53 @@ class AheadClock:
         self._now += by
 
 
+class _Delay(Protocol):
+    """What happens while something is under way."""
+
+    async def after_create(self, ordinal: int, run_id: str) -> None: ...
+
+    async def after_tool(self, call_id: str) -> None: ...
+
+
 class _FusedBaton(Baton):
     """Baton as the composition root wires it. Each port that reaches outside the process has crash points."""
 
-    def __init__(self, place: Place, fuse: Fuse, effects: Ledger, stand_still: StandStill) -> None:
+    def __init__(self, place: Place, fuse: Fuse, clock: AheadClock, delay: "_Delay") -> None:
+        effects = Ledger(place.folder / "effects", sync=True)
         super().__init__(load(place.environment), InstalledAgents({NAME: payer(fuse, effects)}, {}))
         self._fuse = fuse
-        self._stand_still = stand_still
-        self.clock = AheadClock(place.began + RESTART * (place.life - 1))
+        self._delay = delay
+        self.clock, self.keeper = clock, ManualKeeper(clock)
 
     @cached_property
     def provider(self) -> FusedProvider:
-        return FusedProvider(self._fuse, self.unfused.provider(DEFAULT_PROVIDER), self._stand_still)
+        return FusedProvider(self._fuse, self.unfused.provider(DEFAULT_PROVIDER), self._delay.after_create)
 
     @cached_property
     def unfused(self) -> Context:
-        return replace(super().context, clock=self.clock)
+        # `super().context` would also become the context of this object.
+        return replace(Baton.context.func(self), clock=self.clock, keeper=self.keeper)
+
+    @cached_property
+    def runs_table(self) -> FusedTable:
+        return FusedTable(self._fuse, "runs", self._storage.table(self.settings.storage.runs_table))
 
     @cached_property
     def context(self) -> Context:
         real, storage = self.unfused, self.settings.storage
-        runs = FusedTable(self._fuse, "runs", self._storage.table(storage.runs_table))
         content = FusedTable(self._fuse, "content", self._storage.table(storage.content_table))
         return replace(
             real,
-            **stores(runs, content, real.randomness),
+            **stores(self.runs_table, content, real.randomness),
             providers={DEFAULT_PROVIDER: self.provider},
-            agents=FusedAgents(self._fuse, real.agents),
+            agents=FusedAgents(self._fuse, real.agents, self._delay.after_tool),
         )
+
+    async def time_passes_under_way(self) -> None:
+        """Let time pass while something slow is under way, and renew the leases meanwhile."""
+        for seconds in SLOW:
+            self.clock.forward(seconds)
+            await self.keeper.renew_due(self.runs_table)
 
 
 class Host:
@@ -100,9 +121,11 @@ class Host:
 
     def __init__(self, place: Place) -> None:
         self._place = place
-        fuse = Fuse(Ledger(place.folder / "journal"), place.life, place.armed)
-        effects = Ledger(place.folder / "effects", sync=True)
-        self._baton = _FusedBaton(place, fuse, effects, self._stand_still)
+        # After the crash nothing is slow any more.
+        self._delays = place.delays if place.life == 1 else Delays()
+        clock = AheadClock(place.began)
+        fuse = Fuse(Ledger(place.folder / "journal"), place.life, place.armed, clock)
+        self._baton = _FusedBaton(place, fuse, clock, self)
         self._messages: deque[str] = deque()
 
     @property
@@ -123,13 +146,27 @@ class Host:
         self._baton.clock.forward(by)
         assert len(await self._baton.tick()) == ids.SHARDS
         self._messages.append(f"shard_{shard}")
+        await self._work()
+
+    async def tick_once(self) -> None:
+        """Fire the timer once without letting time pass, and work until the queue is empty."""
+        self._messages.extend(await self._baton.tick())
+        await self._work()
+
+    async def _work(self) -> None:
         while self._messages:
             self._messages.extend(await self._baton.work(self._messages.popleft()))
 
-    async def _stand_still(self, ordinal: int, run_id: str) -> None:
-        """Let another worker take over while the reply to a create is late."""
-        if self._place.life == 1 and ordinal in self._place.late:
+    async def after_create(self, ordinal: int, run_id: str) -> None:
+        """Let time pass, or another worker take over, while the reply to a create is late."""
+        if ordinal in self._delays.late:
             await self.round(ids.shard_of(run_id), STANDSTILL)
+        elif ordinal in self._delays.slow:
+            await self._baton.time_passes_under_way()
+
+    async def after_tool(self, call_id: str) -> None:
+        if call_id in self._delays.slow_calls:
+            await self._baton.time_passes_under_way()
 
     async def close(self) -> None:
         await self._baton.close()
@@ -141,7 +178,7 @@ class Host:
         """
         provider = self.unfused.provider(DEFAULT_PROVIDER)
         for ordinal, response_id in enumerate(self._baton.provider.created, 1):
-            endless = self._place.life == 1 and ordinal in self._place.endless
+            endless = ordinal in self._delays.endless
             for _ in range(_MOST_READS):
                 reply: Any = await provider.read(response_id)
                 if not isinstance(reply, Snapshot) or reply.status.finished:

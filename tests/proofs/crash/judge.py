@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from tests.proofs.crash.points import AFTER, CRASHED, FAILED, Point
+from tests.proofs.crash.revival import PROMISED
 from tests.proofs.crash.trial import Trial
 from tests.support.oracle import (
     Effects,
@@ -16,6 +17,9 @@ from tests.support.oracle import (
     judge_session,
 )
 
+# How the journal describes the write of a renewed lease. Nothing else changes a run's row without writing all of it.
+RENEWAL = "Merge run"
+
 
 def faults_of(trial: Trial) -> list[str]:
     """Return a sentence for everything that is wrong."""
@@ -25,10 +29,20 @@ def faults_of(trial: Trial) -> list[str]:
             return ["the app never came to this point"]
         return [f"the app ended with {trial.exits}, not {wanted}: {trial.error or 'no error was noted'}"]
     return [
+        *_not_taken_up(trial),
         *map(str, _faults_of_runs(trial)),
         *_faults_of_provider(trial),
         *map(str, judge_answers(trial.sightings)),
     ]
+
+
+def _not_taken_up(trial: Trial) -> Iterator[str]:
+    for held in trial.revival.held:
+        if not held.taken_up:
+            yield (
+                f"{held.run_id} was owed {held.step} under a lease until {held.leased_until} when its process died, and "
+                f"one tick {PROMISED.seconds} seconds later it was not taken up"
+            )
 
 
 def lost_responses(trial: Trial) -> int:
@@ -38,19 +52,30 @@ def lost_responses(trial: Trial) -> int:
 
 def extra_responses(trial: Trial) -> int:
     """Count the responses that would not have been created if the process had not died."""
-    expected = trial.scenario.creates - len(trial.scenario.late) + _noted(trial)
+    expected = trial.scenario.creates - len(trial.scenario.delays.late) + _noted(trial)
     return trial.provider["created"] - expected
+
+
+def renewals(trial: Trial) -> int:
+    """Count the leases that were renewed."""
+    return sum(
+        passed["about"] == f"{RENEWAL}, Merge pending" and Point.parse(passed["point"]).side == AFTER
+        for passed in trial.journal
+    )
 
 
 def _noted(trial: Trial) -> int:
     """Count the late responses whose ids were saved."""
-    return len([number for number, saved in _saved(trial).items() if saved and number in trial.scenario.late])
+    return len(
+        [number for number, saved in _saved(trial).items() if saved and number in trial.scenario.delays.late]
+    )
 
 
 def _saved(trial: Trial) -> dict[int, bool]:
     """Return for each response that life 1 created, by ordinal, whether life 1 saved its id.
 
-    A late response is saved by the write that puts its cancellation into the outbox, any other by the next write.
+    A late response is saved by the write that puts its cancellation into the outbox, any other by the next write that
+    is not a renewal.
     """
     saved: dict[int, bool] = {}
     for passed in trial.journal:
@@ -59,9 +84,9 @@ def _saved(trial: Trial) -> dict[int, bool]:
             continue
         if point.method == "provider.create":
             saved[len(saved) + 1] = False
-        elif point.method == "runs.write":
+        elif point.method == "runs.write" and not passed["about"].startswith(RENEWAL):
             by_outbox = "Insert delivery" in passed["about"]
-            saved |= {number: True for number in saved if (number in trial.scenario.late) is by_outbox}
+            saved |= {number: True for number in saved if (number in trial.scenario.delays.late) is by_outbox}
     return saved
 
 
@@ -72,13 +97,13 @@ def _faults_of_runs(trial: Trial) -> Iterator[Finding]:
     texts = sum(run["content_rows"] for run in runs.values() if run["stored"] == "deleted")
     yield from judge_rows(found["rows"], [run["id"] for run in runs.values()], deleted, texts)
     yield from judge_session(found["session"], len(scenario.runs), deleted=scenario.session_deleted)
-    interrupted = {call for name in scenario.runs for call in _interrupted(trial, name)}
+    interrupted = trial.revival.interrupted
     yield from judge_effects(effects, scenario.runs.values(), interrupted)
     for name, expected in scenario.runs.items():
         if name not in runs:
             yield Finding("lost", f"run {name} was never started")
             continue
-        seen = {**runs[name]["seen"], "calls": _calls(trial, name, last=True), "interrupted": interrupted}
+        seen = {**runs[name]["seen"], "calls": _calls(trial, name), "interrupted": interrupted}
         if expected.status is None:
             seen["responses"] = None
         yield from judge_run(expected, Seen(**seen), effects)
@@ -95,17 +120,11 @@ def _faults_of_stored(trial: Trial, name: str, expected: Expected) -> Iterator[F
         yield Finding("late responses", f"{name}: {run['abandoned']}, not {_noted(trial)} cancelled ones")
 
 
-def _calls(trial: Trial, name: str, *, last: bool) -> list[tuple[str, str]]:
-    """Return the calls of a run as a client last saw them, or as it first saw them after the restart."""
-    seen = [
-        one for one in trial.sightings if one["name"] == name and one["body"] and (last or one["life"] == 2)
-    ]
-    calls = seen[-1 if last else 0]["body"]["tool_calls"] if seen else []
+def _calls(trial: Trial, name: str) -> list[tuple[str, str]]:
+    """Return the calls of a run as a client last saw them."""
+    seen = [one for one in trial.sightings if one["name"] == name and one["body"]]
+    calls = seen[-1]["body"]["tool_calls"] if seen else []
     return [(f"{call['name']} {call['call_id'].removeprefix('call_')}", call["status"]) for call in calls]
-
-
-def _interrupted(trial: Trial, name: str) -> set[str]:
-    return {call for call, status in _calls(trial, name, last=False) if status == "in_progress"}
 
 
 def _faults_of_provider(trial: Trial) -> Iterator[str]:
@@ -113,7 +132,7 @@ def _faults_of_provider(trial: Trial) -> Iterator[str]:
     if extra != lost:
         yield f"{extra} extra responses at the provider, {lost} expected"
     counted = sum(run["unknown_creates"] for run in trial.findings["runs"].values())
-    if not extra <= counted <= len(trial.exits) - 1 + len(trial.scenario.late):
+    if not extra <= counted <= len(trial.exits) - 1 + len(trial.scenario.delays.late):
         yield f"{counted} creates of unknown outcome are counted, {extra} led to an extra response"
     all_deleted = all(expected.status is None for expected in trial.scenario.runs.values())
     if all_deleted and trial.provider["alive"] != lost:

@@ -21,6 +21,7 @@ from shared.steps.context import Context
 from tests.proofs.crash.client import Client, Stuck
 from tests.proofs.crash.host import Host, Place
 from tests.proofs.crash.ledger import Ledger
+from tests.proofs.crash.revival import revive
 from tests.proofs.crash.scenarios import Scenario
 from tests.support.client import Client as ApiClient
 from tests.support.oracle import read_as_client
@@ -66,6 +67,9 @@ def _live_and_exit(scenario: Scenario, place: Place, parent: int) -> None:
 async def _live(scenario: Scenario, place: Place) -> None:
     host = Host(place)
     client = Client(host, Ledger(place.folder / "sightings"), place.life)
+    if place.life > 1:
+        revival = await revive(host, place.began)
+        (place.folder / "revival").write_text(json.dumps(revival.as_json()))
     await scenario.carry_out(client)
     found = await _findings(host.unfused, client.runs)
     (place.folder / "findings").write_text(json.dumps(found))

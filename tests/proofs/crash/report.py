@@ -6,6 +6,7 @@ from collections import Counter
 from typing import Any
 
 from tests.proofs.crash.points import Point, required_methods
+from tests.proofs.crash.revival import PROMISED
 
 _COLUMNS = ("method", "calls", "points", "restarts", "extra responses", "effects repeated")
 
@@ -17,6 +18,7 @@ class Report:
         self._lock = threading.Lock()
         self._baselines: dict[str, list[str]] = {}
         self._trials: list[Any] = []
+        self._renewals: dict[str, int] = {}
         self._faults: list[str] = []
 
     def take(self, line: str) -> None:
@@ -34,6 +36,7 @@ class Report:
     def _take_baseline(self, trial: Any) -> None:
         name = trial["scenario"]
         first = self._baselines.setdefault(name, trial["points"])
+        self._renewals[name] = trial["renewals"]
         if first != trial["points"]:
             self._faults.append(f"{name}: without a crash, it does not reach the same points each time")
         self._faults += [f"{name}, without a crash: {fault}" for fault in trial["faults"]]
@@ -49,6 +52,8 @@ class Report:
         required = required_methods()
         return [
             *(f"{point} was not tried" for point in sorted(points - tried)),
+            *(() if any(self._renewals.values()) else ("no lease was renewed",)),
+            *(() if any(trial["held"] for trial in self._trials) else ("no crash left a run under a lease",)),
             *(f"{method} has no point" for method in required if method not in methods),
             *(
                 f"{method} has a point, but is not in the list of methods"
@@ -70,7 +75,17 @@ class Report:
         rows.append(("in all", *(str(total[column]) for column in _COLUMNS[1:])))
         wrong = self._faults + self._gaps()
         end = f"{len(self._trials)} points in {len(self._baselines)} scenarios, {seconds:.0f} s, {len(wrong)} faults"
-        return "\n".join([_table(rows), *wrong, end])
+        return "\n".join([_table(rows), *wrong, self._of_leases(), end])
+
+    def _of_leases(self) -> str:
+        held = sum(trial["held"] for trial in self._trials)
+        crashes = sum(trial["held"] > 0 for trial in self._trials)
+        taken_up = sum(trial["taken_up"] for trial in self._trials)
+        renewals = sum(self._renewals.values())
+        return (
+            f"{renewals} renewals without a crash; {crashes} crashes left a run under a lease, {taken_up} of "
+            f"{held} such runs were taken up by one tick {PROMISED.seconds} seconds later"
+        )
 
     def _counted(self, method: str) -> Counter[str]:
         trials = [one for one in self._trials if Point.parse(one["point"]).method == method]

@@ -4,26 +4,24 @@ import json
 import random
 import string
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from tests.proofs.crash.client import Client
+from tests.proofs.crash.delays import Delays
 from tests.support.oracle import Expected
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """What a client does, and how its runs must end. Responses are numbered from 1."""
+    """What a client does, and how its runs must end."""
 
     name: str
     carry_out: Callable[[Client], Awaitable[None]]
     runs: Mapping[str, Expected]
     # How many responses are created when nothing crashes.
     creates: int
-    # The responses that never finish.
-    endless: frozenset[int] = frozenset()
-    # The responses whose create is answered after another worker has taken over: no run adopts them.
-    late: frozenset[int] = frozenset()
+    delays: Delays = field(default_factory=Delays)
     # The faults of the provider, for the emulator.
     faults: tuple[Mapping[str, Any], ...] = ()
     session_deleted: bool = False
@@ -77,6 +75,11 @@ async def _watch(client: Client) -> None:
     await client.until("first")
     await client.start("second", _script(*turns[1:]), client.runs["first"]["session_id"], stream=True)
     await client.until("second")
+
+
+async def _work_slowly(client: Client) -> None:
+    await client.start("first", _script(_calls(1, rent="pay", map="look_up"), _text(10, "At last.")))
+    await client.until("first")
 
 
 async def _cancel(client: Client) -> None:
@@ -153,34 +156,44 @@ SCENARIOS = {
             faults=({"kind": "stream_stalls", "operation": "retrieve", "after": 8, "times": 1},),
         ),
         Scenario(
+            name="slow",
+            carry_out=_work_slowly,
+            runs={
+                "first": Expected(
+                    status="completed", text="At last.", total_tokens=22, calls={"pay rent", "look_up map"}
+                )
+            },
+            creates=2,
+            # The second tool is still at work when the result of the first one has been saved.
+            delays=Delays(slow=frozenset({1, 2}), slow_calls=frozenset({"call_rent", "call_map"})),
+        ),
+        Scenario(
             name="cancel",
             carry_out=_cancel,
             runs={"first": Expected(status="cancelled", total_tokens=0)},
             creates=1,
-            endless=frozenset({1}),
+            delays=Delays(endless=frozenset({1})),
         ),
         Scenario(
             name="late",
             carry_out=_late,
             runs={"first": Expected(status="cancelled", total_tokens=0)},
             creates=2,
-            endless=frozenset({1, 2}),
-            late=frozenset({1}),
+            delays=Delays(endless=frozenset({1, 2}), late=frozenset({1})),
         ),
         Scenario(
             name="late_and_deleted",
             carry_out=_late_and_deleted,
             runs={"first": Expected(status=None)},
             creates=2,
-            endless=frozenset({1, 2}),
-            late=frozenset({1}),
+            delays=Delays(endless=frozenset({1, 2}), late=frozenset({1})),
         ),
         Scenario(
             name="delete_run",
             carry_out=_delete_run,
             runs={"first": Expected(status=None, calls={"pay rent", "look_up map"})},
             creates=2,
-            endless=frozenset({2}),
+            delays=Delays(endless=frozenset({2})),
         ),
         Scenario(
             name="delete_session",

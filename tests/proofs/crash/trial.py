@@ -14,6 +14,7 @@ from tests.proofs.crash.host import Place
 from tests.proofs.crash.ledger import Ledger
 from tests.proofs.crash.life import fork_life, warm_up
 from tests.proofs.crash.points import CRASHED, Point
+from tests.proofs.crash.revival import PROMISED, Revival
 from tests.proofs.crash.scenarios import Scenario
 
 
@@ -27,6 +28,7 @@ class Trial:
     journal: list[Any]
     effects: list[Any]
     sightings: list[Any]
+    revival: Revival
     findings: Any
     provider: Mapping[str, int]
     error: str
@@ -43,7 +45,7 @@ class Bench:
     def warm_up(self, scenario: Scenario) -> None:
         with tempfile.TemporaryDirectory(prefix="crash-") as name:
             began = datetime.now(UTC)
-            place = Place(self._environment(), Path(name), began, 1, None, scenario.endless, scenario.late)
+            place = Place(self._environment(), Path(name), began, 1, None, scenario.delays)
             warm_up(scenario, place)
 
     def carry_out(self, scenario: Scenario, point: Point | None) -> Trial:
@@ -51,18 +53,18 @@ class Bench:
         self._control("POST", "reset")
         for fault in scenario.faults:
             self._control("POST", "faults", fault)
-        environment, began = self._environment(), datetime.now(UTC)
+        environment = self._environment()
         with tempfile.TemporaryDirectory(prefix="crash-") as name:
             folder = Path(name)
 
-            def live(life: int, armed: Point | None) -> int:
-                place = Place(environment, folder, began, life, armed, scenario.endless, scenario.late)
-                return fork_life(scenario, place)
+            def live(began: datetime, life: int, armed: Point | None) -> int:
+                return fork_life(scenario, Place(environment, folder, began, life, armed, scenario.delays))
 
-            exits = [live(1, point)]
+            exits = [live(datetime.now(UTC), 1, point)]
             if exits[0] == CRASHED:
-                exits.append(live(2, None))
-            findings = folder / "findings"
+                died = datetime.fromisoformat(Ledger(folder / "journal").entries()[-1]["now"])
+                exits.append(live(died + PROMISED, 2, None))
+            findings, revival = folder / "findings", folder / "revival"
             return Trial(
                 scenario=scenario,
                 point=point,
@@ -70,6 +72,7 @@ class Bench:
                 journal=Ledger(folder / "journal").entries(),
                 effects=Ledger(folder / "effects").entries(),
                 sightings=Ledger(folder / "sightings").entries(),
+                revival=Revival.parse(json.loads(revival.read_text())) if revival.exists() else Revival(),
                 findings=json.loads(findings.read_text()) if findings.exists() else None,
                 provider=self._control("GET", "log")["counters"],
                 error=_text(folder / "error"),

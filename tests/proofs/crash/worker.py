@@ -9,7 +9,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from tests.proofs.crash.judge import extra_responses, faults_of, lost_responses
+from tests.proofs.crash.judge import extra_responses, faults_of, lost_responses, renewals
 from tests.proofs.crash.points import Point
 from tests.proofs.crash.scenarios import SCENARIOS
 from tests.proofs.crash.trial import Bench, Trial
@@ -50,10 +50,13 @@ def _report(trial: Trial, *, verbose: bool = False) -> None:
         "restarts": len(trial.exits) - 1,
         "lost": lost_responses(trial),
         "extra": extra_responses(trial),
+        "held": len(trial.revival.held),
+        "taken_up": sum(held.taken_up for held in trial.revival.held),
         "repeated": len(trial.effects) - len({effect["mark"] for effect in trial.effects}),
     }
     if trial.point is None:
         result["points"] = [passed["point"] for passed in trial.journal]
+        result["renewals"] = renewals(trial)
     if faults or verbose:
         first = [passed for passed in trial.journal if passed["life"] == 1]
         result["tail"] = [f"{passed['point']}  {passed['about']}" for passed in first[-_TAIL:]]

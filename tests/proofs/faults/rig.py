@@ -7,7 +7,7 @@ to do, so no outcome depends on how fast the machine is.
 import asyncio
 import json
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -77,9 +77,11 @@ class Agents(FakeAgents):
     effects: list[tuple[str, str, str]] = field(default_factory=list)
 
     async def run_tools(
-        self, _agent: str, requests: Sequence[ToolCall], _permit: Permit
+        self, _agent: str, requests: Sequence[ToolCall], permit: Permit
     ) -> AsyncGenerator[ToolResult, None]:
         for request in requests:
+            if not permit.given():
+                return
             self.effects.append((request.name, request.call_id, request.idempotency_key))
             output = FACTS if request.name == "look_up" else "paid"
             yield ToolResult(request.call_id, CallStatus.COMPLETED, output)

@@ -17,7 +17,7 @@ from shared.core import ids
 from shared.core.calls import CallStatus, ToolCall
 from shared.core.delivery import Delivery
 from shared.core.log import RunEnded, RunQueued
-from shared.core.run import Content, Continuation, Run, RunStatus, Step
+from shared.core.run import Content, Continuation, Lease, Run, RunStatus, Step
 from shared.errors import RowConflict, StorageUnavailable
 from shared.store.keys import StoredKey
 from shared.store.outbox import StoredDelivery
@@ -38,7 +38,10 @@ LASTING = "lasting"
 
 @dataclass
 class Lane:
-    """One set of stores, reached over a network with faults (`faulty`) and without one (`plain`), and a run of its own."""
+    """One set of stores, reached over a network with faults (`faulty`) and without one (`plain`), and a run of its own.
+
+    The run is worked on under a lease.
+    """
 
     network: Network
     faulty: Any
@@ -61,6 +64,7 @@ class Lane:
             rev=2,
             status=RunStatus.IN_PROGRESS,
             step=Step.TOOLS,
+            lease=Lease("ours", NOW),
             continuation=Continuation("resp_1"),
             calls=(ToolCall(call_id="c", name="t", turn=1, idempotent=False),),
         )
@@ -158,6 +162,7 @@ class Commit:
             stream_events=3,
             status=RunStatus.COMPLETED,
             step=Step.NOTHING,
+            lease=None,
             continuation=None,
             calls=calls,
             updated_at=LATER,
@@ -195,6 +200,42 @@ class Commit:
     async def lost(self) -> bool:
         stored = await self.lane.plain.runs.read(self.after.id)
         return stored is not None and stored.run.metadata == {"by": "a rival"}
+
+
+class Renew:
+    """Renews the lease of a run: some values of its row and of its pending row."""
+
+    def __init__(self, lane: Lane) -> None:
+        self.lane = lane
+        self.after = self.leased("ours", LATER)
+
+    def leased(self, by: str, until: datetime) -> Run:
+        return replace(self.lane.run.run, lease=Lease(by, until), due=until)
+
+    async def act(self) -> object:
+        return await self.lane.faulty.runs.renew(self.lane.run, self.after)
+
+    async def stored(self) -> Run:
+        stored = await self.lane.plain.runs.read(self.after.id)
+        [due] = [one.due for one in (await self.lane.owed()).runs if one.run_id == self.after.id]
+        assert due == stored.run.due, "only a part was written"
+        return stored.run
+
+    async def done(self) -> bool:
+        return await self.stored() == self.after
+
+    async def right(self, returned: Any) -> bool:
+        return returned == await self.lane.plain.runs.read(self.after.id)
+
+    def taken(self) -> Run:
+        """Return the run as another worker has taken it."""
+        return replace(self.leased("a rival", LATER + timedelta(seconds=1)), rev=3)
+
+    async def interfere(self) -> None:
+        await self.lane.plain.runs.commit(self.lane.run, self.taken())
+
+    async def lost(self) -> bool:
+        return await self.stored() == self.taken()
 
 
 class ClaimTick:
@@ -313,7 +354,7 @@ class MoveDelivery:
 
 WRITES = {
     kind.__name__: kind
-    for kind in (Insert, InsertIntoSession, Commit, ClaimTick, ClaimKey, WriteSession, MoveDelivery)
+    for kind in (Insert, InsertIntoSession, Commit, Renew, ClaimTick, ClaimKey, WriteSession, MoveDelivery)
 }
 
 # Each takes the stores of one side.

@@ -30,11 +30,6 @@ class LeaseAuditor:
         require(
             left <= LEASE.total_seconds() + by.precision, 17, run.id, f"its lease lasts {left:.1f} s from now"
         )
-        began = self._work_began.get((run.id, run.turn, run.step, run.lease.id))
-        if began is not None:
-            lasts = seconds_of(run.lease.expires_at) - began - by.skew
-            longest = _LONGEST[run.step].total_seconds()
-            require(lasts <= longest + by.precision, 17, run.id, f"{run.step} is leased for {lasts:.0f} s")
 
     def renewed(self, before: Run, run: Run, by: Invocation) -> None:
         """Check a write that is not counted in `rev`: only a holder's renewal may do that."""
@@ -49,6 +44,11 @@ class LeaseAuditor:
         )
         late = by.renewing_since + by.skew - seconds_of(lease.expires_at)
         require(late < 0, 17, run.id, f"its lease was renewed {late:.1f} s after its end")
+        began = self._work_began.get((run.id, run.turn, run.step, lease.id))
+        if run.lease and began is not None:
+            lasts = seconds_of(run.lease.expires_at) - began - by.skew
+            longest = _LONGEST[run.step].total_seconds()
+            require(lasts <= longest + by.precision, 17, run.id, f"{run.step} is renewed for {lasts:.0f} s")
 
     def begins(self, run_id: str, step: Step, by: Invocation) -> None:
         """Check a side effect at its beginning."""

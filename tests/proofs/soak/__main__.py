@@ -17,6 +17,8 @@ from tests.proofs.soak.course import Course
 from tests.proofs.soak.fleet import HOSTS, Fleet
 from tests.proofs.soak.load import Load
 from tests.proofs.soak.logs import QUIET
+from tests.proofs.soak.orders import CREATE_SECONDS, END_SECONDS, SLOW_CREATES, SLOW_END
+from tests.proofs.soak.revival import Watcher
 from tests.support.oracle import Effects
 
 TICK = timedelta(seconds=2)
@@ -52,25 +54,38 @@ def soak(servers: ExitStack, pending: int, under_load: timedelta) -> int:
     servers.enter_context(provider_process)
     folder = Path(servers.enter_context(tempfile.TemporaryDirectory(prefix="soak-")))
     site = _deployed(folder, storage, provider)
+    _answer_late(site)
     fleet = Fleet(site)
     servers.callback(fleet.stop)
     for host in range(HOSTS):
         fleet.start(host)
     load = Load(site.bases, site.keys.host, pending, run_seconds=pending / RUNS_A_SECOND)
-    course = Course(fleet, load, {"Azurite": storage_process, "emulator": provider_process})
+    watcher = Watcher(site)
+    servers.callback(watcher.close)
+    others = {"Azurite": storage_process, "emulator": provider_process}
+    course = Course(fleet, load, others, watcher)
     course.run(under_load)
     effects = Effects.parse((folder / "effects").read_text().splitlines())
     verdict = audit(load.orders, load.runs, effects)
     print(*report.figures(course, verdict, SCHEDULE, TICK), sep="\n")
     fleet.stop()
-    wrong = report.violations(course, verdict)
+    wrong = report.violations(course, verdict, TICK)
     print(*wrong or ["no run lost, no effect doubled, every text complete"], sep="\n")
     return 1 if wrong else 0
 
 
+def _answer_late(site: Site) -> None:
+    """Let the provider answer some requests late, always."""
+    slow = [("create", SLOW_CREATES, CREATE_SECONDS)]
+    slow += [(operation, SLOW_END, END_SECONDS) for operation in ("cancel", "delete")]
+    for operation, words, seconds in slow:
+        site.fault(kind="slow", operation=operation, contains=words, seconds=seconds, times=0)
+
+
 def _deployed(folder: Path, storage: str, provider: str) -> Site:
     """Deploy the app with the agents of this folder instead of those that the tests share."""
-    settings = QUIET | {
+    settings = {
+        **QUIET,
         "POLL_SCHEDULE": f"*/{TICK.seconds} * * * * *",
         "POLL_MIN_SECONDS": str(SCHEDULE.shortest.seconds),
         "POLL_MAX_SECONDS": str(SCHEDULE.longest.seconds),

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from dev.processes import ChildProcess
@@ -17,12 +17,14 @@ from tests.proofs.soak.lateness import ProviderLog
 from tests.proofs.soak.load import Load
 from tests.proofs.soak.memory import resident_mib
 from tests.proofs.soak.processor import Shares
+from tests.proofs.soak.revival import Watcher
 
 KILL_EVERY, AWAY = timedelta(seconds=30), timedelta(seconds=4)
 # The emulator keeps its last 100,000 requests, and answers nothing else while it lists them.
 _LOG_EVERY = timedelta(seconds=120)
 _SAMPLE_EVERY, _PRINT_EVERY = timedelta(seconds=5), timedelta(seconds=30)
-# A run may need this longer than the provider: in each turn a lease may have to expire, and a tool to be repeated.
+# A run may need this longer than the provider: in each turn the rest of a lease may have to pass, and a long tool to be
+# repeated.
 _GRACE = timedelta(minutes=4)
 
 
@@ -83,6 +85,7 @@ class Course:
     fleet: Fleet
     load: Load
     others: dict[str, ChildProcess]
+    watcher: Watcher
     log: ProviderLog = field(default_factory=ProviderLog)
 
     def __post_init__(self) -> None:
@@ -96,6 +99,7 @@ class Course:
         clients = _Clients(self.load.go())
         chores = [
             _Chore(timedelta(seconds=1), self._restart),
+            _Chore(timedelta(seconds=1), self.watcher.look),
             _Chore(_SAMPLE_EVERY, self.fleet.sample),
             _Chore(_LOG_EVERY, self._read_log),
             _Chore(_PRINT_EVERY, self._print),
@@ -108,11 +112,14 @@ class Course:
         finally:
             self.load.give_up()
             clients.join()
+        self.watcher.look()
         self._read_log()
         self._print()
 
     def _kill_next(self) -> None:
+        killed_at = datetime.now(UTC)
         self.fleet.kill(self.fleet.kills % HOSTS)
+        self.watcher.killed(killed_at)
 
     def _restart(self) -> None:
         for host in self.fleet.away_for(AWAY):

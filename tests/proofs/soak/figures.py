@@ -1,7 +1,9 @@
 """Measurements as text."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+_SHARES = {"p50": 0.5, "p99": 0.99, "most": 1}
 
 
 def percentile(values: Sequence[float], share: float) -> float:
@@ -11,10 +13,9 @@ def percentile(values: Sequence[float], share: float) -> float:
     return sorted(values)[math.ceil(len(values) * share) - 1]
 
 
-def spread(values: Sequence[float], unit: str, scale: float = 1) -> str:
+def spread(
+    values: Sequence[float], unit: str, scale: float = 1, *, shares: Mapping[str, float] = _SHARES
+) -> str:
     """Return `p50 1.2 s, p99 3.4 s, most 5.6 s (of 789)`."""
-    shown = [
-        f"{name} {percentile(values, share) * scale:.1f} {unit}"
-        for name, share in (("p50", 0.5), ("p99", 0.99), ("most", 1))
-    ]
+    shown = [f"{name} {percentile(values, share) * scale:.1f} {unit}" for name, share in shares.items()]
     return f"{', '.join(shown)} (of {len(values)})"

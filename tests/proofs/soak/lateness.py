@@ -28,7 +28,7 @@ class Lateness:
 class ProviderLog:
     """The emulator's log, collected in several reads because the emulator keeps only its last requests."""
 
-    # When the create of each response was received, and when it was answered.
+    # When the create of each response was carried out, and when it was answered.
     created: dict[str, tuple[float, float]] = field(default_factory=dict)
     last_read: dict[str, float] = field(default_factory=dict)
     counters: Mapping[str, int] = field(default_factory=dict)
@@ -44,7 +44,8 @@ class ProviderLog:
                 continue
             response, answered = one["response_id"], one["at"] + one["seconds"]
             if one["operation"] == "create":
-                self.created[response] = (one["at"], answered)
+                # A create that is answered late is also carried out late.
+                self.created[response] = (answered if one["fault"] == "slow" else one["at"], answered)
             elif one["operation"] == "retrieve":
                 self.last_read[response] = max(answered, self.last_read.get(response, 0))
 
@@ -58,8 +59,8 @@ class ProviderLog:
         """Return how late a response that takes this many seconds was noticed; None if it was never read."""
         if response not in self.last_read or response not in self.created:
             return None
-        received, answered = self.created[response]
-        finished = received + QUEUED_SECONDS + seconds
+        carried_out, answered = self.created[response]
+        finished = carried_out + QUEUED_SECONDS + seconds
         noticed = self.last_read[response]
         if noticed < finished:
             # No run waited for it: its host died before it saved the response's id.

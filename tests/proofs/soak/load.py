@@ -11,7 +11,7 @@ from typing import Any
 
 import aiohttp
 
-from tests.proofs.soak.orders import Order
+from tests.proofs.soak.orders import Ending, Order
 from tests.support.oracle import TERMINAL
 
 # With more clients at once, the latencies would show the queue of requests and not the time for one.
@@ -20,6 +20,8 @@ _STARTS_A_SECOND = 25
 _READ_AGAIN_SECONDS = 3.0
 _REQUEST_SECONDS = 30
 _IDLE_READS = 200
+# The status under which a deleted run is kept. No client sees it.
+DELETED = "deleted"
 
 
 @dataclass
@@ -42,6 +44,8 @@ class Load:
         self._turns = itertools.count()
         self._starting = 0
         self._due: list[tuple[float, str]] = []
+        # The runs that have been cancelled or deleted.
+        self._ended: set[str] = set()
         self._enough = False
         self._given_up = False
 
@@ -99,6 +103,7 @@ class Load:
                 await asyncio.sleep(0.05)
                 continue
             _, run_id = heapq.heappop(self._due)
+            await self._end(session, run_id)
             await self._read(session, run_id, self.latencies)
             if run_id not in self.runs:
                 heapq.heappush(self._due, (time.monotonic() + _READ_AGAIN_SECONDS, run_id))
@@ -116,8 +121,23 @@ class Load:
                 self.refused.append(f"start of {order.mark}: {status} {run}")
                 return
             self.orders[run["id"]] = order
-            heapq.heappush(self._due, (time.monotonic() + order.turns * order.turn_seconds, run["id"]))
+            heapq.heappush(self._due, (time.monotonic() + order.first_read_after, run["id"]))
             return
+
+    async def _end(self, session: aiohttp.ClientSession, run_id: str) -> None:
+        """Cancel or delete a run that has to end so. Without an answer this is repeated before the next read."""
+        ending = self.orders[run_id].ending
+        if ending is Ending.ANSWERED or run_id in self._ended:
+            return
+        deletes = ending is Ending.DELETED
+        path = f"runs/{run_id}" if deletes else f"runs/{run_id}/cancel"
+        answer = await self._send(session, "DELETE" if deletes else "POST", path)
+        if answer is None:
+            return
+        self._ended.add(run_id)
+        # A repeated deletion finds nothing.
+        if answer[0] not in ({204, 404} if deletes else {200, 202}):
+            self.refused.append(f"end of {run_id}: {answer[0]} {answer[1]}")
 
     async def _read(self, session: aiohttp.ClientSession, run_id: str, latencies: list[float]) -> None:
         answer = await self._send(session, "GET", f"runs/{run_id}")
@@ -125,7 +145,9 @@ class Load:
             return
         status, run, seconds = answer
         latencies.append(seconds)
-        if status != 200:
+        if status == 404 and self.orders[run_id].ending is Ending.DELETED:
+            self.runs[run_id] = {"status": DELETED, "turn": 1}
+        elif status != 200:
             self.refused.append(f"read of {run_id}: {status} {run}")
         elif run["status"] in TERMINAL:
             self.runs[run_id] = run

@@ -2,15 +2,37 @@
 
 import random
 from dataclasses import dataclass
+from enum import Enum, auto
 from functools import cached_property
 
 from tests.e2e.site import script
+from tests.support.oracle import Expected
 
-TOOL_SECONDS = 1.0
+# Most tools and requests are quick. Some take so long that a kill hits them now and then. With more of these, messages
+# would wait for a host that has room, and that would be measured.
+TOOL_SECONDS, LONG_TOOL_SECONDS = 1.0, 20.0
+_LONG_TOOLS_EVERY, _SLOW_CREATES_EVERY = 60, 50
+# The words in the input of a run whose requests the emulator answers late, and how late.
+SLOW_CREATES, CREATE_SECONDS = "slow creates", 10.0
+SLOW_END, END_SECONDS = "slow end", 6.0
+# When a client ends a run that would not end by itself, counted from its start.
+ENDED_AFTER_SECONDS = 10.0
+_ENDLESS_SECONDS = 3600.0
+_CANCELLED_EVERY, _DELETED_EVERY = 20, 22
+# The first run, which is not under load, ends by itself.
+_FIRST_CANCELLED, _FIRST_DELETED = 7, 9
 # A text that fills several rows of content, and one that is stored in the run's own row.
 _LONG, _SHORT = 4_000, 3
 _LONG_EVERY = 20
 _SECOND_TOOL_TURN_EVERY = 4
+
+
+class Ending(Enum):
+    """How a run ends: with its answer, or because a client cancels or deletes it."""
+
+    ANSWERED = auto()
+    CANCELLED = auto()
+    DELETED = auto()
 
 
 @dataclass(frozen=True)
@@ -25,7 +47,24 @@ class Order:
         return f"n{self.number}"
 
     @property
+    def ending(self) -> Ending:
+        if self.number % _CANCELLED_EVERY == _FIRST_CANCELLED:
+            return Ending.CANCELLED
+        deleted = self.number % _DELETED_EVERY == _FIRST_DELETED
+        return Ending.DELETED if deleted else Ending.ANSWERED
+
+    @property
+    def slow_creates(self) -> bool:
+        return self.number % _SLOW_CREATES_EVERY == 0
+
+    @property
+    def tool_seconds(self) -> float:
+        return LONG_TOOL_SECONDS if self.number % _LONG_TOOLS_EVERY == 0 else TOOL_SECONDS
+
+    @property
     def tool_turns(self) -> int:
+        if self.ending is not Ending.ANSWERED:
+            return 0
         return 2 if self.number % _SECOND_TOOL_TURN_EVERY == 0 else 1
 
     @property
@@ -45,11 +84,34 @@ class Order:
         }
 
     @property
+    def expected(self) -> Expected:
+        match self.ending:
+            case Ending.ANSWERED:
+                return Expected(text=self.text, calls=self.effects)
+            case Ending.CANCELLED:
+                return Expected(status="cancelled")
+            case Ending.DELETED:
+                return Expected(status=None)
+
+    @property
+    def first_read_after(self) -> float:
+        """How many seconds after its start a client looks at the run first, or ends it."""
+        answered = self.ending is Ending.ANSWERED
+        return self.turns * self.turn_seconds if answered else ENDED_AFTER_SECONDS
+
+    @property
     def input(self) -> str:
+        if self.ending is not Ending.ANSWERED:
+            return f"{SLOW_END} {script(turns=[{'text': 'never'}], seconds=_ENDLESS_SECONDS)}"
+        words = f"{SLOW_CREATES} " if self.slow_creates else ""
+        return words + self._script
+
+    @property
+    def _script(self) -> str:
         turns: list[dict[str, object]] = [
             {
                 "calls": [
-                    {"name": tool, "arguments": {"mark": f"{self.mark}.{turn}", "seconds": TOOL_SECONDS}}
+                    {"name": tool, "arguments": {"mark": f"{self.mark}.{turn}", "seconds": self.tool_seconds}}
                     for tool in ("charge", "look_up")
                 ]
             }

@@ -9,6 +9,7 @@ from tests.proofs.soak.course import Course
 from tests.proofs.soak.figures import spread
 from tests.proofs.soak.fleet import HOSTS
 from tests.proofs.soak.lateness import Lateness
+from tests.proofs.soak.orders import Ending
 
 # So many responses are looked at: for each, a request to the emulator finds its run.
 _SAMPLE = 1_500
@@ -20,13 +21,15 @@ def figures(course: Course, verdict: Verdict, schedule: Schedule, tick: timedelt
     late = _lateness(course, schedule, tick)
     created = log.counters["created"]
     adopted = sum(run["turn"] for run in load.runs.values())
+    ended = ", ".join(f"{count} {status}" for status, count in sorted(verdict.ended.items()))
     lines = [
-        f"runs: {len(load.orders)} accepted, {verdict.completed} completed; {fleet.kills} kills",
+        f"runs: {len(load.orders)} accepted, {ended}; {fleet.kills} kills",
         f"tool calls: {verdict.unknown_calls} of unknown outcome, {verdict.repeated_look_ups} idempotent ones repeated",
         f"responses: {created} created, {created - adopted} of them extra; {log.counters['retrieve']} polls",
         f"noticed after the response had finished: {spread([one.noticed for one in late], 's')}",
         f"  by the schedule alone: {spread([one.scheduled for one in late], 's')}",
         f"  later than the schedule: {spread([one.excess for one in late], 's')}",
+        *course.watcher.revivals.figures(),
         f"status read, idle: {spread(load.idle_latencies, 'ms', 1000)}",
         f"status read, under load: {spread(load.latencies, 'ms', 1000)}",
     ]
@@ -45,20 +48,23 @@ def figures(course: Course, verdict: Verdict, schedule: Schedule, tick: timedelt
 
 def _lateness(course: Course, schedule: Schedule, tick: timedelta) -> list[Lateness]:
     """Return the lateness of responses drawn at random."""
-    responses = sorted(course.log.created)
+    responses, load = sorted(course.log.created), course.load
     found = []
     for response in random.Random(0).sample(responses, min(_SAMPLE, len(responses))):
-        run_id = course.fleet.site.provider_sees(response)["request"]["metadata"]["baton_run"]
-        order = course.load.orders.get(run_id)
-        late = order and course.log.lateness(response, order.turn_seconds, schedule, tick)
+        seen = course.fleet.site.provider_sees(response)
+        order = load.orders.get(seen["request"]["metadata"]["baton_run"]) if "request" in seen else None
+        # Deleted responses are gone, and the script of a run that a client ends has no end.
+        if order is None or order.ending is not Ending.ANSWERED:
+            continue
+        late = course.log.lateness(response, order.turn_seconds, schedule, tick)
         if late:
             found.append(late)
     return found
 
 
-def violations(course: Course, verdict: Verdict) -> list[str]:
+def violations(course: Course, verdict: Verdict, tick: timedelta) -> list[str]:
     """Return a line for each broken promise."""
-    lines = verdict.lines()
+    lines = verdict.lines() + course.watcher.revivals.violations(tick)
     lines += [f"VIOLATION request refused: {one}" for one in course.load.refused]
     lines += [f"VIOLATION error in a host's log:\n{record}" for record in course.fleet.errors]
     return lines

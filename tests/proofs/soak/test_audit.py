@@ -38,7 +38,22 @@ def kinds(found: dict[str, Any] | None, effects: tuple[str, ...] = EFFECTS) -> l
 
 def test_a_run_that_keeps_every_promise_has_no_violation() -> None:
     verdict = audit({"run_1": ORDER}, {"run_1": run()}, Effects.parse(EFFECTS))
-    assert (verdict.completed, verdict.unknown_calls, verdict.violations) == (1, 0, {})
+    assert (verdict.ended, verdict.unknown_calls, verdict.violations) == ({"completed": 1}, 0, {})
+
+
+@pytest.mark.parametrize(
+    ("number", "status", "kinds"),
+    [
+        (7, "cancelled", []),
+        (7, "completed", ["wrong outcome"]),
+        (9, "deleted", []),
+        (9, "cancelled", ["deleted run is readable"]),
+    ],
+)
+def test_a_run_that_a_client_ends_has_to_end_so(number: int, status: str, kinds: list[str]) -> None:
+    order = Order(number=number, seconds=10)
+    found = {"id": "run_1", "status": status, "error": None, "output_text": "", "tool_calls": []}
+    assert list(audit({"run_1": order}, {"run_1": found}, Effects()).violations) == kinds
 
 
 def test_a_repeated_idempotent_call_and_an_unknown_one_are_counted() -> None:

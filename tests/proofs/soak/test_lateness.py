@@ -16,7 +16,14 @@ SCHEDULE, TICK = Schedule(timedelta(seconds=5), timedelta(seconds=5)), timedelta
 
 def request(operation: str, at: float, **changes: Any) -> dict[str, Any]:
     name = f"{operation} {at}"
-    fields = {"operation": operation, "response_id": "resp_1", "at": at, "seconds": 0.0, "status": 200}
+    fields = {
+        "operation": operation,
+        "response_id": "resp_1",
+        "at": at,
+        "seconds": 0.0,
+        "status": 200,
+        "fault": None,
+    }
     return fields | {"request_id": name} | changes
 
 
@@ -43,6 +50,13 @@ def test_the_timer_fires_after_the_poll_point() -> None:
     # It finished at 109. The next poll point is at 111, and the timer fires at 112.
     assert late.scheduled == pytest.approx(3.0 - QUEUED_SECONDS)
     assert late.excess == pytest.approx(0.0)
+
+
+def test_a_response_whose_create_is_answered_late_begins_then() -> None:
+    seen = log(request("create", 90.0, seconds=10.0, fault="slow"), request("retrieve", 113.0))
+    late = seen.lateness("resp_1", 7.0, SCHEDULE, TICK)
+    assert late is not None
+    assert late.excess == pytest.approx(3.0)
 
 
 def test_a_response_that_no_run_waited_for_has_no_lateness() -> None:

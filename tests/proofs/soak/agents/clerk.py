@@ -22,7 +22,7 @@ def _take_effect(tool_name: str, mark: str, key: str) -> None:
         os.close(file)
 
 
-@tool(timeout=timedelta(seconds=10))
+@tool(timeout=timedelta(seconds=40))
 async def charge(mark: str, seconds: float, key: IdempotencyKey) -> str:
     """Have an effect that must not be repeated."""
     await asyncio.sleep(seconds / 2)
@@ -31,7 +31,7 @@ async def charge(mark: str, seconds: float, key: IdempotencyKey) -> str:
     return f"charged {mark}"
 
 
-@tool(timeout=timedelta(seconds=10), idempotent=True)
+@tool(timeout=timedelta(seconds=40), idempotent=True)
 async def look_up(mark: str, seconds: float, key: IdempotencyKey) -> str:
     """Have an effect that may be repeated with the same key."""
     _take_effect("look_up", mark, key)
