@@ -168,7 +168,6 @@ WRONG_KEYS = [
             hashlib.sha256(b"").hexdigest(),
         )
     ],
-    json.dumps([ENTRY, ENTRY | {"sha256": OTHER}]),
     json.dumps([ENTRY, ENTRY | {"name": "other"}]),
     json.dumps([ENTRY, ENTRY | {"name": "other", "sha256": DIGEST.upper()}]),
     json.dumps(

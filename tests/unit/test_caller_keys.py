@@ -27,6 +27,8 @@ RING = [
     api_key("default", "default"),
     api_key("admin", "an-admin", "admin"),
     api_key("reader", "a-reader", "reader"),
+    api_key("nightly", "the-next-key", "caller"),
+    api_key("nightly", "only-reads", "reader"),
     api_key("approver", "an-approver", "approver"),
 ]
 CALLERS = credential_callers(RING, frozenset())
@@ -254,6 +256,18 @@ async def test_a_sign_in_that_anybody_can_forge_is_not_looked_at(world):
         reply = await Client.with_callers(world.context, CALLERS, headers).get("/runs")
         assert (reply.status, reply.json) == (plain.status, plain.json)
     assert plain.json["code"] == "caller_missing"
+
+
+async def test_keys_of_one_name_have_the_same_runs_and_each_its_own_roles(world):
+    one, following, reading = (
+        client(world, x_functions_key=key) for key in (KEY, "the-next-key", "only-reads")
+    )
+    run_id = (await one.start()).json["id"]
+    assert [(await each.get("/runs/{run_id}", run_id)).status for each in (one, following, reading)] == [
+        200
+    ] * 3
+    assert (await reading.post("/runs/{run_id}/cancel", run_id)).json["code"] == "role_missing"
+    assert (await following.post("/runs/{run_id}/cancel", run_id)).status in {200, 202}
 
 
 async def test_a_key_has_its_own_runs(world):
