@@ -29,7 +29,7 @@ START, READ = re.findall(r"```sh\n(.*?)```", SECTION, re.DOTALL)
 def site(new_site: NewSite, tmp_path: Path) -> Site:
     """The app after the third of the four steps."""
     [file] = re.findall(r"as `agents/(\w+\.py)`", README)
-    [setting] = re.findall(r"add `\"(\w+)\": \"([\w.-]+)\"` to its\s+`Values`", README)
+    [setting] = re.findall(r"add `\"(\w+)\": \"([\w.-]+)\"`\s+to its\s+`Values`", README)
     agents = tmp_path / "agents"
     shutil.copytree(ROOT / "agents", agents, ignore=shutil.ignore_patterns("__pycache__"))
     (agents / file).write_text(AGENT)
