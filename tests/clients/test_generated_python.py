@@ -175,8 +175,8 @@ def test_a_run_is_cancelled_and_deleted(api, models, client) -> None:
 
 
 def test_what_is_said_of_the_app_is_read(api, client) -> None:
-    [agent] = api.list_agents(client=client).parsed.data
-    assert (agent.name, agent.ready, agent.missing_settings) == ("scripted", True, [])
+    agents = {agent.name: agent for agent in api.list_agents(client=client).parsed.data}
+    assert (agents["scripted"].ready, agents["scripted"].missing_settings) == (True, [])
     assert api.get_health(client=client).parsed.status == "ok"
     assert api.get_open_api(client=client).parsed.openapi == "3.1.0"
     assert api.get_dashboard(client=client).parsed.startswith("<!doctype html>")

@@ -3,7 +3,7 @@
 import asyncio
 from datetime import timedelta
 
-from shared.ports.leases import Renew
+from shared.ports.leases import Renewal
 from shared.ports.system import Clock
 from shared.ports.tables import Table
 
@@ -11,8 +11,8 @@ from shared.ports.tables import Table
 class _Kept:
     """A lease that is renewed until its work is over."""
 
-    def __init__(self, clock: Clock, first: timedelta, renew: Renew) -> None:
-        self._clock, self._renew = clock, renew
+    def __init__(self, clock: Clock, first: timedelta, renewal: Renewal) -> None:
+        self._clock, self._renewal = clock, renewal
         self._due = clock.now() + first
         self._lost = asyncio.Event()
         self.over = False
@@ -26,7 +26,7 @@ class _Kept:
     async def renew_if_due(self, table: Table) -> None:
         if self._clock.now() < self._due:
             return
-        pause = await self._renew(table)
+        pause = await self._renewal.renew(table)
         if pause is None:
             self._lost.set()
             self.over = True
@@ -41,9 +41,9 @@ class ManualKeeper:
         self._clock = clock
         self._kept: list[_Kept] = []
 
-    def keep(self, first: timedelta, renew: Renew) -> _Kept:
+    def keep(self, first: timedelta, renewal: Renewal) -> _Kept:
         self._kept = [each for each in self._kept if not each.over]
-        self._kept.append(_Kept(self._clock, first, renew))
+        self._kept.append(_Kept(self._clock, first, renewal))
         return self._kept[-1]
 
     async def renew_due(self, table: Table) -> None:

@@ -184,14 +184,23 @@ class Scheduler:
         """End an invocation at its present point; none of its coroutines runs again."""
         invocation.dead = True
         self.end(invocation)
-        for strand in invocation.strands:
-            # A generator that waits cannot be closed in this way. It is dead all the same.
-            with suppress(RuntimeError):
-                strand.coroutine.close()
+        _close(invocation)
         if invocation.when_dead:
             invocation.when_dead()
+
+    def close(self) -> None:
+        """Drop what is still to come, at the end of a seed."""
+        for invocation in self.alive:
+            _close(invocation)
 
     def kill_host(self, host: int, but: Invocation) -> None:
         """End all invocations on a host except the one that is running now."""
         for invocation in [one for one in self.alive if one.host == host and one is not but]:
             self.kill(invocation)
+
+
+def _close(invocation: Invocation) -> None:
+    for strand in invocation.strands:
+        # A generator that waits cannot be closed in this way. It is dead all the same.
+        with suppress(RuntimeError):
+            strand.coroutine.close()

@@ -155,6 +155,7 @@ class Simulation:
             self._run_without_faults()
         if not self._over():
             self._audit_the_end()
+        self.scheduler.close()
         breaches = self.auditor.evidence.breaches
         return Outcome(
             self.seed,
