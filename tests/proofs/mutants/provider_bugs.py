@@ -185,7 +185,7 @@ PROVIDER_BUGS = (
         "a run expires although its response finished before the cancellation",
         _CANCEL,
         "        if isinstance(reply, Refused):\n            # It has finished since it was read.\n",
-        "        if isinstance(reply, Lease):\n",
+        "        if isinstance(reply, Usage):\n",
     ),
     Bug(
         "a deadline ends a run whose response was created meanwhile",
