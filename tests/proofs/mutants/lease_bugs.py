@@ -28,9 +28,13 @@ LEASE_BUGS = (
     ),
     Bug(
         "a former holder renews the lease of another worker",
-        _LEASING,
-        "    if run.lease is None or run.lease.id != event.lease_id or now",
-        "    if run.lease is None or now",
+        _LEASE,
+        "            if (lease := run.lease) is None or lease.id != self.lease_id:\n                return None\n"
+        "            self._note(stored)\n"
+        "            now, event = self._context.clock.now(), events.Renewed(self.lease_id, self.ends_at)\n",
+        "            if (lease := run.lease) is None:\n                return None\n"
+        "            self._note(stored)\n"
+        "            now, event = self._context.clock.now(), events.Renewed(lease.id, self.ends_at)\n",
     ),
     Bug(
         "the end of the work does not end its lease",
