@@ -12,7 +12,6 @@ from shared.core.response import (
     RunError,
     Snapshot,
 )
-from shared.core.run import Lease
 from shared.core.text import clipped
 from shared.errors import StorageUnavailable
 from shared.log import log_event
@@ -65,10 +64,10 @@ async def _apply_reply(
             log_event(
                 "turn.replayed", level=logging.WARNING, run_id=run.id, turn=run.turn, reason=error.message
             )
-            return await hold.apply(stored, events.ChainRefused(_prolonged(context, hold)))
+            return await hold.apply(stored, events.ChainRefused(hold.prolonged()))
         case KeyRefused(reason):
             log_event("create.keyless", level=logging.WARNING, run_id=run.id, turn=run.turn, reason=reason)
-            return await hold.apply(stored, events.KeyRefused(_prolonged(context, hold)))
+            return await hold.apply(stored, events.KeyRefused(hold.prolonged()))
         case Refused(error):
             return await hold.apply(stored, events.CreateRefused(hold.lease_id, error))
         case NotNow():
@@ -96,7 +95,3 @@ async def _defer(context: Context, stored: StoredRun, hold: Hold, reply: NotNow)
     until = context.retry_at(since, reply.retry_after)
     deferred = events.CreateDeferred(hold.lease_id, until, reply.error, reply.unknown, reply.unusable)
     return await hold.apply(stored, deferred)
-
-
-def _prolonged(context: Context, hold: Hold) -> Lease:
-    return Lease(hold.lease_id, context.lease_end())

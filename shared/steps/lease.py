@@ -87,6 +87,10 @@ class Hold:
             self._log_loss(taken=True)
         return applied
 
+    def prolonged(self) -> Lease:
+        """Return the lease as a transition that is written anyway makes it: as long as a new one."""
+        return Lease(self.lease_id, self._context.lease_end())
+
     def latest(self, stored: StoredRun) -> StoredRun:
         """Return the run as it was last seen: a renewal has changed its etag."""
         known = self._known

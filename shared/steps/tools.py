@@ -8,7 +8,7 @@ from dataclasses import replace
 from shared.core import transcript
 from shared.core.calls import CallStatus, ToolCall, ToolResult
 from shared.core.life import events
-from shared.core.run import Lease, Run
+from shared.core.run import Run
 from shared.errors import StorageUnavailable
 from shared.log import log_event
 from shared.steps.context import Context
@@ -103,8 +103,7 @@ async def _checkpoint(context: Context, stored: StoredRun, hold: Hold, result: T
     run = stored.run
     name = f"tool-{run.turn:02d}-{rows.name_hash(result.call_id)}-{context.token()}"
     output = await context.content.save(run.id, name, result.output)
-    prolonged = Lease(hold.lease_id, context.lease_end())
-    done = events.ToolDone(prolonged, result.call_id, result.status)
+    done = events.ToolDone(hold.prolonged(), result.call_id, result.status)
     kept = StoredResult(run.turn, result.call_id, output, parts=result.parts)
     applied = await hold.apply(stored, done, [kept])
     if output.name and (await context.runs.results(run.id, run.turn)).get(result.call_id) != kept:
