@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
 
 
 async def _run(storage: StorageSettings, put_back: str | None, tries: int) -> int:
-    account = _account(storage)
+    account = QueueAccount.chosen(storage.connection, storage.queue_endpoint, storage.client_id)
     print(f"account   {account.endpoint}")
     queues = PoisonQueues(account, list(storage.queues.values()))
     try:
@@ -96,12 +96,6 @@ def _settings(app: Path, environ: Mapping[str, str]) -> dict[str, str]:
     if any(name.startswith(STORAGE) for name in environ):
         values = {name: value for name, value in values.items() if not name.startswith(STORAGE)}
     return values | dict(environ)
-
-
-def _account(storage: StorageSettings) -> QueueAccount:
-    if storage.connection:
-        return QueueAccount.from_connection_string(storage.connection)
-    return QueueAccount.from_endpoint(storage.queue_endpoint, client_id=storage.client_id or None)
 
 
 def _line(message: PoisonMessage, tries: int) -> str:

@@ -116,7 +116,7 @@ def _keys(text: str) -> tuple[tuple[ApiKey, ...], list[str]]:
         return (), faults
     keys = tuple(_key(dict(entry)) for entry in entries)
     # Keys of one owner have the same name: the next key, or one that may only read.
-    faults = list(_repeated("sha256", [key.digest for key in keys]))
+    faults = list(_repeated([key.digest for key in keys]))
     return (() if faults else keys), faults
 
 
@@ -151,7 +151,7 @@ def _key(entry: Mapping[str, Any]) -> ApiKey:
     return ApiKey(entry["name"], granted(entry["roles"]), bytes.fromhex(entry["sha256"]))
 
 
-def _repeated(what: str, values: list[Any]) -> Iterator[str]:
-    for number, value in enumerate(values, start=1):
-        if value in values[: number - 1]:
-            yield f"must not give key {number} the {what} of key {values.index(value) + 1}."
+def _repeated(digests: list[bytes]) -> Iterator[str]:
+    for number, digest in enumerate(digests, start=1):
+        if digest in digests[: number - 1]:
+            yield f"must not give key {number} the sha256 of key {digests.index(digest) + 1}."

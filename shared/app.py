@@ -25,7 +25,7 @@ from shared.core.pace import Schedule
 from shared.log import quiet_libraries
 from shared.ports.providers import DEFAULT_PROVIDER
 from shared.ports.tables import Table
-from shared.settings import PollSettings, ProviderSettings, Settings, StorageSettings, load
+from shared.settings import PollSettings, ProviderSettings, Settings, load
 from shared.steps.context import Context
 from shared.steps.dispatch import carry_out
 from shared.steps.messages import shard_message, shard_of_message
@@ -50,10 +50,12 @@ class Baton:
 
     def __init__(self, settings: Settings, agents: InstalledAgents) -> None:
         self.settings = settings
-        self._account = _account(settings.storage)
+        storage = settings.storage
+        self._account = TableAccount.chosen(storage.connection, storage.endpoint, storage.client_id)
+        queues = QueueAccount.chosen(storage.connection, storage.queue_endpoint, storage.client_id)
         self._clock = SystemClock()
         self._storage = TableStorage(self._account, compare_clock=self._clock.compare)
-        self._queues = PoisonQueues(_queue_account(settings.storage), list(settings.storage.queues.values()))
+        self._queues = PoisonQueues(queues, list(storage.queues.values()))
         self._provider = _provider(settings.provider, settings.poll)
         self._agents = agents
         self._keeper = LeaseThread(self._own_runs_table)
@@ -159,18 +161,6 @@ def check_connection_string(text: str) -> None:
     """Raise ValueError unless a connection string names the tables and the queues of an account."""
     TableAccount.from_connection_string(text)
     QueueAccount.from_connection_string(text)
-
-
-def _queue_account(storage: StorageSettings) -> QueueAccount:
-    if storage.connection:
-        return QueueAccount.from_connection_string(storage.connection)
-    return QueueAccount.from_endpoint(storage.queue_endpoint, client_id=storage.client_id or None)
-
-
-def _account(storage: StorageSettings) -> TableAccount:
-    if storage.connection:
-        return TableAccount.from_connection_string(storage.connection)
-    return TableAccount.from_endpoint(storage.endpoint, client_id=storage.client_id or None)
 
 
 def _callers(settings: Settings) -> Callable[[Request], Caller]:

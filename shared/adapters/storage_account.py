@@ -37,6 +37,13 @@ class ServiceAccount:
     service: ClassVar[str]
 
     @classmethod
+    def chosen(cls, connection: str, endpoint: str, client_id: str) -> Self:
+        """Use the connection string if there is one, else the identity of this app. Raises ValueError."""
+        if connection:
+            return cls.from_connection_string(connection)
+        return cls.from_endpoint(endpoint, client_id=client_id or None)
+
+    @classmethod
     def from_connection_string(cls, text: str) -> Self:
         """Read a connection string. Raises ValueError, whose message never contains a secret."""
         try:
