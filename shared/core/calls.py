@@ -16,10 +16,47 @@ class CallStatus(StrEnum):
     UNKNOWN = "unknown"
     # Never started, because the run ended first.
     CANCELLED = "cancelled"
+    # A person has to approve it, or the caller carries it out.
+    WAITING = "waiting"
+    # A person refused it, so it did not start.
+    REFUSED = "refused"
+    # Nobody answered in time, so it did not start.
+    TIMED_OUT = "timed_out"
+    # The run has ended, and the caller carries it out.
+    HANDED_OVER = "handed_over"
 
     @property
     def open(self) -> bool:
-        return self in {CallStatus.QUEUED, CallStatus.IN_PROGRESS}
+        return self in {CallStatus.QUEUED, CallStatus.IN_PROGRESS, CallStatus.WAITING}
+
+
+class CallKind(StrEnum):
+    """What a call is to the model."""
+
+    FUNCTION = "function"
+    # A hosted MCP server asks whether it may run one of its tools. The provider runs it.
+    MCP_APPROVAL = "mcp_approval"
+
+
+class WaitKind(StrEnum):
+    """What a waiting call waits for."""
+
+    # A person approves or refuses it.
+    APPROVAL = "approval"
+    # The caller runs it, and sends its output.
+    OUTPUT = "output"
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """That a call waits for an answer, or has waited for it."""
+
+    kind: WaitKind
+    since: datetime
+    # Without an answer until then, the model is told that nobody answered.
+    expires_at: datetime
+    # Whether a person has approved the call.
+    approved: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +70,10 @@ class ToolCall:
     name: str
     # As the model wrote them: often JSON, never trusted.
     arguments: str = ""
+    kind: CallKind = field(default=CallKind.FUNCTION, kw_only=True)
     turn: int = field(default=0, kw_only=True)
+    # Present from the moment when the call had to wait.
+    wait: Wait | None = field(default=None, kw_only=True)
     idempotent: bool = field(default=False, kw_only=True)
     status: CallStatus = field(default=CallStatus.QUEUED, kw_only=True)
     started_at: datetime | None = field(default=None, kw_only=True)

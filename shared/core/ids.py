@@ -15,6 +15,7 @@ RANDOM_BYTES = 10
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"
 _TIME_BITS = 48
 _LENGTH = 26
+_CALL = re.compile(r"call_[0-9]{2}_[0-9a-f]{32}")
 _PATTERN = re.compile(rf"(run|ses)_0[0-9a-f][{_ALPHABET}]{{{_LENGTH}}}")
 
 
@@ -29,6 +30,15 @@ def new_id(kind: str, shard: int, now: datetime, random: bytes) -> str:
 def item_id(run_id: str, ordinal: int) -> str:
     """Return the id of an output item of a run; `ordinal` counts them from 0."""
     return f"item_{run_id.partition('_')[2]}_{ordinal}"
+
+
+def call_id(turn: int, provider_id: str) -> str:
+    """Return the id of a tool call in its run. The provider's own id may hold anything, and be used again in a later turn."""
+    return f"call_{turn:02d}_{hashlib.sha256(provider_id.encode()).hexdigest()[:32]}"
+
+
+def is_call_id(text: str) -> bool:
+    return _CALL.fullmatch(text) is not None
 
 
 def is_id(kind: str, text: str) -> bool:

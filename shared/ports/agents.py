@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
-from shared.core.calls import ToolCall, ToolResult
+from shared.core.calls import ToolCall, ToolResult, WaitKind
 from shared.ports.providers import DEFAULT_PROVIDER
 
 _ENCRYPTED_REASONING = "reasoning.encrypted_content"
@@ -23,6 +23,8 @@ class AgentSpec:
     tool_names: tuple[str, ...]
     # The names of its idempotent tools.
     repeatable: frozenset[str]
+    # The names of the tools whose calls may have to wait for an answer.
+    may_wait: frozenset[str] = frozenset()
     # The longest timeout of its tools.
     longest_tool: timedelta
     max_turns: int
@@ -61,6 +63,14 @@ class AgentSpec:
         return tuple(each for each in given if isinstance(each, str) and each != _ENCRYPTED_REASONING)
 
 
+@dataclass(frozen=True, slots=True)
+class WaitNeeded:
+    """That a call has to wait for an answer, and for how long at most."""
+
+    kind: WaitKind
+    wait_for: timedelta
+
+
 class Permit(Protocol):
     """Says whether tools may begin, and when they have to stop. Tools in threads ask too."""
 
@@ -80,6 +90,17 @@ class Agents(Protocol):
 
     def fault_of_output(self, agent: str, text: str) -> str | None:
         """Return why the text of an answer does not fit the agent's output type: a sentence. None when it fits."""
+        ...
+
+    async def waits(self, agent: str, calls: Sequence[ToolCall]) -> Mapping[str, WaitNeeded]:
+        """Return which of the calls have to wait, by call id: for an approval, or for the caller, who runs them.
+
+        The author's functions decide. Whatever they do, there is a result.
+        """
+        ...
+
+    async def fault_of_arguments(self, agent: str, tool: str, arguments: str) -> str | None:
+        """Return why the JSON text of arguments does not fit a tool: a sentence. None when it fits."""
         ...
 
     def run_tools(
