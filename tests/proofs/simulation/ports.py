@@ -10,7 +10,7 @@ from shared.adapters.system import SystemClock
 from shared.core.calls import CallStatus, ToolCall, ToolResult
 from shared.core.run import Content, Step
 from shared.errors import RowConflict, StorageUnavailable
-from shared.ports.agents import AgentSpec, Permit
+from shared.ports.agents import AgentSpec, Permit, WaitNeeded
 from shared.ports.tables import Delete, Insert, Merge, Put, Row, Write
 from shared.store.content import ContentStore
 from tests.proofs.simulation.auditor import Auditor
@@ -292,6 +292,12 @@ class SimulatedAgents:
 
     def fault_of_output(self, _agent: str, text: str) -> str | None:
         return "It does not fit." if unfit(text) else None
+
+    async def waits(self, _agent: str, _calls: Sequence[ToolCall]) -> Mapping[str, WaitNeeded]:
+        return {}
+
+    async def fault_of_arguments(self, _agent: str, _tool: str, _arguments: str) -> str | None:
+        return None
 
     async def run_tools(
         self, _agent: str, requests: Sequence[ToolCall], permit: Permit
