@@ -109,7 +109,7 @@ class InstalledAgents:
             return _sentence(f"There is no tool called {tool} that runs here.")
         match await self._checks.arguments(made, lambda schema: schema.arguments(arguments, "")):
             case Unfit(reason):
-                return _sentence(f"The arguments do not fit the tool {tool}: {reason}.")
+                return _sentence(f"The arguments do not fit the tool {tool}: {reason.removesuffix('.')}.")
             case CheckRaised(fault):
                 log_event(
                     "tool.raised",
