@@ -117,7 +117,7 @@ def snapshot(status=ResponseStatus.COMPLETED, *names: str, **changes) -> Snapsho
 
 def claims(run: Run, lease: Lease = OTHER) -> events.Claimed:
     """Return the claim of a worker that read the run as it is."""
-    return events.Claimed(lease, run.step, run.turn)
+    return events.Claimed(lease, run.step, run.turn, dict.fromkeys(call.call_id for call in run.calls))
 
 
 def after(given: Run, event, now=NOW) -> Run:

@@ -52,7 +52,7 @@ def end(
 ) -> Run:
     """Return the run with its outcome. It is owed nothing, and all of its calls are closed."""
     return replace(
-        run,
+        resumed(run, now),
         status=status,
         step=Step.NOTHING,
         continuation=None,
@@ -64,6 +64,14 @@ def end(
         error=error,
         incomplete_reason=reason,
     )
+
+
+def resumed(run: Run, now: datetime) -> Run:
+    """Let the clock of a run go on. While it stood still, the deadline came no nearer."""
+    if run.paused_at is None:
+        return run
+    pause = now - run.paused_at
+    return replace(run, paused_at=None, paused=run.paused + pause, expires_at=run.expires_at + pause)
 
 
 def expire(run: Run, now: datetime) -> Run:
@@ -79,7 +87,7 @@ def expire(run: Run, now: datetime) -> Run:
 
 def _close_call(call: ToolCall, now: datetime) -> ToolCall:
     match call.status:
-        case CallStatus.QUEUED:
+        case CallStatus.QUEUED | CallStatus.WAITING:
             return replace(call, status=CallStatus.CANCELLED)
         case CallStatus.IN_PROGRESS:
             return replace(call, status=CallStatus.UNKNOWN, completed_at=now)
