@@ -152,8 +152,12 @@ class Client:
     async def follow(self, next_link: str) -> Answer:
         """Request the page of a nextLink."""
         path, _, query = next_link.removeprefix("https://app.example/api").partition("?")
-        kind, *ids = path.strip("/").split("/")
-        template = f"/{kind}" + "/{session_id}" * len(ids)
+        [(template, ids)] = [
+            (route.template, found.groups())
+            for route in routes()
+            if route.method == "GET"
+            and (found := re.fullmatch(route.template.replace("{", "(?P<").replace("}", ">[^/]+)"), path))
+        ]
         return await self.get(template, *ids, **dict(parse_qsl(query)))
 
     async def ask(

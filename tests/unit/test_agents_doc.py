@@ -13,7 +13,7 @@ from dev.provider.script import Turn, split_script
 from shared.adapters.agents import results, threads
 from shared.agent import MAX_TIMEOUT, MAX_TURNS, MIN_TIMEOUT, Agent, tool
 from shared.core.life.calling import MAX_CALLS_PER_RUN
-from shared.core.limits import MAX_RESULTS_BYTES
+from shared.core.limits import MAX_RESULTS_BYTES, MAX_TOOL_OUTPUT_BYTES
 from shared.core.pace import MAX_DEADLINE, MIN_DEADLINE
 from shared.core.tool_choice import after_outputs
 from shared.ports.providers import RESERVED_OPTIONS
@@ -77,7 +77,7 @@ def test_each_argument_of_a_tool_is_listed_with_its_type_and_default():
         f"{MIN_DEADLINE.seconds} seconds to {MAX_DEADLINE // timedelta(hours=1)} hours;",
         f"{MIN_TIMEOUT // timedelta(milliseconds=1)} millisecond to {MAX_TIMEOUT // timedelta(minutes=1)} minutes;",
         f"one of {threads.TOOL_THREADS} threads",
-        f"longer than {results.MAX_TOOL_OUTPUT_BYTES // MiB} MiB |",
+        f"longer than {MAX_TOOL_OUTPUT_BYTES // MiB} MiB |",
         f"All results of a turn may have {MAX_RESULTS_BYTES // MiB} MiB together",
         f"Messages have up to {results.MAX_MESSAGE_CHARACTERS:,} characters",
         f"at most {MAX_CALLS_PER_RUN} tool calls and {MAX_TURNS} turns",
