@@ -197,7 +197,7 @@ def test_ids_and_names_are_those_of_the_code():
         assert SCHEMAS[name]["pattern"] == f"^{kind}_0[0-9a-f]{letters}$"
     assert SCHEMAS["AgentName"]["pattern"] == SCHEMAS["ToolName"]["pattern"] == f"^{NAME}$"
     assert SCHEMAS["CallId"]["pattern"] == f"^{ids._CALL.pattern}$"
-    assert re.fullmatch(SCHEMAS["CallId"]["pattern"], ids.call_id(99, "any \ud83d\ude80 id"))
+    assert re.fullmatch(SCHEMAS["CallId"]["pattern"], ids.call_id(99, "any 🚀 id"))
     assert re.fullmatch(SCHEMAS["Event"]["properties"]["item_id"]["pattern"], ids.item_id(RUN_ID, 12))
     assert set(SCHEMAS["NewRun"]["properties"]) == parse._FIELDS
 
