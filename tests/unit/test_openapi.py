@@ -20,8 +20,8 @@ from shared.core.pace import MAX_DEADLINE, MIN_DEADLINE
 from shared.core.run import TERMINAL, RunStatus
 from shared.core.text import NAME
 from shared.web import bodies
-from shared.web.http import Reply
 from shared.web.callers.principal import MAX_SHOWN_NAME_CHARACTERS
+from shared.web.http import Reply
 from shared.web.runs_api import answers, caller_tools, parse, problems, queries
 from tests.support.client import DOCUMENT, EVENT_TYPES, ROOT, check, conform, problem_codes, resolve, routes
 from tests.support.document_rules import check_rules
