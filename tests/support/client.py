@@ -245,7 +245,8 @@ def check_request(route: Route, request: Request) -> None:
     }
     for name, value in request.query.items():
         if ("query", name) in declared:
-            conform(declared["query", name]["schema"], int(value) if value.isdigit() else value)
+            schema = declared["query", name]["schema"]
+            conform(schema, int(value) if schema.get("type") == "integer" else value)
     for name, value in request.headers.items():
         if ("header", name) in declared:
             conform(declared["header", name]["schema"], value)
