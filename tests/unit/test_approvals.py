@@ -375,7 +375,7 @@ def test_a_thread_that_takes_too_long_has_not_decided(caplog: Any) -> None:
 
 
 @pytest.mark.parametrize("stubborn", [False, True])
-def test_a_task_that_takes_too_long_has_not_decided(stubborn: bool) -> None:
+def test_a_task_that_takes_too_long_has_not_decided(stubborn: bool, caplog: Any) -> None:
     stopped: list[str] = []
 
     async def decides(_: dict[str, Any]) -> bool:
@@ -387,8 +387,12 @@ def test_a_task_that_takes_too_long_has_not_decided(stubborn: bool) -> None:
                 raise
         return False
 
-    assert needed(decides, limit=SOON)
-    assert stopped == ["stopped"]
+    async def work() -> tuple[dict[str, WaitNeeded], list[str]]:
+        found = await waits(installed(paying(decides), limit=SOON), call("pay", {"amount": 5}))
+        return found, [*stopped]
+
+    assert asyncio.run(work()) == ({"c1": APPROVAL}, ["stopped"])
+    assert [line.event for line in logged(caplog)] == ["approval.undecided"]
 
 
 def test_functions_that_never_return_take_no_threads_from_tools() -> None:
