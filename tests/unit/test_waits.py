@@ -213,6 +213,13 @@ async def test_11_two_answers_at_the_same_moment(world):
     assert ended.calls[0].status is CallStatus.REFUSED
 
 
+async def test_11_a_call_does_not_run_when_it_was_not_decided_whether_it_needs_an_approval(world):
+    world.agents.unclear = frozenset({"pay"})
+    run = await waits(world, "pay", "look_up")
+    assert [call.status for call in run.calls] == [CallStatus.FAILED, CallStatus.COMPLETED]
+    assert list(world.agents.runs) == [run.calls[1].call_id]
+
+
 async def test_a_refusal_is_told_with_its_reason(world):
     run = await waits(world, "pay")
     await gives(world, run, Refuse("It was paid \N{EURO SIGN} 20 before."))
