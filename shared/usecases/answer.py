@@ -136,8 +136,7 @@ def _changed(view: CallView, answer: Answer) -> str | None:
     """Return the JSON text of changed arguments; None when they are the model's."""
     if not isinstance(answer, Approve) or answer.arguments is None:
         return None
-    # Compared as texts, because to Python `true` equals 1.
-    if _sorted(answer.arguments) == _sorted(_read(view.call.arguments)):
+    if _canonical(answer.arguments) == _canonical(_read(view.call.arguments)):
         return None
     return json.dumps(answer.arguments, ensure_ascii=False, separators=(",", ":"))
 
@@ -150,17 +149,18 @@ async def _check_fit(context: Context, view: CallView, changed: str | None) -> N
         raise InvalidInput(fault, code="invalid_arguments", field="arguments")
 
 
-def _sorted(value: object) -> str | None:
-    try:
-        return json.dumps(value, sort_keys=True)
-    except RecursionError:
-        return None
-
-
 def _read(arguments: str) -> object:
     try:
         return json.loads(arguments)
     except (ValueError, RecursionError):
+        return None
+
+
+def _canonical(value: object) -> str | None:
+    """Return the same text for equal JSON values; None for one that is nested too deep. In Python true equals 1."""
+    try:
+        return json.dumps(value, sort_keys=True)
+    except RecursionError:
         return None
 
 
@@ -176,7 +176,7 @@ def _fingerprint(answer: Answer, changed: str | None) -> str:
             given = ["error", message]
         case _:
             assert_never(answer)
-    return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(_canonical(given).encode()).hexdigest()
 
 
 def _closed(view: CallView) -> Conflict:
