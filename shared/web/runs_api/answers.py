@@ -11,7 +11,7 @@ from shared.core.calls import AnswerType, CallKind, CallStatus
 from shared.core.input_items import InputRules
 from shared.core.limits import MAX_REASON_CHARACTERS, MAX_TOOL_OUTPUT_BYTES
 from shared.core.times import is_usable
-from shared.errors import InvalidInput, Malformed, NotFound, TooLarge
+from shared.errors import InvalidInput, Malformed, NotFound, TooLarge, UnreadableRow
 from shared.usecases.answer import Answer, Approve, Refuse, SendError, SendOutput
 from shared.usecases.calls import CallView, WaitsCursor
 from shared.web.bodies import read_object
@@ -177,5 +177,18 @@ def _answer(view: CallView) -> Mapping[str, object] | None:
         "by": answer.by,
         "by_name": answer.by_name or None,
         "reason": answer.reason or None,
-        "arguments": json.loads(view.changed) if view.changed else None,
+        "arguments": _changed(view),
     }
+
+
+def _changed(view: CallView) -> dict[str, Any] | None:
+    """Return the arguments that the approver sent instead of the model's. Raises UnreadableRow."""
+    if view.changed is None:
+        return None
+    try:
+        arguments = json.loads(view.changed)
+    except (ValueError, RecursionError):
+        arguments = None
+    if not isinstance(arguments, dict):
+        raise UnreadableRow(f"the answer to {view.id} of {view.run.id}")
+    return arguments
