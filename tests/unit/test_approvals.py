@@ -16,7 +16,7 @@ from pydantic import AfterValidator, BaseModel
 
 from shared.adapters.agents.results import MAX_MESSAGE_CHARACTERS
 from shared.adapters.agents.running import InstalledAgents
-from shared.adapters.agents.threads import TOOL_THREADS
+from shared.adapters.agents.threads import THREADS_OF_A_RUN, TOOL_THREADS
 from shared.agent import Agent, CallerTool, IdempotencyKey, Tool, ToolError, tool
 from shared.core.calls import CallKind, CallStatus, ToolCall, WaitKind
 from shared.ports.agents import WaitNeeded
@@ -375,7 +375,7 @@ def test_a_thread_that_takes_too_long_has_not_decided(caplog: Any) -> None:
 
 
 @pytest.mark.parametrize("stubborn", [False, True])
-def test_a_task_that_takes_too_long_has_not_decided(stubborn: bool) -> None:
+def test_a_task_that_takes_too_long_has_not_decided(stubborn: bool, caplog: Any) -> None:
     stopped: list[str] = []
 
     async def decides(_: dict[str, Any]) -> bool:
@@ -387,8 +387,12 @@ def test_a_task_that_takes_too_long_has_not_decided(stubborn: bool) -> None:
                 raise
         return False
 
-    assert needed(decides, limit=SOON)
-    assert stopped == ["stopped"]
+    async def work() -> tuple[dict[str, WaitNeeded], list[str]]:
+        found = await waits(installed(paying(decides), limit=SOON), call("pay", {"amount": 5}))
+        return found, [*stopped]
+
+    assert asyncio.run(work()) == ({"c1": APPROVAL}, ["stopped"])
+    assert [line.event for line in logged(caplog)] == ["approval.undecided"]
 
 
 def test_functions_that_never_return_take_no_threads_from_tools() -> None:
@@ -411,6 +415,38 @@ def test_functions_that_never_return_take_no_threads_from_tools() -> None:
     found, (result,) = asyncio.run(work())
     assert len(found) == TOOL_THREADS + 1
     assert result.status is CallStatus.COMPLETED
+
+
+def test_without_a_free_thread_nothing_is_decided(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    go_on = threading.Event()
+
+    async def work() -> dict[str, WaitNeeded]:
+        loop, all_began, began = asyncio.get_running_loop(), asyncio.Event(), []
+
+        def count() -> None:
+            began.append(1)
+            if len(began) == TOOL_THREADS:
+                all_began.set()
+
+        def decides(_: dict[str, Any]) -> bool:
+            loop.call_soon_threadsafe(count)
+            return not go_on.wait(GIVE_UP.total_seconds())
+
+        agents = installed(paying(decides))
+        calls = [call("pay", {"amount": 5}, call_id=str(each)) for each in range(THREADS_OF_A_RUN)]
+        runs = [asyncio.create_task(waits(agents, *calls)) for _ in range(TOOL_THREADS // THREADS_OF_A_RUN)]
+        async with asyncio.timeout(GIVE_UP.total_seconds()):
+            await all_began.wait()
+        monkeypatch.setattr("shared.adapters.agents.threads.PATIENCE", SOON)
+        try:
+            return await waits(agents, call("pay", {"amount": 5}))
+        finally:
+            go_on.set()
+            assert await asyncio.gather(*runs) == [{}] * len(runs)
+
+    assert asyncio.run(work()) == {"c1": APPROVAL}
+    (line,) = logged(caplog, "approval.undecided")
+    assert line.fields["reason"] == "no thread was free"
 
 
 def test_whoever_stops_asking_stops_the_function() -> None:
