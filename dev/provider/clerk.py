@@ -56,8 +56,9 @@ def _report(arguments: str, output: str) -> str:
 def _call(name: str, offered: Mapping[str, Json], order: str, amount: float) -> Turn:
     """Return a call of a tool: its texts get the order, its numbers the amount."""
     properties = (offered[name].get("parameters") or {}).get("properties") or {}
+    whole = int(amount) if amount == int(amount) else amount
     arguments = {
-        key: amount if schema.get("type") in ("number", "integer") else order
+        key: whole if schema.get("type") in ("number", "integer") else order
         for key, schema in properties.items()
     }
     return Turn(calls=(Call(name, json.dumps(arguments, ensure_ascii=False)),))
