@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import Annotated, Any
 
@@ -45,7 +46,8 @@ def call(name: str, arguments: object = None, *, call_id: str = "c1") -> ToolCal
 
 async def waits(agents: InstalledAgents, *calls: ToolCall) -> dict[str, WaitNeeded]:
     async with asyncio.timeout(GIVE_UP.total_seconds()):
-        return dict(await agents.waits("tester", calls))
+        found = await agents.waits("tester", calls)
+    return {call_id: each for call_id, each in found.items() if each}
 
 
 def needed(approval: Any, arguments: object = None, *, limit: timedelta = GIVE_UP) -> bool:
@@ -107,7 +109,16 @@ def test_only_what_waits_is_in_the_result() -> None:
     )
     assert [*found] == ["c3"]
     assert asyncio.run(waits(agents)) == {}
-    assert asyncio.run(agents.waits("nobody", [call("ask")])) == {}
+    assert asyncio.run(agents.waits("nobody", [call("ask")])) == {"c1": None}
+
+
+@pytest.mark.parametrize("approval", [True, lambda _: False], ids=["always", "a function"])
+def test_a_call_does_not_run_when_its_arguments_fit_only_after_the_decision(approval: Any) -> None:
+    agents, unfit = installed(paying(approval)), call("pay", {"amount": "much"})
+    assert asyncio.run(agents.waits("tester", [unfit])) == {}
+    now_fit = replace(unfit, arguments='{"amount": 5}', cleared=False)
+    (result,) = asyncio.run(results(agents, now_fit))
+    assert (result.status, '"not_run"' in result.output) == (CallStatus.FAILED, True)
 
 
 def test_a_tool_of_a_hosted_server_is_not_one_of_the_agent_with_the_same_name() -> None:

@@ -293,7 +293,7 @@ class SimulatedAgents:
     def fault_of_output(self, _agent: str, text: str) -> str | None:
         return "It does not fit." if unfit(text) else None
 
-    async def waits(self, _agent: str, _calls: Sequence[ToolCall]) -> Mapping[str, WaitNeeded]:
+    async def waits(self, _agent: str, _calls: Sequence[ToolCall]) -> Mapping[str, WaitNeeded | None]:
         return {}
 
     async def fault_of_arguments(self, _agent: str, _tool: str, _arguments: str) -> str | None:
