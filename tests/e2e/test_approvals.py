@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -281,3 +282,29 @@ def test_of_two_approvers_the_second_is_told_who_was_first(new_site: NewSite) ->
     wait_until(lambda: ask("shop", "GET", f"runs/{run_id}").body["status"] == "completed", run_id)
     assert site.traces() == {"two:60": 1}
     assert ask("ben", "GET", "waits").body["data"] == []
+
+
+PAGE = (ROOT / "docs/approvals.md").read_text()
+BODIES = [json.loads(body) for body in re.findall(r"^curl -s \$CALL .* -d '(.*)'$", PAGE, re.MULTILINE)]
+[START] = re.findall(r"/api/runs -H .* -d '(\{.*?)'\n```", PAGE, re.DOTALL)
+
+
+def test_each_answer_of_the_page_is_taken(clerk: Site) -> None:
+    assert len(BODIES) == 5
+    refund = {"agent": "refund_clerk", "input": "Refund 120 euros of order A-1002."}
+    for body in BODIES:
+        start = refund if "approve" in body else json.loads(START)
+        run_id = clerk.api("POST", "runs", start).body["id"]
+        [action] = asked(clerk, run_id)
+        assert answer(clerk, run_id, action, body).status == 200, body
+        run = clerk.outcome(run_id)
+        assert run["status"] == "completed"
+        [given] = told(clerk, run_id)[-1:]
+        if body.get("approve") is False:
+            [documented] = re.findall(r'\| `(\{"error": \{"code": "refused".*)` \|', PAGE)
+            assert given == documented.replace("...", body["reason"])
+        elif "output" in body:
+            assert json.loads(given) == body["output"]
+        elif "error" in body:
+            assert json.loads(given) == {"error": {"code": "tool_error", "message": body["error"]}}
+    assert sorted(each["euros"] for each in refunds(clerk)) == [80, 120]
