@@ -181,7 +181,7 @@ async def _answer(
         query=dict(req.params),
         body=req.get_body(),
     )
-    reply = await handlers.answer(handler, baton.api, request, *req.route_params.values())
+    reply = await handlers.answer(handler, baton.api, request, **req.route_params)
     if outputs:
         _send(reply.messages, *outputs)
     return func.HttpResponse(reply.body, status_code=reply.status, headers=dict(reply.headers))

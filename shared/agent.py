@@ -19,6 +19,7 @@ from shared.author_faults import (
     faults_of_parameters,
     faults_of_value,
 )
+from shared.core.calls import WAIT_FOR
 from shared.core.pace import MAX_DEADLINE, MIN_DEADLINE
 from shared.ports.providers import RESERVED_OPTIONS
 
@@ -32,7 +33,7 @@ MAX_TURNS = 32
 # are for what comes before and after a tool in the same invocation. `adapters.agents.timeouts` has the exact times.
 MIN_TIMEOUT, MAX_TIMEOUT = timedelta(milliseconds=1), timedelta(minutes=27)
 # How long a call waits for an answer.
-MIN_WAIT, MAX_WAIT, DEFAULT_WAIT = timedelta(seconds=1), timedelta(days=30), timedelta(days=7)
+MIN_WAIT, MAX_WAIT = timedelta(seconds=1), timedelta(days=30)
 
 _ARGS_SECTION = re.compile(r"^Args:\n((?:[ \t]+.*(?:\n|\Z)|\n)+)", re.MULTILINE)
 _ARG = re.compile(r"^(\w+)(?: \(.*?\))?:(.*(?:\n[ \t]+.*)*)", re.MULTILINE)
@@ -72,7 +73,7 @@ class Tool(Generic[P, R]):
     timeout: timedelta
     idempotent: bool
     approval: Approval = False
-    wait_for: timedelta = DEFAULT_WAIT
+    wait_for: timedelta = WAIT_FOR
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
@@ -91,7 +92,7 @@ class CallerTool:
     name: str
     description: str
     parameters: Mapping[str, Any]
-    wait_for: timedelta = DEFAULT_WAIT
+    wait_for: timedelta = WAIT_FOR
 
     def __post_init__(self) -> None:
         if faults := [*_faults_of_caller_tool(self)]:
@@ -117,7 +118,7 @@ def tool(
     timeout: timedelta = timedelta(seconds=60),
     idempotent: bool = False,
     approval: Approval = False,
-    wait_for: timedelta = DEFAULT_WAIT,
+    wait_for: timedelta = WAIT_FOR,
 ) -> Any:
     """Make a function, sync or async, a tool.
 

@@ -100,6 +100,8 @@ class ToolCall:
     turn: int = field(default=0, kw_only=True)
     # Present from the moment when the call had to wait.
     wait: Wait | None = field(default=None, kw_only=True)
+    # Whether it may run. False: nobody has decided whether it needs an approval, because its arguments did not fit its tool.
+    cleared: bool = field(default=True, kw_only=True)
     idempotent: bool = field(default=False, kw_only=True)
     status: CallStatus = field(default=CallStatus.QUEUED, kw_only=True)
     started_at: datetime | None = field(default=None, kw_only=True)

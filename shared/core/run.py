@@ -255,7 +255,9 @@ class Run:
 
     @property
     def waits(self) -> tuple[tuple[ToolCall, Wait], ...]:
-        """The calls that wait for an answer, each with its wait."""
+        """The calls that wait for an answer, each with its wait. None while the run is being cancelled."""
+        if self.status is RunStatus.CANCELLING:
+            return ()
         return tuple(
             (call, call.wait) for call in self.calls if call.status is CallStatus.WAITING and call.wait
         )

@@ -36,16 +36,17 @@ async def run_tools(context: Context, stored: StoredRun, hold: Hold, loaded: Loa
     When the lease is lost, no further call begins, and those that can be stopped are stopped.
     """
     run = stored.run
-    arguments = {call.call_id: call.arguments for call in loaded.calls}
+    requested = {call.call_id: call for call in loaded.calls}
     calls = [
         replace(
             call,
-            arguments=arguments[call.call_id],
+            arguments=requested[call.call_id].arguments,
+            cleared=requested[call.call_id].cleared,
             idempotency_key=_idempotency_key(run, call.call_id),
             run_id=run.id,
         )
         for call in run.calls_of_turn()
-        if call.status is CallStatus.IN_PROGRESS and call.call_id in arguments.keys() - loaded.altered
+        if call.status is CallStatus.IN_PROGRESS and call.call_id in requested.keys() - loaded.altered
     ]
     applied = Applied(stored)
     if not may_begin(hold, run):

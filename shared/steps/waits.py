@@ -4,6 +4,7 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 
 from shared.core import transcript
 from shared.core.calls import WAIT_FOR, CallKind, CallStatus, ToolCall, Wait, WaitKind
@@ -32,7 +33,23 @@ async def load_calls(context: Context, run: Run) -> LoadedCalls:
     """Return the calls of the run's turn. Raises LookupError when the content of the run was removed."""
     requested = transcript.calls(await context.content.load(run.id, run.turns[-1]))
     calls, altered = await _as_approved(context, run, requested)
-    return LoadedCalls(calls, await _queued(context, run, calls), altered)
+    queued = {call.call_id: call for call in run.calls_of_turn() if call.status is CallStatus.QUEUED}
+    undecided = [
+        replace(call, run_id=run.id)
+        for call in calls
+        if call.call_id in queued and queued[call.call_id].wait is None
+    ]
+    # This is decided once, before anything runs.
+    needed, now = await _needed(context, run, undecided), context.clock.now()
+    waits = {call_id: _wait(needed.get(call_id), now) for call_id in queued}
+    unclear = {call.call_id for call in undecided} - needed.keys()
+    return LoadedCalls(
+        tuple(replace(call, cleared=call.call_id not in unclear) for call in calls), waits, altered
+    )
+
+
+def _wait(needed: WaitNeeded | None, now: datetime) -> Wait | None:
+    return Wait(needed.kind, now, now + needed.wait_for) if needed else None
 
 
 async def _as_approved(
@@ -66,25 +83,11 @@ def arguments_hash(arguments: str) -> str:
     return hashlib.sha256(arguments.encode()).hexdigest()
 
 
-async def _queued(context: Context, run: Run, loaded: Sequence[ToolCall]) -> Mapping[str, Wait | None]:
-    """Return the run's queued calls, each with the wait that it needs, if any. This is decided once, before anything runs."""
-    queued = {call.call_id: call for call in run.calls_of_turn() if call.status is CallStatus.QUEUED}
-    undecided = [call for call in loaded if call.call_id in queued and queued[call.call_id].wait is None]
-    needed = await _needed(context, run, undecided)
-    now = context.clock.now()
-    waits = {
-        call_id: Wait(each.kind, now, now + each.wait_for)
-        for call_id, each in needed.items()
-        if call_id in queued
-    }
-    return {call_id: waits.get(call_id) for call_id in queued}
-
-
-async def _needed(context: Context, run: Run, calls: Sequence[ToolCall]) -> Mapping[str, WaitNeeded]:
-    """Return which of the calls have to wait."""
+async def _needed(context: Context, run: Run, calls: Sequence[ToolCall]) -> Mapping[str, WaitNeeded | None]:
+    """Return which of the calls have to wait. None: the call may run. One that must not run is left out."""
     spec = context.agents.spec(run.agent)
     of_caller = await _tools_of_caller(context, run) if calls else frozenset()
-    needed, asked = dict[str, WaitNeeded](), list[ToolCall]()
+    needed, asked = dict[str, WaitNeeded | None](), list[ToolCall]()
     for call in calls:
         if call.kind is CallKind.MCP_APPROVAL:
             needed[call.call_id] = WaitNeeded(WaitKind.APPROVAL, WAIT_FOR)
@@ -92,6 +95,8 @@ async def _needed(context: Context, run: Run, calls: Sequence[ToolCall]) -> Mapp
             needed[call.call_id] = WaitNeeded(WaitKind.OUTPUT, WAIT_FOR)
         elif spec and call.name in spec.may_wait:
             asked.append(call)
+        else:
+            needed[call.call_id] = None
     return needed | dict(await context.agents.waits(run.agent, asked)) if asked else needed
 
 

@@ -135,7 +135,7 @@ async def _changed(context: Context, view: CallView, answer: Answer) -> str | No
     """Return the JSON text of changed arguments; None when they are the model's. Raises InvalidInput."""
     if not isinstance(answer, Approve) or answer.arguments is None:
         return None
-    if answer.arguments == _read(view.call.arguments):
+    if _canonical(answer.arguments) == _canonical(_read(view.call.arguments)):
         return None
     text = json.dumps(answer.arguments, ensure_ascii=False, separators=(",", ":"))
     if fault := await context.agents.fault_of_arguments(view.run.agent, view.call.name, text):
@@ -150,6 +150,11 @@ def _read(arguments: str) -> object:
         return None
 
 
+def _canonical(value: object) -> str:
+    """Return the same text for equal JSON values. In Python true equals 1."""
+    return json.dumps(value, sort_keys=True)
+
+
 def _fingerprint(answer: Answer, changed: str | None) -> str:
     match answer:
         case Approve():
@@ -162,7 +167,7 @@ def _fingerprint(answer: Answer, changed: str | None) -> str:
             given = ["error", message]
         case _:
             assert_never(answer)
-    return hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(_canonical(given).encode()).hexdigest()
 
 
 def _closed(view: CallView) -> Conflict:

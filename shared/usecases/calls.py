@@ -95,7 +95,8 @@ class _Reader:
 
     context: Context
     run: Run
-    _read: int = 0
+    # The bytes of the outputs that were loaded.
+    loaded: int = 0
     _answers: Mapping[tuple[int, str], StoredAnswer] | None = None
     # Calls come turn by turn, so the calls of one turn are kept.
     _turn: int = 0
@@ -108,7 +109,7 @@ class _Reader:
         for call in calls:
             view = await unless_deleted(self.context, self.run, self._view(call))
             shown += view.size
-            if found and most is not None and max(shown, self._read) > most:
+            if found and most is not None and max(shown, self.loaded) > most:
                 break
             found.append(view)
         return found
@@ -116,7 +117,7 @@ class _Reader:
     async def _view(self, call: ToolCall) -> CallView:
         if self._turn != call.turn:
             output = await self.context.content.load(self.run.id, self.run.turns[call.turn - 1])
-            self._turn, self._read = call.turn, self._read + len(output.encode())
+            self._turn, self.loaded = call.turn, self.loaded + len(output.encode())
             self._requested = {each.call_id: each for each in transcript.calls(output)}
         requested = self._requested.get(call.call_id)
         known = replace(call, arguments=requested.arguments, server=requested.server) if requested else call
@@ -139,6 +140,10 @@ class WaitsCursor:
     call_id: str
 
 
+# No call has this id: there is no turn 0.
+_NO_CALL = call_id(0, "")
+
+
 async def list_waits(
     context: Context, caller: Caller, *, after: WaitsCursor | None, limit: int
 ) -> tuple[list[CallView], WaitsCursor | None]:
@@ -153,36 +158,43 @@ async def list_waits(
     page: list[CallView] = []
     last, size = after, 0
     for each in paused:
-        for view in await _views_of(context, each, after, limit + 1 - len(page)):
-            size += view.size
+        views, loaded = await _views_of(context, each, after, limit + 1 - len(page))
+        size += loaded
+        for view in views:
             if len(page) == limit or (page and size > MAX_CALLS_BYTES):
                 return page, last
             page.append(view)
             last = WaitsCursor(each.since, each.run_id, view.id)
+        if not views:
+            last = WaitsCursor(each.since, each.run_id, _NO_CALL)
     return page, last if len(paused) > limit else None
 
 
 async def _views_of(
     context: Context, paused: PausedRun, after: WaitsCursor | None, limit: int
-) -> list[CallView]:
-    """Return the calls of a run that wait for an approval; none when it was deleted, or cannot be read."""
+) -> tuple[list[CallView], int]:
+    """Return the calls of a run that wait for an approval, and how many bytes were loaded for them.
+
+    There are none when the run was deleted, or cannot be read.
+    """
     try:
         stored = await context.runs.read(paused.run_id)
         if stored is None:
-            return []
+            return [], 0
         run = stored.run
         ids = [call_id(call.turn, call.call_id) for call in run.calls]
-        here = after is not None and after.run_id == run.id and after.call_id in ids
-        seen = ids[: ids.index(after.call_id) + 1] if here and after else []
+        shown = after is not None and after.run_id == run.id and after.call_id in ids
+        seen = ids[: ids.index(after.call_id) + 1] if shown and after else []
         calls = [
             call
             for call, wait in run.waits
             if wait.kind is WaitKind.APPROVAL and call_id(call.turn, call.call_id) not in seen
         ]
-        return await _Reader(context, run).views(calls[:limit])
+        reader = _Reader(context, run)
+        return await reader.views(calls[:limit]), reader.loaded
     except UnreadableRow as fault:
         # One broken run must not hide the others.
         log_skipped(fault)
-        return []
+        return [], 0
     except NotFound:
-        return []
+        return [], 0

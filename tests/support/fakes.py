@@ -209,6 +209,8 @@ class FakeAgents:
     # Which of its tools wait, by name, and why changed arguments do not fit, by their text.
     waiting: Mapping[str, WaitNeeded] = field(default_factory=dict)
     unfit: Mapping[str, str] = field(default_factory=dict)
+    # The tools whose arguments do not fit when it is decided whether they wait, by name.
+    unclear: frozenset[str] = frozenset()
     # Further fields of the agent's spec.
     changes: Mapping[str, object] = field(default_factory=dict)
 
@@ -237,8 +239,8 @@ class FakeAgents:
     def fault_of_output(self, _agent: str, text: str) -> str | None:
         return None if text.startswith("{") else "The answer is not JSON."
 
-    async def waits(self, _agent: str, calls: Sequence[ToolCall]) -> Mapping[str, WaitNeeded]:
-        return {call.call_id: self.waiting[call.name] for call in calls if call.name in self.waiting}
+    async def waits(self, _agent: str, calls: Sequence[ToolCall]) -> Mapping[str, WaitNeeded | None]:
+        return {call.call_id: self.waiting.get(call.name) for call in calls if call.name not in self.unclear}
 
     async def fault_of_arguments(self, _agent: str, _tool: str, arguments: str) -> str | None:
         return self.unfit.get(arguments)
@@ -249,6 +251,9 @@ class FakeAgents:
         for request in requests:
             if not permit.given():
                 return
+            if not request.cleared:
+                yield ToolResult(request.call_id, CallStatus.FAILED, "not cleared")
+                continue
             self.runs[request.call_id] += 1
             if self.during:
                 self.during(request)

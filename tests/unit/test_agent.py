@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from shared.agent import DEFAULT_WAIT, MAX_WAIT, MIN_WAIT, Agent, CallerTool, IdempotencyKey, tool
+from shared.agent import MAX_WAIT, MIN_WAIT, WAIT_FOR, Agent, CallerTool, IdempotencyKey, tool
 from shared.author_faults import MAX_PARAMETERS_BYTES
 
 
@@ -123,7 +123,7 @@ def test_a_timeout_that_cannot_be_kept_is_refused(timeout: Any) -> None:
 
 
 def test_a_tool_needs_an_approval_only_when_it_says_so() -> None:
-    assert (plain.approval, plain.wait_for) == (False, DEFAULT_WAIT)
+    assert (plain.approval, plain.wait_for) == (False, WAIT_FOR)
     made = tool(approval=True, wait_for=MAX_WAIT)(plain.function)
     assert (made.approval, made.wait_for) == (True, timedelta(days=30))
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import Annotated, Any
 
@@ -16,7 +17,7 @@ from pydantic import AfterValidator, BaseModel
 
 from shared.adapters.agents.results import MAX_MESSAGE_CHARACTERS
 from shared.adapters.agents.running import InstalledAgents
-from shared.adapters.agents.threads import TOOL_THREADS
+from shared.adapters.agents.threads import THREADS_OF_A_RUN, TOOL_THREADS
 from shared.agent import Agent, CallerTool, IdempotencyKey, Tool, ToolError, tool
 from shared.core.calls import CallKind, CallStatus, ToolCall, WaitKind
 from shared.ports.agents import WaitNeeded
@@ -45,7 +46,8 @@ def call(name: str, arguments: object = None, *, call_id: str = "c1") -> ToolCal
 
 async def waits(agents: InstalledAgents, *calls: ToolCall) -> dict[str, WaitNeeded]:
     async with asyncio.timeout(GIVE_UP.total_seconds()):
-        return dict(await agents.waits("tester", calls))
+        found = await agents.waits("tester", calls)
+    return {call_id: each for call_id, each in found.items() if each}
 
 
 def needed(approval: Any, arguments: object = None, *, limit: timedelta = GIVE_UP) -> bool:
@@ -107,7 +109,16 @@ def test_only_what_waits_is_in_the_result() -> None:
     )
     assert [*found] == ["c3"]
     assert asyncio.run(waits(agents)) == {}
-    assert asyncio.run(agents.waits("nobody", [call("ask")])) == {}
+    assert asyncio.run(agents.waits("nobody", [call("ask")])) == {"c1": None}
+
+
+@pytest.mark.parametrize("approval", [True, lambda _: False], ids=["always", "a function"])
+def test_a_call_does_not_run_when_its_arguments_fit_only_after_the_decision(approval: Any) -> None:
+    agents, unfit = installed(paying(approval)), call("pay", {"amount": "much"})
+    assert asyncio.run(agents.waits("tester", [unfit])) == {}
+    now_fit = replace(unfit, arguments='{"amount": 5}', cleared=False)
+    (result,) = asyncio.run(results(agents, now_fit))
+    assert (result.status, '"not_run"' in result.output) == (CallStatus.FAILED, True)
 
 
 def test_a_tool_of_a_hosted_server_is_not_one_of_the_agent_with_the_same_name() -> None:
@@ -375,7 +386,7 @@ def test_a_thread_that_takes_too_long_has_not_decided(caplog: Any) -> None:
 
 
 @pytest.mark.parametrize("stubborn", [False, True])
-def test_a_task_that_takes_too_long_has_not_decided(stubborn: bool) -> None:
+def test_a_task_that_takes_too_long_has_not_decided(stubborn: bool, caplog: Any) -> None:
     stopped: list[str] = []
 
     async def decides(_: dict[str, Any]) -> bool:
@@ -387,8 +398,12 @@ def test_a_task_that_takes_too_long_has_not_decided(stubborn: bool) -> None:
                 raise
         return False
 
-    assert needed(decides, limit=SOON)
-    assert stopped == ["stopped"]
+    async def work() -> tuple[dict[str, WaitNeeded], list[str]]:
+        found = await waits(installed(paying(decides), limit=SOON), call("pay", {"amount": 5}))
+        return found, [*stopped]
+
+    assert asyncio.run(work()) == ({"c1": APPROVAL}, ["stopped"])
+    assert [line.event for line in logged(caplog)] == ["approval.undecided"]
 
 
 def test_functions_that_never_return_take_no_threads_from_tools() -> None:
@@ -411,6 +426,38 @@ def test_functions_that_never_return_take_no_threads_from_tools() -> None:
     found, (result,) = asyncio.run(work())
     assert len(found) == TOOL_THREADS + 1
     assert result.status is CallStatus.COMPLETED
+
+
+def test_without_a_free_thread_nothing_is_decided(monkeypatch: pytest.MonkeyPatch, caplog: Any) -> None:
+    go_on = threading.Event()
+
+    async def work() -> dict[str, WaitNeeded]:
+        loop, all_began, began = asyncio.get_running_loop(), asyncio.Event(), []
+
+        def count() -> None:
+            began.append(1)
+            if len(began) == TOOL_THREADS:
+                all_began.set()
+
+        def decides(_: dict[str, Any]) -> bool:
+            loop.call_soon_threadsafe(count)
+            return not go_on.wait(GIVE_UP.total_seconds())
+
+        agents = installed(paying(decides))
+        calls = [call("pay", {"amount": 5}, call_id=str(each)) for each in range(THREADS_OF_A_RUN)]
+        runs = [asyncio.create_task(waits(agents, *calls)) for _ in range(TOOL_THREADS // THREADS_OF_A_RUN)]
+        async with asyncio.timeout(GIVE_UP.total_seconds()):
+            await all_began.wait()
+        monkeypatch.setattr("shared.adapters.agents.threads.PATIENCE", SOON)
+        try:
+            return await waits(agents, call("pay", {"amount": 5}))
+        finally:
+            go_on.set()
+            assert await asyncio.gather(*runs) == [{}] * len(runs)
+
+    assert asyncio.run(work()) == {"c1": APPROVAL}
+    (line,) = logged(caplog, "approval.undecided")
+    assert line.fields["reason"] == "no thread was free"
 
 
 def test_whoever_stops_asking_stops_the_function() -> None:

@@ -138,6 +138,16 @@ async def test_11_changed_arguments_run_and_the_model_s_stay_visible(world):
     assert (view.call.arguments, view.changed, view.answer.by) == ("{}", '{"amount":20}', OWNER)
 
 
+async def test_11_true_is_not_one(world):
+    run = await waits(world, "pay")
+    stored = await world.context.runs.read(run.id)
+    output = asks("resp_1", "pay").output.replace('"{}"', '"{\\"amount\\": 1}"')
+    content = await world.context.content.save(run.id, "turn-01-other", output)
+    await world.context.runs.commit(stored, replace(stored.run, turns=(content,), rev=stored.run.rev + 1))
+    view, _ = await gives(world, run, Approve({"amount": True}))
+    assert view.changed == '{"amount":true}'
+
+
 async def test_11_long_changed_arguments_run_too(world):
     run = await waits(world, "pay")
     seen = []
@@ -211,6 +221,13 @@ async def test_11_two_answers_at_the_same_moment(world):
     await refused(Conflict, "call_answered", gives(world, run, Approve({"long": "x" * 10}), BEN))
     ended = await world.run(run.id)
     assert ended.calls[0].status is CallStatus.REFUSED
+
+
+async def test_11_a_call_does_not_run_when_it_was_not_decided_whether_it_needs_an_approval(world):
+    world.agents.unclear = frozenset({"pay"})
+    run = await waits(world, "pay", "look_up")
+    assert [call.status for call in run.calls] == [CallStatus.FAILED, CallStatus.COMPLETED]
+    assert list(world.agents.runs) == [run.calls[1].call_id]
 
 
 async def test_a_refusal_is_told_with_its_reason(world):
@@ -330,6 +347,15 @@ async def test_a_call_that_is_approved_while_a_worker_loads_is_not_started_unsee
     while messages:
         messages += await world.work(messages.pop(0))
     assert sorted(seen) == ['{"amount":1}', "{}"]
+
+
+async def test_12_a_run_whose_clock_goes_on_by_a_clock_that_is_behind_is_still_read(world):
+    """The clocks of two hosts differ by up to two seconds, and a row holds no negative time."""
+    run = await waits(world, "pay")
+    world.clock.pass_(-2)
+    await gives(world, run, Approve())
+    going = await world.run(run.id)
+    assert (going.paused_at, going.paused, going.expires_at) == (None, timedelta(), run.expires_at)
 
 
 async def test_12_the_clock_stands_still_while_people_decide(world):
@@ -649,6 +675,30 @@ async def test_waits_are_listed_oldest_first_in_pages(world):
     assert await oldest_wait(world.context) == runs[1].calls[0].wait.since
     proxied = Caller("eve", recognition=Recognition.OWNER_HEADER)
     assert await list_waits(world.context, proxied, after=None, limit=10) == ([], None)
+
+
+async def test_runs_that_cannot_be_read_hide_no_other_wait(world):
+    runs = [await _another_wait(world, number) for number in range(6)]
+    for run in runs[:5]:
+        stored = world.table._partitions[run.id[4:6]][f"run|{run.id}"]
+        world.table._partitions[run.id[4:6]][stored.key] = replace(
+            stored, values={**stored.values, "due": "?"}
+        )
+    found, cursor = [], None
+    for _ in range(10):
+        views, cursor = await list_waits(world.context, ANNA, after=cursor, limit=2)
+        found += [view.run.id for view in views]
+        if cursor is None:
+            break
+    assert (found, cursor) == ([runs[5].id], None)
+
+
+async def _another_wait(world: World, number: int) -> Run:
+    run = await world.start()
+    response = f"resp_{number + 1}"
+    world.provider.state[response] = asks(response, "pay")
+    await world.drive(2)
+    return await world.run(run.id)
 
 
 async def test_waits_are_found_without_reading_runs_that_do_not_wait(world):

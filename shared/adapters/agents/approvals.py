@@ -7,7 +7,7 @@ import asyncio
 import contextvars
 import inspect
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from datetime import timedelta
 from types import CoroutineType
 from typing import Any
@@ -30,17 +30,17 @@ class Approvals:
         # Threads of its own, because a tool may keep its thread for half an hour.
         self._threads = Threads()
 
-    async def needed(self, calls: Sequence[tuple[ToolCall, Tool[..., Any]]]) -> frozenset[str]:
-        """Return the ids of the calls that need an approval."""
+    async def decide(self, calls: Sequence[tuple[ToolCall, Tool[..., Any]]]) -> Mapping[str, bool]:
+        """Return which calls need an approval, by call id. Those whose arguments do not fit are left out."""
         share = Share()
         decisions = await asyncio.gather(*(self._needed(tool, call, share) for call, tool in calls))
-        return frozenset(call.call_id for (call, _), needed in zip(calls, decisions, strict=True) if needed)
+        decided = zip(calls, decisions, strict=True)
+        return {call.call_id: needed for (call, _), needed in decided if needed is not None}
 
-    async def _needed(self, tool: Tool[..., Any], call: ToolCall, share: Share) -> bool:
+    async def _needed(self, tool: Tool[..., Any], call: ToolCall, share: Share) -> bool | None:
         match await self._checks.arguments(tool, lambda schema: schema.complete(call.arguments)):
             case Unfit():
-                # The call will fail without effect.
-                return False
+                return None
             case CheckRaised(fault):
                 log_raised("approval.raised", fault, call)
                 return True

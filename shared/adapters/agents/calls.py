@@ -23,6 +23,8 @@ from shared.ports.agents import Permit
 # The longest list of tools that is sent to a model which called one that does not exist.
 MAX_LISTED_CHARACTERS = 800
 _NOT_RUN = "The tool did not run, because all threads of this app are busy. It had no effect. You may call it again later."
+# The arguments did not fit when it was decided about an approval, and they do now: a check of the author has changed its mind.
+_NOT_CLEARED = "The tool did not run, because it is not known whether it needs an approval. It had no effect. You may call it again."
 _CALLERS = "The tool did not run, because whoever started the run carries it out. It had no effect."
 
 
@@ -122,6 +124,8 @@ class Calls:
                 raise _Failure("invalid_arguments", reason)
             case CheckRaised(fault):
                 raise _raised(call, fault)
+        if not call.cleared:
+            raise _Failure("not_run", _NOT_CLEARED)
         return found
 
     async def _within_timeout(

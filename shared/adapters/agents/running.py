@@ -84,8 +84,8 @@ class InstalledAgents:
             self._specs[name] = self._describe(self._agents[name])
         return self._specs.get(name)
 
-    async def waits(self, agent: str, calls: Sequence[ToolCall]) -> Mapping[str, WaitNeeded]:
-        tools, found = self._tools(agent), {}
+    async def waits(self, agent: str, calls: Sequence[ToolCall]) -> Mapping[str, WaitNeeded | None]:
+        tools, found = self._tools(agent), dict[str, WaitNeeded | None]()
         asked: list[tuple[ToolCall, Tool[..., Any]]] = []
         for call in calls:
             tool = tools.get(call.name) if call.kind is CallKind.FUNCTION else None
@@ -94,12 +94,16 @@ class InstalledAgents:
                     found[call.call_id] = WaitNeeded(WaitKind.OUTPUT, wait_for)
                 case Tool(approval=approval) if approval is not False:
                     asked.append((call, tool))
+                case _:
+                    found[call.call_id] = None
         if asked:
-            needed = await self._approver().needed(asked)
+            decisions = await self._approver().decide(asked)
             found |= {
                 call.call_id: WaitNeeded(WaitKind.APPROVAL, tool.wait_for)
+                if decisions[call.call_id]
+                else None
                 for call, tool in asked
-                if call.call_id in needed
+                if call.call_id in decisions
             }
         return found
 

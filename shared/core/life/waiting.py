@@ -68,7 +68,7 @@ def _paused(run: Run, now: datetime) -> Result:
 
 def answered(run: Run, event: events.Answered, now: datetime) -> Result:
     """Close a call that waits, or let it run. An answer counts once, while its call waits and has not timed out."""
-    if run.terminal or run.status is RunStatus.CANCELLING or run.turn != event.turn:
+    if run.turn != event.turn:
         return run, ()
     for call, wait in run.waits:
         if call.call_id == event.call_id and now < wait.expires_at:
@@ -89,8 +89,6 @@ def answered(run: Run, event: events.Answered, now: datetime) -> Result:
 
 def wait_ended(run: Run, _event: events.WaitEnded, now: datetime) -> Result:
     """Close the calls that nobody has answered in time. The model is told so, and the run goes on."""
-    if run.terminal or run.status is RunStatus.CANCELLING:
-        return run, ()
     late, effects = dict[str, ToolCall](), list[Effect]()
     for call, wait in run.waits:
         if now >= wait.expires_at:

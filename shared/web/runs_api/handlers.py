@@ -63,14 +63,16 @@ class Api:
         return self.link(request, path, **kept, cursor=cursor)
 
 
-async def answer(handler: Callable[..., Awaitable[Reply]], api: Api, request: Request, *path: str) -> Reply:
+async def answer(
+    handler: Callable[..., Awaitable[Reply]], api: Api, request: Request, *ids: str, **named_ids: str
+) -> Reply:
     """Call a handler with the caller, if that one may do this. A BatonError becomes a problem document.
 
-    A HEAD is answered like a GET, without the body.
+    The ids are those in the path of the request. The host gives them by name, in any order. A HEAD is answered like a GET, without the body.
     """
     try:
         caller = admitted(handler.__name__, api.callers, request)
-        reply = await handler(api, caller, request, *path)
+        reply = await handler(api, caller, request, *ids, **named_ids)
     except BatonError as error:
         reply = problem(error)
     headers = {

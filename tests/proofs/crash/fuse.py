@@ -144,7 +144,7 @@ class FusedAgents:
     def spec(self, name: str) -> AgentSpec | None:
         return self._inner.spec(name)
 
-    async def waits(self, agent: str, calls: Sequence[ToolCall]) -> Mapping[str, WaitNeeded]:
+    async def waits(self, agent: str, calls: Sequence[ToolCall]) -> Mapping[str, WaitNeeded | None]:
         return await self._inner.waits(agent, calls)
 
     async def fault_of_arguments(self, agent: str, tool: str, arguments: str) -> str | None:

@@ -16,6 +16,7 @@ from tests.proofs.simulation.audit_waits import WaitAuditor
 from tests.proofs.simulation.evidence import Evidence
 from tests.proofs.simulation.responses import Response
 from tests.proofs.simulation.scheduler import MAX_SKEW, NORMAL, Invocation
+from tests.proofs.simulation.waiting import UNFIT, fits
 
 _OUTPUT = "function_call_output"
 
@@ -93,6 +94,9 @@ class EffectAuditor:
         if any(output == result for _, result in ran):
             return
         evidence = self._evidence
+        if output == UNFIT:
+            evidence.require(not ran and not fits(call.arguments), 11, run_id, f"{call_id} was not cleared")
+            return
         unknown = '"outcome_unknown"' in output
         evidence.require(unknown, 4, run_id, f"the model got a wrong output of {call_id}: {output[:40]!r}")
         seen = evidence.runs[run_id]

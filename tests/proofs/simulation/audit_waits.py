@@ -4,6 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
 from shared.core import ids
@@ -14,7 +15,7 @@ from shared.store.answers import StoredAnswer, read_answer
 from shared.store.rows import read_content, time_text
 from tests.proofs.simulation.evidence import Evidence, seconds_of
 from tests.proofs.simulation.scheduler import Invocation
-from tests.proofs.simulation.waiting import APPROVED, needs_approval
+from tests.proofs.simulation.waiting import APPROVED, fits, needs_approval
 
 # By run and the call's id there.
 Place = tuple[str, str]
@@ -183,8 +184,8 @@ class WaitAuditor:
         elif call.status is CallStatus.CANCELLED:
             require(run.terminal, 11, run.id, what)
         else:
-            fits = answer is not None and answer.type in _CLOSED_AS.get(call.status, ())
-            require(fits, 11, run.id, f"{what} with the answer {answer and answer.type}")
+            closed = answer is not None and answer.type in _CLOSED_AS.get(call.status, ())
+            require(closed, 11, run.id, f"{what} with the answer {answer and answer.type}")
 
     def _stopped(self, run_id: str, call: ToolCall) -> None:
         waited = self.waited.get((run_id, ids.call_id(call.turn, call.call_id)))
@@ -207,7 +208,7 @@ class WaitAuditor:
         if was_paused and not paused:
             assert before.paused_at is not None
             self._is_honest(run, "it went on", seconds_of(run.updated_at), by)
-            right = moved == run.updated_at - before.paused_at
+            right = moved == max(run.updated_at - before.paused_at, timedelta())
             require(
                 right, 12, run.id, f"its deadline moved by {moved} after {run.updated_at - before.paused_at}"
             )
@@ -237,6 +238,8 @@ class WaitAuditor:
     def _rows_agree(self, run: Run) -> None:
         """The rows of waits agree with the run, and a run that waits for people is owed nothing."""
         waits = [(call, call.wait) for call in run.calls if call.status is CallStatus.WAITING and call.wait]
+        if run.status is RunStatus.CANCELLING:
+            waits = []
         wanted = set[str]()
         if waits:
             approvals = [wait.since for _, wait in waits if wait.kind is WaitKind.APPROVAL]
@@ -268,6 +271,9 @@ class WaitAuditor:
         if call.name not in APPROVED:
             return
         place, require = (run_id, ids.call_id(turn, call.call_id)), self.evidence.require
+        require(
+            fits(call.arguments), 11, run_id, f"{call.call_id} ran with {call.arguments}, which do not fit"
+        )
         answer, requested = self.answers.get(place), self._requested(run_id, call.call_id)
         if requested is None or not (answer or needs_approval(requested)):
             same = requested is not None and requested.arguments == call.arguments
@@ -280,8 +286,8 @@ class WaitAuditor:
             call.arguments == wanted, 11, run_id, f"{call.call_id} ran with {call.arguments}, not {wanted}"
         )
         sent = [one.arguments for one in self.sent[place] if one.type is AnswerType.APPROVED and one.allowed]
-        fits = any(json.loads(call.arguments) == (one or json.loads(requested.arguments)) for one in sent)
-        require(fits, 11, run_id, f"{call.call_id} ran with {call.arguments}, which nobody has sent")
+        right = any(json.loads(call.arguments) == (one or json.loads(requested.arguments)) for one in sent)
+        require(right, 11, run_id, f"{call.call_id} ran with {call.arguments}, which nobody has sent")
 
     def _requested(self, run_id: str, call_id: str) -> ToolCall | None:
         seen = self.evidence.runs[run_id]

@@ -19,7 +19,7 @@ from tests.proofs.simulation.faults import Faults
 from tests.proofs.simulation.late import LONGEST, OVERTAKEN
 from tests.proofs.simulation.responses import unfit
 from tests.proofs.simulation.scheduler import DEATH, LONGEST_TOOL, Hold, Invocation, Scheduler
-from tests.proofs.simulation.waiting import ALWAYS, BY_PREDICATE, OF_AGENT, RAISES, Plan, amount_of
+from tests.proofs.simulation.waiting import ALWAYS, BY_PREDICATE, OF_AGENT, RAISES, UNFIT, Plan, fits
 from tests.support.memory_table import MemoryTable
 
 # The usual time for reading a response. A large one needs more.
@@ -296,17 +296,17 @@ class SimulatedAgents:
     def fault_of_output(self, _agent: str, text: str) -> str | None:
         return "It does not fit." if unfit(text) else None
 
-    async def waits(self, _agent: str, calls: Sequence[ToolCall]) -> Mapping[str, WaitNeeded]:
+    async def waits(self, _agent: str, calls: Sequence[ToolCall]) -> Mapping[str, WaitNeeded | None]:
         assert self._plan, "only tools that may wait are asked about"
         _, fate = await self._gate.enter(f"waits {' '.join(call.call_id for call in calls)}", "decision")
         for call in calls:
             self._auditor.waits.decides(call, self._gate.caller)
-        found = {call.call_id: needed for call in calls if (needed := self._plan.needs(call))}
+        found = {call.call_id: self._plan.needs(call) for call in calls if fits(call.arguments)}
         await self._gate.leave(fate)
         return found
 
     async def fault_of_arguments(self, _agent: str, _tool: str, arguments: str) -> str | None:
-        return "The amount is negative." if amount_of(arguments) < 0 else None
+        return None if fits(arguments) else "The amount is negative."
 
     async def run_tools(
         self, _agent: str, requests: Sequence[ToolCall], permit: Permit
@@ -326,6 +326,8 @@ class SimulatedAgents:
                 yield result
 
     async def _run(self, request: ToolCall) -> tuple[ToolResult, str | None]:
+        if not request.cleared:
+            return ToolResult(request.call_id, CallStatus.FAILED, UNFIT), None
         self._auditor.tool_begins(request, self._gate.caller)
         own, fate = await self._gate.enter(f"tool {request.name} {request.idempotency_key}", "tool")
         late = self._auditor.evidence.late.get(request.idempotency_key.partition("-")[0])

@@ -29,6 +29,8 @@ _MIXES: Sequence[Mapping[str, int]] = (
     {ALWAYS: 2, BY_PREDICATE: 2, RAISES: 1, OF_AGENT: 2, BROUGHT: 2, HOSTED: 2, "look_up": 2, "pay": 2, "no_such_tool": 1},
     {HOSTED: 4, ALWAYS: 2, "look_up": 1},
 )  # fmt: skip
+# What the model is told of a call whose arguments do not fit.
+UNFIT = '{"error": {"code": "invalid_arguments"}}'
 TOOLS = [{"type": "function", "name": BROUGHT, "parameters": {"type": "object", "properties": {}}}]
 
 
@@ -62,7 +64,7 @@ class Plan:
 
     def item(self, name: str, call_id: str, random: Random) -> dict[str, Any]:
         """Return an item that calls a tool."""
-        arguments = json.dumps({"amount": random.choice((5, 500))})
+        arguments = json.dumps({"amount": random.choice((5, 5, 500, 500, 500, -1))})
         if name == HOSTED:
             request = {"type": "mcp_approval_request", "id": call_id, "server_label": "shop", "name": HOSTED}
             return request | {"arguments": arguments}
@@ -84,3 +86,8 @@ def needs_approval(call: ToolCall) -> bool:
 
 def amount_of(arguments: str) -> int:
     return int(json.loads(arguments)["amount"])
+
+
+def fits(arguments: str) -> bool:
+    """Return whether arguments fit the tools that need an approval, and those that the caller runs."""
+    return amount_of(arguments) >= 0
