@@ -68,6 +68,7 @@ class WaitAuditor:
     # Loads a text of a run.
     load: Callable[[str, Content], str | None] = lambda _run_id, _content: None
     answers: dict[Place, StoredAnswer] = field(default_factory=dict)
+    answered_at: dict[Place, float] = field(default_factory=dict)
     # The arguments of stored answers that differ from the model's.
     changed: dict[Place, str] = field(default_factory=dict)
     # The results that were stored together with answers.
@@ -104,6 +105,7 @@ class WaitAuditor:
         place = run_id, ids.call_id(answer.turn, answer.call_id)
         require(place not in self.answers, 11, run_id, f"a second answer to {answer.call_id} is stored")
         self.answers[place] = stored[place] = answer
+        self.answered_at[place] = self.evidence.now()
         if answer.changed and (text := self.load(run_id, answer.changed)) is not None:
             self.changed[place] = text
         result = f"tool|{row.key.partition('|')[2]}"

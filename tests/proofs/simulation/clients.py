@@ -24,6 +24,8 @@ _FOLLOWED = 0.4
 _CONTINUED = {"completed": 0.3, "incomplete": 0.7}
 # How often the client of a conversation reads its run, in seconds.
 _LOOKS = 2.0
+# The same, in the end, while people do not answer.
+_SELDOM = 86_400.0
 _OVER = frozenset({"completed", "incomplete", "failed", "cancelled", "expired"})
 # What clients do with a run, and how often.
 _ACTIONS = {
@@ -120,7 +122,8 @@ class Clients:
         if body.get("status") not in _OVER:
             # People may need days.
             pause = self._pauses.get(body["id"], _LOOKS)
-            self._pauses[body["id"]] = 2 * pause if body["status"] == "requires_action" else _LOOKS
+            waits = body["status"] == "requires_action"
+            self._pauses[body["id"]] = min(2 * pause, _SELDOM) if waits else _LOOKS
             self.gate.scheduler.after(pause, lambda: self.read(body["id"]))
         elif runs > 1 and body["id"] not in self._gone_on:
             self._gone_on.add(body["id"])
