@@ -37,7 +37,7 @@ _PARTS: Mapping[str, Mapping[str, frozenset[str]]] = {
 }
 # The calls that a client may answer, with the type of the answer. The app's own tools answer calls of functions, except for
 # those that a run has handed over.
-_ANSWERED_BY: Mapping[object, str] = {
+_ANSWERED_BY: Mapping[str, str] = {
     "custom_tool_call": "custom_tool_call_output",
     "computer_call": "computer_call_output",
     "shell_call": "shell_call_output",
@@ -88,8 +88,8 @@ def open_calls(items: Iterable[Item]) -> dict[str, str]:
     """Return the calls among the items that a client may answer: their ids, and the type of an answer to each."""
     found: dict[str, str] = {}
     for item in items:
-        if (asked := asked_id(item)) is not None and item.get("type") in _ANSWERED_BY:
-            found[asked] = _ANSWERED_BY[item.get("type")]
+        if (asked := asked_id(item)) is not None and (kind := str(item.get("type"))) in _ANSWERED_BY:
+            found[asked] = _ANSWERED_BY[kind]
         elif (given := answered_id(item)) is not None:
             found.pop(given, None)
     return found
@@ -102,7 +102,8 @@ class NotAllowed(ValueError):
 def check(items: Sequence[Item], rules: InputRules) -> Sequence[Item]:
     """Return the items of an input as they may be sent. Raises NotAllowed."""
     for position, item in enumerate(items):
-        if item.get("type") in _APPROVALS:
+        # The type may be of any type itself, which a set could not look for.
+        if str(item.get("type")) in _APPROVALS:
             raise NotAllowed(
                 f"input[{position}] is about an approval. Approve or refuse the call of the run that waits for it: POST "
                 "/api/runs/{run_id}/calls/{call_id}."
@@ -122,13 +123,17 @@ def output_of_call(value: Any, rules: InputRules) -> tuple[str, bool]:
     """
     if isinstance(value, str):
         return value, False
-    parts = isinstance(value, list) and bool(value)
-    parts = parts and all(isinstance(each, dict) and each.get("type") in _PARTS["user"] for each in value)
+    parts = isinstance(value, list) and bool(value) and all(map(_is_user_part, value))
     if parts and not rules.anything:
         value = [
             _part(part, "user", f"output[{position}]", ids=rules.ids) for position, part in enumerate(value)
         ]
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")), parts
+
+
+def _is_user_part(value: object) -> bool:
+    kind = value.get("type") if isinstance(value, dict) else None
+    return isinstance(kind, str) and kind in _PARTS["user"]
 
 
 def _item(item: Item, place: str, *, ids: bool) -> Item:

@@ -105,7 +105,7 @@ def read_run(row: Row) -> Run:
     values = row.values
     lease_id = rows.optional_text(values, "lease_id")
     usage, error = rows.optional_text(values, "usage"), rows.optional_text(values, "error")
-    return Run(
+    run = Run(
         id=rows.identifier("run", row.key.partition("|")[2]),
         session_id=rows.identifier("ses", values["session_id"]),
         owner=rows.text(values, "owner"),
@@ -163,6 +163,16 @@ def read_run(row: Row) -> Run:
         error=_read_error(json.loads(error)) if error else None,
         incomplete_reason=rows.optional_text(values, "incomplete_reason"),
     )
+    _check_pause(run)
+    return run
+
+
+def _check_pause(run: Run) -> None:
+    """Raise ValueError for a run that nobody could move: one that waits for people, but for no call of theirs."""
+    waits = run.status is RunStatus.REQUIRES_ACTION
+    agrees = waits == (run.step is Step.ANSWER) == (run.paused_at is not None)
+    if not agrees or (waits and not run.waits):
+        raise ValueError("status, step, clock and calls disagree about whether the run waits")
 
 
 # The fields of a run that have properties of other names, and these names.

@@ -5,7 +5,7 @@ transition of the run writes and removes both, so they always agree with it.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from shared.core.calls import WaitKind
@@ -24,6 +24,8 @@ class PausedRun:
 
     since: datetime
     run_id: str
+    # Whose run it is, by the row of its wait.
+    owner: str = field(default="", compare=False)
 
 
 class WaitStore:
@@ -91,4 +93,5 @@ def _readable(row: Row) -> PausedRun | None:
 @rows.reader
 def _read(row: Row) -> PausedRun:
     _, since, run_id = row.key.split("|")
-    return PausedRun(rows.read_time({"since": since}, "since"), rows.identifier("run", run_id))
+    at = rows.read_time({"since": since}, "since")
+    return PausedRun(at, rows.identifier("run", run_id), rows.text(row.values, "owner"))

@@ -68,7 +68,7 @@ async def answer_call(
         call = _call_of(caller, stored.run, call_id)
         _check_kind(caller, stored.run, call, answer)
         view = await view_call(context, stored.run, call)
-        changed = await _changed(context, view, answer)
+        changed = _changed(view, answer)
         fingerprint = _fingerprint(answer, changed)
         if call.status is not CallStatus.WAITING:
             if view.answer and view.answer.fingerprint == fingerprint:
@@ -76,6 +76,7 @@ async def answer_call(
             raise _closed(view)
         if refused := _too_late(context, stored.run, call):
             raise refused
+        await _check_fit(context, view, changed)
         given = await _stored_answer(context, caller, view, answer, changed, fingerprint)
         applied = await _store(context, stored, given, _result(call, answer))
         if applied.changed:
@@ -131,16 +132,21 @@ def _check_kind(caller: Caller, run: Run, call: ToolCall, answer: Answer) -> Non
         )
 
 
-async def _changed(context: Context, view: CallView, answer: Answer) -> str | None:
-    """Return the JSON text of changed arguments; None when they are the model's. Raises InvalidInput."""
+def _changed(view: CallView, answer: Answer) -> str | None:
+    """Return the JSON text of changed arguments; None when they are the model's."""
     if not isinstance(answer, Approve) or answer.arguments is None:
         return None
     if _canonical(answer.arguments) == _canonical(_read(view.call.arguments)):
         return None
-    text = json.dumps(answer.arguments, ensure_ascii=False, separators=(",", ":"))
-    if fault := await context.agents.fault_of_arguments(view.run.agent, view.call.name, text):
+    return json.dumps(answer.arguments, ensure_ascii=False, separators=(",", ":"))
+
+
+async def _check_fit(context: Context, view: CallView, changed: str | None) -> None:
+    """Raise InvalidInput unless changed arguments fit the tool."""
+    if changed is None:
+        return
+    if fault := await context.agents.fault_of_arguments(view.run.agent, view.call.name, changed):
         raise InvalidInput(fault, code="invalid_arguments", field="arguments")
-    return text
 
 
 def _read(arguments: str) -> object:
@@ -150,9 +156,12 @@ def _read(arguments: str) -> object:
         return None
 
 
-def _canonical(value: object) -> str:
-    """Return the same text for equal JSON values. In Python true equals 1."""
-    return json.dumps(value, sort_keys=True)
+def _canonical(value: object) -> str | None:
+    """Return the same text for equal JSON values; None for one that is nested too deep. In Python true equals 1."""
+    try:
+        return json.dumps(value, sort_keys=True)
+    except RecursionError:
+        return None
 
 
 def _fingerprint(answer: Answer, changed: str | None) -> str:

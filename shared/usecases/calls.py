@@ -175,11 +175,11 @@ async def _views_of(
 ) -> tuple[list[CallView], int]:
     """Return the calls of a run that wait for an approval, and how many bytes were loaded for them.
 
-    There are none when the run was deleted, or cannot be read.
+    There are none when the run was deleted, cannot be read, or is not that of the owner whose wait was found.
     """
     try:
         stored = await context.runs.read(paused.run_id)
-        if stored is None:
+        if stored is None or stored.run.owner != paused.owner:
             return [], 0
         run = stored.run
         ids = [call_id(call.turn, call.call_id) for call in run.calls]

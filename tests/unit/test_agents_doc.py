@@ -16,7 +16,7 @@ from shared.adapters.agents.timeouts import APPROVAL_TIMEOUT
 from shared.agent import MAX_TIMEOUT, MAX_TURNS, MAX_WAIT, MIN_TIMEOUT, MIN_WAIT, Agent, CallerTool, tool
 from shared.author_faults import MAX_PARAMETERS_BYTES
 from shared.core.life.calling import MAX_CALLS_PER_RUN
-from shared.core.limits import MAX_RESULTS_BYTES
+from shared.core.limits import MAX_RESULTS_BYTES, MAX_TOOL_OUTPUT_BYTES
 from shared.core.pace import MAX_DEADLINE, MIN_DEADLINE
 from shared.core.tool_choice import after_outputs
 from shared.ports.providers import RESERVED_OPTIONS
@@ -97,7 +97,7 @@ def test_each_argument_of_a_tool_is_listed_with_its_type_and_default():
         f"takes longer than {APPROVAL_TIMEOUT.seconds} seconds:",
         f"up to {MAX_PARAMETERS_BYTES // KiB} KiB |",
         f"one of {threads.TOOL_THREADS} threads",
-        f"longer than {results.MAX_TOOL_OUTPUT_BYTES // MiB} MiB |",
+        f"longer than {MAX_TOOL_OUTPUT_BYTES // MiB} MiB |",
         f"All results of a turn may have {MAX_RESULTS_BYTES // MiB} MiB together",
         f"Messages have up to {results.MAX_MESSAGE_CHARACTERS:,} characters",
         f"at most {MAX_CALLS_PER_RUN} tool calls and {MAX_TURNS} turns",

@@ -349,6 +349,15 @@ async def test_a_call_that_is_approved_while_a_worker_loads_is_not_started_unsee
     assert sorted(seen) == ['{"amount":1}', "{}"]
 
 
+async def test_12_a_run_whose_clock_goes_on_by_a_clock_that_is_behind_is_still_read(world):
+    """The clocks of two hosts differ by up to two seconds, and a row holds no negative time."""
+    run = await waits(world, "pay")
+    world.clock.at = run.paused_at - timedelta(seconds=2)
+    await gives(world, run, Approve())
+    going = await world.run(run.id)
+    assert (going.paused_at, going.paused, going.expires_at) == (None, timedelta(), run.expires_at)
+
+
 async def test_12_the_clock_stands_still_while_people_decide(world):
     run = await waits(world, "pay")
     assert run.paused_at == NOW + timedelta(seconds=5)

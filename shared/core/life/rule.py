@@ -1,7 +1,7 @@
 """Functions that several rules use."""
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from shared.core.calls import CallStatus, ToolCall
 from shared.core.life.events import Effect, Event
@@ -70,7 +70,8 @@ def resumed(run: Run, now: datetime) -> Run:
     """Let the clock of a run go on. While it stood still, the deadline came no nearer."""
     if run.paused_at is None:
         return run
-    pause = now - run.paused_at
+    # By the clock of another host, it may have gone on before it stopped. A row holds no negative time.
+    pause = max(now - run.paused_at, timedelta())
     return replace(run, paused_at=None, paused=run.paused + pause, expires_at=run.expires_at + pause)
 
 

@@ -11,7 +11,7 @@ from shared.core.calls import AnswerType, CallKind, CallStatus
 from shared.core.input_items import InputRules
 from shared.core.limits import MAX_REASON_CHARACTERS, MAX_TOOL_OUTPUT_BYTES
 from shared.core.times import is_usable
-from shared.errors import InvalidInput, Malformed, NotFound, TooLarge
+from shared.errors import InvalidInput, Malformed, NotFound, TooLarge, UnreadableRow
 from shared.usecases.answer import Answer, Approve, Refuse, SendError, SendOutput
 from shared.usecases.calls import CallView, WaitsCursor
 from shared.web.bodies import read_object
@@ -23,6 +23,12 @@ _SHAPES = (
     '{"approve": true}, {"approve": true, "arguments": {...}}, {"approve": false}, '
     '{"approve": false, "reason": "..."}, {"output": ...} or {"error": "..."}'
 )
+# What an answer is, by the field that it has, with the fields that it may have beside that one.
+_BESIDE = {
+    "approve": frozenset({"arguments", "reason"}),
+    "output": frozenset[str](),
+    "error": frozenset[str](),
+}
 _FIELDS = frozenset({"approve", "arguments", "reason", "output", "error"})
 
 
@@ -36,35 +42,51 @@ def answer(request: Request, rules: InputRules) -> Answer:
     """Return the answer in a body. `rules` say what an output may hold."""
     body = read_object(request)
     check_fields(body, _FIELDS)
-    match body:
-        case {"approve": True, **rest} if not rest.keys() - {"arguments"}:
-            return Approve(_arguments(rest.get("arguments")))
-        case {"approve": False, **rest} if not rest.keys() - {"reason"}:
-            return Refuse(_text(rest.get("reason") or "", "reason"))
-        case {"output": value, **rest} if not rest:
-            return _output(value, rules)
-        case {"error": message, **rest} if not rest:
-            return SendError(_text(message, "error"))
-    field = next(
-        (name for name in ("approve", "output", "error", "arguments", "reason") if name in body), None
-    )
-    raise InvalidInput(f"An answer is one of: {_SHAPES}.", code="invalid_answer", field=field or "approve")
+    kinds = [name for name in _BESIDE if name in body]
+    if len(kinds) != 1:
+        raise _not_an_answer(kinds[1] if kinds else "approve")
+    if excess := sorted(body.keys() - _BESIDE[kinds[0]] - set(kinds)):
+        raise _not_an_answer(excess[0])
+    if "output" in body:
+        return _output(body["output"], rules)
+    return SendError(_error(body["error"])) if "error" in body else _decision(body)
 
 
-def _arguments(given: Any) -> dict[str, Any] | None:
-    if given is not None and not isinstance(given, dict):
+def _decision(body: Mapping[str, Any]) -> Approve | Refuse:
+    approve, arguments, reason = (body.get(name) for name in ("approve", "arguments", "reason"))
+    if not isinstance(approve, bool):
+        raise InvalidInput("approve must be true or false.", code="invalid_answer", field="approve")
+    if approve and reason is not None:
+        raise _not_an_answer("reason")
+    if not approve and arguments is not None:
+        raise _not_an_answer("arguments")
+    if arguments is not None and not isinstance(arguments, dict):
         raise InvalidInput("arguments must be an object.", code="invalid_arguments", field="arguments")
-    return given
+    return Approve(arguments) if approve else Refuse(_reason(reason))
 
 
-def _text(given: Any, field: str) -> str:
+def _not_an_answer(field: str) -> InvalidInput:
+    return InvalidInput(f"An answer is one of: {_SHAPES}.", code="invalid_answer", field=field)
+
+
+def _reason(given: Any) -> str:
+    if given is not None and not isinstance(given, str):
+        raise InvalidInput("reason must be a text.", code="invalid_answer", field="reason")
+    if given and len(given) > MAX_REASON_CHARACTERS:
+        raise InvalidInput(
+            f"reason has more than {MAX_REASON_CHARACTERS} characters.",
+            code="reason_too_long",
+            field="reason",
+        )
+    return given or ""
+
+
+def _error(given: Any) -> str:
     if not isinstance(given, str):
-        raise InvalidInput(f"{field} must be a text.", code="invalid_answer", field=field)
+        raise InvalidInput("error must be a text.", code="invalid_answer", field="error")
     if len(given) > MAX_REASON_CHARACTERS:
         raise InvalidInput(
-            f"{field} has more than {MAX_REASON_CHARACTERS} characters.",
-            code=f"{field}_too_long",
-            field=field,
+            f"error has more than {MAX_REASON_CHARACTERS} characters.", code="error_too_long", field="error"
         )
     return given
 
@@ -155,5 +177,18 @@ def _answer(view: CallView) -> Mapping[str, object] | None:
         "by": answer.by,
         "by_name": answer.by_name or None,
         "reason": answer.reason or None,
-        "arguments": json.loads(view.changed) if view.changed else None,
+        "arguments": _changed(view),
     }
+
+
+def _changed(view: CallView) -> dict[str, Any] | None:
+    """Return the arguments that the approver sent instead of the model's. Raises UnreadableRow."""
+    if view.changed is None:
+        return None
+    try:
+        arguments = json.loads(view.changed)
+    except (ValueError, RecursionError):
+        arguments = None
+    if not isinstance(arguments, dict):
+        raise UnreadableRow(f"the answer to {view.id} of {view.run.id}")
+    return arguments

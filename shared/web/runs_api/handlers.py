@@ -148,10 +148,9 @@ async def get_calls(api: Api, caller: Caller, request: Request, run_id: str) -> 
 
 async def post_answer(api: Api, caller: Caller, request: Request, run_id: str, call_id: str) -> Reply:
     """Answer a call that waits."""
+    run, call = parse.run_id(run_id), answers.call_id(call_id)
     given = answers.answer(request, api.input_rules)
-    view, applied = await answer_call(
-        api.context, caller, parse.run_id(run_id), answers.call_id(call_id), given
-    )
+    view, applied = await answer_call(api.context, caller, run, call, given)
     body = answers.call_view(view) | {"run_status": applied.stored.run.status}
     return json_reply(200, body, {"Cache-Control": "no-store"}, messages=applied.messages)
 
