@@ -41,7 +41,7 @@ async def load_calls(context: Context, run: Run) -> LoadedCalls:
     ]
     # This is decided once, before anything runs.
     needed, now = await _needed(context, run, undecided), context.clock.now()
-    waits = {call_id: _wait(needed.get(call_id), now) for call_id in queued}
+    waits = {call_id: call.wait or _wait(needed.get(call_id), now) for call_id, call in queued.items()}
     unclear = {call.call_id for call in undecided} - needed.keys()
     return LoadedCalls(
         tuple(replace(call, cleared=call.call_id not in unclear) for call in calls), waits, altered

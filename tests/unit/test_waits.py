@@ -13,6 +13,7 @@ from shared.core.delivery import WAIT, ClockRow
 from shared.core.ids import all_shards, call_id
 from shared.core.life import events
 from shared.core.life.advance import advance
+from shared.core.life.events import Wake
 from shared.core.queues import Queue
 from shared.core.quota import Limits
 from shared.core.response import ResponseStatus, Snapshot, Usage
@@ -21,6 +22,7 @@ from shared.errors import BatonError, Conflict, InvalidInput, NotFound, TooMany
 from shared.ports.agents import WaitNeeded
 from shared.ports.tables import Put, Row
 from shared.steps.messages import clock_message, queue_of
+from shared.steps.waits import load_calls
 from shared.store import rows
 from shared.store.waits import wait_writes
 from shared.usecases.answer import Approve, Refuse, SendError, SendOutput, answer_call
@@ -356,6 +358,21 @@ async def test_12_a_run_whose_clock_goes_on_by_a_clock_that_is_behind_is_still_r
     await gives(world, run, Approve())
     going = await world.run(run.id)
     assert (going.paused_at, going.paused, going.expires_at) == (None, timedelta(), run.expires_at)
+
+
+async def test_11_who_loaded_a_call_before_it_waited_does_not_start_it_once_it_is_approved(world):
+    """He has the model's arguments, and not those that were approved."""
+    run = await world.start()
+    world.provider.state |= {"resp_1": asks("resp_1", "pay")}
+    messages = await world.tick()
+    early = await load_calls(world.context, await world.run(run.id))
+    await world.work(*messages)
+    await gives(world, await world.run(run.id), Approve({"amount": 1}))
+    approved = await world.run(run.id)
+    lease = Lease("late", world.clock.now() + timedelta(seconds=15))
+    late, effects = advance(approved, events.Claimed(lease, Step.TOOLS, 1, early.queued), world.clock.now())
+    assert late.calls == approved.calls
+    assert (late.step, late.lease, effects) == (Step.TOOLS, None, (Wake(),))
 
 
 async def test_12_the_clock_stands_still_while_people_decide(world):

@@ -22,13 +22,16 @@ MAX_CALL_ID_BYTES = 24 * 1024
 def claim_tools(run: Run, loaded: Mapping[str, Wait | None], now: datetime) -> Result:
     """Mark the calls as started before any of them runs, so that each runs at most once. Those that need an answer wait.
 
-    `loaded` are the queued calls that the worker has loaded, each with the wait that it needs, if any.
+    `loaded` are the queued calls that the worker has loaded, each with the wait that it needs, or for which it was approved, if
+    any. A call that was approved since is left to whoever loads it with the arguments that were approved.
     """
     calls: list[ToolCall] = []
     effects: list[Effect] = []
     for call in run.calls:
         match call.status:
             case CallStatus.QUEUED if run.status is RunStatus.CANCELLING or call.call_id not in loaded:
+                calls.append(call)
+            case CallStatus.QUEUED if call.wait and loaded[call.call_id] != call.wait:
                 calls.append(call)
             case CallStatus.QUEUED if (wait := loaded[call.call_id]) and call.wait is None:
                 waiting, entries = let_wait(run, call, wait)

@@ -19,8 +19,8 @@ class Claimed:
     lease: Lease
     step: Step
     turn: int
-    # For the tools step: the queued calls that the worker has loaded, each with the wait that it needs, if any. Calls that
-    # were approved since stay queued.
+    # For the tools step: the queued calls that the worker has loaded, each with the wait that it needs, or for which it was
+    # approved, if any. Calls that were approved since stay queued.
     calls: Mapping[str, Wait | None] = field(default_factory=dict)
 
 

@@ -5,6 +5,7 @@ from tests.proofs.mutants.lease_bugs import LEASE_BUGS
 from tests.proofs.mutants.log_bugs import LOG_BUGS
 from tests.proofs.mutants.provider_bugs import PROVIDER_BUGS
 from tests.proofs.mutants.quota_bugs import QUOTA_BUGS
+from tests.proofs.mutants.wait_bugs import WAIT_BUGS
 
 _CALLING = "shared/core/life/calling.py"
 _CREATING = "shared/core/life/creating.py"
@@ -41,8 +42,8 @@ BUGS = (
     Bug(
         "terminal guard removed: a deadline changes a run that has ended",
         _ENDING,
-        "    if run.terminal:\n        return run, ()\n    if now < run.expires_at:\n        raise",
-        "    if now < run.expires_at:\n        raise",
+        "    if run.terminal or run.paused_at or now < run.expires_at:\n",
+        "    if run.paused_at or now < run.expires_at:\n",
     ),
     Bug(
         "the continuation is kept after the end",
@@ -113,8 +114,8 @@ BUGS = (
     Bug(
         "tools run before they are marked as started",
         _TOOLS,
-        "        if call.status is CallStatus.IN_PROGRESS and call.call_id in arguments\n",
-        "        if call.call_id in arguments\n",
+        "        if call.status is CallStatus.IN_PROGRESS and call.call_id in requested.keys() - loaded.altered\n",
+        "        if call.call_id in requested.keys() - loaded.altered\n",
     ),
     Bug(
         "tools start again in a run that is being cancelled",
@@ -217,12 +218,12 @@ BUGS = (
     Bug(
         "a run that was deleted meanwhile is shown as its tombstone",
         _READ,
-        "    if run.status is RunStatus.DELETED:\n        raise _no_run(run.id)\n",
+        "    if run.status is RunStatus.DELETED:\n        raise no_run(run.id)\n",
         "",
     ),
     Bug(
         "a worker does not expect that its calls are deleted meanwhile",
-        _TOOLS,
+        "shared/steps/work.py",
         "    except LookupError as fault:",
         "    except KeyError as fault:",
     ),
@@ -248,4 +249,5 @@ BUGS = (
     *LOG_BUGS,
     *QUOTA_BUGS,
     *LEASE_BUGS,
+    *WAIT_BUGS,
 )

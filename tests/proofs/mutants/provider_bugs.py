@@ -81,8 +81,8 @@ PROVIDER_BUGS = (
     Bug(
         "a response with an unanswered call is continued",
         "shared/core/life/session.py",
-        'after.previous_response_id if after.chainable else "")',
-        "after.responses[-1])",
+        'after.previous_response_id if after.chainable else ""',
+        "after.responses[-1]",
     ),
     Bug(
         "a run with an unanswered call is left out of its conversation",

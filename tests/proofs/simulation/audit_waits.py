@@ -257,7 +257,7 @@ class WaitAuditor:
     def looked(self, run_id: str, by: Invocation) -> None:
         """Check who reads a run: no tick reads one that waits."""
         seen = self.evidence.runs.get(run_id)
-        if seen is None or by.operation not in {"poll", "work: poll"}:
+        if seen is None or by.operation != "poll":
             return
         waits = seen.run.status is RunStatus.REQUIRES_ACTION and seen.changed_at < by.started_at
         self.evidence.require(not waits, 12, run_id, f"{by.name} reads it while it waits for people")

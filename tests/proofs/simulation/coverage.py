@@ -16,7 +16,8 @@ OPERATIONS = (
 # A rule guards against this, but no process can do it: a function ends before a run is purged for the second time.
 _IMPOSSIBLE = frozenset({"Created: deleted/nothing -> deleted/purge"})
 # A list shows no deleted run. To meet a purge, it would have to stand still between two requests longer than it may.
-_NEVER = frozenset({"list + work: purge"})
+# A wait ends when its run is neither polled nor cancelled. A message that is so late that it meets the next turn is too rare.
+_NEVER = frozenset({"list + work: purge", "work: cancel + work: wait", "work: poll + work: wait"})
 
 
 def transitions() -> list[str]:

@@ -58,6 +58,8 @@ _DELIVERED_WITHIN, _GIVEN_UP_WITHIN = 900.0, 4500.0
 # How long the timer stands still in the end, and how long a run may be late then. A worker is woken a minute after the
 # deadline, and again after a minute; a lease ends within a minute.
 _NO_TIMER, _LATE_WITHOUT_TIMER = 600.0, 200.0
+# How long after the faults a worker that stands still may keep the lease of a poll.
+_STILL_KEPT = 60.0
 # A worker has a message this long after the tick that found its step due.
 _TAKEN_WITHIN = 5.0 + MAX_SKEW
 # How often clients read the status of each run while the timer stands still.
@@ -293,7 +295,11 @@ class Simulation:
         if seen.run.status is RunStatus.REQUIRES_ACTION and seen.run.wait_ends_at:
             return max(seconds_of(seen.run.wait_ends_at), seen.changed_at)
         # A run whose clock went on only now may have its deadline behind it.
-        return max(seconds_of(seen.run.expires_at), seen.went_on_at)
+        due = max(seconds_of(seen.run.expires_at), seen.went_on_at)
+        if seen.run.lease and seen.run.step is Step.POLL:
+            # A worker that has stood still since a fault may keep its lease for some time.
+            due = max(due, min(seconds_of(seen.run.lease.expires_at), self.faults_end + _STILL_KEPT))
+        return due
 
     def _check_taken_up(self, since: float) -> None:
         """With a timer and without faults, a worker takes each step that has become due since then.
