@@ -156,12 +156,12 @@ def _read(arguments: str) -> object:
         return None
 
 
-def _canonical(value: object) -> str | None:
-    """Return the same text for equal JSON values; None for one that is nested too deep. In Python true equals 1."""
+def _canonical(value: object) -> str:
+    """Return the same text for equal JSON values; an empty text for one that is nested too deep. In Python true equals 1."""
     try:
         return json.dumps(value, sort_keys=True)
     except RecursionError:
-        return None
+        return ""
 
 
 def _fingerprint(answer: Answer, changed: str | None) -> str:

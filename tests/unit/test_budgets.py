@@ -11,14 +11,16 @@ import pytest
 
 from shared.core import limits
 from shared.core.calls import CallStatus, ToolCall, ToolResult
+from shared.core.life.calling import MAX_CALLS_PER_RUN
 from shared.core.response import ChainBroken, ItemStarted, PartStarted, RunError, Slice, TextAdded
 from shared.core.run import Chaining, RunStatus
 from shared.core.text import json_text
-from shared.core.transcript import output_text
+from shared.core.transcript import calls, output_text
 from shared.ports.agents import Permit
 from shared.steps.poll import poll
 from tests.support.client import Client
 from tests.support.fakes import FakeAgents, answer, asks, message
+from tests.support.waiting import DAY, gives, waiting_world, waits
 from tests.support.world import World
 
 MIB = 2**20
@@ -98,6 +100,95 @@ async def test_a_repeated_create_has_the_same_results():
     assert len(world.provider.creates) == 4
     assert [each for each in results(world) if "result_not_shown" in each]
     assert json.loads(first)[0]["output"] in results(world)
+
+
+# Calls that wait.
+
+
+def measured(world: World) -> list[int]:
+    """Return a list that gets the number of writes of each transaction from now on."""
+    sizes, write = list[int](), world.table.write
+
+    async def counting(partition, writes):
+        sizes.append(len(writes))
+        return await write(partition, writes)
+
+    world.table.write = counting
+    return sizes
+
+
+@pytest.mark.parametrize("kind", ["pay", "ask"])
+async def test_as_many_calls_as_a_run_has_may_wait_and_each_is_a_transaction_of_few_writes(kind):
+    world = waiting_world()
+    client, sizes = Client(world.context), measured(world)
+    run = await waits(world, client, *[kind] * MAX_CALLS_PER_RUN)
+    shown = (await client.get("/runs/{run_id}", run["id"])).json
+    assert len(shown["required_action"]) == MAX_CALLS_PER_RUN
+    given = {"approve": False, "reason": "漢" * 2_000} if kind == "pay" else {"output": "1"}
+    for call in run["calls"][:5]:
+        assert (await gives(client, call, given)).status == 200
+    # The waits of all others end in one transition.
+    await world.drive(1, 4 * DAY.total_seconds())
+    shown = (await client.get("/runs/{run_id}", run["id"])).json
+    assert [call["status"] for call in shown["tool_calls"]].count("timed_out") == MAX_CALLS_PER_RUN - 5
+    assert max(sizes) < 10
+    await world.drive(2)
+    world.provider.state["resp_2"] = answer("resp_2")
+    assert (await world.until_terminal(run["id"])).status is RunStatus.COMPLETED
+
+
+async def test_as_many_calls_as_a_run_has_may_be_approved_and_run():
+    world = waiting_world()
+    client = Client(world.context)
+    run = await waits(world, client, *["pay"] * MAX_CALLS_PER_RUN)
+    sizes = measured(world)
+    for call in run["calls"]:
+        assert (await gives(client, call, {"approve": True})).status == 200
+    await world.drive(1)
+    world.provider.state["resp_2"] = answer("resp_2")
+    assert (await world.until_terminal(run["id"])).status is RunStatus.COMPLETED
+    assert sorted(world.agents.runs.values()) == [1] * MAX_CALLS_PER_RUN
+    assert max(sizes) < 10
+
+
+async def test_outputs_of_callers_fit_together_like_results():
+    world = waiting_world()
+    client = Client(world.context)
+    run = await waits(world, client, *["ask"] * 6)
+    for call in run["calls"]:
+        assert (await gives(client, call, {"output": LONG})).status == 200
+    await world.drive(1)
+    sent = results(world)
+    assert len(sent) == 6
+    assert sum(len(each.encode()) for each in sent) < 1.01 * limits.MAX_RESULTS_BYTES
+    assert json.loads(sent[-1])["result_not_shown"]["code"] == "results_too_large"
+
+
+async def test_a_page_of_calls_ends_before_it_is_too_long():
+    world = waiting_world()
+    client, runs = Client(world.context), []
+    for _ in range(3):
+        run = (await client.start()).json
+        [owed] = await world.owed()
+        response_id = owed.continuation.response_id
+        text = json.dumps({"note": LONG}, ensure_ascii=False)
+        items = [
+            {"type": "function_call", "call_id": f"c{n}", "name": "pay", "arguments": text} for n in range(3)
+        ]
+        output = json_text(items)
+        world.provider.state[response_id] = replace(answer(response_id), output=output, calls=calls(output))
+        await world.drive(2)
+        runs.append(run["id"])
+    for template, ids in (("/runs/{run_id}/calls", runs[:1]), ("/waits", [])):
+        page, pages = await client.get(template, *ids), []
+        while True:
+            pages.append(len(page.json["data"]))
+            assert len(page.text.encode()) < 1.1 * limits.MAX_CALLS_BYTES
+            if "nextLink" not in page.json:
+                break
+            page = await client.follow(page.json["nextLink"])
+        assert sum(pages) == (3 if ids else 9)
+        assert ids or len(pages) >= 3
 
 
 # Replays.

@@ -12,7 +12,9 @@ from shared.steps.poll import poll
 from shared.steps.work import work
 from shared.usecases.feed import read_feed
 from shared.usecases.read import owned_run
+from tests.support.client import Client
 from tests.support.fakes import answer, asks
+from tests.support.waiting import gives, waiting_world, waits
 from tests.support.world import CALLER, World
 
 
@@ -190,6 +192,91 @@ async def test_a_status_read_is_one_point_read(world):
     await owned_run(world.context, CALLER, run.id)
     assert world.table.taken() == {"get": 1}
     assert world.provider.reads == []
+
+
+# Runs that wait.
+
+
+async def test_a_run_that_waits_costs_its_tools_step_nothing_more():
+    costs = []
+    for name in ("look_up", "pay", "ask"):
+        world = waiting_world()
+        await world.start()
+        world.provider.state["resp_1"] = asks("resp_1", name)
+        await world.tick()
+        world.table.taken()
+        await world.drive(1)
+        costs.append(world.table.taken())
+    ran, *waited = costs
+    # One write is the claim, and one is that of the tick. Checkpoint, results and the next response come later.
+    assert waited == [{"query": 16, "get": 1, "write": 2}] * 2
+    assert ran["write"] > 2
+
+
+@pytest.mark.parametrize("template", ["/runs/{run_id}", "/runs/{run_id}/calls"])
+async def test_the_status_of_a_run_that_waits_is_a_point_read(template):
+    world = waiting_world()
+    client = Client(world.context)
+    run = await waits(world, client, "pay", "ask")
+    world.table.taken()
+    world.content_table.taken()
+    await client.get(template, run["id"])
+    assert (world.table.taken(), world.content_table.taken()) == ({"get": 1}, {})
+
+
+async def test_the_status_of_a_run_that_has_waited_costs_what_any_does():
+    world = waiting_world()
+    client = Client(world.context)
+    run = await waits(world, client, "pay")
+    await gives(client, run["calls"][0], {"approve": True})
+    await world.drive(1)
+    world.table.taken()
+    await client.get("/runs/{run_id}", run["id"])
+    assert world.table.taken() == {"get": 1}
+
+
+async def test_an_answer_reads_the_run_and_writes_once():
+    world = waiting_world()
+    client = Client(world.context)
+    run = await waits(world, client, "pay", "ask")
+    for call, given in zip(run["calls"], ({"approve": True}, {"output": "1"}), strict=True):
+        world.table.taken()
+        await gives(client, call, given)
+        # The query is for the answer that is shown.
+        assert world.table.taken() == {"get": 1, "write": 1, "query": 1}
+        assert world.content_table.taken() == {}
+
+
+@pytest.mark.parametrize("waiting", [0, 40])
+async def test_runs_that_wait_cost_a_tick_no_row(waiting):
+    world = waiting_world()
+    client = Client(world.context)
+    for _ in range(waiting):
+        await waits(world, client, "pay")
+    world.table.taken()
+    world.table.rows_read = 0
+    for shard in range(16):
+        await claim_due(world.context, f"{shard:02x}")
+    assert world.table.taken() == {"query": 16}
+    # Those of the last ticks are all rows that there are.
+    assert world.table.rows_read <= 16
+
+
+@pytest.mark.parametrize("others", [0, 40])
+async def test_the_list_of_waits_reads_only_runs_that_wait(others):
+    world = waiting_world()
+    client = Client(world.context)
+    for _ in range(3):
+        await waits(world, client, "pay")
+    await waits(world, client, "ask")
+    for _ in range(others):
+        await world.start()
+    world.table.taken()
+    world.table.rows_read = 0
+    assert len((await client.get("/waits")).json["data"]) == 3
+    assert world.table.taken() == {"query": 16, "get": 3}
+    assert world.table.rows_read == 3
+    assert world.content_table.taken() == {}
 
 
 @pytest.mark.parametrize("before", [0, 50])

@@ -12,11 +12,12 @@ import pytest
 
 from shared.adapters.azure_tables.limits import MAX_VALUE_BYTES
 from shared.core import log, transcript
-from shared.core.calls import AnswerType, CallStatus, ToolCall, WaitKind
+from shared.core.calls import AnswerType, CallKind, CallStatus, ToolCall, Wait, WaitKind
 from shared.core.ids import shard_of
 from shared.core.life.calling import MAX_CALL_ID_BYTES, MAX_CALLS_PER_RUN
 from shared.core.life.creating import MAX_ID_BYTES
 from shared.core.life.items import MAX_ITEMS_PER_TURN, MAX_PARTS_PER_ITEM, ItemLog
+from shared.core.limits import MAX_REASON_CHARACTERS
 from shared.core.log import LogEntry, LogLine
 from shared.core.response import (
     ItemCompleted,
@@ -28,12 +29,15 @@ from shared.core.response import (
     TextAdded,
 )
 from shared.core.run import OUTCOMES, Content, Run, RunStatus, Step
+from shared.core.transcript import MAX_CALL_ID
 from shared.ports.tables import Insert, Row
 from shared.store import rows
 from shared.store.log import log_writes, read_log
-from shared.store.run_rows import run_row
+from shared.store.run_rows import read_run, run_row
 from shared.usecases.cancel import cancel
 from shared.usecases.feed import read_feed
+from shared.web.callers.header import MAX_OWNER_CHARACTERS
+from shared.web.callers.principal import MAX_SHOWN_NAME_CHARACTERS
 from tests.support.fakes import answer, asks
 from tests.support.memory_table import MemoryTable
 from tests.support.runs import a_logged_run, a_run
@@ -151,6 +155,27 @@ def longest_name() -> str:
     return transcript.shown_name("".join(chr(random.randrange(0x20000, 0x2A6DF)) for _ in range(100)))
 
 
+def test_calls_that_all_wait_fit_into_a_property():
+    """Each since another moment, as those of an agent with many turns."""
+    calls = tuple(
+        ToolCall(
+            random_id(),
+            longest_name(),
+            kind=CallKind.MCP_APPROVAL,
+            turn=32,
+            status=CallStatus.WAITING,
+            wait=Wait(WaitKind.APPROVAL, at, at + timedelta(days=30), approved=True),
+            started_at=at,
+            completed_at=at + timedelta(seconds=1),
+        )
+        for at in (NOW + timedelta(microseconds=n * 7919) for n in range(MAX_CALLS_PER_RUN))
+    )
+    waits = {"status": RunStatus.REQUIRES_ACTION, "step": Step.ANSWER, "paused_at": NOW}
+    row = run_row(a_run(calls=calls, **waits), "tx")
+    assert len(row.values["calls"]) <= MAX_VALUE_BYTES
+    assert read_run(row).calls == calls
+
+
 def test_the_calls_of_a_run_fit_into_a_property():
     later = NOW + timedelta(seconds=1)
     calls = [
@@ -183,6 +208,23 @@ def the_longest_answer() -> Sequence[LogEntry]:
     return found.entries
 
 
+def odd_text(characters: int) -> str:
+    return "".join(chr(random.randrange(0x20000, 0x2A6DF)) for _ in range(characters))
+
+
+def all_timed_out() -> Sequence[LogEntry]:
+    """Return the entries of the transition in which as many waits end as a run has calls."""
+    calls = [(random_id(), longest_name()) for _ in range(MAX_CALLS_PER_RUN)]
+    return [
+        entry
+        for call_id, name in calls
+        for entry in (
+            log.CallAnswered(32, call_id, name, "timed_out"),
+            log.ToolCompleted(32, call_id, name, "timed_out"),
+        )
+    ]
+
+
 @pytest.mark.parametrize(
     "make",
     [
@@ -192,8 +234,24 @@ def the_longest_answer() -> Sequence[LogEntry]:
         lambda: [
             log.ToolCompleted(32, random_id(), longest_name(), "completed") for _ in range(MAX_CALLS_PER_RUN)
         ],
+        lambda: [
+            log.CallWaiting(32, random_id(), longest_name(), "approval", NOW + timedelta(microseconds=n))
+            for n in range(MAX_CALLS_PER_RUN)
+        ],
+        all_timed_out,
+        lambda: [
+            log.CallAnswered(
+                32,
+                random_name(MAX_CALL_ID),
+                longest_name(),
+                "refused",
+                by=odd_text(MAX_OWNER_CHARACTERS),
+                by_name=odd_text(MAX_SHOWN_NAME_CHARACTERS),
+                reason=odd_text(MAX_REASON_CHARACTERS),
+            )
+        ],
     ],
-    ids=["answer", "calls", "odd calls", "results"],
+    ids=["answer", "calls", "odd calls", "results", "waits", "ends of waits", "a refusal"],
 )
 def test_the_entries_of_the_largest_transition_fit_into_a_property(make):
     entries = make()

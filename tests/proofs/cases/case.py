@@ -20,6 +20,8 @@ class AgentTable:
     functions: tuple[str, ...] = ()
     # Tools that the provider runs, or that it only describes.
     hosted: tuple[Table, ...] = ()
+    # Tools that the client runs: `name`, `description` and `parameters` of each.
+    caller_tools: tuple[Table, ...] = ()
     options: Table = field(default_factory=dict)
     stream: bool = False
     max_turns: int = 8
@@ -28,19 +30,26 @@ class AgentTable:
 
 @dataclass(frozen=True, kw_only=True)
 class Step:
-    """What the client does next. Exactly one of the first four fields has a value."""
+    """What the client does next. Exactly one of the first five fields has a value."""
 
     wait: float | None = None
     # The input of a new run: a text, or input items.
     start: Any = None
     # A method and a path below /api. `{run}` and `{session}` become the ids of the newest run.
     send: str = ""
+    # The answer to a call that the newest run waits for, as it is posted.
+    answer: Mapping[str, Any] | None = None
     until_ended: bool = False
 
     name: str = ""
     # Of a start: continue the session of the newest run; its deadline.
     in_session: bool = False
     deadline_seconds: float | None = None
+    # Of a start: tools that the client runs, and what the run does with calls of them.
+    tools: tuple[Table, ...] = ()
+    caller_calls: str = ""
+    # Of an answer: which of the calls that wait, counted from 1.
+    call: int = 1
     # Of `send`.
     headers: Mapping[str, str] = field(default_factory=dict)
     body: Any = None
@@ -49,9 +58,9 @@ class Step:
     gzip: bool = False
 
     def __post_init__(self) -> None:
-        kinds = (self.wait is not None, self.start is not None, bool(self.send), self.until_ended)
-        if sum(kinds) != 1:
-            raise ValueError("a step of a client has one of: wait, start, send, until_ended")
+        given = (self.wait, self.start, self.answer)
+        if sum((*(each is not None for each in given), bool(self.send), self.until_ended)) != 1:
+            raise ValueError("a step of a client has one of: wait, start, send, answer, until_ended")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -126,7 +135,7 @@ def _made(kind: type[_Made], table: Table, path: Path) -> _Made:
 
 
 def _is_row(name: str, value: object) -> bool:
-    return isinstance(value, list) and name in {"functions", "hosted", "when"}
+    return isinstance(value, list) and name in {"functions", "hosted", "when", "tools", "caller_tools"}
 
 
 def cases() -> dict[str, Case]:

@@ -33,7 +33,12 @@ class CaseClient:
 
     async def take(self, step: Step) -> tuple[str, ...]:
         """Send the request of a step, and return the messages for the queue."""
-        reply = await self._start(step) if step.start is not None else await self._send(step)
+        if step.start is not None:
+            reply = await self._start(step)
+        elif step.answer is not None:
+            reply = await self._answer(step, step.answer)
+        else:
+            reply = await self._send(step)
         if step.name:
             self.named[step.name] = reply
         return reply.messages
@@ -70,9 +75,21 @@ class CaseClient:
             body["session_id"] = self.session
         if step.deadline_seconds is not None:
             body["deadline_seconds"] = step.deadline_seconds
+        if step.tools:
+            body["tools"] = step.tools
+        if step.caller_calls:
+            body["caller_calls"] = step.caller_calls
         reply = await self.ask("POST", "/runs", step.headers, json.dumps(body).encode())
         self._note(reply)
         return reply
+
+    async def _answer(self, step: Step, answer: Mapping[str, Any]) -> Reply:
+        """Answer a call that the newest run waits for. Without one, the answer goes to a call that does not exist."""
+        run_id = self.runs[-1]
+        waiting = (await self.get(f"/runs/{run_id}"))["required_action"] or []
+        call_id = waiting[step.call - 1]["id"] if step.call <= len(waiting) else "none"
+        body = json.dumps(answer).encode()
+        return await self.ask("POST", f"/runs/{run_id}/calls/{call_id}", step.headers, body)
 
     async def _send(self, step: Step) -> Reply:
         method, _, path = step.send.partition(" ")

@@ -5,7 +5,7 @@ from collections import Counter
 from datetime import timedelta
 from typing import Any
 
-from shared.agent import Agent, Tool, tool
+from shared.agent import Agent, CallerTool, Tool, tool
 from tests.proofs.cases.case import AgentTable
 
 AGENT = "clerk"
@@ -55,7 +55,13 @@ def functions(calls: Counter[str]) -> dict[str, Tool[..., Any]]:
             {"type": "input_image", "image_url": PIXEL},
         ]
 
-    return {each.name: each for each in (add, ping, greet, book_mean, book_all, chart)}
+    @tool(approval=lambda arguments: arguments["amount"] > 100)
+    async def refund(amount: int) -> str:
+        """Refund an amount. Above 100 a clerk has to approve it."""
+        calls["refund"] += 1
+        return f"{amount} refunded"
+
+    return {each.name: each for each in (add, ping, greet, book_mean, book_all, chart, refund)}
 
 
 def agent_of(table: AgentTable, calls: Counter[str]) -> Agent:
@@ -65,7 +71,11 @@ def agent_of(table: AgentTable, calls: Counter[str]) -> Agent:
         name=AGENT,
         model="m-1",
         instructions="Answer what the visitors of the town hall ask.",
-        tools=[*(known[name] for name in table.functions), *table.hosted],  # type: ignore[list-item]
+        tools=[
+            *(known[name] for name in table.functions),
+            *(CallerTool(**each) for each in table.caller_tools),
+            *table.hosted,  # type: ignore[list-item]
+        ],
         options=table.options,
         stream=table.stream,
         max_turns=table.max_turns,

@@ -9,8 +9,10 @@ from datetime import datetime
 from typing import Any
 
 from shared.adapters.agents.hosted import warn_of_unanswered_tools
+from shared.core.run import Step
 from tests.proofs.cases.app import CaseApp
-from tests.proofs.cases.case import Case, Step
+from tests.proofs.cases.case import Case
+from tests.proofs.cases.case import Step as ClientStep
 from tests.proofs.cases.client import CaseClient
 from tests.support.feeds import Reader
 
@@ -51,7 +53,7 @@ class Play:
         for _ in range(self.case.after_seconds):
             await self._second()
 
-    async def _take(self, step: Step) -> None:
+    async def _take(self, step: ClientStep) -> None:
         if step.wait is not None:
             for _ in range(round(step.wait)):
                 await self._second()
@@ -63,7 +65,7 @@ class Play:
             await self._work()
 
     async def _until_ended(self) -> None:
-        while self.seconds < self.case.last_second and not await self._all_ended():
+        while self.seconds < self.case.last_second and not await self._nothing_goes_on():
             await self._second()
 
     async def _second(self) -> None:
@@ -81,10 +83,11 @@ class Play:
             self.messages += await self.app.work(self.messages.popleft())
         raise AssertionError("messages cause messages without end")
 
-    async def _all_ended(self) -> bool:
+    async def _nothing_goes_on(self) -> bool:
+        """Return whether all runs have ended, or wait for the client."""
         for run_id in self.client.runs:
             stored = await self.app.context.runs.read(run_id)
-            if stored is None or not stored.run.terminal:
+            if stored is None or not (stored.run.terminal or stored.run.step is Step.ANSWER):
                 return False
         return True
 
