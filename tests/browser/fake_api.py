@@ -118,9 +118,8 @@ class FakeApi:
             case "GET", ["agents"]:
                 return 200, {"object": "list", "data": self.agents}
             case "GET", ["waits"]:
-                return fake_calls.listing(
-                    fake_calls.waits([*self.runs.values()], self.owners), "waits", query
-                )
+                found = fake_calls.waits([*self.runs.values()], self.owners, me or caller_view())
+                return fake_calls.listing(found, "waits", query)
             case "GET", ["runs"]:
                 return 200, self._listing(query)
             case "POST", ["runs"]:

@@ -18,10 +18,10 @@ def listing(calls: list[dict[str, Any]], path: str, query: dict[str, str]) -> An
     return 200, body
 
 
-def waits(runs: list[FakeRun], owners: dict[str, str]) -> list[dict[str, Any]]:
-    """Return the waiting approvals of all runs, oldest first."""
+def waits(runs: list[FakeRun], owners: dict[str, str], me: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the waiting approvals of all runs, oldest first. Those without an owner are the caller's."""
     found = [
-        asked | {"agent": run.agent, "owner": owners.get(run.id, "default")}
+        asked | {"agent": run.agent, "owner": owners.get(run.id, me["owner"])}
         for run in runs
         for asked in run.asked
         if asked["status"] == "waiting" and asked["type"] == "approval"

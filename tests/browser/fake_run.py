@@ -116,12 +116,18 @@ class FakeRun:
     def end(self, status: str = "completed", later: float = 0.1, **fields: Any) -> Self:
         self.note(f"run.{status}", later)
         self.status = status
+        for asked in self.asked:
+            asked["status"] = "cancelled" if asked["status"] == "waiting" else asked["status"]
         self.fields |= {"completed_at": timestamp(self.at), "progress": None, **fields}
         return self
 
     def view(self, *, whole: bool = False) -> dict[str, Any]:
         """Return the run as `GET /api/runs/{id}` has it. `whole` is `?include=input`."""
-        view = self.summary() | {"required_action": self._required(), "input": None, "output_parsed": None, "output_text": None} | self.fields
+        view = (
+            self.summary()
+            | {"required_action": self._required(), "input": None, "output_parsed": None, "output_text": None}
+            | self.fields
+        )
         if len(json.dumps(view["input"])) > 64 * 1024 and not whole:
             view["input"] = None
         return view
