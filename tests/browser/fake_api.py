@@ -202,7 +202,7 @@ def _refused(me: dict[str, Any], method: str, path: str) -> dict[str, Any] | Non
     """Return the problem of a caller without the role for a request."""
     if "code" in me:
         return me
-    if path == "/api/me" or method == "POST" and "/calls/" in path:
+    if path == "/api/me" or (method == "POST" and "/calls/" in path):
         return None
     needed = "approver" if path == "/api/waits" else "reader" if method == "GET" else "caller"
     detail = f"This needs the role {needed}. The caller has: {', '.join(me['roles'])}."

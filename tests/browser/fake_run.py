@@ -79,9 +79,11 @@ class FakeRun:
             "run_id": self.id,
             "turn": 1,
             "name": name,
+            "server_label": None,
             "status": "waiting",
             "type": kind,
             "arguments": arguments,
+            "arguments_fixed": False,
             "waiting_since": timestamp(self.at),
             "expires_at": timestamp(datetime.now(UTC) + timedelta(hours=hours)),
             "started_at": None,
@@ -100,12 +102,15 @@ class FakeRun:
         self.at = max(self.at, datetime.now(UTC))
         fields = {"by": None, "by_name": None, "at": timestamp(self.at), "reason": None, "arguments": None}
         asked |= {"status": status, "answer": fields | answer}
-        told = {name: asked["answer"][name] for name in ("by", "by_name", "reason")}
+        told = {
+            name: value
+            for name in ("by", "by_name", "reason")
+            if (value := asked["answer"][name]) is not None
+        }
         named = {"turn": 1, "call": asked["id"], "call_id": asked["call_id"], "name": asked["name"]}
         self.note("call.answered", **named, answer=asked["answer"]["type"], **told)
         if not any(one["status"] == "waiting" for one in self.asked):
             self.status = "in_progress"
-            self.note("run.in_progress")
         return asked
 
     def write(self, *texts: str, every: float = 0.5) -> Self:
