@@ -249,6 +249,7 @@ def test_calls_that_wait_and_their_answers_are_texts(csp: bool, api: FakeApi, op
         assert (shown["names"], shown["reasons"]) == (texts, texts)
         page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
         expect(page.locator("#steps ins")).to_have_count(len(texts))
+        expect(page.locator("#steps li.asking .what", has_text="Approved by")).to_have_count(len(texts))
         words = page.locator("#steps li.asking .what").all_text_contents()
         assert words == [f"Approved{text}Approved by \u2068{text}\u2069: {text}" for text in texts]
         page.mouse.move(300, 500)
