@@ -114,6 +114,24 @@ async def get_events(req: func.HttpRequest) -> func.HttpResponse:
     return await _answer(req, handlers.get_events)
 
 
+@app.route("runs/{run_id}/calls", methods=["GET", "HEAD"])
+async def get_calls(req: func.HttpRequest) -> func.HttpResponse:
+    return await _answer(req, handlers.get_calls)
+
+
+@app.route("runs/{run_id}/calls/{call_id}", methods=["POST"])
+@sends
+async def post_answer(
+    req: func.HttpRequest, to_work: Messages, to_generate: Messages, to_deliver: Messages
+) -> func.HttpResponse:
+    return await _answer(req, handlers.post_answer, to_work, to_generate, to_deliver)
+
+
+@app.route("waits", methods=["GET", "HEAD"])
+async def get_waits(req: func.HttpRequest) -> func.HttpResponse:
+    return await _answer(req, handlers.get_waits)
+
+
 @app.route("sessions/{session_id}", methods=["GET", "HEAD"])
 async def get_session(req: func.HttpRequest) -> func.HttpResponse:
     return await _answer(req, handlers.get_session)
@@ -163,7 +181,7 @@ async def _answer(
         query=dict(req.params),
         body=req.get_body(),
     )
-    reply = await handlers.answer(handler, baton.api, request, *req.route_params.values())
+    reply = await handlers.answer(handler, baton.api, request, **req.route_params)
     if outputs:
         _send(reply.messages, *outputs)
     return func.HttpResponse(reply.body, status_code=reply.status, headers=dict(reply.headers))

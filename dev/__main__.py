@@ -12,6 +12,7 @@ COMMANDS = {
     "watch": ("dev.watch", "the text of a run while it is written, and its status"),
     "key": ("dev.key", "a key of the app's own, for the setting API_KEYS"),
     "demo": ("dev.demo", "one run from start to outcome, with a crash in between"),
+    "demo-approval": ("dev.demo_approval", "a refund that waits for a person, with a crash in between"),
 }
 
 
@@ -19,7 +20,7 @@ def main(argv: list[str]) -> int:
     if not argv or argv[0] not in COMMANDS:
         print("usage: python -m dev COMMAND [--help | options]\n", file=sys.stderr)
         for command, (_, purpose) in COMMANDS.items():
-            print(f"  {command:<10}{purpose}", file=sys.stderr)
+            print(f"  {command:<15}{purpose}", file=sys.stderr)
         return 2
     module, _ = COMMANDS[argv[0]]
     status = importlib.import_module(module).main(argv[1:])

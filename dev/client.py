@@ -43,6 +43,10 @@ class Client:
         path = f"runs/{quote(run_id, safe='')}/events?after={after}&limit={EVENTS_AT_ONCE}"
         return self._call("GET", path)
 
+    def answer(self, run_id: str, call_id: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Answer a call that waits, and return it."""
+        return self._call("POST", f"runs/{quote(run_id, safe='')}/calls/{quote(call_id, safe='')}", body)
+
     def _call(self, method: str, path: str, body: object = None) -> dict[str, Any]:
         request = urllib.request.Request(
             f"{self.base}/api/{path}",

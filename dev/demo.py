@@ -8,10 +8,10 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
 
-from dev import azurite, stack
 from dev.client import Client, Refused
+from dev.demo_stack import DemoStack
 from dev.feed import Reader, Refresh, follow
-from dev.processes import ChildFailed, ChildProcess, interrupt_on_sigterm
+from dev.processes import ChildFailed, interrupt_on_sigterm
 from dev.watch import TerminalView, moves_cursor
 
 REQUEST = "Write a very long novel about astronauts exploring an unknown galaxy."
@@ -50,26 +50,12 @@ class _Demo:
     """The stack of one demo, and the run that it shows."""
 
     def __init__(self, running: ExitStack, *, with_model: bool) -> None:
-        self._running = running
-        storage, connection = azurite.start()
-        running.enter_context(storage)
         options = ("--model-server", "auto") if with_model else ("--pace", "25")
-        provider, emulator = stack.start_provider(*options)
-        running.enter_context(provider)
-        print(f"storage    Azurite, in memory\nprovider   {emulator}")
-        self._settings = stack.environment(connection, emulator)
-        self._host, self._base = self._start_host(0)
-        self._key = stack.keys().host
-        print(f"functions  {self._base}/api\n")
-
-    def _start_host(self, port: int) -> tuple[ChildProcess, str]:
-        host, base = stack.start_host(self._settings, port=port)
-        self._running.enter_context(host)
-        return host, base
+        self._stack = DemoStack(running, *options)
 
     def run(self) -> None:
-        client = Client(self._base, self._key)
-        print(f"POST /api/runs\n  {REQUEST}")
+        client = self._stack.client
+        print(f"\nPOST /api/runs\n  {REQUEST}")
         run_id = client.start("space_novelist", REQUEST)["id"]
         print(f"  202 {run_id}\n\nGET /api/runs/{run_id[:10]}.../events", flush=True)
         reader = self._follow(client, run_id)
@@ -103,16 +89,11 @@ class _Demo:
 
     def _kill_and_restart(self, view: "TerminalView | _Lines", run_id: str, reader: Reader) -> None:
         view.note("")
-        view.note(
-            f"  kill -9 {self._host.pid}   the only host is killed, in the middle of turn {reader.turn}"
-        )
-        self._host.kill()
-        port = int(self._base.rpartition(":")[2])
-        began = time.monotonic()
-        self._host, _ = self._start_host(port)
-        took = time.monotonic() - began
-        view.note(f"  host is back after {took:.1f} s, as pid {self._host.pid}, with empty memory")
-        found = Client(self._base, self._key).get(run_id)
+        pid = self._stack.kill_host()
+        view.note(f"  kill -9 {pid}   the only host is killed, in the middle of turn {reader.turn}")
+        host = self._stack.restart_host()
+        view.note(f"  host is back after {host.seconds:.1f} s, as pid {host.pid}, with empty memory")
+        found = self._stack.client.get(run_id)
         view.note(f"  GET /api/runs/{run_id[:10]}...   {found['status']}, turn {found['turn']}")
         view.note(f"  GET .../events?after={reader.last_id}   the feed continues after the last event")
         view.note("")

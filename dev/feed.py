@@ -11,7 +11,7 @@ FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 5.0
 
 _ENDINGS = {f"run.{status}" for status in ("completed", "failed", "cancelled", "incomplete", "expired")}
-_STATUSES = {*_ENDINGS, "run.queued", "run.in_progress", "run.cancelling"}
+_STATUSES = {*_ENDINGS, "run.queued", "run.in_progress", "run.requires_action", "run.cancelling"}
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,16 @@ class Changes:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class WaitingCall:
+    """A call that somebody has to answer. `id` is part of its address, `wait` is approval or output."""
+
+    id: str
+    name: str
+    wait: str
+    arguments: str
+
+
 class Reader:
     """The state of one run, from its first event on. An event that comes twice is counted once."""
 
@@ -31,6 +41,7 @@ class Reader:
         self.status = "queued"
         self.turn = 0
         self.ended = False
+        self._waits: dict[str, WaitingCall] = {}
         self._started_at: datetime | None = None
         self._last_at: datetime | None = None
         self._activity = "waiting"
@@ -46,7 +57,14 @@ class Reader:
         return self._text[0]
 
     @property
+    def waits(self) -> tuple[WaitingCall, ...]:
+        """The calls that somebody has to answer now."""
+        return () if self.ended or self.status == "cancelling" else tuple(self._waits.values())
+
+    @property
     def activity(self) -> str:
+        if self.waits and not self._running_tools:
+            return "waiting for an answer: " + ", ".join(call.name for call in self.waits)
         if self._running_tools and not self.ended:
             return "running " + ", ".join(name for name, _ in self._running_tools.values())
         return self._activity
@@ -94,6 +112,8 @@ class Reader:
             self._read_turn(kind, event)
         elif kind.startswith("tool."):
             self._read_tool(kind, event, self._last_at)
+        elif kind.startswith("call."):
+            self._read_wait(kind, event)
 
     def _mark_in_progress(self) -> None:
         """Text, or the end of a turn, shows that the run has begun: `run.in_progress` may come later, or never."""
@@ -125,6 +145,19 @@ class Reader:
             seconds = (at - started).total_seconds()
             self._notes.append(f"{name}: {event['status']} after {seconds:.1f} s")
             self._activity = "sending the tool outputs"
+
+    def _read_wait(self, kind: str, event: Mapping[str, Any]) -> None:
+        call, name = event["call"], event["name"]
+        if kind == "call.waiting":
+            self._waits[call] = WaitingCall(call, name, event["wait"], event.get("arguments", ""))
+        elif kind == "call.answered":
+            self._waits.pop(call, None)
+            who = f" by {event.get('by_name') or event['by']}" if event.get("by") else ""
+            why = f": {event['reason']}" if event.get("reason") else ""
+            self._notes.append(f"{name}: {event['answer'].replace('_', ' ')}{who}{why}")
+            self._activity = "sending the answers"
+            if not self._waits and self.status == "requires_action":
+                self.status = "in_progress"
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ _DEFAULTS = {
     "POLL_SCHEDULE": "*/2 * * * * *",
     "NOVELIST_MODEL": "novelist",
     "ANALYST_MODEL": "analyst",
+    "CLERK_MODEL": "clerk",
 }
 
 

@@ -18,6 +18,7 @@ from dev.host.errors import StartupError
 from dev.host.guard import is_loopback
 from dev.processes import interrupt_on_sigterm
 from dev.screen import Screen, one_line, visible
+from dev.watch_answers import Answers
 
 DEFAULT_URL = "http://127.0.0.1:7071"
 TICK_SECONDS = 0.2
@@ -37,6 +38,8 @@ class View(Protocol):
     """Where a run is shown."""
 
     def show(self, refresh: Refresh) -> None: ...
+
+    def say(self, line: str) -> None: ...
 
     def wait(self, seconds: float) -> None: ...
 
@@ -66,6 +69,15 @@ class TerminalView:
     def note(self, line: str) -> None:
         self._screen.note(line, _width())
         self._paint()
+
+    def say(self, line: str) -> None:
+        """Write a line that the terminal breaks, so that it can be copied as a whole."""
+        self._write(self._screen.finish() + one_line(line) + "\n")
+
+    def ask(self, prompt: str) -> str:
+        """Show a prompt in the place of the status, and return the line that is typed. Raises EOFError."""
+        self._write(self._screen.finish())
+        return input(one_line(prompt))
 
     def wait(self, seconds: float) -> None:
         end = time.monotonic() + seconds
@@ -101,12 +113,12 @@ class PipeView:
     def show(self, refresh: Refresh) -> None:
         changes = refresh.changes
         for line in changes.notes:
-            self._note(line)
+            self.say(line)
         if refresh.unreachable and not self._unreachable:
-            self._note("the host does not answer; trying again")
+            self.say("the host does not answer; trying again")
         self._unreachable = refresh.unreachable
         if changes.replaces and self._wrote:
-            self._note("the text so far is not part of the run's text, which follows")
+            self.say("the text so far is not part of the run's text, which follows")
         text = visible(changes.text) if self._escaped else changes.text
         self._wrote = self._wrote or bool(text)
         # A lone surrogate has no UTF-8. To drop it would change the text, to raise would stop the output.
@@ -121,7 +133,7 @@ class PipeView:
             self._out.write(b"\n")
             self._out.flush()
 
-    def _note(self, line: str) -> None:
+    def say(self, line: str) -> None:
         print(one_line(line), file=self._err, flush=True)
 
 
@@ -176,9 +188,13 @@ def watch(client: Client, run_id: str) -> int:
     """Show a run to its end and return the exit status. Raises NobodyThere."""
     reader = Reader()
     view = _view(reader)
+    ask = view.ask if isinstance(view, TerminalView) and sys.stdin.isatty() else None
+    answers = Answers(client, run_id, ask=ask, say=view.say)
     try:
         for refresh in follow(reader, lambda after: _events(client, run_id, after)):
             view.show(refresh)
+            if not refresh.unreachable:
+                answers.look_at(reader)
             view.wait(refresh.pause)
     finally:
         view.close()

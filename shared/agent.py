@@ -1,4 +1,4 @@
-"""What the author of an agent writes: `Agent`, `@tool` above each function that it may call, and `ToolError`.
+"""What the author of an agent writes: `Agent`, `@tool` above each function that it may call, `CallerTool`, and `ToolError`.
 
 Importing this module is fast, which matters for cold starts. Pydantic is imported when the schema of a tool is made.
 """
@@ -7,13 +7,20 @@ import inspect
 import json
 import re
 import textwrap
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec, TypeVar, overload
 
+from shared.author_faults import (
+    faults_of_approval,
+    faults_of_json,
+    faults_of_name,
+    faults_of_parameters,
+    faults_of_value,
+)
+from shared.core.calls import WAIT_FOR
 from shared.core.pace import MAX_DEADLINE, MIN_DEADLINE
-from shared.core.text import is_name
 from shared.ports.providers import RESERVED_OPTIONS
 
 if TYPE_CHECKING:
@@ -25,12 +32,17 @@ MAX_TURNS = 32
 # The host ends an invocation after half an hour (functionTimeout in host.json). The last minute is kept free, and two more
 # are for what comes before and after a tool in the same invocation. `adapters.agents.timeouts` has the exact times.
 MIN_TIMEOUT, MAX_TIMEOUT = timedelta(milliseconds=1), timedelta(minutes=27)
+# How long a call waits for an answer.
+MIN_WAIT, MAX_WAIT = timedelta(seconds=1), timedelta(days=30)
 
 _ARGS_SECTION = re.compile(r"^Args:\n((?:[ \t]+.*(?:\n|\Z)|\n)+)", re.MULTILINE)
 _ARG = re.compile(r"^(\w+)(?: \(.*?\))?:(.*(?:\n[ \t]+.*)*)", re.MULTILINE)
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+# Whether calls of a tool need an approval, or the function that decides it for the arguments of one call.
+Approval = bool | Callable[[dict[str, Any]], bool | Awaitable[bool]]
 
 
 class IdempotencyKey(str):
@@ -60,9 +72,33 @@ class Tool(Generic[P, R]):
     parameters: Mapping[str, str]
     timeout: timedelta
     idempotent: bool
+    approval: Approval = False
+    wait_for: timedelta = WAIT_FOR
 
     def __call__(self, *args: P.args, **kwargs: P.kwargs) -> R:
         return self.function(*args, **kwargs)
+
+
+@dataclass(frozen=True, eq=False)
+class CallerTool:
+    """A tool that whoever started the run carries out. The run waits for its output, at most `wait_for`.
+
+    `parameters` is the JSON schema of its arguments. The provider gets it as it is. Nothing here compares the arguments
+    that the model writes with it, so the caller has to check them.
+
+    Raises ValueError when a field is wrong.
+    """
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+    wait_for: timedelta = WAIT_FOR
+
+    def __post_init__(self) -> None:
+        if faults := [*_faults_of_caller_tool(self)]:
+            raise ValueError(f"CallerTool {self.name}: " + "; ".join(faults))
+        # A copy, because what was checked must not change.
+        object.__setattr__(self, "parameters", json.loads(json.dumps(dict(self.parameters))))
 
 
 @overload
@@ -70,7 +106,9 @@ def tool(function: Callable[P, R], /) -> Tool[P, R]: ...
 
 
 @overload
-def tool(*, timeout: timedelta = ..., idempotent: bool = ...) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
+def tool(
+    *, timeout: timedelta = ..., idempotent: bool = ..., approval: Approval = ..., wait_for: timedelta = ...
+) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
 
 
 def tool(
@@ -79,6 +117,8 @@ def tool(
     *,
     timeout: timedelta = timedelta(seconds=60),
     idempotent: bool = False,
+    approval: Approval = False,
+    wait_for: timedelta = WAIT_FOR,
 ) -> Any:
     """Make a function, sync or async, a tool.
 
@@ -98,13 +138,18 @@ def tool(
     `idempotent` means that a call may be repeated, with the same `IdempotencyKey`, when it is unknown whether
     it finished. Other calls are never repeated.
 
+    With `approval` a call does not run before a person has approved it. A function, sync or async, decides that for
+    each call: it gets the arguments as a dict, with defaults and without keys, and returns whether an approval is
+    needed. It is needed too when the function raises, returns no bool, or takes too long. After `wait_for` without
+    an answer the call does not run, and the model is told.
+
     Raises TypeError when the function cannot be a tool.
     """
 
     def make(function: Callable[P, R]) -> Tool[P, R]:
         name = getattr(function, "__name__", repr(function))
         description, parameters = _read_docstring(function)
-        made = Tool(function, name, description, parameters, timeout, idempotent)
+        made = Tool(function, name, description, parameters, timeout, idempotent, approval, wait_for)
         if faults := [*_faults_of_tool(made)]:
             raise TypeError(f"Tool {name}: " + "; ".join(faults))
         return made
@@ -124,9 +169,9 @@ class Agent:
     model: str
     instructions: str
     description: str = ""
-    # Functions with `@tool`, and hosted tools as the dicts that the Responses API expects. `cast` a dict that the
-    # openai package does not know yet to its `ToolParam`.
-    tools: Sequence["Tool[..., Any] | ToolParam"] = ()
+    # Functions with `@tool`, tools of the caller, and hosted tools as the dicts that the Responses API expects. `cast` a
+    # dict that the openai package does not know yet to its `ToolParam`.
+    tools: Sequence["Tool[..., Any] | CallerTool | ToolParam"] = ()
     # The most responses that a run may have.
     max_turns: int = 8
     # A run that is not finished after this time is `expired`.
@@ -151,6 +196,11 @@ class Agent:
     def function_tools(self) -> tuple[Tool[..., Any], ...]:
         return tuple(each for each in self.tools if isinstance(each, Tool))
 
+    @property
+    def named_tools(self) -> tuple[Tool[..., Any] | CallerTool, ...]:
+        """The tools that the model calls by a name."""
+        return tuple(each for each in self.tools if isinstance(each, Tool | CallerTool))
+
 
 def _read_docstring(function: Callable[..., object]) -> tuple[str, dict[str, str]]:
     """Return the description of a tool, and the descriptions of its parameters in the `Args:` section."""
@@ -169,12 +219,14 @@ def _faults_of_tool(made: Tool[..., Any]) -> Iterator[str]:
     if not inspect.isfunction(made.function) and not inspect.ismethod(made.function):
         yield "only a function can be a tool"
         return
-    yield from _faults_of_name(made.name)
+    yield from faults_of_name(made.name)
     if not made.description:
         yield "it needs a docstring, which describes it to the model"
     if inspect.isasyncgenfunction(made.function):
         yield "an async generator cannot be a tool; return a list"
-    yield from _faults_of_value("its timeout", made.timeout, timedelta, MIN_TIMEOUT, MAX_TIMEOUT)
+    yield from faults_of_value("its timeout", made.timeout, timedelta, MIN_TIMEOUT, MAX_TIMEOUT)
+    yield from faults_of_approval(made.approval)
+    yield from faults_of_value("its wait_for", made.wait_for, timedelta, MIN_WAIT, MAX_WAIT)
     parameters = inspect.signature(made.function).parameters
     by_name = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
     for parameter in parameters.values():
@@ -186,52 +238,46 @@ def _faults_of_tool(made: Tool[..., Any]) -> Iterator[str]:
         yield f"its docstring explains {name}, which is not a parameter"
 
 
+def _faults_of_caller_tool(made: CallerTool) -> Iterator[str]:
+    yield from faults_of_name(made.name)
+    if not isinstance(made.description, str) or not made.description.strip():
+        yield "it needs a description, which describes it to the model"
+    yield from faults_of_parameters(made.parameters)
+    yield from faults_of_value("its wait_for", made.wait_for, timedelta, MIN_WAIT, MAX_WAIT)
+
+
 def _faults_of_agent(agent: Agent) -> Iterator[str]:
-    yield from _faults_of_name(agent.name)
+    yield from faults_of_name(agent.name)
     if not agent.model.strip():
         yield "it needs a model"
     if not agent.instructions.strip():
         yield "it needs instructions"
-    yield from _faults_of_value("max_turns", agent.max_turns, int, 1, MAX_TURNS)
-    yield from _faults_of_value("deadline", agent.deadline, timedelta, MIN_DEADLINE, MAX_DEADLINE)
+    yield from faults_of_value("max_turns", agent.max_turns, int, 1, MAX_TURNS)
+    yield from faults_of_value("deadline", agent.deadline, timedelta, MIN_DEADLINE, MAX_DEADLINE)
     text = agent.options.get("text")
     if agent.output_type is not None and isinstance(text, Mapping) and "format" in text:
         yield "options cannot set text.format beside output_type, which sets it"
     for reserved in sorted(RESERVED_OPTIONS & agent.options.keys()):
         yield f"options cannot set {reserved}, which Baton sets itself"
-    yield from _faults_of_json("options", agent.options)
+    yield from faults_of_json("options", agent.options)
 
 
 def _faults_of_tools(agent: Agent) -> Iterator[str]:
-    names = [each.name for each in agent.function_tools]
+    names = [each.name for each in agent.named_tools]
     for name in sorted({name for name in names if names.count(name) > 1}):
         yield f"two of its tools are called {name}"
     for each in agent.tools:
         match each:
-            case Tool():
+            case Tool() | CallerTool():
                 pass
             case {"type": "function"}:
-                yield "a dict cannot define a function tool; write the function and put @tool above it"
+                yield (
+                    "a dict cannot define a function tool; write the function and put @tool above it, or use CallerTool "
+                    "when the caller runs it"
+                )
             case {"type": str(kind)}:
-                yield from _faults_of_json(f"hosted tool {kind}", each)
+                yield from faults_of_json(f"hosted tool {kind}", each)
             case Mapping():
                 yield "a hosted tool is a dict with a type, such as {'type': 'web_search'}"
             case _:
                 yield f"{getattr(each, '__name__', repr(each))} is not a tool; put @tool above it"
-
-
-def _faults_of_name(name: str) -> Iterator[str]:
-    if not is_name(name):
-        yield "its name must be 1 to 64 letters, digits, underscores or hyphens of ASCII"
-
-
-def _faults_of_value(what: str, value: Any, kind: type, low: Any, high: Any) -> Iterator[str]:
-    if not isinstance(value, kind) or not low <= value <= high:
-        yield f"{what} must be of type {kind.__name__}, from {low} to {high}, and is {value!r}"
-
-
-def _faults_of_json(what: str, value: Mapping[str, Any]) -> Iterator[str]:
-    try:
-        json.dumps(dict(value), allow_nan=False)
-    except (TypeError, ValueError) as error:
-        yield f"{what} cannot be written as JSON ({error})"

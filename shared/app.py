@@ -37,6 +37,7 @@ from shared.store.quotas import QuotaStore
 from shared.store.runs import RunStore
 from shared.store.sessions import SessionStore
 from shared.store.shards import ShardStore
+from shared.store.waits import WaitStore
 from shared.web.callers.header import header_callers
 from shared.web.http import Request
 from shared.web.runs_api.handlers import Api
@@ -72,6 +73,7 @@ class Baton:
             keys=KeyStore(runs),
             shards=ShardStore(runs, randomness),
             outbox=Outbox(runs, randomness),
+            waits=WaitStore(runs),
             content=ContentStore(self._storage.table(settings.storage.content_table)),
             providers={DEFAULT_PROVIDER: self._provider},
             agents=self._agents,

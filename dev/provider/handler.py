@@ -158,9 +158,16 @@ def _closing_items(stream: ResponseEventStream, turn: Turn) -> Iterator[tuple[Ev
         yield item.emit_done(), len(call.arguments) + 40
     for raw in turn.items:
         builder = stream.add_output_item(IdGenerator.new_message_item_id(stream.response["id"]))
-        complete = {"id": builder.item_id, "status": "completed", **escape(raw)}
+        complete = _complete(builder.item_id, escape(raw))
         yield builder.emit_added(complete), 0
         yield builder.emit_done(complete), 20
+
+
+def _complete(item_id: str, raw: Json) -> Json:
+    """Return a raw item with an id. Whoever answers a request for approval names that id."""
+    if raw.get("type") == "mcp_approval_request":
+        return {"id": "mcpr_" + item_id.partition("_")[2], **raw}
+    return {"id": item_id, "status": "completed", **raw}
 
 
 def _new_call_id() -> str:

@@ -40,10 +40,12 @@ class Turn:
 
     @property
     def awaited_calls(self) -> int:
-        """The number of different call ids that need outputs before the next turn."""
-        scripted = {call.call_id for call in self.calls if call.call_id}
-        scripted |= {item["call_id"] for item in self.items if item.get("type") == "function_call"}
-        return len(scripted) + sum(1 for call in self.calls if not call.call_id)
+        """The number of different calls and requests for approval that need answers before the next turn."""
+        ids = [call.call_id for call in self.calls]
+        ids += [item["call_id"] for item in self.items if item.get("type") == "function_call"]
+        ids += [item.get("id") for item in self.items if item.get("type") == "mcp_approval_request"]
+        # Each one without an id gets its own.
+        return len({one for one in ids if one}) + sum(1 for one in ids if not one)
 
     @property
     def writes_prose(self) -> bool:

@@ -16,7 +16,7 @@ class Role(StrEnum):
     READER = "reader"
     # Start, cancel and delete own runs, and all that a reader may.
     CALLER = "caller"
-    # See and answer the waiting calls of all owners.
+    # See and answer the calls that wait for an approval, of all owners.
     APPROVER = "approver"
     # See the state of the app.
     ADMIN = "admin"
@@ -44,6 +44,15 @@ class Caller:
     recognition: Recognition = Recognition.HOST_KEY
     # What a person is called. It is for display only: names change, and two people may have the same.
     name: str | None = None
+
+    @property
+    def approves_for_all(self) -> bool:
+        """Whether the caller may approve calls of all owners. Owners whom a proxy names approve for themselves."""
+        return Role.APPROVER in self.roles and self.recognition is not Recognition.OWNER_HEADER
+
+    def approves_for(self, owner: str) -> bool:
+        """Return whether the caller may see and answer calls of this owner's runs that wait for an approval."""
+        return Role.APPROVER in self.roles and (owner == self.owner or self.approves_for_all)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,11 @@
 """Tool calls and their results."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
+
+# How long a call waits for an answer, unless its tool says otherwise.
+WAIT_FOR = timedelta(days=7)
 
 
 class CallStatus(StrEnum):
@@ -47,6 +50,27 @@ class WaitKind(StrEnum):
     OUTPUT = "output"
 
 
+class AnswerType(StrEnum):
+    """How a call that waited was answered."""
+
+    APPROVED = "approved"
+    REFUSED = "refused"
+    # The caller ran it: its output, or why it failed.
+    OUTPUT = "output"
+    ERROR = "error"
+    # Nobody answered in time.
+    TIMED_OUT = "timed_out"
+
+
+class CallerCalls(StrEnum):
+    """What a run does with calls that its caller runs."""
+
+    # It waits for their outputs.
+    WAIT = "wait"
+    # It ends, and the next run of the session brings their outputs.
+    END = "end"
+
+
 @dataclass(frozen=True, slots=True)
 class Wait:
     """That a call waits for an answer, or has waited for it."""
@@ -70,10 +94,14 @@ class ToolCall:
     name: str
     # As the model wrote them: often JSON, never trusted.
     arguments: str = ""
+    # The hosted MCP server whose tool it calls, if any.
+    server: str = field(default="", kw_only=True)
     kind: CallKind = field(default=CallKind.FUNCTION, kw_only=True)
     turn: int = field(default=0, kw_only=True)
     # Present from the moment when the call had to wait.
     wait: Wait | None = field(default=None, kw_only=True)
+    # Whether it may run. False: nobody has decided whether it needs an approval, because its arguments did not fit its tool.
+    cleared: bool = field(default=True, kw_only=True)
     idempotent: bool = field(default=False, kw_only=True)
     status: CallStatus = field(default=CallStatus.QUEUED, kw_only=True)
     started_at: datetime | None = field(default=None, kw_only=True)

@@ -8,7 +8,9 @@ from shared.core.ids import is_id
 from shared.core.times import is_usable
 
 _DUE = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z", re.ASCII)
-_NAME = re.compile(r"\d{8}-\d{1,3}", re.ASCII)
+_NAME = re.compile(r"\d{8}-\d{1,3}|wait", re.ASCII)
+# The name of the clock row for the first end of a run's waits.
+WAIT = "wait"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +27,14 @@ Deliverable = CancelResponse
 
 @dataclass(frozen=True, slots=True)
 class ClockRow:
-    """When a delivery is due, and which one.
+    """When a delivery is due, and which one, or when a wait of a run ends.
 
     The key of the clock row and the text of the message are made of this.
     """
 
     due: datetime
     run_id: str
+    # That of the delivery, or `WAIT`.
     name: str
 
     @classmethod
@@ -45,7 +48,7 @@ class ClockRow:
             or not is_id("run", run_id)
             or not _NAME.fullmatch(name)
         ):
-            raise ValueError("these texts do not name a delivery")
+            raise ValueError("these texts do not name a clock row")
         return cls(at, run_id, name)
 
 

@@ -5,6 +5,7 @@ calls that the session has left open. It must not give instructions in the name 
 another call, or name what others have stored in the account.
 """
 
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -34,9 +35,9 @@ _PARTS: Mapping[str, Mapping[str, frozenset[str]]] = {
         "refusal": frozenset({"refusal"}),
     },
 }
-# The calls that a client may answer, with the type of the answer. The app's own tools answer calls of functions.
-_ANSWERED_BY: Mapping[object, str] = {
-    "mcp_approval_request": "mcp_approval_response",
+# The calls that a client may answer, with the type of the answer. The app's own tools answer calls of functions, except for
+# those that a run has handed over.
+_ANSWERED_BY: Mapping[str, str] = {
     "custom_tool_call": "custom_tool_call_output",
     "computer_call": "computer_call_output",
     "shell_call": "shell_call_output",
@@ -45,10 +46,7 @@ _ANSWERED_BY: Mapping[object, str] = {
 }
 # The fields of an answer, and what each may be. `output` is checked part by part.
 _FIELDS: Mapping[str, Callable[[Any], bool]] = {
-    "approval_request_id": lambda value: isinstance(value, str),
     "call_id": lambda value: isinstance(value, str),
-    "approve": lambda value: isinstance(value, bool),
-    "reason": lambda value: value is None or isinstance(value, str),
     "status": lambda value: value is None or isinstance(value, str),
     "max_output_length": lambda value: (
         value is None or (isinstance(value, int) and not isinstance(value, bool))
@@ -56,13 +54,15 @@ _FIELDS: Mapping[str, Callable[[Any], bool]] = {
     "acknowledged_safety_checks": lambda value: value is None or _are_safety_checks(value),
 }
 _ANSWERS: Mapping[str, frozenset[str]] = {
-    "mcp_approval_response": frozenset({"approval_request_id", "approve", "reason"}),
+    "function_call_output": frozenset({"call_id", "output"}),
     "custom_tool_call_output": frozenset({"call_id", "output"}),
     "computer_call_output": frozenset({"call_id", "output", "acknowledged_safety_checks"}),
     "shell_call_output": frozenset({"call_id", "output", "max_output_length"}),
     "local_shell_call_output": frozenset({"call_id", "output"}),
     "apply_patch_call_output": frozenset({"call_id", "output"}),
 }
+# An approval counts only where it is checked who gives it.
+_APPROVALS = frozenset({"mcp_approval_request", "mcp_approval_response"})
 _SAFETY_CHECK = frozenset({"id", "code", "message"})
 # What has no use without the item or the file that it names.
 _IGNORED = frozenset({"annotations", "logprobs"})
@@ -88,8 +88,8 @@ def open_calls(items: Iterable[Item]) -> dict[str, str]:
     """Return the calls among the items that a client may answer: their ids, and the type of an answer to each."""
     found: dict[str, str] = {}
     for item in items:
-        if (asked := asked_id(item)) is not None and item.get("type") in _ANSWERED_BY:
-            found[asked] = _ANSWERED_BY[item.get("type")]
+        if (asked := asked_id(item)) is not None and (kind := str(item.get("type"))) in _ANSWERED_BY:
+            found[asked] = _ANSWERED_BY[kind]
         elif (given := answered_id(item)) is not None:
             found.pop(given, None)
     return found
@@ -101,12 +101,39 @@ class NotAllowed(ValueError):
 
 def check(items: Sequence[Item], rules: InputRules) -> Sequence[Item]:
     """Return the items of an input as they may be sent. Raises NotAllowed."""
+    for position, item in enumerate(items):
+        # The type may be of any type itself, which a set could not look for.
+        if str(item.get("type")) in _APPROVALS:
+            raise NotAllowed(
+                f"input[{position}] is about an approval. Approve or refuse the call of the run that waits for it: POST "
+                "/api/runs/{run_id}/calls/{call_id}."
+            )
     if rules.anything:
         return items
     given = [call_id for item in items if (call_id := answered_id(item)) is not None]
     if len(set(given)) < len(given):
         raise NotAllowed("input answers a call twice.")
     return [_item(item, f"input[{position}]", ids=rules.ids) for position, item in enumerate(items)]
+
+
+def output_of_call(value: Any, rules: InputRules) -> tuple[str, bool]:
+    """Return what a caller sends as the output of a call: a text, and whether it is the JSON text of content parts.
+
+    Raises NotAllowed.
+    """
+    if isinstance(value, str):
+        return value, False
+    parts = isinstance(value, list) and bool(value) and all(map(_is_user_part, value))
+    if parts and not rules.anything:
+        value = [
+            _part(part, "user", f"output[{position}]", ids=rules.ids) for position, part in enumerate(value)
+        ]
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":")), parts
+
+
+def _is_user_part(value: object) -> bool:
+    kind = value.get("type") if isinstance(value, dict) else None
+    return isinstance(kind, str) and kind in _PARTS["user"]
 
 
 def _item(item: Item, place: str, *, ids: bool) -> Item:

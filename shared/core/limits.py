@@ -13,3 +13,9 @@ MAX_REPLAY_RUNS = 1_000
 MAX_FEED_BYTES = 4 * 1024 * 1024
 # A page of a transcript. A run that does not fit alone is cut.
 MAX_TRANSCRIPT_BYTES = 16 * 1024 * 1024
+# A page of calls: their arguments, and the outputs of turns that are read for them. A page has at least one call.
+MAX_CALLS_BYTES = 4 * 1024 * 1024
+# What the caller sends as the output of a call, and what a tool may return.
+MAX_TOOL_OUTPUT_BYTES = 1024 * 1024
+# Why a person refuses a call, or why a call of the caller failed.
+MAX_REASON_CHARACTERS = 2_000

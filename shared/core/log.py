@@ -138,6 +138,47 @@ class ToolCompleted:
 
 
 @dataclass(frozen=True, slots=True)
+class RunRequiresAction:
+    """Only people, or the caller, can move the run now. Its clock stands still."""
+
+    type: ClassVar[str] = "run.requires_action"
+    stream_events: ClassVar[int] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CallWaiting:
+    """A call waits for an answer. Its arguments are in the output of the turn."""
+
+    turn: int
+    call_id: str
+    name: str
+    # The `WaitKind`.
+    wait: str
+    expires_at: datetime
+
+    type: ClassVar[str] = "call.waiting"
+    stream_events: ClassVar[int] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class CallAnswered:
+    """A call that waited has its answer, or its wait has ended."""
+
+    turn: int
+    call_id: str
+    name: str
+    # The `AnswerType`.
+    answer: str
+    # Who answered: an owner, and the name of a person for display.
+    by: str = ""
+    by_name: str = ""
+    reason: str = ""
+
+    type: ClassVar[str] = "call.answered"
+    stream_events: ClassVar[int] = 0
+
+
+@dataclass(frozen=True, slots=True)
 class ItemStarted:
     """An output item has started."""
 
@@ -266,6 +307,7 @@ LogEntry = (
     | RunInProgress
     | RunCancelling
     | RunWaiting
+    | RunRequiresAction
     | RunEnded
     | TurnStarted
     | TurnCreateRepeated
@@ -273,6 +315,8 @@ LogEntry = (
     | TurnCompleted
     | ToolStarted
     | ToolCompleted
+    | CallWaiting
+    | CallAnswered
     | ItemStarted
     | ItemCompleted
     | PartStarted

@@ -5,10 +5,10 @@ All of them are frozen; a run changes only through `shared.core.life.advance`.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import StrEnum
 
-from shared.core.calls import ToolCall
+from shared.core.calls import CallerCalls, CallStatus, ToolCall, Wait, WaitKind
 from shared.core.response import RunError, Usage
 
 
@@ -17,6 +17,8 @@ class RunStatus(StrEnum):
 
     QUEUED = "queued"
     IN_PROGRESS = "in_progress"
+    # Only people, or the caller, can move it: each of its open calls waits for an answer.
+    REQUIRES_ACTION = "requires_action"
     CANCELLING = "cancelling"
     COMPLETED = "completed"
     FAILED = "failed"
@@ -52,6 +54,8 @@ class Step(StrEnum):
     CREATE = "create"
     POLL = "poll"
     TOOLS = "tools"
+    # No poll and no worker: a person, or the caller, has to answer its calls.
+    ANSWER = "answer"
     CANCEL = "cancel"
     # Only for a deleted run: its remaining data has to be removed, here and at the provider.
     PURGE = "purge"
@@ -144,6 +148,11 @@ class Run:
     retry_of: str | None = None
     # Whether its answer is JSON of the agent's output type.
     structured: bool = False
+    # The definitions of the tools that the start request brought, and that the caller runs.
+    tools: Content | None = None
+    caller_calls: CallerCalls = CallerCalls.WAIT
+    # Whether its input has the outputs of calls that an earlier run has handed over.
+    answers_calls: bool = False
     # The hash of the Idempotency-Key with which it was started, if any. See `ids.key_hash`.
     key: str | None = None
     max_turns: int
@@ -203,6 +212,9 @@ class Run:
     started_at: datetime | None = None
     completed_at: datetime | None = None
     expires_at: datetime
+    # Since when its clock stands still, and how long it has stood still before.
+    paused_at: datetime | None = None
+    paused: timedelta = timedelta()
 
     input: Content
     # The output items of each finished turn, oldest first. Those of the last turn are the run's output.
@@ -227,7 +239,7 @@ class Run:
 
     @property
     def chainable(self) -> bool:
-        """Whether the provider can continue its last response: each of its tool calls has an output."""
+        """Whether the provider can continue its last response: each of its tool calls has an output, or gets one."""
         return (
             self.status in {RunStatus.COMPLETED, RunStatus.INCOMPLETE}
             and bool(self.responses)
@@ -240,6 +252,34 @@ class Run:
 
     def calls_of_turn(self) -> tuple[ToolCall, ...]:
         return tuple(call for call in self.calls if call.turn == self.turn)
+
+    @property
+    def waits(self) -> tuple[tuple[ToolCall, Wait], ...]:
+        """The calls that wait for an answer, each with its wait. None while the run is being cancelled."""
+        if self.status is RunStatus.CANCELLING:
+            return ()
+        return tuple(
+            (call, call.wait) for call in self.calls if call.status is CallStatus.WAITING and call.wait
+        )
+
+    @property
+    def wait_ends_at(self) -> datetime | None:
+        """When the first of its waits ends. None when no call waits."""
+        return min((wait.expires_at for _, wait in self.waits), default=None)
+
+    @property
+    def waits_for(self) -> tuple[WaitKind, datetime] | None:
+        """What the run's calls wait for, and since when: for an approval if one of them does. None when no call waits."""
+        since: dict[WaitKind, datetime] = {}
+        for _, wait in self.waits:
+            since[wait.kind] = min(wait.since, since.get(wait.kind, wait.since))
+        kind = WaitKind.APPROVAL if WaitKind.APPROVAL in since else WaitKind.OUTPUT
+        return (kind, since[kind]) if since else None
+
+    @property
+    def handed_over(self) -> tuple[ToolCall, ...]:
+        """The calls that its caller carries out after its end."""
+        return tuple(call for call in self.calls if call.status is CallStatus.HANDED_OVER)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -256,6 +296,8 @@ class Session:
     last_run_id: str | None = None
     last_response_id: str | None = None
     runs: int = 0
+    # Whether calls were handed over to the caller. The next run has to bring their outputs.
+    awaits_outputs: bool = False
     deleted: bool = False
 
 
@@ -281,7 +323,7 @@ class Owed:
     @classmethod
     def of(cls, run: Run) -> "Owed | None":
         """Return what is owed for `run`, or None when nothing is owed any more."""
-        if run.step is Step.NOTHING:
+        if run.step in {Step.NOTHING, Step.ANSWER}:
             return None
         return cls(
             run_id=run.id,

@@ -10,7 +10,7 @@ from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from shared.core.calls import ToolCall
+from shared.core.calls import CallKind, ToolCall
 from shared.core.text import clipped, is_name, representable
 
 Item = dict[str, Any]
@@ -44,12 +44,14 @@ def parse(text: str) -> list[Item]:
 
 
 def calls(output: str) -> tuple[ToolCall, ...]:
-    """Return the function calls in the JSON text of output items."""
+    """Return the calls in the JSON text of output items."""
     return calls_among(parse(output))
 
 
 def calls_among(items: Iterable[object]) -> tuple[ToolCall, ...]:
-    """Return the function calls that can be answered: those with an id that no earlier call has."""
+    """Return the function calls, and the requests to approve hosted ones, that can be answered: those with an id that no
+    earlier call has.
+    """
     objects = [item for item in items if isinstance(item, dict)]
     answered = _answered(objects)
     found: dict[str, ToolCall] = {}
@@ -61,7 +63,10 @@ def calls_among(items: Iterable[object]) -> tuple[ToolCall, ...]:
 
 def _answered(items: Iterable[Item]) -> frozenset[str]:
     """Return the ids of the calls whose outputs are among the items: the provider answered them itself."""
-    outputs = (item.get("call_id") for item in items if str(item.get("type")).endswith("_output"))
+    outputs = [item.get("call_id") for item in items if str(item.get("type")).endswith("_output")]
+    outputs += [
+        item.get("approval_request_id") for item in items if item.get("type") == "mcp_approval_response"
+    ]
     return frozenset(call_id for call_id in outputs if isinstance(call_id, str))
 
 
@@ -79,6 +84,14 @@ def call_id_of(item: Item) -> object:
 
 def _call(item: Item) -> ToolCall | None:
     call_id, name = call_id_of(item), item.get("name")
+    if item.get("type") == "mcp_approval_request" and _is_call_id(item.get("id")):
+        return ToolCall(
+            str(item["id"]),
+            shown_name(name),
+            arguments_text(item.get("arguments")),
+            kind=CallKind.MCP_APPROVAL,
+            server=shown_name(item.get("server_label")),
+        )
     if item.get("type") != "function_call" or not _is_call_id(call_id):
         return None
     # A call with an invalid name is kept, because the provider requires an output for it too.
@@ -109,10 +122,10 @@ def _is_answer(item: Item) -> bool:
 
 def _is_unanswerable(item: Item, outputs: Container[object]) -> bool:
     kind, call_id = item.get("type"), item.get("call_id")
-    if kind == "function_call":
+    if kind in ("function_call", "mcp_approval_request"):
         return _call(item) is None
-    if not isinstance(kind, str) or kind == "mcp_approval_request":
-        return kind == "mcp_approval_request"
+    if not isinstance(kind, str):
+        return False
     # The calls that a provider carries out by itself have no call id, because nobody answers them.
     asks = kind in _APP_CALLS or (kind.endswith("_call") and isinstance(call_id, str))
     return asks and not (isinstance(call_id, str) and call_id in outputs)
@@ -278,6 +291,12 @@ def message_of(text: str) -> Item:
 def tool_output(call_id: str, output: str | list[Item]) -> Item:
     """Return the item that answers a function call, with a text or with content parts."""
     return {"type": "function_call_output", "call_id": call_id, "output": output}
+
+
+def approval_response(request_id: str, *, approve: bool, reason: str = "") -> Item:
+    """Return the item that answers a hosted MCP server's request for approval."""
+    item = {"type": "mcp_approval_response", "approval_request_id": request_id, "approve": approve}
+    return item | {"reason": reason} if reason else item
 
 
 def sendable_name(name: str) -> str:

@@ -92,9 +92,10 @@ class Agents(Protocol):
         """Return why the text of an answer does not fit the agent's output type: a sentence. None when it fits."""
         ...
 
-    async def waits(self, agent: str, calls: Sequence[ToolCall]) -> Mapping[str, WaitNeeded]:
+    async def waits(self, agent: str, calls: Sequence[ToolCall]) -> Mapping[str, WaitNeeded | None]:
         """Return which of the calls have to wait, by call id: for an approval, or for the caller, who runs them.
 
+        None: the call may run at once. A call whose arguments do not fit its tool is left out: it must not run.
         The author's functions decide. Whatever they do, there is a result.
         """
         ...

@@ -19,6 +19,9 @@ async def expire(context: Context, stored: StoredRun, within: timedelta | None =
     `within` is the time limit for reading the response, when it is not the usual one.
     """
     run = stored.run
+    if run.paused_at or context.clock.now() < run.expires_at:
+        # Its clock stands still, or it stood still since the deadline was read.
+        return Applied(stored)
     usage, response_id = Usage(), None
     if run.continuation:
         response_id = run.continuation.response_id

@@ -19,6 +19,7 @@ from shared.store.quotas import QuotaStore
 from shared.store.runs import RunStore
 from shared.store.sessions import SessionStore
 from shared.store.shards import ShardStore
+from shared.store.waits import WaitStore
 
 _JITTER = 0.2
 
@@ -32,6 +33,7 @@ class Context:
     keys: KeyStore
     shards: ShardStore
     outbox: Outbox
+    waits: WaitStore
     content: ContentStore
     providers: Providers
     agents: Agents

@@ -5,11 +5,12 @@ from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass, field
 
 from shared.core import tool_choice, transcript
-from shared.core.calls import CallStatus, ToolCall
+from shared.core.calls import CallKind, CallStatus, ToolCall
 from shared.core.limits import MAX_REPLAY_BYTES, MAX_REPLAY_MARKS, MAX_REPLAY_RUNS, MAX_RESULTS_BYTES
 from shared.core.replay import Replay
 from shared.core.run import Chaining, Run, RunStatus
 from shared.core.structure import has_more_marks
+from shared.core.times import spoken
 from shared.log import log_event
 from shared.ports.agents import AgentSpec
 from shared.ports.providers import ResponseRequest
@@ -65,6 +66,9 @@ async def request_for(
     elif run.turn == 1:
         # The input was validated when the run was accepted.
         input_items = input_text if input_text is not None else await context.content.load(run.id, run.input)
+        if run.answers_calls:
+            items = [*await _outputs_before(context, run), *transcript.parse(input_items)]
+            input_items = json.dumps(items, ensure_ascii=False)
     else:
         input_items = json.dumps(await _tool_outputs(context, run, run.turn - 1), ensure_ascii=False)
     return ResponseRequest(
@@ -73,12 +77,30 @@ async def request_for(
         model=spec.model,
         instructions=spec.instructions,
         input=input_items,
-        tools=spec.tools,
+        tools=await _tools(context, run, spec),
         previous_response_id=None if replayed else run.previous_response_id,
         idempotency_key=None if run.keyless else f"{run.id}-{run.turn}-{run.repeats}",
         options=_options(spec, input_items),
         stream=run.stream,
     )
+
+
+async def _tools(context: Context, run: Run, spec: AgentSpec) -> str:
+    """Return the definitions of the agent's tools, and of those that the caller runs."""
+    if run.tools is None:
+        return spec.tools
+    further = json.loads(await context.content.load(run.id, run.tools))
+    return json.dumps([*json.loads(spec.tools), *further], ensure_ascii=False)
+
+
+async def _outputs_before(context: Context, run: Run) -> list[transcript.Item]:
+    """Return the outputs of the calls beside those that the run's input answers: the app has carried them out."""
+    read = 0
+    async for stored in runs_back(context, run.previous_run_id, run):
+        read += 1
+        if stored.run.in_conversation or read == _MAX_READ:
+            return await _tool_outputs(context, stored.run, stored.run.turn)
+    return []
 
 
 def _options(spec: AgentSpec, input_items: str) -> Mapping[str, object]:
@@ -175,18 +197,35 @@ async def _history(context: Context, run: Run) -> list[Run]:
 
 
 async def _tool_outputs(context: Context, run: Run, turn: int) -> list[transcript.Item]:
-    calls = [call for call in run.calls if call.turn == turn and not call.status.open]
+    """Return the outputs of a turn's calls, and the answers to its requests for approval. The caller sends further outputs."""
+    calls = [
+        call
+        for call in run.calls
+        if call.turn == turn and not call.status.open and call.status is not CallStatus.HANDED_OVER
+    ]
     if not calls:
         return []
     saved = await context.runs.results(run.id, turn)
     results = _Results(context, run)
-    return [
-        transcript.tool_output(
-            call.call_id,
-            await results.output(saved[call.call_id]) if call.call_id in saved else _without_result(call),
-        )
-        for call in calls
-    ]
+    outputs: list[transcript.Item] = []
+    for call in calls:
+        result = saved.get(call.call_id)
+        output = await results.output(result) if result else None
+        if call.kind is CallKind.MCP_APPROVAL:
+            outputs.append(_decision(call, output))
+        else:
+            given = _without_result(call) if output is None else output
+            outputs.append(transcript.tool_output(call.call_id, given))
+    return outputs
+
+
+def _decision(call: ToolCall, output: str | list[transcript.Item] | None) -> transcript.Item:
+    """Return the answer to a hosted MCP server's request for approval."""
+    reason = (
+        output if isinstance(output, str) else unanswered(call) if call.status is CallStatus.TIMED_OUT else ""
+    )
+    approve = call.status is CallStatus.COMPLETED
+    return transcript.approval_response(call.call_id, approve=approve, reason=reason)
 
 
 @dataclass
@@ -212,6 +251,15 @@ class _Results:
 
 
 def _without_result(call: ToolCall) -> str:
-    return (
-        _UNKNOWN if call.status is CallStatus.UNKNOWN else json.dumps({"error": {"code": call.status.value}})
-    )
+    if call.status is CallStatus.UNKNOWN:
+        return _UNKNOWN
+    error = {"code": call.status.value}
+    if call.status is CallStatus.TIMED_OUT:
+        error["message"] = f"The call did not run. {unanswered(call)}"
+    return json.dumps({"error": error})
+
+
+def unanswered(call: ToolCall) -> str:
+    """Return what the model is told of a call whose wait has ended."""
+    span = f" within {spoken(call.wait.expires_at - call.wait.since)}" if call.wait else ""
+    return f"Nobody answered{span}."

@@ -2,12 +2,14 @@
 
 import logging
 
+from shared.core.delivery import WAIT
 from shared.core.ids import is_id
 from shared.log import log_event
 from shared.steps.context import Context
 from shared.steps.deliver import deliver
 from shared.steps.messages import bundle_of_message, clock_of_message, poll_of_message
 from shared.steps.poll import poll_by_worker
+from shared.steps.waits import end_waits
 from shared.steps.work import work
 
 
@@ -19,6 +21,8 @@ async def carry_out(context: Context, message: str) -> tuple[str, ...]:
     if bundle := bundle_of_message(message):
         return bundle
     if clock := clock_of_message(message):
+        if clock.name == WAIT:
+            return await end_waits(context, clock)
         await deliver(context, clock)
         return ()
     if run_id := poll_of_message(message):

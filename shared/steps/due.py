@@ -9,7 +9,7 @@ from shared.core.pace import reminder_due
 from shared.core.run import Owed, Step
 from shared.log import log_event
 from shared.steps.context import Context
-from shared.steps.messages import delivery_message
+from shared.steps.messages import clock_message
 from shared.store.shards import Tick
 
 # Clocks of hosts differ by less than this. A tick further ahead comes from a broken clock and is ignored,
@@ -25,13 +25,14 @@ class Due:
     polls: tuple[Owed, ...] = ()
     # Runs whose step a worker takes.
     reminders: tuple[Owed, ...] = ()
-    deliveries: tuple[ClockRow, ...] = ()
+    # Deliveries, and waits that have ended.
+    clocks: tuple[ClockRow, ...] = ()
 
     @property
     def owned_messages(self) -> list[tuple[str, str]]:
         """The messages for workers, each with the owner of its run as far as that is known."""
         reminders = [(owed.owner, owed.run_id) for owed in self.reminders]
-        return reminders + [("", delivery_message(clock)) for clock in self.deliveries]
+        return reminders + [("", clock_message(clock)) for clock in self.clocks]
 
     @property
     def messages(self) -> tuple[str, ...]:
@@ -49,8 +50,8 @@ async def claim_due(context: Context, shard: str) -> Due:
     after = _last_tick(view.tick, shard, now)
     polls = tuple(owed for owed in view.runs if _poll_due(context, owed, after, now))
     reminders = tuple(owed for owed in view.runs if _reminder_due(owed, after, now))
-    deliveries = tuple(clock for clock in view.clocks if reminder_due(clock.due, after, now))
-    due = Due(polls, reminders, deliveries)
+    clocks = tuple(clock for clock in view.clocks if reminder_due(clock.due, after, now))
+    due = Due(polls, reminders, clocks)
     # A host whose clock is behind must not move the tick back: the points in between were polled already.
     if due == Due() or not await context.shards.claim(shard, view.tick, max(now, after)):
         return Due()

@@ -6,7 +6,7 @@ Each is a hint: a worker reads what is stored, and does only what is owed.
 import re
 from collections.abc import Sequence
 
-from shared.core.delivery import ClockRow
+from shared.core.delivery import WAIT, ClockRow
 from shared.core.ids import is_id
 from shared.core.queues import Queue
 from shared.store.rows import time_text
@@ -20,7 +20,8 @@ _SHARD = re.compile(r"shard_(0[0-9a-f])")
 def queue_of(message: str) -> Queue:
     """Return the queue that a message is sent to. A bundle goes where its first message goes."""
     first, _, _ = message.partition("\n")
-    return Queue.DELIVER if clock_of_message(first) else Queue.WORK
+    clock = clock_of_message(first)
+    return Queue.DELIVER if clock and clock.name != WAIT else Queue.WORK
 
 
 def shard_message(shard: str) -> str:
@@ -28,8 +29,10 @@ def shard_message(shard: str) -> str:
     return f"shard_{shard}"
 
 
-def delivery_message(clock: ClockRow) -> str:
-    """Return the message for making a delivery."""
+def clock_message(clock: ClockRow) -> str:
+    """Return the message for making a delivery, or for ending waits."""
+    if clock.name == WAIT:
+        return f"wait {time_text(clock.due)} {clock.run_id}"
     return f"delivery {time_text(clock.due)} {clock.run_id} {clock.name}"
 
 
@@ -62,9 +65,13 @@ def poll_of_message(message: str) -> str | None:
 
 def clock_of_message(message: str) -> ClockRow | None:
     match message.split(" "):
-        case ["delivery", due, run_id, name]:
-            try:
-                return ClockRow.parse(due, run_id, name)
-            except ValueError:
-                return None
-    return None
+        case ["delivery", due, run_id, name] if name != WAIT:
+            pass
+        case ["wait", due, run_id]:
+            name = WAIT
+        case _:
+            return None
+    try:
+        return ClockRow.parse(due, run_id, name)
+    except ValueError:
+        return None

@@ -1,57 +1,60 @@
 """The tools step: run the tool calls of a turn, and checkpoint each result as soon as it exists."""
 
+import json
 import logging
 from collections.abc import Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
-from shared.core import transcript
-from shared.core.calls import CallStatus, ToolCall, ToolResult
+from shared.core.calls import CallStatus, ToolResult
 from shared.core.life import events
 from shared.core.run import Run
 from shared.errors import StorageUnavailable
 from shared.log import log_event
 from shared.steps.context import Context
 from shared.steps.lease import Hold, leased, may_begin
-from shared.steps.transition import Applied, log_skip
+from shared.steps.transition import Applied
+from shared.steps.waits import LoadedCalls
 from shared.store import rows
 from shared.store.runs import StoredResult, StoredRun
 
 # A longer call id is hashed in an idempotency key. OpenAI's are shorter.
 _MAX_PLAIN_ID = 64
+_ALTERED = json.dumps(
+    {
+        "error": {
+            "code": "approval_void",
+            "message": "The call was not run, because its arguments are not those that were approved.",
+        }
+    }
+)
 
 
-async def requested_calls(context: Context, run: Run) -> tuple[ToolCall, ...] | None:
-    """Return the calls of the turn as the model wrote them; None when the content of the run was removed."""
-    try:
-        return transcript.calls(await context.content.load(run.id, run.turns[-1]))
-    except LookupError as fault:
-        log_skip(run, fault)
-        return None
-
-
-async def run_tools(
-    context: Context, stored: StoredRun, hold: Hold, requested: Sequence[ToolCall]
-) -> Applied:
+async def run_tools(context: Context, stored: StoredRun, hold: Hold, loaded: LoadedCalls) -> Applied:
     """Run the turn's started calls concurrently, and checkpoint each one when it ends.
 
     When the lease is lost, no further call begins, and those that can be stopped are stopped.
     """
     run = stored.run
-    arguments = {call.call_id: call.arguments for call in requested}
+    requested = {call.call_id: call for call in loaded.calls}
     calls = [
         replace(
             call,
-            arguments=arguments[call.call_id],
+            arguments=requested[call.call_id].arguments,
+            cleared=requested[call.call_id].cleared,
             idempotency_key=_idempotency_key(run, call.call_id),
             run_id=run.id,
         )
         for call in run.calls_of_turn()
-        if call.status is CallStatus.IN_PROGRESS and call.call_id in arguments
+        if call.status is CallStatus.IN_PROGRESS and call.call_id in requested.keys() - loaded.altered
     ]
     applied = Applied(stored)
     if not may_begin(hold, run):
         return applied
+    for call_id in sorted(loaded.altered):
+        log_event("approval.void", level=logging.ERROR, run_id=run.id, call_id=call_id)
+        void = ToolResult(call_id, CallStatus.FAILED, _ALTERED)
+        applied = (await _checkpoint(context, applied.stored, hold, void)).after(applied)
     unsaved: list[ToolResult] = []
     async with aclosing(context.agents.run_tools(run.agent, calls, hold)) as results:
         async for result in results:

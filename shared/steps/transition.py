@@ -12,7 +12,8 @@ from shared.core.run import Run
 from shared.errors import RowConflict, StorageUnavailable
 from shared.log import log_event
 from shared.steps.context import Context
-from shared.steps.messages import delivery_message
+from shared.steps.messages import clock_message
+from shared.store.answers import StoredAnswer
 from shared.store.runs import RunStore, StoredResult, StoredRun
 
 # Concurrent writers cause fewer conflicts in a row than this. After more, the storage is at fault.
@@ -35,15 +36,19 @@ class Applied:
     def messages(self) -> tuple[str, ...]:
         """The messages for workers. When one is lost, the timer finds what is owed."""
         return tuple(
-            delivery_message(effect.clock) if isinstance(effect, Delivery) else self.stored.run.id
+            clock_message(effect.clock) if isinstance(effect, Delivery) else self.stored.run.id
             for effect in self.effects
         )
 
 
 async def apply(
-    context: Context, stored: StoredRun, event: Event, results: Sequence[StoredResult] = ()
+    context: Context,
+    stored: StoredRun,
+    event: Event,
+    results: Sequence[StoredResult] = (),
+    answers: Sequence[StoredAnswer] = (),
 ) -> Applied:
-    """Advance a run by `event`, and commit it in one write.
+    """Advance a run by `event`, and commit it in one write, together with results and answers of its calls.
 
     After a conflict, the run is read and advanced again.
     Raises StorageUnavailable when the storage fails. It is then unknown whether the event took effect.
@@ -56,7 +61,9 @@ async def apply(
         entries, remaining = _split(context, after, effects)
         deliveries = [each for each in remaining if isinstance(each, Delivery)]
         try:
-            stored = await context.runs.commit(stored, after, entries, results=results, deliveries=deliveries)
+            stored = await context.runs.commit(
+                stored, after, entries, results=results, answers=answers, deliveries=deliveries
+            )
         except RowConflict:
             stored = await reread(context.runs, stored.run.id)
             continue

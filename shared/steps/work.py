@@ -6,7 +6,6 @@ because it can be repeated without harm.
 
 import logging
 
-from shared.core.calls import ToolCall
 from shared.core.life import events
 from shared.core.life.rule import claimable
 from shared.core.run import Lease, RunStatus, Step
@@ -17,8 +16,9 @@ from shared.steps.context import Context
 from shared.steps.create import create
 from shared.steps.lease import holding, leased
 from shared.steps.purge import purge
-from shared.steps.tools import requested_calls, run_tools
-from shared.steps.transition import Applied, apply
+from shared.steps.tools import run_tools
+from shared.steps.transition import Applied, apply, log_skip
+from shared.steps.waits import LoadedCalls, load_calls
 
 
 async def work(context: Context, run_id: str) -> tuple[str, ...]:
@@ -33,11 +33,14 @@ async def work(context: Context, run_id: str) -> tuple[str, ...]:
     if stored.run.status is not RunStatus.DELETED and context.clock.now() >= stored.run.expires_at:
         return (await expire(context, stored)).messages
     # The calls are loaded before they are marked as started, because a call that cannot be loaded cannot run.
-    calls = await requested_calls(context, stored.run) if stored.run.step is Step.TOOLS else ()
-    if calls is None:
+    try:
+        calls = await load_calls(context, stored.run) if stored.run.step is Step.TOOLS else LoadedCalls()
+    except LookupError as fault:
+        log_skip(stored.run, fault)
         return ()
     lease = context.lease()
-    applied = await apply(context, stored, events.Claimed(lease, stored.run.step, stored.run.turn))
+    claimed = events.Claimed(lease, stored.run.step, stored.run.turn, calls.queued)
+    applied = await apply(context, stored, claimed)
     return (await perform(context, applied, lease, calls=calls)).messages
 
 
@@ -47,11 +50,11 @@ async def perform(
     lease: Lease,
     *,
     input_text: str | None = None,
-    calls: tuple[ToolCall, ...] = (),
+    calls: LoadedCalls = LoadedCalls(),  # noqa: B008 - it is frozen
 ) -> Applied:
     """Carry out owed steps while `lease` is the lease of the run.
 
-    `input_text` is the run's input, and `calls` are those of its turn, if they are already loaded.
+    `input_text` is the run's input, if it is already loaded. `calls` are those of its turn.
     """
     if not leased(applied.stored.run, lease.id):
         return applied

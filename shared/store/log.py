@@ -27,6 +27,9 @@ _TYPES: Mapping[str, type[LogEntry]] = {
         log.TurnCompleted,
         log.ToolStarted,
         log.ToolCompleted,
+        log.RunRequiresAction,
+        log.CallWaiting,
+        log.CallAnswered,
         log.ItemStarted,
         log.ItemCompleted,
         log.PartStarted,
@@ -42,6 +45,7 @@ _DEFAULTS = {kind: {(each.name, each.default) for each in fields(kind)} for kind
 # The fields of entries that are no texts.
 _NUMBERS = frozenset({"turn", "item", "part", "start", "end", "tool_calls", "total_tokens"})
 _FLAGS = frozenset({"commentary"})
+_TIMES = frozenset({"expires_at"})
 _ENDED = {f"run.{status}": status.value for status in OUTCOMES}
 
 
@@ -77,10 +81,8 @@ def _written(entry: LogEntry) -> dict[str, Any]:
             return {"type": entry.type, **values, "content": pointer}
     defaults = _DEFAULTS[type(entry)]
     values = {name: getattr(entry, name) for name in entry.__slots__}
-    return {
-        "type": entry.type,
-        **{name: value for name, value in values.items() if (name, value) not in defaults},
-    }
+    written = {name: value for name, value in values.items() if (name, value) not in defaults}
+    return rows.present({"type": entry.type, **written})
 
 
 @rows.reader
@@ -107,6 +109,8 @@ def _field(stored: Mapping[str, Any], name: str) -> Any:
         return rows.count(stored, name)
     if name in _FLAGS:
         return bool(stored[name])
+    if name in _TIMES:
+        return rows.read_time(stored, name)
     if name == "content":
         pointer = stored[name]
         return pointer and Content(name=rows.text(pointer, "name"), chunks=rows.count(pointer, "chunks"))

@@ -60,6 +60,14 @@ def clock_key(clock: ClockRow) -> str:
     return f"pending~{time_text(clock.due)}|{clock.run_id}|{clock.name}"
 
 
+def paused_key(since: datetime, run_id: str) -> str:
+    """Return the key of a run with calls that wait for an answer: the run that has waited longest comes first.
+
+    These rows come right before those of runs that are owed a step, so one query finds all pending runs.
+    """
+    return f"paused|{time_text(since)}|{run_id}"
+
+
 def owed_bounds(now: datetime) -> tuple[str, str]:
     """Return the bounds of the keys of the tick, runs that are owed a step, and clock rows due until `now`."""
     # "}" is the character after the separator "|", so clock rows that are due exactly `now` are included.
@@ -86,6 +94,10 @@ def delivery_key(run_id: str, name: str) -> str:
 
 def result_key(run_id: str, turn: int, call_id: str) -> str:
     return f"tool|{run_id}|{turn:02d}|{name_hash(call_id)}"
+
+
+def answer_key(run_id: str, turn: int, call_id: str) -> str:
+    return f"answer|{run_id}|{turn:02d}|{name_hash(call_id)}"
 
 
 def bounds(start: str) -> tuple[str, str]:

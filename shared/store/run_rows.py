@@ -4,9 +4,10 @@ import json
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
+from datetime import timedelta
 from typing import Any
 
-from shared.core.calls import CallStatus, ToolCall
+from shared.core.calls import CallerCalls, CallKind, CallStatus, ToolCall, Wait, WaitKind
 from shared.core.life.calling import MAX_CALLS_PER_RUN
 from shared.core.limits import MAX_EXCERPT_CHARACTERS
 from shared.core.response import RunError, Usage
@@ -25,6 +26,7 @@ from shared.core.run import (
 from shared.ports.tables import Row, Value
 from shared.store import rows
 
+_MICROSECOND = timedelta(microseconds=1)
 _HASH = re.compile(r"[0-9a-f]{64}")
 # What a run keeps of its calls; their arguments are in the output of the turn.
 _CALL_FIELDS = ("call_id", "name", "turn", "idempotent", "status", "started_at", "completed_at")
@@ -43,6 +45,9 @@ def run_row(run: Run, tx: str, unknown: Mapping[str, Value] | None = None) -> Ro
             "excerpt": run.excerpt or None,
             "retry_of": run.retry_of,
             "structured": run.structured or None,
+            "tools": rows.content_value(run.tools) if run.tools else None,
+            "caller_calls": run.caller_calls.value if run.caller_calls is not CallerCalls.WAIT else None,
+            "answers_calls": run.answers_calls or None,
             "max_turns": run.max_turns,
             "stream": run.stream or None,
             "status": run.status.value,
@@ -79,6 +84,8 @@ def run_row(run: Run, tx: str, unknown: Mapping[str, Value] | None = None) -> Ro
             "started_at": run.started_at,
             "completed_at": run.completed_at,
             "expires_at": run.expires_at,
+            "paused_at": run.paused_at,
+            "paused_microseconds": run.paused // _MICROSECOND or None,
             "input": rows.content_value(run.input),
             "answer": rows.content_value(run.answer) if run.answer else None,
             "calls": _pack_calls(run.calls) if run.calls else None,
@@ -98,7 +105,7 @@ def read_run(row: Row) -> Run:
     values = row.values
     lease_id = rows.optional_text(values, "lease_id")
     usage, error = rows.optional_text(values, "usage"), rows.optional_text(values, "error")
-    return Run(
+    run = Run(
         id=rows.identifier("run", row.key.partition("|")[2]),
         session_id=rows.identifier("ses", values["session_id"]),
         owner=rows.text(values, "owner"),
@@ -109,6 +116,9 @@ def read_run(row: Row) -> Run:
         excerpt=(rows.optional_text(values, "excerpt") or "")[:MAX_EXCERPT_CHARACTERS],
         retry_of=rows.optional_text(values, "retry_of"),
         structured=bool(values.get("structured")),
+        tools=rows.read_content(values["tools"]) if "tools" in values else None,
+        caller_calls=CallerCalls(str(values.get("caller_calls", CallerCalls.WAIT))),
+        answers_calls=bool(values.get("answers_calls")),
         max_turns=rows.count(values, "max_turns"),
         stream=bool(values.get("stream")),
         status=RunStatus(str(values["status"])),
@@ -143,6 +153,8 @@ def read_run(row: Row) -> Run:
         started_at=rows.optional_time(values, "started_at"),
         completed_at=rows.optional_time(values, "completed_at"),
         expires_at=rows.read_time(values, "expires_at"),
+        paused_at=rows.optional_time(values, "paused_at"),
+        paused=rows.count(values, "paused_microseconds", 0) * _MICROSECOND,
         input=rows.read_content(values.get("input")),
         turns=_read_turns(values),
         answer=rows.read_content(values["answer"]) if "answer" in values else None,
@@ -151,11 +163,29 @@ def read_run(row: Row) -> Run:
         error=_read_error(json.loads(error)) if error else None,
         incomplete_reason=rows.optional_text(values, "incomplete_reason"),
     )
+    _check_pause(run)
+    return run
+
+
+def _check_pause(run: Run) -> None:
+    """Raise ValueError for a run that nobody could move: one that waits for people, but for no call of theirs."""
+    waits = run.status is RunStatus.REQUIRES_ACTION
+    agrees = waits == (run.step is Step.ANSWER) == (run.paused_at is not None)
+    if not agrees or (waits and not run.waits):
+        raise ValueError("status, step, clock and calls disagree about whether the run waits")
 
 
 # The fields of a run that have properties of other names, and these names.
-_FIELDS_ELSEWHERE = {"id", "lease", "continuation", "turns"}
-_FURTHER_PROPERTIES = {"tx", "renewal", "lease_id", "lease_expires_at", "response_id", "sequence"}
+_FIELDS_ELSEWHERE = {"id", "lease", "continuation", "turns", "paused"}
+_FURTHER_PROPERTIES = {
+    "paused_microseconds",
+    "tx",
+    "renewal",
+    "lease_id",
+    "lease_expires_at",
+    "response_id",
+    "sequence",
+}
 _PROPERTIES = {each.name for each in fields(Run)} - _FIELDS_ELSEWHERE | _FURTHER_PROPERTIES
 
 
@@ -291,22 +321,53 @@ def _unpack_waiting(value: Value | None) -> Waiting | None:
 
 
 def _pack_calls(calls: Iterable[ToolCall]) -> bytes:
-    return rows.pack([rows.present({name: getattr(call, name) for name in _CALL_FIELDS}) for call in calls])
+    return rows.pack([_call_values(call) for call in calls])
+
+
+def _call_values(call: ToolCall) -> dict[str, Value]:
+    values: dict[str, Any] = {name: getattr(call, name) for name in _CALL_FIELDS}
+    if call.kind is not CallKind.FUNCTION:
+        values["kind"] = call.kind.value
+    if wait := call.wait:
+        values |= {
+            "wait": wait.kind.value,
+            "wait_since": wait.since,
+            "wait_expires_at": wait.expires_at,
+            "approved": wait.approved or None,
+        }
+    return rows.present(values)
 
 
 def _unpack_calls(value: Value | None) -> tuple[ToolCall, ...]:
     stored = rows.unpack(value) or ()
     if len(stored) > MAX_CALLS_PER_RUN:
         raise ValueError("there are more calls than a run has")
-    return tuple(
-        ToolCall(
-            call_id=rows.text(call, "call_id"),
-            name=rows.text(call, "name"),
-            turn=rows.count(call, "turn"),
-            idempotent=bool(call["idempotent"]),
-            status=CallStatus(call["status"]),
-            started_at=rows.optional_time(call, "started_at"),
-            completed_at=rows.optional_time(call, "completed_at"),
-        )
-        for call in stored
+    return tuple(_read_call(call) for call in stored)
+
+
+def _read_call(stored: Mapping[str, Any]) -> ToolCall:
+    status, wait = CallStatus(stored["status"]), _read_wait(stored)
+    if status is CallStatus.WAITING and wait is None:
+        raise ValueError("a call waits without an end")
+    return ToolCall(
+        call_id=rows.text(stored, "call_id"),
+        name=rows.text(stored, "name"),
+        kind=CallKind(stored.get("kind", CallKind.FUNCTION)),
+        turn=rows.count(stored, "turn"),
+        wait=wait,
+        idempotent=bool(stored["idempotent"]),
+        status=status,
+        started_at=rows.optional_time(stored, "started_at"),
+        completed_at=rows.optional_time(stored, "completed_at"),
+    )
+
+
+def _read_wait(stored: Mapping[str, Any]) -> Wait | None:
+    if "wait" not in stored:
+        return None
+    return Wait(
+        WaitKind(stored["wait"]),
+        rows.read_time(stored, "wait_since"),
+        rows.read_time(stored, "wait_expires_at"),
+        approved=bool(stored.get("approved")),
     )

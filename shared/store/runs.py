@@ -16,6 +16,7 @@ from shared.log import log_skipped
 from shared.ports.system import Randomness
 from shared.ports.tables import Delete, Insert, Merge, Put, Row, Table, Value, Write
 from shared.store import rows
+from shared.store.answers import StoredAnswer, answer_row, read_answer
 from shared.store.log import log_writes, read_log
 from shared.store.outbox import delivery_writes, removal_of_row
 from shared.store.quotas import StoredQuota, quota_writes
@@ -23,6 +24,7 @@ from shared.store.run_rows import owed_row, read_run, run_row, unknown_values
 from shared.store.sessions import StoredSession, session_row, session_writes
 from shared.store.sweep import sweep
 from shared.store.transaction import new_tx, transact
+from shared.store.waits import wait_writes
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,6 +98,7 @@ class RunStore:
         entries: Sequence[LogEntry] = (),
         *,
         results: Iterable[StoredResult] = (),
+        answers: Iterable[StoredAnswer] = (),
         deliveries: Sequence[Delivery] = (),
     ) -> StoredRun:
         """Write one transition. Raises RowConflict when the stored run is no longer `before`."""
@@ -105,8 +108,10 @@ class RunStore:
         writes: list[Write] = [
             Put(run_row(after, tx, unknown), before.etag),
             *_owed_writes(before.run, after),
+            *wait_writes(before.run, after),
             *session_writes(before.run, after),
             *(Put(_result_row(after.id, each)) for each in results),
+            *(Put(answer_row(after.id, each)) for each in answers),
             *log_writes(after, entries),
             *delivery_writes(deliveries, tx),
         ]
@@ -152,9 +157,14 @@ class RunStore:
         found = await self._table.query(shard_of(run_id), *rows.bounds(f"tool|{run_id}|{turn:02d}"))
         return {result.call_id: result for result in map(_read_result, found)}
 
+    async def answers(self, run_id: str) -> dict[tuple[int, str], StoredAnswer]:
+        """Return the stored answers to the run's calls, by turn and call id."""
+        found = await self._table.query(shard_of(run_id), *rows.bounds(f"answer|{run_id}"))
+        return {(answer.turn, answer.call_id): answer for answer in map(read_answer, found)}
+
     async def purge(self, run_id: str) -> None:
-        """Remove a deleted run's log, tool results and deliveries. Its tombstone stays."""
-        for kind in ("event", "tool"):
+        """Remove a deleted run's log, tool results, answers and deliveries. Its tombstone stays."""
+        for kind in ("event", "tool", "answer"):
             await sweep(self._table, shard_of(run_id), *rows.bounds(f"{kind}|{run_id}"))
         await sweep(
             self._table,

@@ -45,7 +45,10 @@ class SessionStore:
 
 def session_row(stored: StoredSession, tx: str) -> Row:
     session = stored.session
-    values = rows.present(fields_of(session) | {"tx": tx, "deleted": session.deleted or None})
+    values = rows.present(
+        fields_of(session)
+        | {"tx": tx, "awaits_outputs": session.awaits_outputs or None, "deleted": session.deleted or None}
+    )
     del values["id"]
     return Row(rows.session_key(session.id), {**stored.unknown, **values})
 
@@ -69,6 +72,7 @@ def read_session(row: Row) -> Session:
         last_run_id=rows.optional_text(values, "last_run_id"),
         last_response_id=rows.optional_text(values, "last_response_id") or None,
         runs=rows.count(values, "runs"),
+        awaits_outputs=bool(values.get("awaits_outputs")),
         deleted=bool(values.get("deleted")),
     )
 
@@ -83,4 +87,6 @@ def session_writes(before: Run, after: Run) -> list[Write]:
         values["held_by"] = ""
     if change.last_response_id is not None:
         values["last_response_id"] = change.last_response_id
+    if change.awaits_outputs is not None:
+        values["awaits_outputs"] = change.awaits_outputs
     return [Merge(Row(rows.session_key(after.session_id), values))]

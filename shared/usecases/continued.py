@@ -1,6 +1,7 @@
 """The session that a start continues."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from shared.core import transcript
 from shared.core.caller import Caller
@@ -12,19 +13,30 @@ from shared.steps.context import Context
 from shared.store.sessions import StoredSession
 from shared.usecases.read import output_of
 
+
+@dataclass(frozen=True, slots=True)
+class Answers:
+    """The calls that an input answers: their ids, and the types of the answers."""
+
+    given: Mapping[str, str] = field(default_factory=dict)
+    # Whether the session must have left these calls open. An input that may hold anything brings its own calls.
+    checked: bool = True
+
+
 # How many runs without an outcome may come after the run whose call is answered.
 _LOOK_BACK = 20
 
 
 async def continued_session(
-    context: Context, caller: Caller, session_id: str | None, *, agent: str, answers: Mapping[str, str]
+    context: Context, caller: Caller, session_id: str | None, *, agent: str, answers: Answers
 ) -> StoredSession | None:
-    """Return the session that a start names. `answers` are the calls that its input answers: their ids, and the types of the answers.
+    """Return the session that a start names. `answers` are the calls that its input answers.
 
-    Raises NotFound, Conflict when it cannot hold a run now, and InvalidInput when it has not left these calls open.
+    Raises NotFound, Conflict when it cannot hold a run now, and InvalidInput when it has not left these calls open, or has
+    handed over further ones.
     """
     if session_id is None:
-        if answers:
+        if answers.given and answers.checked:
             raise _not_open()
         return None
     stored = await context.sessions.read(session_id)
@@ -38,21 +50,40 @@ async def continued_session(
         )
     if stored.session.held_by:
         raise busy(session_id)
-    if answers and not answers.items() <= (await _open_calls(context, stored.session)).items():
-        raise _not_open()
+    await _check_answers(context, stored.session, answers)
     return stored
 
 
-async def _open_calls(context: Context, session: Session) -> Mapping[str, str]:
-    """Return the calls that the conversation of a session has left open: their ids, and the type of an answer to each."""
+async def _check_answers(context: Context, session: Session, answers: Answers) -> None:
+    if not session.awaits_outputs and not (answers.given and answers.checked):
+        return
+    found, handed_over = await _open_calls(context, session)
+    if answers.checked and not answers.given.items() <= found.items():
+        raise _not_open()
+    if missing := sorted(handed_over - answers.given.keys()):
+        raise InvalidInput(
+            f"input has to hold an output, or an error as its text, of each call that the run before has handed over. "
+            f"It has none of {len(missing)} of them.",
+            code="output_missing",
+            field="input",
+        )
+
+
+async def _open_calls(context: Context, session: Session) -> tuple[Mapping[str, str], frozenset[str]]:
+    """Return the calls that the conversation of a session has left open: their ids, and the type of an answer to each.
+
+    Returns also the ids of those that its last run has handed over.
+    """
     read = 0
     async for stored in runs_back(context, session.last_run_id, session):
         if stored.run.in_conversation:
-            return open_calls(transcript.parse(await output_of(context, stored.run) or "[]"))
+            found = open_calls(transcript.parse(await output_of(context, stored.run) or "[]"))
+            handed_over = frozenset(call.call_id for call in stored.run.handed_over)
+            return found | dict.fromkeys(handed_over, "function_call_output"), handed_over
         read += 1
         if read == _LOOK_BACK:
             break
-    return {}
+    return {}, frozenset()
 
 
 def _not_open() -> InvalidInput:

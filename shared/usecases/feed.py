@@ -12,6 +12,7 @@ from shared.core.caller import Caller
 from shared.core.calls import CallStatus, ToolCall
 from shared.core.limits import MAX_FEED_BYTES
 from shared.core.log import (
+    CallWaiting,
     Commentary,
     Delta,
     LogEntry,
@@ -32,6 +33,9 @@ _TEXTS: Mapping[type[LogEntry], Callable[[Sequence[transcript.Item]], str]] = {
     Commentary: transcript.commentary_of,
     Refusal: transcript.refusal_of,
 }
+
+
+_WITHOUT_RESULT = frozenset({CallStatus.UNKNOWN.value, CallStatus.TIMED_OUT.value})
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,7 +139,9 @@ class _Reader:
                 return await self._turn_text(turn) if turn else ""
             case ToolStarted():
                 return await self._arguments(entry.turn, entry.call_id)
-            case ToolCompleted() if entry.status != CallStatus.UNKNOWN:
+            case CallWaiting():
+                return await self._arguments(entry.turn, entry.call_id)
+            case ToolCompleted() if entry.status not in _WITHOUT_RESULT:
                 return await self._result(entry.turn, entry.call_id)
         return ""
 

@@ -50,6 +50,12 @@ async def check(context: Context, queues: Queues) -> Health:
     return Health(ok, pending, overdue, failing, last, context.clock.correction, poison)
 
 
+async def oldest_wait(context: Context) -> datetime | None:
+    """Return since when a call has waited longest for an approval, with one small query for each shard."""
+    oldest = await context.waits.approvals(None, limit=1)
+    return oldest[0].since if oldest else None
+
+
 async def _poison(queues: Queues) -> int | None:
     try:
         return sum((await queues.poison_counts()).values())

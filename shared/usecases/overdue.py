@@ -5,10 +5,11 @@ Whoever reads the status of such a run wakes a worker for it.
 
 from datetime import datetime, timedelta
 
+from shared.core.delivery import WAIT, ClockRow
 from shared.core.ids import shard_of
 from shared.core.run import Run, RunStatus, Step
 from shared.steps.context import Context
-from shared.steps.messages import poll_message
+from shared.steps.messages import clock_message, poll_message
 
 # What is owed for longer than this is overdue.
 LATE = timedelta(seconds=60)
@@ -32,6 +33,8 @@ class Waker:
         now = context.clock.now()
         if not _may_be_overdue(context, run, now) or not self._allow(run.id, now):
             return ()
+        if run.wait_ends_at and run.step is Step.ANSWER:
+            return (clock_message(ClockRow(run.wait_ends_at, run.id, WAIT)),)
         if run.step is not Step.POLL:
             return (run.id,)
         if past_deadline(run, now) or await _timer_stopped(context, run, now):
@@ -55,7 +58,7 @@ class Waker:
 
 def past_deadline(run: Run, now: datetime) -> bool:
     """Return whether the run should have ended by its deadline."""
-    return not run.terminal and now > run.expires_at + LATE
+    return not run.terminal and run.paused_at is None and now > run.expires_at + LATE
 
 
 def _may_be_overdue(context: Context, run: Run, now: datetime) -> bool:
@@ -63,6 +66,8 @@ def _may_be_overdue(context: Context, run: Run, now: datetime) -> bool:
         return False
     if past_deadline(run, now):
         return True
+    if run.step is Step.ANSWER:
+        return run.wait_ends_at is not None and now > run.wait_ends_at + LATE
     if run.step is not Step.POLL:
         return now > run.due + LATE
     # Polls that change nothing are not stored, so whether the timer works is seen at its last tick.

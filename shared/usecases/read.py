@@ -46,11 +46,11 @@ async def owned_run(context: Context, caller: Caller, run_id: str) -> StoredRun:
     """Return a run, with one point read. Raises NotFound when there is none or it is another owner's."""
     stored = await context.runs.read(run_id)
     if stored is None or stored.run.status is RunStatus.DELETED or stored.run.owner != caller.owner:
-        raise _no_run(run_id)
+        raise no_run(run_id)
     return stored
 
 
-def _no_run(run_id: str) -> NotFound:
+def no_run(run_id: str) -> NotFound:
     return NotFound(f"There is no run {run_id}.", code="run_not_found", field="run_id")
 
 
@@ -69,7 +69,7 @@ async def output_of(context: Context, run: Run) -> str | None:
     """
     # A use case that changed the run may have read a tombstone after a conflict.
     if run.status is RunStatus.DELETED:
-        raise _no_run(run.id)
+        raise no_run(run.id)
     if not run.terminal:
         return None
     if not run.turns:
@@ -110,7 +110,7 @@ async def unless_deleted(context: Context, run: Run, load: Awaitable[_Loaded]) -
     except LookupError as fault:
         fresh = await context.runs.read(run.id)
         if fresh is None or fresh.run.status is RunStatus.DELETED:
-            raise _no_run(run.id) from None
+            raise no_run(run.id) from None
         raise UnreadableRow(f"a content of {run.id}") from fault
 
 

@@ -1,14 +1,17 @@
 """Start a run again: the same agent, input and metadata, in a new run."""
 
 import hashlib
+import json
 
 from shared.core import input_items, transcript
 from shared.core.caller import Caller
+from shared.core.run import Run
 from shared.errors import Conflict
 from shared.steps.context import Context
 from shared.steps.transition import Applied
+from shared.usecases.continued import Answers
 from shared.usecases.read import owned_run, unless_deleted
-from shared.usecases.start import StartRequest, start
+from shared.usecases.start import CallerTools, StartRequest, start
 
 
 async def retry(context: Context, caller: Caller, run_id: str, *, key: str | None) -> Applied:
@@ -27,10 +30,12 @@ async def retry(context: Context, caller: Caller, run_id: str, *, key: str | Non
     request = StartRequest(
         agent=run.agent,
         input=text,
-        answers=input_items.answered(transcript.parse(text)) if run.previous_run_id else {},
+        answers=Answers(input_items.answered(transcript.parse(text)) if run.previous_run_id else {}),
+        tools=await _tools(context, run),
+        caller_calls=run.caller_calls,
         session_id=run.session_id if run.previous_run_id else None,
         metadata=run.metadata,
-        deadline=run.expires_at - run.created_at,
+        deadline=run.expires_at - run.created_at - run.paused,
         stream=run.stream,
         excerpt=run.excerpt,
         retry_of=run.id,
@@ -38,3 +43,11 @@ async def retry(context: Context, caller: Caller, run_id: str, *, key: str | Non
         fingerprint=hashlib.sha256(f"retry {run.id}".encode()).hexdigest(),
     )
     return await start(context, caller, request)
+
+
+async def _tools(context: Context, run: Run) -> CallerTools | None:
+    """Return the tools that the start request of a run brought."""
+    if run.tools is None:
+        return None
+    definitions = await unless_deleted(context, run, context.content.load(run.id, run.tools))
+    return CallerTools(frozenset(each["name"] for each in json.loads(definitions)), definitions)

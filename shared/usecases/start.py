@@ -6,6 +6,7 @@ from datetime import datetime, timedelta
 
 from shared.core import ids
 from shared.core.caller import Caller
+from shared.core.calls import CallerCalls
 from shared.core.life.birth import Accepted, accept
 from shared.core.run import Content, Run, Session
 from shared.errors import Conflict, InvalidInput, NotFound, RowConflict, TooMany
@@ -17,13 +18,22 @@ from shared.steps.work import perform_now
 from shared.store.keys import StoredKey
 from shared.store.runs import StoredRun
 from shared.store.sessions import StoredSession
-from shared.usecases.continued import busy, continued_session
+from shared.usecases.continued import Answers, busy, continued_session
 from shared.usecases.quota import ATTEMPTS_WITH_QUOTAS, Admission, admit, book, kept_changing
 from shared.usecases.repeated import claim_key, earlier_run, repeated
 
 # How many times a start is tried when the session changes meanwhile.
 _ATTEMPTS = 4
 _NOTHING_ACCEPTED = (NotFound, Conflict, InvalidInput, TooMany)
+
+
+@dataclass(frozen=True, slots=True)
+class CallerTools:
+    """Function tools that the caller of a run carries out."""
+
+    names: frozenset[str]
+    # The JSON text of their definitions.
+    definitions: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,8 +43,11 @@ class StartRequest:
     agent: str
     # The JSON text of input items of the Responses API.
     input: str
-    # The calls that the input answers: their ids, and the types of the answers.
-    answers: Mapping[str, str] = field(default_factory=dict)
+    # The calls that the input answers.
+    answers: Answers = field(default_factory=Answers)
+    # Further tools, which the caller runs.
+    tools: CallerTools | None = None
+    caller_calls: CallerCalls = CallerCalls.WAIT
     session_id: str | None = None
     metadata: Mapping[str, str] = field(default_factory=dict)
     deadline: timedelta | None = None
@@ -64,7 +77,13 @@ async def start(context: Context, caller: Caller, request: StartRequest) -> Appl
         )
     if reason := spec.not_ready:
         raise Conflict(reason, code="agent_not_ready", field="agent")
-    text = _Input(context, request.input)
+    if request.tools and (taken := sorted(request.tools.names & set(spec.tool_names))):
+        raise InvalidInput(
+            f"The agent {spec.name} has a tool {taken[0]!r} already; give yours another name.",
+            code="tool_name_taken",
+            field="tools",
+        )
+    text = _Texts(context, request)
     try:
         accepted = await _accept_once(context, caller, request, spec, text)
     except _NOTHING_ACCEPTED:
@@ -76,32 +95,39 @@ async def start(context: Context, caller: Caller, request: StartRequest) -> Appl
     return await perform_now(context, accepted, lease, input_text=request.input)
 
 
-class _Input:
-    """The input of a run that is not stored yet. It is saved once, however often its start is decided.
+class _Texts:
+    """The input of a run that is not stored yet, and its tools. They are saved once, however often its start is decided.
 
     Otherwise short starts of the same owner would overtake a long one again and again.
     """
 
-    def __init__(self, context: Context, text: str) -> None:
+    def __init__(self, context: Context, request: StartRequest) -> None:
         self._context = context
-        self._text = text
-        self._saved: tuple[str, Content] | None = None
+        self._input, self._tools = request.input, request.tools
+        self._run_id = ""
+        self.input: Content | None = None
+        self.tools: Content | None = None
 
-    async def save(self, run_id: str) -> Content:
-        if self._saved is None:
+    async def save(self, run_id: str) -> None:
+        self._run_id = run_id
+        if self.input is None:
             name = f"input-{self._context.token()}"
-            self._saved = run_id, await self._context.content.save(run_id, name, self._text)
-        return self._saved[1]
+            self.input = await self._context.content.save(run_id, name, self._input)
+        if self.tools is None and self._tools:
+            name = f"tools-{self._context.token()}"
+            self.tools = await self._context.content.save(run_id, name, self._tools.definitions)
 
     async def drop(self, first: Run | None = None) -> None:
-        """Remove what was saved, unless it is the input of `first`, the run that was stored."""
-        if self._saved and (first is None or first.input != self._saved[1]):
-            await self._context.content.drop(*self._saved)
-            self._saved = None
+        """Remove what was saved, unless `first`, the run that was stored, points to it."""
+        kept = {first.input, first.tools} if first else set()
+        for content in (self.input, self.tools):
+            if content and content not in kept:
+                await self._context.content.drop(self._run_id, content)
+        self.input = self.tools = None
 
 
 async def _accept_once(
-    context: Context, caller: Caller, request: StartRequest, spec: AgentSpec, text: _Input
+    context: Context, caller: Caller, request: StartRequest, spec: AgentSpec, text: _Texts
 ) -> Applied:
     """Store a run, or return the run that an earlier request with the same key has stored."""
     now = context.clock.now()
@@ -122,8 +148,8 @@ async def _accept_once(
                 id=key.session_id, owner=caller.owner, agent=request.agent, created_at=now, updated_at=now
             )
         )
-        content = await text.save(key.run_id)
-        event = _accepted(context, request, spec, key.run_id, session.session, content)
+        await text.save(key.run_id)
+        event = _accepted(context, request, spec, key.run_id, session.session, text)
         # The session or the quota may have changed. The session may still be free: a deletion of a run changes it too.
         if accepted := await _store(context, session, event, text, admission):
             return accepted
@@ -159,7 +185,7 @@ async def _continued(context: Context, caller: Caller, request: StartRequest) ->
 
 
 async def _store(
-    context: Context, session: StoredSession, event: Accepted, text: _Input, admission: Admission | None
+    context: Context, session: StoredSession, event: Accepted, text: _Texts, admission: Admission | None
 ) -> Applied | None:
     """Store the run and the session that it now holds.
 
@@ -197,14 +223,15 @@ def _new_ids(context: Context, caller: Caller, request: StartRequest, now: datet
 
 
 def _accepted(
-    context: Context, request: StartRequest, spec: AgentSpec, run_id: str, session: Session, content: Content
+    context: Context, request: StartRequest, spec: AgentSpec, run_id: str, session: Session, text: _Texts
 ) -> Accepted:
     """Return the event that makes the run. Its lease begins when its input, which may be long, is stored."""
+    assert text.input is not None
     return Accepted(
         run_id=run_id,
         session=session,
         provider=spec.provider,
-        input=content,
+        input=text.input,
         lease=context.lease(),
         max_turns=spec.max_turns,
         deadline=request.deadline or spec.deadline,
@@ -214,5 +241,7 @@ def _accepted(
         excerpt=request.excerpt,
         retry_of=request.retry_of,
         structured=spec.structured,
+        tools=text.tools,
+        caller_calls=request.caller_calls,
         key=ids.key_hash(session.owner, request.idempotency_key) if request.idempotency_key else None,
     )

@@ -9,6 +9,7 @@ from openai.types.responses.response_create_params import ResponseCreateParamsBa
 from pydantic import TypeAdapter, ValidationError
 
 from agents.market_analyst import market_analyst
+from agents.refund_clerk import refund_clerk
 from agents.space_novelist import space_novelist
 from shared.adapters.agents.running import InstalledAgents
 from shared.adapters.responses_api.provider import create_body
@@ -22,7 +23,7 @@ from tests.support.stream_samples import REFERENCES
 Json = dict[str, Any]
 # Lists are validated while they are read, so this must live as long as they do.
 CREATE_TYPES = TypeAdapter(ResponseCreateParamsBase)
-AGENTS = {agent.name: agent for agent in (space_novelist, market_analyst)}
+AGENTS = {agent.name: agent for agent in (space_novelist, market_analyst, refund_clerk)}
 
 
 USER = {"role": "user", "content": [{"type": "input_text", "text": "A novel about 漢 \U0001f680"}]}
@@ -58,7 +59,7 @@ OPTIONS: Json = {
 
 def asked(agent: str, given: list[Json], **fields: Any) -> ResponseRequest:
     """Return the request that the steps make for an agent that ships."""
-    models = {"NOVELIST_MODEL": "gpt-9", "ANALYST_MODEL": "gpt-9"}
+    models = dict.fromkeys(("NOVELIST_MODEL", "ANALYST_MODEL", "CLERK_MODEL"), "gpt-9")
     spec = InstalledAgents(AGENTS, models).spec(agent)
     assert spec
     defaults: Json = {

@@ -334,6 +334,10 @@ class Host(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), _Handler)
         self.events, self.run, self.faults = events, run, faults
         self.queries: list[str] = []
+        # The answers to calls that came, the statuses of the replies to them, and what happens after an answer.
+        self.answers: list[tuple[str, Json]] = []
+        self.replies: list[int] = []
+        self.after_answer: list[Json] = []
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -357,10 +361,21 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self._answer(404, b'{"detail": "No such run."}')
 
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.server.answers.append((self.path, body))
+        status = self.server.replies.pop(0) if self.server.replies else 200
+        if status == 200 and self.server.after_answer:
+            # A host that has such events does not end the feed before.
+            self.server.events = feed(*self.server.events, *self.server.after_answer)
+            self.server.after_answer = []
+        self._answer(status, b'{"detail": "Because."}')
+
     def _page(self, after: int) -> Json:
         events = [event for event in self.server.events if event["id"] > after][:2]
         last_id = events[-1]["id"] if events else after
-        return page(events, done=last_id == len(self.server.events), retry_ms=10) | {"last_id": last_id}
+        done = last_id == len(self.server.events) and not self.server.after_answer
+        return page(events, done=done, retry_ms=10) | {"last_id": last_id}
 
     def _answer(self, status: int, body: bytes, length: int | None = None) -> None:
         self.send_response(status)

@@ -204,6 +204,11 @@ class Site:
             found += page["data"]
         return found
 
+    def events_so_far(self, run_id: str) -> list[Any]:
+        """Return what the feed of a run has now."""
+        found: list[Any] = self.api("GET", f"runs/{run_id}/events?limit=1000").body["data"]
+        return found
+
     def fault(self, **fault: Any) -> None:
         """Inject a fault into the provider. `contains` selects the runs by their input."""
         assert self._control("POST", "faults", fault).status == 200

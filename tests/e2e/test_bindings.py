@@ -135,6 +135,30 @@ def test_neither_a_status_read_nor_a_tick_imports_what_is_slow(site: Site, tmp_p
         assert child.wait_for(r"^imported: (.*)$")[1] == "[]"
 
 
+def test_the_ids_of_a_path_may_come_in_any_order(site: Site, tmp_path: Path) -> None:
+    run_id = site.start(script(turns=[{"text": "a"}]))
+    call_id = f"call_01_{'0' * 32}"
+    program = tmp_path / "ids.py"
+    program.write_text(
+        "import asyncio, json\n"
+        "import azure.functions as func\n"
+        "import function_app\n"
+        f"ids = [('run_id', '{run_id}'), ('call_id', '{call_id}')]\n"
+        "async def main():\n"
+        "    codes = []\n"
+        "    for order in (ids, ids[::-1]):\n"
+        "        request = func.HttpRequest('POST', 'http://x/', route_params=dict(order), body=b'{\"approve\": true}')\n"
+        "        reply = await function_app.post_answer.build().get_user_function()(request, None, None, None)\n"
+        "        codes.append(json.loads(reply.get_body())['code'])\n"
+        "    print('codes:', *codes)\n"
+        "    await function_app.baton.close()\n"
+        "asyncio.run(main())\n"
+    )
+    env = site.settings | {"PYTHONPATH": str(site.app)}
+    with stack.ChildProcess("ids", [stack.sys.executable, str(program)], env=env, cwd=site.app) as child:
+        assert child.wait_for(r"^codes: (.*)$")[1] == "call_not_found call_not_found"
+
+
 def _replace(site: Site, right: str, wrong: str) -> None:
     """Plant a fault in the app's own copy of the triggers."""
     source = (ROOT / "function_app.py").read_text()

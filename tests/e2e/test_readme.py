@@ -1,6 +1,6 @@
-"""The first agent of the README: pasted as it stands, with its setting, and started as the README does.
+"""The agent of the README, started and answered as the README does. The agent of docs/agents.md, pasted as it stands.
 
-So is the test of docs/agents.md, which needs this agent.
+So is the test of docs/agents.md, which needs the second agent.
 """
 
 import json
@@ -15,12 +15,15 @@ import pytest
 
 from shared.adapters.agents.discover import discover
 from tests.e2e.conftest import NewSite
-from tests.e2e.site import ROOT, Site
+from tests.e2e.site import ROOT, Site, wait_until
 
 README = (ROOT / "README.md").read_text()
-SECTION = README.split("## One complete agent")[1].split("\n## ")[0]
-[AGENT] = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
+CLERK = README.split("## One complete agent")[1].split("\n## ")[0]
+[CLERK_FILE] = re.findall(r"```python\n(.*?)```", CLERK, re.DOTALL)
+ASK, LOOK, APPROVE = re.findall(r"```sh\n(.*?)```", CLERK, re.DOTALL)
 PAGE = (ROOT / "docs/agents.md").read_text()
+SECTION = PAGE.split("## Another complete agent")[1].split("\n## ")[0]
+[AGENT] = re.findall(r"```python\n(.*?)```", SECTION, re.DOTALL)
 [TEST] = re.findall(r"```python\n(.*?)```", PAGE.split("## Testing an agent")[1], re.DOTALL)
 START, READ = re.findall(r"```sh\n(.*?)```", SECTION, re.DOTALL)
 
@@ -28,12 +31,12 @@ START, READ = re.findall(r"```sh\n(.*?)```", SECTION, re.DOTALL)
 @pytest.fixture
 def site(new_site: NewSite, tmp_path: Path) -> Site:
     """The app after the third of the four steps."""
-    [file] = re.findall(r"as `agents/(\w+\.py)`", README)
-    [setting] = re.findall(r"add `\"(\w+)\": \"([\w.-]+)\"`\s+to its\s+`Values`", README)
+    [file] = re.findall(r"as\s+`agents/(\w+\.py)`", README)
+    [setting] = re.findall(r"add\s+`\"(\w+)\": \"([\w.-]+)\"`\s+to its\s+`Values`", README)
     agents = tmp_path / "agents"
     shutil.copytree(ROOT / "agents", agents, ignore=shutil.ignore_patterns("__pycache__"))
     (agents / file).write_text(AGENT)
-    made = new_site(agents, **dict([setting]))
+    made = new_site(agents, REFUNDS_FOLDER=str(tmp_path / "refunds"), **dict([setting]))
     made.add_host()
     return made
 
@@ -45,7 +48,24 @@ def run(site: Site, command: str) -> Any:
     return json.loads(done.stdout)
 
 
-def test_the_agent_of_the_readme_runs_with_both_of_its_tools(site: Site) -> None:
+def test_the_agent_of_the_readme_ships() -> None:
+    assert (ROOT / "agents/refund_clerk.py").read_text().endswith(CLERK_FILE)
+
+
+def test_the_agent_of_the_readme_waits_and_goes_on(site: Site) -> None:
+    run_id = run(site, ASK)["id"]
+    wait_until(lambda: site.get(run_id)["status"] == "requires_action", "it waits")
+    look = LOOK.replace("run_...", run_id)
+    [action] = run(site, look)["required_action"]
+    assert (action["name"], json.loads(action["arguments"])) == ("refund", {"order": "A-1002", "euros": 120})
+    answered = run(site, APPROVE.replace("run_...", run_id).replace("call_...", action["id"]))
+    assert answered["answer"]["type"] == "approved"
+    site.outcome(run_id)
+    # What the README says.
+    assert f"`output_text` is `{run(site, look)['output_text']}`" in " ".join(CLERK.split())
+
+
+def test_the_other_agent_runs_with_both_of_its_tools(site: Site) -> None:
     agents = {each["name"]: each for each in site.api("GET", "agents").body["data"]}
     assert agents["log_reviewer"]["ready"]
     assert agents["log_reviewer"]["missing_settings"] == []
@@ -59,11 +79,11 @@ def test_the_agent_of_the_readme_runs_with_both_of_its_tools(site: Site) -> None
         ("find_incidents", "completed"),
         ("read_log", "completed"),
     ]
-    # What the README says.
+    # What the page says.
     assert f"`output_parsed` is `{json.dumps(ended['output_parsed'])}`" in " ".join(SECTION.split())
 
 
-def test_the_model_sees_what_the_tools_of_the_readme_returned(site: Site) -> None:
+def test_the_model_sees_what_its_tools_returned(site: Site) -> None:
     run_id = run(site, START)["id"]
     site.outcome(run_id)
     outputs = [event["output"] for event in site.events(run_id) if event["type"] == "tool.completed"]

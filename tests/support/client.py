@@ -152,8 +152,12 @@ class Client:
     async def follow(self, next_link: str) -> Answer:
         """Request the page of a nextLink."""
         path, _, query = next_link.removeprefix("https://app.example/api").partition("?")
-        kind, *ids = path.strip("/").split("/")
-        template = f"/{kind}" + "/{session_id}" * len(ids)
+        [(template, ids)] = [
+            (route.template, found.groups())
+            for route in routes()
+            if route.method == "GET"
+            and (found := re.fullmatch(route.template.replace("{", "(?P<").replace("}", ">[^/]+)"), path))
+        ]
         return await self.get(template, *ids, **dict(parse_qsl(query)))
 
     async def ask(
@@ -241,7 +245,8 @@ def check_request(route: Route, request: Request) -> None:
     }
     for name, value in request.query.items():
         if ("query", name) in declared:
-            conform(declared["query", name]["schema"], int(value) if value.isdigit() else value)
+            schema = declared["query", name]["schema"]
+            conform(schema, int(value) if schema.get("type") == "integer" else value)
     for name, value in request.headers.items():
         if ("header", name) in declared:
             conform(declared["header", name]["schema"], value)

@@ -25,7 +25,7 @@ from shared.core.response import (
     Snapshot,
     Usage,
 )
-from shared.ports.agents import AgentSpec, Permit
+from shared.ports.agents import AgentSpec, Permit, WaitNeeded
 from shared.ports.leases import Renewal
 from shared.ports.providers import ResponseRequest
 from shared.ports.tables import Table
@@ -206,6 +206,11 @@ class FakeAgents:
     during: Callable[[ToolCall], None] | None = None
     # The content parts that a tool returns, by its name. Without them it returns a text.
     parts: Mapping[str, list[dict[str, object]]] = field(default_factory=dict)
+    # Which of its tools wait, by name, and why changed arguments do not fit, by their text.
+    waiting: Mapping[str, WaitNeeded] = field(default_factory=dict)
+    unfit: Mapping[str, str] = field(default_factory=dict)
+    # The tools whose arguments do not fit when it is decided whether they wait, by name.
+    unclear: frozenset[str] = frozenset()
     # Further fields of the agent's spec.
     changes: Mapping[str, object] = field(default_factory=dict)
 
@@ -223,6 +228,7 @@ class FakeAgents:
             tools="[]",
             tool_names=("look_up", "pay"),
             repeatable=frozenset({"look_up"}),
+            may_wait=frozenset(self.waiting),
             longest_tool=timedelta(seconds=60),
             max_turns=3,
             deadline=timedelta(minutes=30),
@@ -233,12 +239,21 @@ class FakeAgents:
     def fault_of_output(self, _agent: str, text: str) -> str | None:
         return None if text.startswith("{") else "The answer is not JSON."
 
+    async def waits(self, _agent: str, calls: Sequence[ToolCall]) -> Mapping[str, WaitNeeded | None]:
+        return {call.call_id: self.waiting.get(call.name) for call in calls if call.name not in self.unclear}
+
+    async def fault_of_arguments(self, _agent: str, _tool: str, arguments: str) -> str | None:
+        return self.unfit.get(arguments)
+
     async def run_tools(
         self, _agent: str, requests: Sequence[ToolCall], permit: Permit
     ) -> AsyncGenerator[ToolResult, None]:
         for request in requests:
             if not permit.given():
                 return
+            if not request.cleared:
+                yield ToolResult(request.call_id, CallStatus.FAILED, "not cleared")
+                continue
             self.runs[request.call_id] += 1
             if self.during:
                 self.during(request)

@@ -19,7 +19,7 @@ ABSENT = "Absent"
 # The name of the idempotent tool of every agent of the tests. Their other tools must not run twice.
 _IDEMPOTENT = "look_up"
 # These events may come several times with the same fields.
-_REPEATED_EVENTS = {"text.delta", "text.replaced", "turn.create_repeated"}
+_REPEATED_EVENTS = {"text.delta", "text.replaced", "turn.create_repeated", "run.requires_action"}
 
 
 @dataclass(frozen=True)
@@ -211,8 +211,8 @@ def judge_rows(
     for key in keys:
         kind, _, rest = key.partition("|")
         run_id = rest.partition("|")[0]
-        owed = kind in {"pending", "delivery"} or kind.startswith("pending~")
-        if (owed and key != TICK_KEY) or (run_id in deleted and kind in {"event", "tool"}):
+        owed = kind in {"pending", "delivery", "paused"} or kind.startswith("pending~")
+        if (owed and key != TICK_KEY) or (run_id in deleted and kind in {"event", "tool", "answer"}):
             yield Finding("row left over", key)
         if kind == "run":
             stored.append(run_id)

@@ -24,11 +24,13 @@ from shared.core.response import (
     Snapshot,
     TextAdded,
 )
+from shared.core.transcript import calls
 from shared.ports.tables import Put, Row, Value
 from shared.store.quotas import QuotaStore
 from tests.support.client import Client
 from tests.support.fakes import Seeded, answer, asks, later
 from tests.support.memory_table import MemoryTable
+from tests.support.waiting import APPROVAL, OUTPUT
 from tests.support.world import World
 
 FOLDER = Path(__file__).parents[1] / "data" / "rows"
@@ -196,6 +198,85 @@ async def unanswered(world: World, client: Client) -> None:
     await client.start(session_id=session_id)
 
 
+async def waiting_for_an_approval(world: World, client: Client) -> None:
+    """A run that waits for a person, and for what its caller runs."""
+    world.agents.waiting = {"pay": APPROVAL, "ask": OUTPUT}
+    await client.start()
+    world.provider.state["resp_1"] = asks("resp_1", "pay", "ask", "look_up")
+    await world.drive(3)
+
+
+async def answered(world: World, client: Client) -> None:
+    """A run whose calls were answered in each way, and one that still waits for an output."""
+    world.agents.waiting = {"pay": APPROVAL, "ask": OUTPUT}
+    run = (await client.start()).json
+    world.provider.state["resp_1"] = asks("resp_1", "pay", "pay", "pay", "pay", "ask", "ask", "ask")
+    await world.drive(2)
+    waiting = (await client.get("/runs/{run_id}/calls", run["id"])).json["data"]
+    long = {"note": _LONG}
+    given: list[dict[str, Any]] = [
+        {"approve": True},
+        {"approve": True, "arguments": {"amount": 20}},
+        {"approve": True, "arguments": long},
+        {"approve": False, "reason": "It was paid before."},
+        {"output": {"mass_kg": 41_000}},
+        {"error": "There is no such ship."},
+    ]
+    for call, body in zip(waiting, given, strict=False):
+        await client.post("/runs/{run_id}/calls/{call_id}", run["id"], call["id"], body=body)
+        world.clock.pass_(1.5)
+    await world.drive(1)
+
+
+async def waited(world: World, client: Client) -> None:
+    """A run that waited, and has ended. Nobody answered one of its calls in time."""
+    world.agents.waiting = {"pay": APPROVAL, "ask": OUTPUT}
+    run = (await client.start()).json
+    world.provider.state["resp_1"] = asks("resp_1", "pay", "ask")
+    world.provider.state["resp_2"] = answer("resp_2", "Paid.")
+    await world.drive(2)
+    [pay, _] = (await client.get("/runs/{run_id}/calls", run["id"])).json["data"]
+    await client.post("/runs/{run_id}/calls/{call_id}", run["id"], pay["id"], body={"approve": True})
+    await world.drive(2)
+    await world.drive(1, 4 * 86_400)
+    await world.drive(3)
+
+
+async def waiting_for_a_hosted_tool(world: World, client: Client) -> None:
+    """A run whose hosted MCP server asks for an approval."""
+    await client.start()
+    output = [
+        {
+            "type": "mcp_approval_request",
+            "id": "mcpr_1",
+            "server_label": "wiki",
+            "name": "delete_page",
+            "arguments": '{"page": 7}',
+        }
+    ]
+    text = json.dumps(output)
+    world.provider.state["resp_1"] = replace(answer("resp_1"), output=text, calls=calls(text))
+    await world.drive(2)
+
+
+async def handed_over(world: World, client: Client) -> None:
+    """A run that has left a call to its caller, and the next run, which brings its output."""
+    tools = [{"type": "function", "name": "look_up_ship", "parameters": {"type": "object"}}]
+    run = (await client.start(tools=tools, caller_calls="end")).json
+    world.provider.state["resp_1"] = asks("resp_1", "look_up_ship")
+    await world.drive(3)
+    item = {"type": "function_call_output", "call_id": "call_resp_1_0", "output": "41 t"}
+    await client.start(session_id=run["session_id"], input=[item], tools=tools)
+
+
+async def awaiting_outputs(world: World, client: Client) -> None:
+    """A session whose next run has to bring an output."""
+    tools = [{"type": "function", "name": "look_up_ship"}]
+    await client.start(tools=tools, caller_calls="end")
+    world.provider.state["resp_1"] = asks("resp_1", "look_up_ship")
+    await world.drive(3)
+
+
 async def within_quotas(world: World, client: Client) -> None:
     """Two starts of an owner who has quotas."""
     limits = Limits(pending_runs=5, starts_per_minute=2)
@@ -208,7 +289,8 @@ async def within_quotas(world: World, client: Client) -> None:
 SCENES: tuple[Scene, ...] = (
     completed, completed_with_long_texts, completed_with_tools, streaming, streamed, queued, calling_tools, cancelling,
     cancelled, failed, expired, missing, deleted, conversation, late_response, completed_with_content_parts,
-    waiting_to_read, waiting_to_create, commenting, refused, unanswered, within_quotas,
+    waiting_to_read, waiting_to_create, commenting, refused, unanswered, within_quotas, waiting_for_an_approval, answered,
+    waited, waiting_for_a_hosted_tool, handed_over, awaiting_outputs,
 )  # fmt: skip
 
 
@@ -241,11 +323,18 @@ async def answers(client: Client) -> dict[str, Any]:
     runs = (await client.get("/runs", limit="100")).json["data"]
     found: dict[str, Any] = {"GET /runs": runs}
     for run in runs:
-        for path in ("/runs/{run_id}", "/runs/{run_id}/events"):
+        paths = ["/runs/{run_id}", "/runs/{run_id}/events"]
+        if any(call["status"] in _WAITED for call in run["tool_calls"]):
+            paths.append("/runs/{run_id}/calls")
+        for path in paths:
             found[f"GET {path} {run['id']}"] = (await client.get(path, run["id"])).json
         session = await client.get("/sessions/{session_id}", run["session_id"])
         found[f"GET /sessions {run['session_id']}"] = session.json
     return found
+
+
+# The statuses of calls that only a run with calls that waited has.
+_WAITED = {"waiting", "refused", "timed_out", "handed_over"}
 
 
 async def restored(recorded: Mapping[str, Any], further: Mapping[str, Value] | None = None) -> World:

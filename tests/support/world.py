@@ -28,6 +28,7 @@ from shared.store.quotas import QuotaStore
 from shared.store.runs import RunStore
 from shared.store.sessions import SessionStore
 from shared.store.shards import ShardStore
+from shared.store.waits import WaitStore
 from shared.usecases.start import StartRequest, start
 from tests.support.fakes import CountingTable, FakeAgents, FakeClock, FakeKeeper, FakeProvider, Seeded
 from tests.support.runs import OWNER
@@ -43,6 +44,7 @@ def stores(runs: Table, content: Table, randomness: Randomness) -> dict[str, Any
         "keys": KeyStore(runs),
         "shards": ShardStore(runs, randomness),
         "outbox": Outbox(runs, randomness),
+        "waits": WaitStore(runs),
         "content": ContentStore(content),
     }
 

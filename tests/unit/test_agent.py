@@ -3,14 +3,15 @@
 import asyncio
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import timedelta
 from functools import partial
 from typing import Any
 
 import pytest
 
-from shared.agent import Agent, IdempotencyKey, tool
+from shared.agent import MAX_WAIT, MIN_WAIT, WAIT_FOR, Agent, CallerTool, IdempotencyKey, tool
+from shared.author_faults import MAX_PARAMETERS_BYTES
 
 
 @tool
@@ -121,6 +122,115 @@ def test_a_timeout_that_cannot_be_kept_is_refused(timeout: Any) -> None:
         tool(timeout=timeout)(plain.function)
 
 
+def test_a_tool_needs_an_approval_only_when_it_says_so() -> None:
+    assert (plain.approval, plain.wait_for) == (False, WAIT_FOR)
+    made = tool(approval=True, wait_for=MAX_WAIT)(plain.function)
+    assert (made.approval, made.wait_for) == (True, timedelta(days=30))
+
+
+def yields(arguments: dict[str, Any]) -> Iterator[bool]:
+    yield True
+
+
+async def yields_in_task(arguments: dict[str, Any]) -> AsyncIterator[bool]:
+    yield True
+
+
+@pytest.mark.parametrize(
+    ("approval", "complaint"),
+    [
+        (None, "approval must be True, False or a function, and is None"),
+        (1, "approval must be True, False or a function, and is 1"),
+        ("True", "approval must be"),
+        (lambda: True, "approval function must take one argument"),
+        (lambda a, b: True, "approval function must take one argument"),
+        (lambda *, amount: True, "approval function must take one argument"),
+        (dict.get, "approval function must take one argument"),
+        (yields, "is a generator"),
+        (yields_in_task, "is a generator"),
+    ],
+)
+def test_an_approval_that_cannot_be_decided_is_refused(approval: Any, complaint: str) -> None:
+    with pytest.raises(TypeError, match=complaint):
+        tool(approval=approval)(plain.function)
+
+
+@pytest.mark.parametrize(
+    "approval", [True, False, lambda a: True, lambda *a: True, lambda a, b=1: True, all, bool]
+)
+def test_a_bool_or_a_function_of_one_argument_is_an_approval(approval: Any) -> None:
+    assert tool(approval=approval)(plain.function).approval is approval
+
+
+@pytest.mark.parametrize("wait_for", [timedelta(), MIN_WAIT / 2, MAX_WAIT + MIN_WAIT, 60, None])
+def test_a_wait_that_cannot_be_kept_is_refused(wait_for: Any) -> None:
+    complaint = "its wait_for must be of type timedelta, from 0:00:01 to 30 days"
+    with pytest.raises(TypeError, match=complaint):
+        tool(approval=True, wait_for=wait_for)(plain.function)
+    with pytest.raises(ValueError, match=complaint):
+        CallerTool("ask", "Ask.", {"type": "object"}, wait_for=wait_for)
+
+
+def deep() -> dict[str, Any]:
+    schema: dict[str, Any] = {}
+    for _ in range(10_000):
+        schema = {"items": schema}
+    return schema
+
+
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        ({"name": "two words"}, "name must be"),
+        ({"name": ""}, "name must be"),
+        ({"name": 5}, "name must be"),
+        ({"description": " "}, "needs a description"),
+        ({"description": None}, "needs a description"),
+        ({"parameters": None}, "a JSON schema with the type object"),
+        ({"parameters": [["type", "object"]]}, "a JSON schema with the type object"),
+        ({"parameters": {}}, "a JSON schema with the type object"),
+        ({"parameters": {"type": "array"}}, "a JSON schema with the type object"),
+        ({"parameters": {"type": ["object", "null"]}}, "a JSON schema with the type object"),
+        (
+            {"parameters": {"type": "object", "properties": ["text"]}},
+            "properties of its parameters must be a dict",
+        ),
+        ({"parameters": {"type": "object", "default": object()}}, "parameters cannot be written as JSON"),
+        ({"parameters": {"type": "object", "default": float("inf")}}, "parameters cannot be written as JSON"),
+        ({"parameters": {"type": "object", "properties": deep()}}, "parameters cannot be written as JSON"),
+        ({"parameters": {"type": "object", "title": "x" * MAX_PARAMETERS_BYTES}}, "longer than 65536 bytes"),
+        (
+            {"parameters": {"type": "object", "title": "é" * (MAX_PARAMETERS_BYTES // 2)}},
+            "longer than 65536 bytes",
+        ),
+    ],
+)
+def test_a_tool_of_the_caller_that_cannot_work_is_refused(changes: dict[str, Any], complaint: str) -> None:
+    fields: dict[str, Any] = {"name": "ask", "description": "Ask.", "parameters": {"type": "object"}}
+    with pytest.raises(ValueError, match=complaint):
+        CallerTool(**(fields | changes))
+
+
+def test_all_faults_of_a_tool_of_the_caller_are_reported_at_once() -> None:
+    with pytest.raises(ValueError, match=r"name must be.*needs a description.*JSON schema.*wait_for must be"):
+        CallerTool("", "", {}, wait_for=timedelta())
+
+
+def test_parameters_as_long_as_the_limit_are_allowed() -> None:
+    frame = len('{"type": "object", "title": ""}')
+    schema = {"type": "object", "title": "é\ud800" + "x" * (MAX_PARAMETERS_BYTES - frame - 5)}
+    assert CallerTool("ask", "Ask.", schema).parameters == schema
+    with pytest.raises(ValueError, match="longer"):
+        CallerTool("ask", "Ask.", schema | {"title": schema["title"] + "x"})
+
+
+def test_a_tool_of_the_caller_keeps_its_parameters_when_the_dict_changes() -> None:
+    schema: dict[str, Any] = {"type": "object", "properties": {"text": {"type": "string"}}}
+    made = CallerTool("ask", "Ask.", schema)
+    schema["properties"]["text"]["default"] = object()
+    assert made.parameters == {"type": "object", "properties": {"text": {"type": "string"}}}
+
+
 @pytest.mark.parametrize(
     ("changes", "complaint"),
     [
@@ -140,6 +250,11 @@ def test_a_timeout_that_cannot_be_kept_is_refused(timeout: Any) -> None:
         ({"options": {"reasoning": object()}}, "options cannot be written as JSON"),
         ({"options": {"temperature": float("nan")}}, "options cannot be written as JSON"),
         ({"tools": [plain, plain]}, "two of its tools are called plain"),
+        (
+            {"tools": [plain, CallerTool("plain", "Do.", {"type": "object"})]},
+            "two of its tools are called plain",
+        ),
+        ({"tools": [CallerTool]}, "CallerTool is not a tool"),
         ({"tools": [plain.function]}, "plain is not a tool; put @tool above it"),
         ({"tools": [{"name": "web_search"}]}, "a dict with a type"),
         ({"tools": [{"type": "function", "name": "f"}]}, "write the function"),

@@ -5,15 +5,18 @@ import re
 from dataclasses import MISSING, Field, fields
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import BaseModel
 
 from dev.provider.script import Turn, split_script
 from shared.adapters.agents import results, threads
-from shared.agent import MAX_TIMEOUT, MAX_TURNS, MIN_TIMEOUT, Agent, tool
+from shared.adapters.agents.timeouts import APPROVAL_TIMEOUT
+from shared.agent import MAX_TIMEOUT, MAX_TURNS, MAX_WAIT, MIN_TIMEOUT, MIN_WAIT, Agent, CallerTool, tool
+from shared.author_faults import MAX_PARAMETERS_BYTES
 from shared.core.life.calling import MAX_CALLS_PER_RUN
-from shared.core.limits import MAX_RESULTS_BYTES
+from shared.core.limits import MAX_RESULTS_BYTES, MAX_TOOL_OUTPUT_BYTES
 from shared.core.pace import MAX_DEADLINE, MIN_DEADLINE
 from shared.core.tool_choice import after_outputs
 from shared.ports.providers import RESERVED_OPTIONS
@@ -21,7 +24,14 @@ from shared.ports.providers import RESERVED_OPTIONS
 PAGE = (Path(__file__).parents[2] / "docs/agents.md").read_text(encoding="utf-8")
 TEXT = " ".join(PAGE.split())
 # How the page calls the types whose names are too long for a table.
-KINDS = {"tools": "sequence", "options": "mapping", "output_type": "pydantic model"}
+KINDS = {
+    "tools": "sequence",
+    "options": "mapping",
+    "output_type": "pydantic model",
+    "approval": "`bool` or function",
+    "parameters": "mapping",
+}
+KiB = 2**10
 MiB = 2**20
 
 
@@ -36,6 +46,8 @@ def shown(default: object) -> str:
     match default:
         case _ if default is MISSING:
             return "required"
+        case timedelta() if default >= timedelta(days=2):
+            return f"{default // timedelta(days=1)} days"
         case timedelta() if default >= timedelta(minutes=2):
             return f"{default // timedelta(minutes=1)} minutes"
         case timedelta():
@@ -46,11 +58,15 @@ def shown(default: object) -> str:
             return f"`{default}`"
 
 
-def test_each_field_of_an_agent_is_listed_with_its_type_and_default():
-    listed = [(name, kind, default) for name, (kind, default, _) in rows("Agent").items()]
+def kind_of(name: str, kind: Any) -> str:
+    return KINDS.get(name) or f"`{kind.__name__}`"
+
+
+@pytest.mark.parametrize("kind", [Agent, CallerTool])
+def test_each_field_is_listed_with_its_type_and_default(kind: type):
+    listed = [(name, kind, default) for name, (kind, default, _) in rows(kind.__name__).items()]
     assert listed == [
-        (each.name, KINDS.get(each.name) or f"`{each.type.__name__}`", shown(default_of(each)))
-        for each in fields(Agent)
+        (each.name, kind_of(each.name, each.type), shown(default_of(each))) for each in fields(kind)
     ]
 
 
@@ -65,7 +81,7 @@ def test_each_argument_of_a_tool_is_listed_with_its_type_and_default():
         if each.kind is inspect.Parameter.KEYWORD_ONLY
     ]
     assert rows("@tool") == {
-        each.name: [f"`{each.annotation.__name__}`", shown(each.default), rows("@tool")[each.name][2]]
+        each.name: [kind_of(each.name, each.annotation), shown(each.default), rows("@tool")[each.name][2]]
         for each in arguments
     }
 
@@ -76,8 +92,12 @@ def test_each_argument_of_a_tool_is_listed_with_its_type_and_default():
         f"responses that a run may have, 1 to {MAX_TURNS};",
         f"{MIN_DEADLINE.seconds} seconds to {MAX_DEADLINE // timedelta(hours=1)} hours;",
         f"{MIN_TIMEOUT // timedelta(milliseconds=1)} millisecond to {MAX_TIMEOUT // timedelta(minutes=1)} minutes;",
+        f"{MIN_WAIT.seconds} second to {MAX_WAIT.days} days; how long a call waits for that",
+        f"{MIN_WAIT.seconds} second to {MAX_WAIT.days} days; how long a call waits for its output",
+        f"takes longer than {APPROVAL_TIMEOUT.seconds} seconds:",
+        f"up to {MAX_PARAMETERS_BYTES // KiB} KiB |",
         f"one of {threads.TOOL_THREADS} threads",
-        f"longer than {results.MAX_TOOL_OUTPUT_BYTES // MiB} MiB |",
+        f"longer than {MAX_TOOL_OUTPUT_BYTES // MiB} MiB |",
         f"All results of a turn may have {MAX_RESULTS_BYTES // MiB} MiB together",
         f"Messages have up to {results.MAX_MESSAGE_CHARACTERS:,} characters",
         f"at most {MAX_CALLS_PER_RUN} tool calls and {MAX_TURNS} turns",

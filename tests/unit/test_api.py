@@ -529,6 +529,7 @@ async def test_health_is_ok_while_the_timer_ticks(world, client):
         "last_tick_at": None,
         "clock_correction_seconds": 0.0,
         "poison_messages": 0,
+        "oldest_wait_at": None,
     }
     await client.start()
     await world.tick(5)

@@ -13,7 +13,7 @@ from shared.adapters.agents.discover import discover, placeholders
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text()
 # Of the agents that ship.
-MODELS = {"NOVELIST_MODEL", "ANALYST_MODEL"}
+MODELS = {"NOVELIST_MODEL", "ANALYST_MODEL", "CLERK_MODEL"}
 DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 DOCS += [*(ROOT / "docs").rglob("*.md"), ROOT / "tests/README.md"]
 TESTS = ROOT / "tests"

@@ -89,6 +89,12 @@ def with_extra(text: str) -> bytes:
     return f'{{"agent": "writer", "input": [{{"role": "user", "content": "hi"}}, {text}]}}'.encode()
 
 
+def with_parameters(text: str) -> bytes:
+    """Return a start with a tool, whose parameters are written as they stand."""
+    tool = f'{{"type": "function", "name": "look", "parameters": {text}}}'
+    return f'{{"agent": "writer", "input": "hi", "tools": [{tool}]}}'.encode()
+
+
 UNREADABLE = {
     "empty": (b"", "not_json", None),
     "blank": (b" \r\n", "not_json", None),
@@ -128,6 +134,12 @@ UNREADABLE = {
         "39999",
     ),
     "nested a little too deep": (nested(66), "nested_too_deep", None),
+    "parameters nested too deep": (
+        with_parameters('{"type": "object", "items": ' * 70 + "{}" + "}" * 70),
+        "nested_too_deep",
+        None,
+    ),
+    "NaN in parameters": (with_parameters('{"type": "object", "minimum": NaN}'), "not_json", None),
     "nested lists": (nested(100_000), "nested_too_deep", None),
     "nested objects": (nested(100_000, '{"a":', "}").replace(b":}", b":1}"), "nested_too_deep", None),
     "nested and never closed": (b"[" * 100_000, "nested_too_deep", None),
@@ -227,6 +239,16 @@ async def test_nesting_up_to_the_limit_is_read(town):
 MISSING = object()
 LONG = {"role": "user", "content": "a" * 1_000_000}
 PAIRS = {f"key {n}": "value" for n in range(17)}
+
+
+def with_tool(**changes: object) -> tuple[dict[str, object], int, str, str]:
+    """Return a start whose only tool is changed like this, with its refusal."""
+    tool = {"type": "function", "name": "look"} | changes
+    fields = {name: value for name, value in tool.items() if value is not MISSING}
+    return {"tools": [fields]}, 422, "invalid_tools", "tools"
+
+
+TOOL = {"type": "function", "name": "look"}
 # Changes of a good body, each with its refusal.
 UNACCEPTABLE = {
     "no agent": ({"agent": MISSING}, 422, "unknown_agent", "agent"),
@@ -278,6 +300,55 @@ UNACCEPTABLE = {
     "stream a string": ({"stream": "true"}, 422, "invalid_stream", "stream"),
     "stream a number": ({"stream": 1}, 422, "invalid_stream", "stream"),
     "stream a list": ({"stream": []}, 422, "invalid_stream", "stream"),
+    "caller_calls a word": ({"caller_calls": "stop"}, 422, "invalid_caller_calls", "caller_calls"),
+    "caller_calls in capitals": ({"caller_calls": "WAIT"}, 422, "invalid_caller_calls", "caller_calls"),
+    "caller_calls empty": ({"caller_calls": ""}, 422, "invalid_caller_calls", "caller_calls"),
+    "caller_calls true": ({"caller_calls": True}, 422, "invalid_caller_calls", "caller_calls"),
+    "caller_calls a list": ({"caller_calls": ["wait"]}, 422, "invalid_caller_calls", "caller_calls"),
+    "caller_calls an object": ({"caller_calls": {"end": 1}}, 422, "invalid_caller_calls", "caller_calls"),
+    "tools an object": ({"tools": {"look": TOOL}}, 422, "invalid_tools", "tools"),
+    "tools a text": ({"tools": "look"}, 422, "invalid_tools", "tools"),
+    "tools false": ({"tools": False}, 422, "invalid_tools", "tools"),
+    "tools a number": ({"tools": 0}, 422, "invalid_tools", "tools"),
+    "tools of texts": ({"tools": ["look"]}, 422, "invalid_tools", "tools"),
+    "tools of nothing": ({"tools": [None]}, 422, "invalid_tools", "tools"),
+    "tools of lists": ({"tools": [TOOL, [TOOL]]}, 422, "invalid_tools", "tools"),
+    "tools with one name": ({"tools": [TOOL, TOOL | {"strict": True}]}, 422, "invalid_tools", "tools"),
+    "too many tools": (
+        {"tools": [TOOL | {"name": f"look_{n}"} for n in range(65)]},
+        413,
+        "too_many_tools",
+        "tools",
+    ),
+    "tools too long": ({"tools": [TOOL | {"description": "a" * 300_000}]}, 413, "tools_too_long", "tools"),
+    "tools too long in bytes": (
+        {"tools": [TOOL | {"description": "漢" * 100_000}]},
+        413,
+        "tools_too_long",
+        "tools",
+    ),
+    "tool of the agent": ({"tools": [TOOL | {"name": "pay"}]}, 422, "tool_name_taken", "tools"),
+    "tool without a type": with_tool(type=MISSING),
+    "tool of a hosted type": with_tool(type="web_search"),
+    "tool of an odd type": with_tool(type=["function"]),
+    "tool without a name": with_tool(name=MISSING),
+    "tool with the name null": with_tool(name=None),
+    "tool with an empty name": with_tool(name=""),
+    "tool with a long name": with_tool(name="a" * 65),
+    "tool with a very long name": with_tool(name="a" * 1_000_000),
+    "tool with a blank in its name": with_tool(name="look up"),
+    "tool with a line break in its name": with_tool(name="look\n"),
+    "tool with a name of other letters": with_tool(name="\uff4c\uff4f\uff4f\uff4b"),
+    "tool with a list as name": with_tool(name=["look"]),
+    "tool with a number as description": with_tool(description=7),
+    "tool with a list of parameters": with_tool(parameters=[]),
+    "tool with parameters of no type": with_tool(parameters={}),
+    "tool with parameters of another type": with_tool(parameters={"type": "string"}),
+    "tool with parameters of two types": with_tool(parameters={"type": ["object", "null"]}),
+    "tool that is strict to a degree": with_tool(strict=1),
+    "tool with a field more": with_tool(approval=True),
+    "tool with a long field more": with_tool(**{"x" * 1000: 1}),
+    "tool of Chat Completions": with_tool(name=MISSING, function={"name": "look"}),
     "unknown field": ({"colour": "red"}, 422, "unknown_field", "colour"),
     "unknown field, in capitals": ({"Metadata": {}}, 422, "unknown_field", "Metadata"),
     "unknown field, empty": ({"": 1}, 422, "unknown_field", None),
@@ -290,6 +361,11 @@ NOT_IN_THE_SCHEMA = {
     "agent with line break",
     "session unknown",
     "input items too long",
+    "tools with one name",
+    "tools too long",
+    "tools too long in bytes",
+    "tool of the agent",
+    "tool with a line break in its name",
 }
 
 
@@ -330,7 +406,18 @@ VALUES = [
 
 
 @pytest.mark.parametrize(
-    "field", ["agent", "input", "session_id", "metadata", "deadline_seconds", "stream", "x"]
+    "field",
+    [
+        "agent",
+        "input",
+        "session_id",
+        "metadata",
+        "deadline_seconds",
+        "stream",
+        "tools",
+        "caller_calls",
+        "x",
+    ],
 )
 async def test_any_value_of_any_field_is_accepted_or_refused(field):
     for value in VALUES:
@@ -506,7 +593,12 @@ async def test_a_cursor_of_another_session_is_refused(town, whose):
     await town.refused(in_list, 400, "invalid_cursor", "cursor")
 
 
+A_CALL = "call_01_" + "0" * 32
+CALLS = "/runs/{run_id}/calls"
+ANSWER = "/runs/{run_id}/calls/{call_id}"
 BY_RUN = [
+    ("GET", CALLS),
+    ("POST", ANSWER),
     ("GET", "/runs/{run_id}"),
     ("GET", "/runs/{run_id}/events"),
     ("DELETE", "/runs/{run_id}"),
@@ -520,11 +612,20 @@ def test_every_route_with_an_id_is_tested_here():
     assert {*BY_RUN, *BY_SESSION} == {(r.method, r.template) for r in routes() if "{" in r.template}
 
 
+def by_ids(template: str, first: str) -> tuple[str, ...]:
+    return (first, A_CALL) if "{call_id}" in template else (first,)
+
+
+def body_of(template: str) -> bytes:
+    return b'{"approve": true}' if template == ANSWER else b""
+
+
 @pytest.mark.parametrize(("method", "template"), BY_RUN)
 @pytest.mark.parametrize("whose", ["unknown", "foreign", "deleted"])
 async def test_an_unknown_run_is_not_found(town, method, template, whose):
     run_id = {"unknown": NOBODYS_RUN, "foreign": town.bobs["id"], "deleted": town.deleted["id"]}[whose]
-    reply = await town.refused(town.ann.ask(method, template, run_id), 404, "run_not_found", "run_id")
+    asking = town.ann.ask(method, template, *by_ids(template, run_id), body=body_of(template))
+    reply = await town.refused(asking, 404, "run_not_found", "run_id")
     assert "bob" not in json.dumps(reply.json)
 
 
@@ -571,9 +672,8 @@ async def test_an_invalid_id_is_not_found(town, method, template):
     kind = "run" if (method, template) in BY_RUN else "session"
     for text in ODD_IDS:
         odd = text if kind == "run" else text.replace("run_", "ses_", 1)
-        reply = await town.refused(
-            town.ann.ask(method, template, odd), 404, f"{kind}_not_found", f"{kind}_id"
-        )
+        asking = town.ann.ask(method, template, *by_ids(template, odd))
+        reply = await town.refused(asking, 404, f"{kind}_not_found", f"{kind}_id")
         assert len(reply.json["detail"]) < 100
 
 
@@ -616,6 +716,9 @@ def every_request(town: Town, client: Client) -> dict[str, object]:
         "listRuns of a session": lambda: client.get("/runs", session_id=town.done["session_id"]),
         "getRun": lambda: client.get("/runs/{run_id}", town.done["id"]),
         "getRunEvents": lambda: client.get("/runs/{run_id}/events", town.done["id"]),
+        "listCalls": lambda: client.get(CALLS, town.done["id"]),
+        "answerCall": lambda: client.post(ANSWER, town.done["id"], A_CALL, body={"approve": True}),
+        "listWaits": lambda: client.get("/waits"),
         "cancelRun": lambda: client.post("/runs/{run_id}/cancel", town.pending["id"]),
         "deleteRun": lambda: client.delete("/runs/{run_id}", town.done["id"]),
         "getSession": lambda: client.get("/sessions/{session_id}", town.done["session_id"]),

@@ -19,6 +19,7 @@ from shared.web.http import Request
 from shared.web.runs_api import handlers
 from tests.support.client import Client
 from tests.support.fakes import FakeAgents, answer, asks
+from tests.support.waiting import DAY, gives, waiting_world, waits
 from tests.support.world import World
 
 
@@ -96,6 +97,51 @@ async def stored(town: Town) -> dict[str, Row]:
     return found
 
 
+class WaitingTown(Town):
+    """A world whose victim waits for an approval and for an output, and has the answer to a third call."""
+
+    def __init__(self) -> None:
+        self.world = waiting_world()
+        self.client = Client(self.world.context)
+
+    async def settle(self) -> "WaitingTown":
+        fields = {"headers": {"Idempotency-Key": "a"}, "metadata": {"a": "b"}}
+        self.victim = await waits(self.world, self.client, "pay", "pay", "ask", **fields)
+        changed = {"approve": True, "arguments": {"amount": 20}}
+        for message in (await gives(self.client, self.victim["calls"][0], changed)).messages:
+            await self.world.work(message)
+        assert (await self.world.run(self.victim["id"])).status is RunStatus.REQUIRES_ACTION
+        shard = int(self.victim["id"][4:6], 16)
+        self.world.context.randomness.bytes = _in_shard(shard, self.world.context.randomness.bytes)
+        self.others = await waits(self.world, self.client, "pay")
+        self.other = await self.world.start()
+        return self
+
+
+async def check_waits(town: WaitingTown) -> None:
+    """Check that clients get an answer about everything that waits, and that the neighbour's call can be answered."""
+    client, victim = town.client, town.victim
+    listed, page = [], await client.get("/waits")
+    while "nextLink" in page.json:
+        listed += page.json["data"]
+        page = await client.follow(page.json["nextLink"])
+    assert town.others["calls"][0] in [(each["run_id"], each["id"]) for each in (*listed, *page.json["data"])]
+    asked = [
+        (handlers.get_calls, (victim["id"],), b""),
+        *((handlers.post_answer, call, b'{"approve": true}') for call in victim["calls"]),
+        (handlers.post_answer, victim["calls"][2], b'{"output": "1"}'),
+    ]
+    for handler, ids, body in asked:
+        request = Request(url="https://app.example/api/x", headers={}, body=body)
+        reply = await handlers.answer(handler, client._api, request, *ids)
+        assert reply.status in {200, 404, 409, 422, 503}, reply
+    assert (await gives(client, town.others["calls"][0], {"approve": False})).status == 200
+    # The victim's waits end, whatever their clock row says.
+    await check(town)
+    town.world.clock.pass_(9 * DAY.total_seconds())
+    await tick(town.world.context, 10)
+
+
 async def check(town: Town) -> None:
     """Check that the neighbour is polled, and that clients get an answer about everything."""
     world, client = town.world, town.client
@@ -155,6 +201,114 @@ async def test_one_property_more_changes_nothing():
     town.world.provider.state["resp_2"] = answer("resp_2")
     run = await town.world.until_terminal(town.victim["id"])
     assert (run.status, run.calls[0].status) == (RunStatus.COMPLETED, CallStatus.COMPLETED)
+
+
+def about_waits(row: Row) -> list[str]:
+    """Return the properties of a row that are about waits. Those of all runs were broken before."""
+    of_runs = {"owner", "status", "step", "turn", "calls", "paused_at", "paused_microseconds", "turn_01"}
+    kind = row.key.partition("|")[0]
+    if kind in {"paused", "answer"}:
+        return list(row.values)
+    return [name for name in row.values if kind == "run" and name in of_runs]
+
+
+@pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
+async def test_a_hostile_value_of_a_run_that_waits_stops_only_it(value):
+    town = await WaitingTown().settle()
+    found = await stored(town)
+    assert {where.split(" ")[1].partition("|")[0] for where in found} >= {"run", "answer", "paused"}
+    for where, row in found.items():
+        for name in about_waits(row):
+            fresh = deepcopy(town)
+            own = (await stored(fresh))[where]
+            await broken(fresh, where, Row(own.key, {**own.values, name: value}))
+            await check_waits(fresh)
+
+
+async def test_a_missing_property_of_a_run_that_waits_stops_only_it():
+    town = await WaitingTown().settle()
+    for where, row in (await stored(town)).items():
+        for name in about_waits(row):
+            fresh = deepcopy(town)
+            own = (await stored(fresh))[where]
+            await broken(fresh, where, Row(own.key, {k: v for k, v in own.values.items() if k != name}))
+            await check_waits(fresh)
+
+
+@pytest.mark.parametrize("kind", ["answer|", "paused|", "pending~", "run|", "tool|", "event|"])
+async def test_a_missing_row_of_a_run_that_waits_stops_only_it(kind):
+    town = await WaitingTown().settle()
+    shard, run_id = town.victim["id"][4:6], town.victim["id"]
+    there = town.world.table._partitions[shard]
+    gone = [key for key in there if key.startswith(kind) and run_id in key]
+    assert gone
+    for key in gone:
+        del there[key]
+    await check_waits(town)
+
+
+async def test_one_property_more_of_a_run_that_waits_changes_nothing():
+    town = await WaitingTown().settle()
+    for where, row in (await stored(town)).items():
+        more = {"of_tomorrow": 2**40, "turn_of_tomorrow": b"\x00"}
+        await broken(town, where, Row(row.key, {**row.values, **more}))
+    for call, answered in zip(town.victim["calls"][1:], ({"approve": True}, {"output": "1"}), strict=True):
+        assert (await gives(town.client, call, answered)).status == 200
+    run = await town.world.run(town.victim["id"])
+    assert [call.status for call in run.calls] == ["completed", "queued", "completed"]
+    town.world.provider.state["resp_4"] = answer("resp_4")
+    assert (await town.world.until_terminal(run.id)).status is RunStatus.COMPLETED
+
+
+@pytest.mark.parametrize("key", ["paused|", "answer|", "pending~"])
+@pytest.mark.parametrize(
+    "rest",
+    [
+        "",
+        "run_",
+        "x|y",
+        "2026-01-01T00:00:05.000000Z|run_0f" + "0" * 26,
+        "2026-01-01T00:00:05.000000Z|run_0f" + "0" * 26 + "|wait",
+        "9999-12-31T23:59:59Z|run|x",
+        "0001-01-01T00:00:00Z|" + "run_0f" + "0" * 26,
+        "\u2603",
+        "z" * 200,
+    ],
+)
+async def test_a_row_with_a_strange_key_hides_no_wait(key, rest):
+    town = await WaitingTown().settle()
+    row = Row(key + rest, {"owner": "default", "kind": "approval", "paused": True})
+    await town.world.table.write(town.victim["id"][4:6], [Put(row)])
+    await check_waits(town)
+
+
+async def test_a_row_that_names_the_wait_of_a_foreign_run_shows_nothing_of_it():
+    town = WaitingTown()
+    ann, bob = Client(town.world.context, owner="ann"), Client(town.world.context, owner="bob")
+    run = await waits(town.world, ann, "pay")
+    shard = run["id"][4:6]
+    [row] = await town.world.table.query(shard, "paused|", "paused}")
+    await town.world.table.write(shard, [Put(Row(row.key, {**row.values, "owner": "bob"}))])
+    assert (await bob.get("/waits")).json["data"] == []
+
+
+@pytest.mark.parametrize("count", [1, 5, 40])
+async def test_broken_runs_take_no_place_in_the_list_of_waits(count):
+    town = WaitingTown()
+    world, client = town.world, town.client
+    world.context.randomness.bytes = _in_shard(3, world.context.randomness.bytes)
+    runs = [await waits(world, client, "pay") for _ in range(count + 3)]
+    for run in runs[1:-2]:
+        row = await world.table.get("03", f"run|{run['id']}")
+        await world.table.write("03", [Put(Row(row.key, {**row.values, "due": "never"}))])
+    seen, page = [], await client.get("/waits", limit="2")
+    while True:
+        seen += [each["run_id"] for each in page.json["data"]]
+        if "nextLink" not in page.json:
+            break
+        page = await client.follow(page.json["nextLink"])
+    good = [runs[0]["id"], *(run["id"] for run in runs[-2:])]
+    assert seen == good
 
 
 @pytest.mark.parametrize("key", ["pending|", "pending~", "run|", "event|", "session|", "delivery|"])

@@ -12,7 +12,7 @@ import pytest
 
 from shared.adapters.azure_tables.limits import MAX_VALUE_BYTES
 from shared.core import log, transcript
-from shared.core.calls import CallStatus, ToolCall
+from shared.core.calls import AnswerType, CallStatus, ToolCall, WaitKind
 from shared.core.ids import shard_of
 from shared.core.life.calling import MAX_CALL_ID_BYTES, MAX_CALLS_PER_RUN
 from shared.core.life.creating import MAX_ID_BYTES
@@ -56,6 +56,12 @@ ENTRIES: tuple[LogEntry, ...] = (
     log.TurnCompleted(1, 0),
     log.ToolStarted(1, "call é", "look_up"),
     *(log.ToolCompleted(1, "call_1", "pay", status.value) for status in CallStatus),
+    log.RunRequiresAction(),
+    *(log.CallWaiting(1, "call é", "pay", kind.value, NOW + timedelta(days=30)) for kind in WaitKind),
+    *(log.CallAnswered(1, "call_1", "pay", answer.value) for answer in AnswerType),
+    log.CallAnswered(
+        32, "", "pay", "refused", by="key:anna", by_name="Ánna", reason="Paid before. \x00\U0001f680"
+    ),
     log.ItemStarted(1, 0, "message"),
     log.ItemStarted(1, 1, "function_call", "pay"),
     # A provider may leave out the kind.

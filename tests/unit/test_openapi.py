@@ -13,13 +13,16 @@ from openapi_spec_validator import OpenAPIV31SpecValidator
 
 from shared import errors
 from shared.core import ids, log, times
-from shared.core.calls import CallStatus
+from shared.core.calls import AnswerType, CallerCalls, CallStatus, WaitKind
+from shared.core.life.calling import MAX_CALLS_PER_RUN
+from shared.core.limits import MAX_REASON_CHARACTERS, MAX_TOOL_OUTPUT_BYTES
 from shared.core.pace import MAX_DEADLINE, MIN_DEADLINE
 from shared.core.run import TERMINAL, RunStatus
 from shared.core.text import NAME
 from shared.web import bodies
+from shared.web.callers.principal import MAX_SHOWN_NAME_CHARACTERS
 from shared.web.http import Reply
-from shared.web.runs_api import parse, problems, queries
+from shared.web.runs_api import answers, caller_tools, parse, problems, queries
 from tests.support.client import DOCUMENT, EVENT_TYPES, ROOT, check, conform, problem_codes, resolve, routes
 from tests.support.document_rules import check_rules
 
@@ -152,7 +155,8 @@ def test_limits_are_those_of_the_code():
         assert deadline["maximum"] == MAX_DEADLINE.total_seconds()
     limit = DOCUMENT["components"]["parameters"]["Limit"]["schema"]
     assert (limit["maximum"], limit["default"]) == (queries.MAX_PAGE, queries.DEFAULT_PAGE)
-    for page in (SCHEMAS["RunList"]["properties"]["data"], SCHEMAS["Session"]["properties"]["runs"]):
+    lists = [SCHEMAS[name]["properties"]["data"] for name in ("RunList", "CallList", "WaitList")]
+    for page in (*lists, SCHEMAS["Session"]["properties"]["runs"]):
         assert page["maxItems"] == queries.MAX_PAGE
     assert f"from {times.FIRST_YEAR} to {times.LAST_YEAR}" in SCHEMAS["GivenTime"]["description"]
     body = DOCUMENT["paths"]["/runs"]["post"]["requestBody"]["description"]
@@ -160,11 +164,40 @@ def test_limits_are_those_of_the_code():
     assert f"{bodies.MAX_NESTING} levels" in body
 
 
+def test_limits_of_calls_are_those_of_the_code():
+    required, _ = SCHEMAS["RequiredAction"]["oneOf"]
+    assert required["maxItems"] == MAX_CALLS_PER_RUN
+    tools, fields = SCHEMAS["NewRun"]["properties"]["tools"], SCHEMAS["CallerTool"]["properties"]
+    assert tools["oneOf"][0]["maxItems"] == caller_tools.MAX_CALLER_TOOLS
+    assert f"{caller_tools.MAX_CALLER_TOOLS_BYTES // 1024} KiB" in tools["description"]
+    assert set(fields) == caller_tools._FIELDS
+    reasons = [SCHEMAS[name]["properties"]["reason"] for name in ("Decision", "Answer")]
+    for text in (*reasons, SCHEMAS["CallError"]["properties"]["error"]):
+        assert text["maxLength"] == MAX_REASON_CHARACTERS
+    output = SCHEMAS["CallOutput"]["properties"]["output"]["description"]
+    assert f"{MAX_TOOL_OUTPUT_BYTES // 1024**2} MiB" in output
+    assert SCHEMAS["Answer"]["properties"]["by_name"]["maxLength"] == MAX_SHOWN_NAME_CHARACTERS
+    shapes = [SCHEMAS[name]["properties"] for name in ("Decision", "CallOutput", "CallError")]
+    assert {name for shape in shapes for name in shape} == answers._FIELDS
+
+
+def test_every_kind_of_call_has_the_fields_of_a_call():
+    call, answered, waiting = (SCHEMAS[name] for name in ("Call", "AnsweredCall", "WaitingCall"))
+    for schema in (call, answered, waiting):
+        assert schema["required"] == list(schema["properties"])
+        assert schema["additionalProperties"] is False
+    for schema, more in ((answered, ["run_status"]), (waiting, ["agent", "owner"])):
+        assert schema["required"] == [*call["required"], *more]
+        assert {name: schema["properties"][name] for name in call["properties"]} == call["properties"]
+
+
 def test_ids_and_names_are_those_of_the_code():
     for kind, name in (("run", "RunId"), ("ses", "SessionId")):
         letters = f"[{ids._ALPHABET}]{{{ids._LENGTH}}}"
         assert SCHEMAS[name]["pattern"] == f"^{kind}_0[0-9a-f]{letters}$"
-    assert SCHEMAS["AgentName"]["pattern"] == f"^{NAME}$"
+    assert SCHEMAS["AgentName"]["pattern"] == SCHEMAS["ToolName"]["pattern"] == f"^{NAME}$"
+    assert SCHEMAS["CallId"]["pattern"] == f"^{ids._CALL.pattern}$"
+    assert re.fullmatch(SCHEMAS["CallId"]["pattern"], ids.call_id(99, "any 🚀 id"))
     assert re.fullmatch(SCHEMAS["Event"]["properties"]["item_id"]["pattern"], ids.item_id(RUN_ID, 12))
     assert set(SCHEMAS["NewRun"]["properties"]) == parse._FIELDS
 
@@ -180,7 +213,13 @@ def test_statuses_are_those_of_the_code():
     assert SCHEMAS["RunStatus"]["enum"] == shown
     assert SCHEMAS["EndedStatus"]["enum"] == [status for status in shown if status in TERMINAL]
     assert SCHEMAS["PendingStatus"]["enum"] == [status for status in shown if status not in TERMINAL]
-    assert SCHEMAS["ToolCall"]["properties"]["status"]["enum"] == list(CallStatus)
+    for name, values in (
+        ("CallStatus", CallStatus),
+        ("WaitKind", WaitKind),
+        ("AnswerType", AnswerType),
+        ("CallerCalls", CallerCalls),
+    ):
+        assert SCHEMAS[name]["enum"] == list(values)
 
 
 def _examples(part: object) -> Iterator[dict[str, Any]]:
@@ -223,7 +262,7 @@ def test_examples_of_problems_have_the_title_of_their_status():
 
 
 def test_example_ids_are_ids():
-    for name in ("RunId", "SessionId", "AgentName"):
+    for name in ("RunId", "SessionId", "CallId", "AgentName", "ToolName"):
         for example in SCHEMAS[name]["examples"]:
             conform(SCHEMAS[name], example)
 
@@ -263,12 +302,48 @@ async def test_a_reply_that_breaks_its_schema_is_refused(client, change):
         ("PendingRun", {"completed_at": "2026-01-01T00:00:00.000Z"}),
         ("PendingRun", {"duration_seconds": 1}),
         ("PendingRun", {"progress": None}),
+        ("PendingRun", {"expires_at": None}),
+        ("PendingRun", {"required_action": []}),
+        ("WaitingRun", {"expires_at": "2026-01-01T00:30:00.000Z"}),
+        ("WaitingRun", {"required_action": None}),
+        ("WaitingRun", {"required_action": []}),
+        ("WaitingRun", {"tool_calls": []}),
+        ("WaitingRun", {"status": "in_progress"}),
     ],
 )
 def test_a_run_that_breaks_a_rule_is_refused(kind, change):
     run = DOCUMENT["components"]["examples"][kind]["value"]
     check_rules({"data": [run]}, EVENT_TYPES)
     for answer in (run | change, {"data": [run, run | change]}, {"runs": [run | change]}):
+        with pytest.raises(AssertionError):
+            check_rules(answer, EVENT_TYPES)
+
+
+@pytest.mark.parametrize(
+    ("kind", "change"),
+    [
+        ("waiting", {"type": None}),
+        ("waiting", {"expires_at": None}),
+        ("waiting", {"waiting_since": None}),
+        ("answered", {"status": "waiting"}),
+        ("answered", {"status": "refused"}),
+        ("answered", {"status": "timed_out"}),
+        ("answered", {"type": None, "waiting_since": None, "expires_at": None}),
+        ("refused", {"status": "completed"}),
+    ],
+)
+def test_a_call_that_breaks_a_rule_is_refused(kind, change):
+    examples = DOCUMENT["components"]["examples"]
+    answered = examples["AnsweredCall"]["value"]
+    calls = {
+        "waiting": examples["CallList"]["value"]["data"][0],
+        "answered": answered,
+        "refused": answered
+        | {"status": "refused", "answer": answered["answer"] | {"type": "refused", "arguments": None}},
+    }
+    call = calls[kind]
+    check_rules({"data": [call]}, EVENT_TYPES)
+    for answer in (call | change, {"data": [call, call | change]}):
         with pytest.raises(AssertionError):
             check_rules(answer, EVENT_TYPES)
 

@@ -133,6 +133,10 @@ def test_effects_are_counted_by_call_and_key(effects, interrupted, found):
         ("delivery|run_1|x", ["row left over"]),
         ("event|run_2|00000001", ["row left over"]),
         ("tool|run_2|01|x", ["row left over"]),
+        ("answer|run_1|01|x", []),
+        ("answer|run_2|01|x", ["row left over"]),
+        ("paused|2026|run_1", ["row left over"]),
+        ("pending~2026|run_1|wait", ["row left over"]),
         ("run|run_3", ["wrong runs in storage"]),
     ],
 )

@@ -151,7 +151,7 @@ async def test_3_a_worker_that_was_frozen_past_its_lease_changes_nothing(world):
     world.agents.during = freeze
     await work(world.context, run_id)
     await world.until_terminal(run.id)
-    late = await apply(world.context, stored, Claimed(lease, stored.run.step, stored.run.turn))
+    late = await apply(world.context, stored, Claimed(lease, stored.run.step, stored.run.turn, {CALL: None}))
     assert not late.changed
     assert world.agents.runs == {CALL: 1}
 

@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from shared.core.calls import ToolCall
+from shared.core.calls import CallerCalls, CallKind, CallStatus, ToolCall, Wait, WaitKind
 from shared.core.quota import Limits
 from shared.core.response import RunError, Usage
 from shared.core.run import Content, Continuation, Lease, OpenItem, Run, RunStatus, Step, Waiting
 from shared.ports.tables import Row
 from shared.store.quotas import QuotaStore
 from shared.store.run_rows import read_run, run_row, unknown_values
+from shared.usecases.continued import Answers
 from shared.usecases.delete import delete_session
 from shared.web.callers.header import DEFAULT_OWNER
 from tests.support.client import Client
@@ -65,7 +66,9 @@ async def test_every_recorded_run_reaches_its_end(file):
     world = await restored(recorded)
     await carried_to_the_end(world)
     left = await world.table.query(run_shard(recorded), "", "~")
-    assert not [row.key for row in left if row.key.startswith(("delivery|", "pending~", "pending|run"))]
+    assert not [
+        row.key for row in left if row.key.startswith(("delivery|", "pending~", "pending|run", "paused|"))
+    ]
     runs = [await world.run(row.key.partition("|")[2]) for row in left if row.key.startswith("run|")]
     assert runs
     assert all(run.terminal and run.step is Step.NOTHING for run in runs)
@@ -79,6 +82,9 @@ async def carried_to_the_end(world: World) -> None:
     for number in range(1, 5):
         world.provider.state[f"resp_{number}"] = answer(f"resp_{number}", "Once upon a time.")
     await world.drive(200, 20)
+    # Longer than any call waits, and then the turn after it.
+    await world.drive(2, 8 * 86_400)
+    await world.drive(5, 20)
 
 
 @every_recording
@@ -100,7 +106,10 @@ async def goes_on(world: World, recorded: dict[str, Any]) -> None:
     """Start another run in each session, which writes the session again."""
     keys = [key for rows in recorded["runs"].values() for key in rows if key.startswith("session|")]
     for key in keys:
-        await world.start(session_id=key.partition("|")[2])
+        session = (await world.context.sessions.read(key.partition("|")[2])).session
+        last = await world.run(session.last_run_id)
+        outputs = {call.call_id: "function_call_output" for call in last.handed_over}
+        await world.start(session_id=session.id, answers=Answers(outputs))
 
 
 def run_shard(recorded: dict[str, Any]) -> str:
@@ -126,7 +135,8 @@ def test_a_run_has_no_property_that_its_own_version_does_not_know():
     run = a_run(
         metadata={"a": "b"},
         stream=True,
-        status=RunStatus.IN_PROGRESS,
+        status=RunStatus.REQUIRES_ACTION,
+        step=Step.ANSWER,
         lease=Lease("lease", later),
         rev=2,
         entries=3,
@@ -148,6 +158,9 @@ def test_a_run_has_no_property_that_its_own_version_does_not_know():
         excerpt="Write",
         retry_of=an_id("run", number=2),
         structured=True,
+        tools=Content(inline=b"[]"),
+        caller_calls=CallerCalls.END,
+        answers_calls=True,
         unknown_creates=1,
         unusable_creates=1,
         repeats=1,
@@ -156,9 +169,21 @@ def test_a_run_has_no_property_that_its_own_version_does_not_know():
         commented=3,
         started_at=later,
         completed_at=later,
+        paused_at=later,
+        paused=timedelta(days=2, microseconds=7),
         turns=(Content(inline=b"[]"),),
         answer=Content(inline=b"[[],[]]"),
-        calls=(ToolCall("call_1", "pay"),),
+        calls=(
+            ToolCall("call_1", "pay"),
+            ToolCall(
+                "call_2",
+                "pay",
+                kind=CallKind.MCP_APPROVAL,
+                status=CallStatus.WAITING,
+                wait=Wait(WaitKind.APPROVAL, NOW, later),
+            ),
+            ToolCall("call_3", "ask", wait=Wait(WaitKind.OUTPUT, NOW, later, approved=True)),
+        ),
         usage=Usage(1, 2, 3),
         error=RunError("code", "message"),
         incomplete_reason="content_filter",

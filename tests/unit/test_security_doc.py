@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-UNITS = {"MiB": 2**20, "characters": 1, "": 1}
+UNITS = {"MiB": 2**20, "KiB": 2**10, "characters": 1, "": 1}
 ROWS = [
     [cell.strip() for cell in line.strip("| ").split("|")]
     for line in (ROOT / "docs/security.md").read_text(encoding="utf-8").splitlines()

@@ -13,10 +13,11 @@ import pytest
 from pydantic import BaseModel, field_serializer
 
 from shared.adapters.agents import results
-from shared.adapters.agents.results import MAX_MESSAGE_CHARACTERS, MAX_TOOL_OUTPUT_BYTES
+from shared.adapters.agents.results import MAX_MESSAGE_CHARACTERS
 from shared.adapters.agents.running import InstalledAgents
 from shared.agent import Agent, Tool, ToolError, tool
 from shared.core.calls import CallStatus, ToolCall, ToolResult
+from shared.core.limits import MAX_TOOL_OUTPUT_BYTES
 from tests.support.fakes import Permitted
 
 NAN, INFINITY = float("nan"), float("inf")

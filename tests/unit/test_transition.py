@@ -5,7 +5,7 @@ import pytest
 from shared.core.delivery import CancelResponse, Delivery
 from shared.core.life.events import Wake
 from shared.core.run import Step
-from shared.steps.messages import delivery_message
+from shared.steps.messages import clock_message
 from shared.steps.transition import Applied
 from shared.store.runs import StoredRun
 from tests.support.client import Client
@@ -27,7 +27,7 @@ DELIVERY = Delivery(
 def test_the_effects_of_an_earlier_event_remain_to_be_done():
     earlier = Applied(STORED, changed=True, effects=(DELIVERY,))
     later = Applied(STORED, changed=True, effects=(Wake(),)).after(earlier)
-    assert later.messages == (delivery_message(DELIVERY.clock), STORED.run.id)
+    assert later.messages == (clock_message(DELIVERY.clock), STORED.run.id)
     assert Applied(STORED).after(earlier).messages == earlier.messages
 
 

@@ -15,7 +15,7 @@ from shared.steps.messages import (
     MAX_BUNDLED,
     bundle_message,
     bundle_of_message,
-    delivery_message,
+    clock_message,
     poll_message,
     queue_of,
     shard_message,
@@ -132,7 +132,7 @@ async def test_a_bundle_of_anything_is_taken_apart(message):
 
 def delivery(number: int) -> str:
     due = datetime(2026, 1, 1, tzinfo=UTC)
-    return delivery_message(ClockRow(due, an_id("run", number=number), f"{number:08d}-0"))
+    return clock_message(ClockRow(due, an_id("run", number=number), f"{number:08d}-0"))
 
 
 def test_each_queue_has_its_own_turns_and_bundles():

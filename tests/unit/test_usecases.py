@@ -204,10 +204,10 @@ async def test_a_checkpoint_that_the_storage_refuses_is_saved_after_the_others(w
     [run_id] = await world.tick()
     commit, faults = world.context.runs.commit, [StorageUnavailable("busy")]
 
-    async def fails_once(before, after, entries, *, results=(), deliveries=()):
+    async def fails_once(before, after, entries, *, results=(), answers=(), deliveries=()):
         if results and faults:
             raise faults.pop()
-        return await commit(before, after, entries, results=results, deliveries=deliveries)
+        return await commit(before, after, entries, results=results, answers=answers, deliveries=deliveries)
 
     world.context.runs.commit = fails_once
     await work.work(world.context, run_id)
@@ -373,8 +373,10 @@ class LosesReplies:
     def __init__(self, world, meanwhile):
         self._commit, self._meanwhile, self._done = world.context.runs.commit, meanwhile, False
 
-    async def __call__(self, before, after, entries, *, results=(), deliveries=()):
-        stored = await self._commit(before, after, entries, results=results, deliveries=deliveries)
+    async def __call__(self, before, after, entries, *, results=(), answers=(), deliveries=()):
+        stored = await self._commit(
+            before, after, entries, results=results, answers=answers, deliveries=deliveries
+        )
         if not self._done and (after.turns or results):
             self._done = True
             await self._meanwhile()
@@ -555,10 +557,10 @@ async def test_every_unsaved_result_is_tried_again(world):
     [run_id] = await world.tick()
     commit, faults = world.context.runs.commit, [StorageUnavailable("busy")] * 4
 
-    async def fails(before, after, entries, *, results=(), deliveries=()):
+    async def fails(before, after, entries, *, results=(), answers=(), deliveries=()):
         if results and faults:
             raise faults.pop()
-        return await commit(before, after, entries, results=results, deliveries=deliveries)
+        return await commit(before, after, entries, results=results, answers=answers, deliveries=deliveries)
 
     world.context.runs.commit = fails
     with pytest.raises(StorageUnavailable):

@@ -5,30 +5,31 @@ import contextvars
 import inspect
 import json
 import logging
-from collections.abc import AsyncGenerator, Callable, Coroutine, Iterable, Mapping, Sequence
-from datetime import timedelta
+from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping, Sequence
 from types import CoroutineType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from shared.adapters.agents.bounded import STOPS, ended
+from shared.adapters.agents.checking import CheckRaised, Checks, Unfit
 from shared.adapters.agents.raised import log_call, log_raised, on_purpose, told, type_of
 from shared.adapters.agents.results import MAX_MESSAGE_CHARACTERS, completed
 from shared.adapters.agents.threads import NoThread, Share, Threads
-from shared.agent import Tool, ToolError
+from shared.agent import CallerTool, Tool, ToolError
 from shared.core.calls import CallStatus, ToolCall, ToolResult
 from shared.core.text import clipped, representable
 from shared.log import log_event
 from shared.ports.agents import Permit
 
-if TYPE_CHECKING:
-    from shared.adapters.agents.schema import ToolSchema
-
 # The longest list of tools that is sent to a model which called one that does not exist.
 MAX_LISTED_CHARACTERS = 800
 _NOT_RUN = "The tool did not run, because all threads of this app are busy. It had no effect. You may call it again later."
-# How long a cancelled tool may take to clean up. After that its call fails without waiting for it.
-CLEAN_UP = timedelta(milliseconds=100)
-# What is raised inside a task to stop it.
-_STOPS = (asyncio.CancelledError, GeneratorExit)
+# The arguments did not fit when it was decided about an approval, and they do now: a check of the author has changed its mind.
+_NOT_CLEARED = "The tool did not run, because it is not known whether it needs an approval. It had no effect. You may call it again."
+_CALLERS = "The tool did not run, because whoever started the run carries it out. It had no effect."
+
+
+# The tools of an agent, by name.
+Tools = Mapping[str, Tool[..., Any] | CallerTool]
 
 
 class _Failure(Exception):
@@ -55,16 +56,14 @@ class _NotBegun(Exception):
 
 
 class Calls:
-    """Carries out calls. `schema_of` returns the schema of a tool."""
+    """Carries out calls, once `checks` has checked their arguments."""
 
-    def __init__(self, schema_of: "Callable[[Tool[..., Any]], ToolSchema]") -> None:
-        self._schema_of = schema_of
+    def __init__(self, checks: Checks) -> None:
+        self._checks = checks
         self._threads = Threads()
-        # Checks of arguments take turns with everything else in the process.
-        self._checking = asyncio.Lock()
 
     async def results(
-        self, tools: Mapping[str, Tool[..., Any]], calls: Sequence[ToolCall], permit: Permit
+        self, tools: Tools, calls: Sequence[ToolCall], permit: Permit
     ) -> AsyncGenerator[ToolResult, None]:
         """Carry out the calls, and yield each result as soon as it exists.
 
@@ -91,13 +90,13 @@ class Calls:
                 each.cancel()
             await asyncio.gather(*running, lost, return_exceptions=True)
 
-    async def _result(
-        self, tools: Mapping[str, Tool[..., Any]], call: ToolCall, share: Share, permit: Permit
-    ) -> ToolResult | None:
+    async def _result(self, tools: Tools, call: ToolCall, share: Share, permit: Permit) -> ToolResult | None:
         """Return the result of a call. None when there was no permit to begin."""
         tool = tools.get(call.name)
         if tool is None:
             return _failed(call, _Failure("unknown_tool", _unknown_message(call.name, tools)))
+        if isinstance(tool, CallerTool):
+            return _failed(call, _Failure("not_run", _CALLERS))
         try:
             arguments = await self._arguments(tool, call)
             if inspect.iscoroutinefunction(tool.function):
@@ -117,36 +116,28 @@ class Calls:
 
     async def _arguments(self, tool: Tool[..., Any], call: ToolCall) -> Mapping[str, Any]:
         """Return the arguments of a call. Raises _Failure."""
-        schema = self._schema_of(tool)
-        from shared.adapters.agents.schema import BadArguments  # noqa: PLC0415 - imports pydantic
-
-        async with self._checking:
-            await asyncio.sleep(0)
-            try:
-                return schema.arguments(call.arguments, call.idempotency_key)
-            except BadArguments as error:
-                failure = _Failure("invalid_arguments", str(error))
-            except BaseException as error:  # noqa: BLE001 - a check of the author may raise anything
-                failure = _raised(call, error)
-        raise failure
+        found = await self._checks.arguments(
+            tool, lambda schema: schema.arguments(call.arguments, call.idempotency_key)
+        )
+        match found:
+            case Unfit(reason):
+                raise _Failure("invalid_arguments", reason)
+            case CheckRaised(fault):
+                raise _raised(call, fault)
+        if not call.cleared:
+            raise _Failure("not_run", _NOT_CLEARED)
+        return found
 
     async def _within_timeout(
         self, tool: Tool[..., Any], call: ToolCall, work: Coroutine[Any, Any, ToolResult]
     ) -> ToolResult:
-        """Run a call in its own task, so that its cancellation and its timeout do not affect this task."""
-        task = asyncio.create_task(_guarded(work, call))
-        task.add_done_callback(_retrieve)
-        try:
-            done, _ = await asyncio.wait({task}, timeout=tool.timeout.total_seconds())
-        finally:
-            if not task.done():
-                task.cancel()
-                await asyncio.wait({task}, timeout=CLEAN_UP.total_seconds())
-        if not done:
+        """Return the result of a call. Raises _Failure after its time-out."""
+        task = await ended(_guarded(work, call), tool.timeout)
+        if task is None:
             raise _Failure("timeout", _timeout_message(tool))
         try:
             return task.result()
-        except _STOPS:
+        except STOPS:
             raise _Failure("cancelled", "The tool cancelled itself.") from None
 
 
@@ -154,7 +145,7 @@ async def _guarded(work: Coroutine[Any, Any, ToolResult], call: ToolCall) -> Too
     """Do the work of a call. Raises only _NotBegun, _Failure and what stops a task, whatever the tool raises."""
     try:
         return await work
-    except (_NotBegun, _Failure, *_STOPS):
+    except (_NotBegun, _Failure, *STOPS):
         raise
     except _Raised as raised:
         fault = raised.fault
@@ -205,12 +196,6 @@ def _carried_out(tool: Tool[..., Any], value: Any) -> object:
         value.close()
         raise ToolError("The tool returned a coroutine, which did not run. Make the tool an async function.")
     return value
-
-
-def _retrieve(task: asyncio.Task[ToolResult]) -> None:
-    """Read how a task ended. Else asyncio logs the exception of a tool that raises after its timeout."""
-    if not task.cancelled():
-        task.exception()
 
 
 def _failed(call: ToolCall, failure: _Failure) -> ToolResult:

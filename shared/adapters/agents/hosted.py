@@ -3,7 +3,7 @@
 import logging
 from collections.abc import Iterable, Mapping
 
-from shared.agent import Agent, Tool
+from shared.agent import Agent, CallerTool, Tool
 from shared.log import log_event
 
 _TYPES = frozenset({"custom", "local_shell", "apply_patch"})
@@ -14,7 +14,7 @@ def warn_of_unanswered_tools(agents: Iterable[Agent]) -> None:
     """Log a warning for each hosted tool that the provider leaves to the app."""
     for agent in agents:
         for each in agent.tools:
-            if not isinstance(each, Tool) and _is_left_to_the_app(each):
+            if not isinstance(each, Tool | CallerTool) and _is_left_to_the_app(each):
                 log_event(
                     "agent.tool_unanswered",
                     level=logging.WARNING,

@@ -14,10 +14,10 @@ from typing import Any, SupportsFloat
 from shared.adapters.agents.raised import log_call, log_raised, on_purpose, told, type_of
 from shared.agent import ToolError
 from shared.core.calls import CallStatus, ToolCall, ToolResult
+from shared.core.limits import MAX_TOOL_OUTPUT_BYTES
 from shared.core.text import clipped, representable
 from shared.faults import class_name
 
-MAX_TOOL_OUTPUT_BYTES = 1024 * 1024
 # The longest message that is sent to the model instead of a result.
 MAX_MESSAGE_CHARACTERS = 1000
 # The content parts that the Responses API accepts as the output of a function call. A part needs one of these

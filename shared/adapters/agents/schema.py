@@ -3,6 +3,7 @@
 Import this module only for an agent that has tools: it imports pydantic, which is slow.
 """
 
+import copy
 import inspect
 import json
 from collections.abc import Mapping
@@ -73,7 +74,7 @@ class ToolSchema:
             self._keys = [name for name in parameters if hints[name] is IdempotencyKey]
             visible = [parameter for name, parameter in parameters.items() if name not in self._keys]
             self._names = {each.name for each in visible}
-            self._optional = {each.name for each in visible if each.default is not each.empty}
+            self._defaults = {each.name: each.default for each in visible if each.default is not each.empty}
             self._adapter = _adapter(
                 {each.name: _annotation(each, hints[each.name], tool.parameters) for each in visible}
             )
@@ -100,6 +101,18 @@ class ToolSchema:
 
     def arguments(self, text: str, idempotency_key: str) -> dict[str, Any]:
         """Return the arguments for the tool's function. Raises BadArguments."""
+        return self._given(text) | dict.fromkeys(self._keys, IdempotencyKey(idempotency_key))
+
+    def complete(self, text: str) -> dict[str, Any]:
+        """Return the arguments with the defaults of those that were left out, and without keys. Raises BadArguments.
+
+        The defaults are copies: whoever changes them does not change those of the tool's function.
+        """
+        given = self._given(text)
+        left_out = {name: value for name, value in self._defaults.items() if name not in given}
+        return given | copy.deepcopy(left_out)
+
+    def _given(self, text: str) -> dict[str, Any]:
         text = text.strip()
         if text in _NO_ARGUMENTS:
             text = "{}"
@@ -115,10 +128,9 @@ class ToolSchema:
             # Not inside of an `except`, because what is raised there keeps the fault with all its details.
             raise BadArguments(reason)
         # With a strict schema the model must send every property, and null means the default.
-        arguments = {
-            name: value for name, value in given.items() if value is not None or name not in self._optional
+        return {
+            name: value for name, value in given.items() if value is not None or name not in self._defaults
         }
-        return arguments | dict.fromkeys(self._keys, IdempotencyKey(idempotency_key))
 
 
 def _culprit(tool: Tool[..., Any]) -> str:

@@ -9,6 +9,8 @@ from shared.core.invocation import time_for_work
 
 # The result of the tool and the next response are saved, with retries.
 SAVING = timedelta(seconds=30)
+# How long the author's function may take to decide whether one call needs an approval.
+APPROVAL_TIMEOUT = timedelta(seconds=5)
 
 
 def longest_tool(function_timeout: timedelta, create_timeout: timedelta) -> timedelta:

@@ -29,6 +29,7 @@ from shared.core.life.events import Deliver, Event, Wake
 from shared.core.life.leasing import renewed
 from shared.core.life.polling import missing, poll_claimed, poll_deferred, polled, sliced, stream_lost
 from shared.core.life.rule import IllegalTransition, Result
+from shared.core.life.waiting import answered, wait_ended
 from shared.core.log import RunInProgress
 from shared.core.run import OUTCOMES, Run, RunStatus, Step
 
@@ -37,7 +38,7 @@ State = tuple[RunStatus, Step]
 
 _Q_CREATE, _Q_POLL = (RunStatus.QUEUED, Step.CREATE), (RunStatus.QUEUED, Step.POLL)
 _P_CREATE, _P_POLL = (RunStatus.IN_PROGRESS, Step.CREATE), (RunStatus.IN_PROGRESS, Step.POLL)
-_P_TOOLS = (RunStatus.IN_PROGRESS, Step.TOOLS)
+_P_TOOLS, _ANSWER = (RunStatus.IN_PROGRESS, Step.TOOLS), (RunStatus.REQUIRES_ACTION, Step.ANSWER)
 _C_CREATE, _C_POLL = (RunStatus.CANCELLING, Step.CREATE), (RunStatus.CANCELLING, Step.POLL)
 _C_TOOLS, _C_CANCEL = (RunStatus.CANCELLING, Step.TOOLS), (RunStatus.CANCELLING, Step.CANCEL)
 _COMPLETED, _FAILED, _CANCELLED, _INCOMPLETE, _EXPIRED = (
@@ -52,9 +53,11 @@ _COMPLETED, _FAILED, _CANCELLED, _INCOMPLETE, _EXPIRED = (
 )
 _PURGE, _PURGED = (RunStatus.DELETED, Step.PURGE), (RunStatus.DELETED, Step.NOTHING)
 
-_PENDING = (
+# The clock of such a run goes on.
+_RUNNING = (
     _Q_CREATE, _Q_POLL, _P_CREATE, _P_POLL, _P_TOOLS, _C_CREATE, _C_POLL, _C_TOOLS, _C_CANCEL,
 )  # fmt: skip
+_PENDING = (*_RUNNING, _ANSWER)
 _ENDED = (_COMPLETED, _FAILED, _CANCELLED, _INCOMPLETE, _EXPIRED)
 _ANSWERS = {_COMPLETED, _FAILED, _CANCELLED, _INCOMPLETE}
 
@@ -62,13 +65,13 @@ MOVES: Mapping[type[Event], Mapping[State, set[State]]] = {
     events.Claimed: {
         _Q_CREATE: {_Q_CREATE},
         _P_CREATE: {_P_CREATE},
-        _P_TOOLS: {_P_TOOLS, _P_CREATE},
+        _P_TOOLS: {_P_TOOLS, _P_CREATE, _ANSWER, _COMPLETED},
         _C_CREATE: {_CANCELLED},
         _C_TOOLS: {_CANCELLED},
         _C_CANCEL: {_C_CANCEL},
         _PURGE: {_PURGE},
     },
-    events.Renewed: {state: {state} for state in (*_PENDING, _PURGE)},
+    events.Renewed: {state: {state} for state in (*_RUNNING, _PURGE)},
     events.Created: {state: {state} for state in (*_PENDING, *_ENDED)}
     | {
         _Q_CREATE: {_Q_CREATE, _Q_POLL, _P_POLL},
@@ -101,17 +104,23 @@ MOVES: Mapping[type[Event], Mapping[State, set[State]]] = {
         _C_POLL: {_C_POLL, _CANCELLED},
         _C_CANCEL: {_C_POLL, _CANCELLED},
     },
-    events.ToolDone: {_P_TOOLS: {_P_TOOLS, _P_CREATE}, _C_TOOLS: {_C_TOOLS, _CANCELLED}},
+    events.ToolDone: {
+        _P_TOOLS: {_P_TOOLS, _P_CREATE, _ANSWER, _COMPLETED},
+        _C_TOOLS: {_C_TOOLS, _CANCELLED},
+    },
+    events.Answered: {_P_TOOLS: {_P_TOOLS}, _ANSWER: {_ANSWER, _P_TOOLS, _P_CREATE, _COMPLETED}},
+    events.WaitEnded: {_P_TOOLS: {_P_TOOLS}, _ANSWER: {_ANSWER, _P_CREATE, _COMPLETED}},
     events.CancelRequested: {
         _Q_CREATE: {_C_CREATE, _CANCELLED},
         _Q_POLL: {_C_CANCEL},
         _P_CREATE: {_C_CREATE, _CANCELLED},
         _P_POLL: {_C_CANCEL},
         _P_TOOLS: {_C_TOOLS, _CANCELLED},
+        _ANSWER: {_CANCELLED},
     },
     events.CancelSent: {_C_CANCEL: {_C_POLL}},
     events.CancelDeferred: {_C_CANCEL: {_C_CANCEL}},
-    events.DeadlinePassed: {state: {_EXPIRED} for state in _PENDING},
+    events.DeadlinePassed: {state: {_EXPIRED} for state in _RUNNING},
     events.DeleteRequested: {state: {_PURGE} for state in (*_PENDING, *_ENDED)},
     events.PurgeDeferred: {_PURGE: {_PURGE}},
     events.Purged: {_PURGE: {_PURGED}},
@@ -166,6 +175,8 @@ _RULES: Mapping[type[Event], Callable[[Run, Any, datetime], Result]] = {
     events.PollClaimed: poll_claimed,
     events.Missing: missing,
     events.ToolDone: tool_done,
+    events.Answered: answered,
+    events.WaitEnded: wait_ended,
     events.CancelRequested: cancel_requested,
     events.CancelSent: cancel_sent,
     events.CancelDeferred: cancel_deferred,

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+from shared.core.calls import CallerCalls
 from shared.core.log import LogEntry, RunQueued
 from shared.core.pace import MAX_DEADLINE
 from shared.core.run import Chaining, Content, Lease, Run, Session, Step
@@ -30,6 +31,8 @@ class Accepted:
     excerpt: str = ""
     retry_of: str | None = None
     structured: bool = False
+    tools: Content | None = None
+    caller_calls: CallerCalls = CallerCalls.WAIT
 
 
 def accept(event: Accepted, now: datetime) -> tuple[Run, Session, tuple[LogEntry, ...]]:
@@ -47,6 +50,9 @@ def accept(event: Accepted, now: datetime) -> tuple[Run, Session, tuple[LogEntry
         excerpt=event.excerpt,
         retry_of=event.retry_of,
         structured=event.structured,
+        tools=event.tools,
+        caller_calls=event.caller_calls,
+        answers_calls=session.awaits_outputs,
         max_turns=event.max_turns,
         stream=event.stream,
         step=Step.CREATE,

@@ -1,14 +1,16 @@
 """The tools phase: tool calls are queued, started at most once, and completed."""
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
 from shared.core import log
-from shared.core.calls import CallStatus, ToolCall
+from shared.core.calls import CallStatus, ToolCall, Wait
 from shared.core.life import events
 from shared.core.life.events import Effect, Wake
 from shared.core.life.leasing import prolonged
 from shared.core.life.rule import Result, end, expire, holds
+from shared.core.life.waiting import after_calls, completed, let_wait
 from shared.core.response import RunError, Snapshot
 from shared.core.run import Run, RunStatus, Step
 
@@ -17,34 +19,31 @@ MAX_CALLS_PER_RUN = 256
 MAX_CALL_ID_BYTES = 24 * 1024
 
 
-def claim_tools(run: Run, now: datetime) -> Result:
-    """Mark the calls as started before any of them runs, so that each runs at most once."""
+def claim_tools(run: Run, loaded: Mapping[str, Wait | None], now: datetime) -> Result:
+    """Mark the calls as started before any of them runs, so that each runs at most once. Those that need an answer wait.
+
+    `loaded` are the queued calls that the worker has loaded, each with the wait that it needs, if any.
+    """
     calls: list[ToolCall] = []
     effects: list[Effect] = []
     for call in run.calls:
         match call.status:
-            case CallStatus.QUEUED if run.status is not RunStatus.CANCELLING:
+            case CallStatus.QUEUED if run.status is RunStatus.CANCELLING or call.call_id not in loaded:
+                calls.append(call)
+            case CallStatus.QUEUED if (wait := loaded[call.call_id]) and call.wait is None:
+                waiting, entries = let_wait(run, call, wait)
+                effects += entries
+                calls.append(waiting)
+            case CallStatus.QUEUED:
                 effects.append(log.ToolStarted(call.turn, call.call_id, call.name))
                 calls.append(replace(call, status=CallStatus.IN_PROGRESS, started_at=now))
             case CallStatus.IN_PROGRESS if not call.idempotent or run.status is RunStatus.CANCELLING:
-                effects.append(_completed(call, CallStatus.UNKNOWN))
+                effects.append(completed(call, CallStatus.UNKNOWN))
                 calls.append(replace(call, status=CallStatus.UNKNOWN, completed_at=now))
             case _:
                 calls.append(call)
-    return after_calls(replace(run, calls=tuple(calls)), now), tuple(effects)
-
-
-def _completed(call: ToolCall, status: CallStatus) -> log.ToolCompleted:
-    return log.ToolCompleted(call.turn, call.call_id, call.name, status.value)
-
-
-def after_calls(run: Run, now: datetime) -> Run:
-    """Begin the next turn, under the same lease, when every call has ended."""
-    if any(call.status.open for call in run.calls):
-        return run
-    if run.status is RunStatus.CANCELLING:
-        return end(run, RunStatus.CANCELLED, now)
-    return replace(run, step=Step.CREATE, turn=run.turn + 1)
+    after, following = after_calls(replace(run, calls=tuple(calls)), now)
+    return after, (*effects, *following)
 
 
 def queue_calls(run: Run, snapshot: Snapshot, repeatable: frozenset[str], now: datetime) -> Result:
@@ -83,18 +82,18 @@ def _queue_call(run: Run, call: ToolCall, repeatable: frozenset[str]) -> ToolCal
 def tool_done(run: Run, event: events.ToolDone, now: datetime) -> Result:
     if not holds(run, event.lease.id, Step.TOOLS):
         return run, ()
-    calls, effects = [], []
+    calls, effects = list[ToolCall](), list[Effect]()
     for call in run.calls_of_turn():
         if call.call_id == event.call_id and call.status is CallStatus.IN_PROGRESS:
             calls.append(replace(call, status=event.status, completed_at=now))
-            effects.append(_completed(call, event.status))
+            effects.append(completed(call, event.status))
         else:
             calls.append(call)
     if not effects:
         return run, ()
     earlier = tuple(call for call in run.calls if call.turn != run.turn)
     checkpointed = replace(run, calls=earlier + tuple(calls))
-    after = after_calls(checkpointed, now)
+    after, following = after_calls(checkpointed, now)
     if after.step is Step.CREATE:
         after = prolonged(after, event.lease)
-    return after, tuple(effects)
+    return after, (*effects, *following)

@@ -5,7 +5,7 @@ from datetime import datetime
 
 from shared.core.life import events
 from shared.core.life.items import ItemLog
-from shared.core.life.rule import IllegalTransition, Result, counted, end, expire, holds, wait
+from shared.core.life.rule import Result, counted, end, expire, holds, wait
 from shared.core.log import LogEntry, RunCancelling, RunEnded, TextReplaced
 from shared.core.run import Content, Run, RunStatus, Step
 
@@ -51,10 +51,9 @@ def cancel_deferred(run: Run, event: events.CancelDeferred, now: datetime) -> Re
 
 
 def deadline_passed(run: Run, event: events.DeadlinePassed, now: datetime) -> Result:
-    if run.terminal:
+    if run.terminal or run.paused_at or now < run.expires_at:
+        # Its clock stands still, or it stood still since the deadline was read.
         return run, ()
-    if now < run.expires_at:
-        raise IllegalTransition(run, event)
     if run.continuation and run.continuation.response_id != event.response_id:
         # The response was created meanwhile. The next tick reads it and cancels it.
         return run, ()

@@ -1,9 +1,10 @@
 """Events: what can happen to a run. Effects: what must be done because of an event."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from shared.core.calls import CallStatus
+from shared.core.calls import AnswerType, CallStatus, Wait
 from shared.core.delivery import Deliverable
 from shared.core.log import LogEntry
 from shared.core.response import RunError, Slice, Snapshot, Usage
@@ -18,6 +19,9 @@ class Claimed:
     lease: Lease
     step: Step
     turn: int
+    # For the tools step: the queued calls that the worker has loaded, each with the wait that it needs, if any. Calls that
+    # were approved since stay queued.
+    calls: Mapping[str, Wait | None] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +155,25 @@ class ToolDone:
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """A person, or the caller, has answered a call that waits. Its result, if it has one now, is stored."""
+
+    turn: int
+    call_id: str
+    answer: AnswerType
+    # Who: an owner, and the name of a person for display.
+    by: str = ""
+    by_name: str = ""
+    # Why it was refused.
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class WaitEnded:
+    """The wait of at least one call has ended without an answer."""
+
+
+@dataclass(frozen=True, slots=True)
 class CancelRequested:
     """A client requested the cancellation of the run."""
 
@@ -222,6 +245,8 @@ Event = (
     | PollClaimed
     | Missing
     | ToolDone
+    | Answered
+    | WaitEnded
     | CancelRequested
     | CancelSent
     | CancelDeferred

@@ -1,7 +1,7 @@
 """Functions that several rules use."""
 
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from shared.core.calls import CallStatus, ToolCall
 from shared.core.life.events import Effect, Event
@@ -52,7 +52,7 @@ def end(
 ) -> Run:
     """Return the run with its outcome. It is owed nothing, and all of its calls are closed."""
     return replace(
-        run,
+        resumed(run, now),
         status=status,
         step=Step.NOTHING,
         continuation=None,
@@ -64,6 +64,15 @@ def end(
         error=error,
         incomplete_reason=reason,
     )
+
+
+def resumed(run: Run, now: datetime) -> Run:
+    """Let the clock of a run go on. While it stood still, the deadline came no nearer."""
+    if run.paused_at is None:
+        return run
+    # By the clock of another host, it may have gone on before it stopped. A row holds no negative time.
+    pause = max(now - run.paused_at, timedelta())
+    return replace(run, paused_at=None, paused=run.paused + pause, expires_at=run.expires_at + pause)
 
 
 def expire(run: Run, now: datetime) -> Run:
@@ -79,7 +88,7 @@ def expire(run: Run, now: datetime) -> Run:
 
 def _close_call(call: ToolCall, now: datetime) -> ToolCall:
     match call.status:
-        case CallStatus.QUEUED:
+        case CallStatus.QUEUED | CallStatus.WAITING:
             return replace(call, status=CallStatus.CANCELLED)
         case CallStatus.IN_PROGRESS:
             return replace(call, status=CallStatus.UNKNOWN, completed_at=now)

@@ -15,6 +15,8 @@ class SessionChange:
     released: bool = False
     # The response that the next run continues. None: no change. Empty: the next run replays the conversation.
     last_response_id: str | None = None
+    # Whether the next run has to bring outputs of calls. None: no change.
+    awaits_outputs: bool | None = None
 
 
 def session_change(before: Run, after: Run) -> SessionChange | None:
@@ -22,7 +24,7 @@ def session_change(before: Run, after: Run) -> SessionChange | None:
     released = after.terminal and not before.terminal
     if before.in_conversation and after.status is RunStatus.DELETED:
         # At the provider, the chain of previous responses still contains the deleted run.
-        return SessionChange(released, "")
+        return SessionChange(released, "", False if before.handed_over else None)
     if not released:
         return None
     if after.error and after.error.provider_code == _CHAIN_LOST:
@@ -30,4 +32,6 @@ def session_change(before: Run, after: Run) -> SessionChange | None:
         return SessionChange(released, "")
     if not after.in_conversation:
         return SessionChange(released)
-    return SessionChange(released, after.previous_response_id if after.chainable else "")
+    # Without a change it is not written.
+    awaits = bool(after.handed_over) if after.handed_over or after.answers_calls else None
+    return SessionChange(released, after.previous_response_id if after.chainable else "", awaits)

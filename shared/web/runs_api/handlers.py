@@ -15,6 +15,8 @@ from shared.steps.context import Context
 from shared.steps.transition import Applied
 from shared.steps.turns import bundled
 from shared.usecases import health, read
+from shared.usecases.answer import answer_call
+from shared.usecases.calls import list_calls, list_waits, waiting_calls
 from shared.usecases.cancel import cancel
 from shared.usecases.delete import delete_run as delete
 from shared.usecases.delete import delete_session as delete_session_with_runs
@@ -27,7 +29,7 @@ from shared.usecases.waiting import WaitingFor, waiting_for
 from shared.web.dashboard import page
 from shared.web.http import EVENT_STREAM, JSON, UNSHARED, Reply, Request, Stored, json_reply
 from shared.web.links import link, root
-from shared.web.runs_api import parse, queries, render
+from shared.web.runs_api import answers, parse, queries, render
 from shared.web.runs_api.permissions import admitted
 from shared.web.runs_api.problems import problem
 
@@ -61,14 +63,16 @@ class Api:
         return self.link(request, path, **kept, cursor=cursor)
 
 
-async def answer(handler: Callable[..., Awaitable[Reply]], api: Api, request: Request, *path: str) -> Reply:
+async def answer(
+    handler: Callable[..., Awaitable[Reply]], api: Api, request: Request, *ids: str, **named_ids: str
+) -> Reply:
     """Call a handler with the caller, if that one may do this. A BatonError becomes a problem document.
 
-    A HEAD is answered like a GET, without the body.
+    The ids are those in the path of the request. The host gives them by name, in any order. A HEAD is answered like a GET, without the body.
     """
     try:
         caller = admitted(handler.__name__, api.callers, request)
-        reply = await handler(api, caller, request, *path)
+        reply = await handler(api, caller, request, *ids, **named_ids)
     except BatonError as error:
         reply = problem(error)
     headers = {
@@ -127,6 +131,41 @@ async def delete_run(api: Api, caller: Caller, _request: Request, run_id: str) -
     return Reply(204, messages=applied.messages)
 
 
+async def get_calls(api: Api, caller: Caller, request: Request, run_id: str) -> Reply:
+    """Return the calls of a run; of another owner's run, those that the caller may approve."""
+    views, after = await list_calls(
+        api.context,
+        caller,
+        parse.run_id(run_id),
+        after=answers.calls_cursor(request),
+        limit=queries.page_limit(request.query),
+    )
+    body: dict[str, object] = {"object": "list", "data": [answers.call_view(view) for view in views]}
+    if after is not None:
+        body["nextLink"] = api.next_link(request, f"runs/{run_id}/calls", queries.PAGE_PARAMETERS, str(after))
+    return json_reply(200, body, {"Cache-Control": "no-store"})
+
+
+async def post_answer(api: Api, caller: Caller, request: Request, run_id: str, call_id: str) -> Reply:
+    """Answer a call that waits."""
+    run, call = parse.run_id(run_id), answers.call_id(call_id)
+    given = answers.answer(request, api.input_rules)
+    view, applied = await answer_call(api.context, caller, run, call, given)
+    body = answers.call_view(view) | {"run_status": applied.stored.run.status}
+    return json_reply(200, body, {"Cache-Control": "no-store"}, messages=applied.messages)
+
+
+async def get_waits(api: Api, caller: Caller, request: Request) -> Reply:
+    """Return the calls that wait for the caller's approval, those that have waited longest first."""
+    limit, after = queries.page_limit(request.query), answers.waits_cursor(request)
+    views, last = await list_waits(api.context, caller, after=after, limit=limit)
+    body: dict[str, object] = {"object": "list", "data": [answers.wait_view(view) for view in views]}
+    if last:
+        cursor = answers.waits_cursor_text(last)
+        body["nextLink"] = api.next_link(request, "waits", queries.PAGE_PARAMETERS, cursor)
+    return json_reply(200, body, {"Cache-Control": "no-store"})
+
+
 async def get_events(api: Api, caller: Caller, request: Request, run_id: str) -> Reply:
     """Return the events that are stored after the one that the client names, without waiting for more."""
     after = queries.after_event(request)
@@ -165,7 +204,7 @@ async def get_session(api: Api, caller: Caller, request: Request, session_id: st
     body = render.session_view(page, [_summary(api, run) for run in page.runs])
     if page.next_run_id:
         path = f"sessions/{session_id}"
-        body["nextLink"] = api.next_link(request, path, queries.SESSION_PARAMETERS, page.next_run_id)
+        body["nextLink"] = api.next_link(request, path, queries.PAGE_PARAMETERS, page.next_run_id)
     return json_reply(200, body)
 
 
@@ -186,7 +225,9 @@ async def get_me(_api: Api, caller: Caller, _request: Request) -> Reply:
 async def get_health(api: Api, caller: Caller | None, _request: Request) -> Reply:
     """Return the state of the app. Its counts are about the runs of all owners, so they are for admins."""
     state = await health.check(api.context, api.queues)
-    body = render.health_view(state, counts=caller is not None and Role.ADMIN in caller.roles)
+    counts = caller is not None and Role.ADMIN in caller.roles
+    oldest_wait = await health.oldest_wait(api.context) if counts else None
+    body = render.health_view(state, oldest_wait, counts=counts)
     return json_reply(200 if state.ok else 503, body, {"Cache-Control": "no-store"})
 
 
@@ -215,7 +256,8 @@ async def _run_reply(
     waiting = waiting_for(api.context, run)
     output = await read.output_of(api.context, run)
     answer = await read.answer_of(api.context, run, output) if output else None
-    body = render.run_view(run, output, answer, waiting)
+    waits = [view.call for view in await waiting_calls(api.context, run)]
+    body = render.run_view(run, output, answer, waiting, waits)
     body["input"] = _stored(await read.input_of(api.context, run, complete=complete_input))
     headers = _run_headers(api, run, waiting) | (headers or {})
     return json_reply(status, body, headers, messages=messages + applied.messages)

@@ -8,15 +8,18 @@ from datetime import timedelta
 from typing import Any
 
 from shared.core import ids, input_items, transcript
+from shared.core.calls import CallerCalls
 from shared.core.input_items import InputRules
 from shared.core.limits import MAX_EXCERPT_CHARACTERS
 from shared.core.pace import MAX_DEADLINE, MIN_DEADLINE
 from shared.core.text import is_name
 from shared.core.transcript import Item
 from shared.errors import InvalidInput, Malformed, NotFound, TooLarge
+from shared.usecases.continued import Answers
 from shared.usecases.start import StartRequest
 from shared.web.bodies import read_object
 from shared.web.http import Request
+from shared.web.runs_api.caller_tools import caller_tools
 
 # About half a million tokens: more than the context of today's models.
 MAX_INPUT_CHARACTERS = 2_000_000
@@ -26,7 +29,18 @@ MAX_METADATA_PAIRS = 16
 MAX_METADATA_KEY = 64
 MAX_METADATA_VALUE = 512
 
-_FIELDS = {"agent", "input", "session_id", "metadata", "deadline_seconds", "stream"}
+_FIELDS = frozenset(
+    {
+        "agent",
+        "input",
+        "session_id",
+        "metadata",
+        "deadline_seconds",
+        "stream",
+        "tools",
+        "caller_calls",
+    }
+)
 _KEY = re.compile(r"[\x21-\x7e](?:[\x20-\x7e]{0,253}[\x21-\x7e])?")
 # White space is what Python or JavaScript treats as such. openapi.json has the same pattern.
 _NOT_BLANK = re.compile(r"[^\s\ufeff]")
@@ -47,18 +61,14 @@ def session_id(text: str) -> str:
 def start_request(request: Request, rules: InputRules) -> StartRequest:
     """Return the start request in a body. `rules` say what its input may hold."""
     body = read_object(request)
-    if unknown := sorted(set(body) - _FIELDS):
-        known = ", ".join(sorted(_FIELDS))
-        raise InvalidInput(
-            f"There is no field {unknown[0][:64]!r}; there are: {known}.",
-            code="unknown_field",
-            field=unknown[0][:64],
-        )
+    check_fields(body, _FIELDS)
     agent, items = _agent(body), _items(body, rules)
     return StartRequest(
         agent=agent,
         input=_input_text(body, items),
-        answers={} if rules.anything else input_items.answered(items),
+        answers=Answers(input_items.answered(items), checked=not rules.anything),
+        tools=caller_tools(body.get("tools")),
+        caller_calls=_caller_calls(body.get("caller_calls")),
         session_id=_session(body),
         metadata=_metadata(body.get("metadata")),
         deadline=_deadline(body.get("deadline_seconds")),
@@ -67,6 +77,17 @@ def start_request(request: Request, rules: InputRules) -> StartRequest:
         idempotency_key=idempotency_key(request),
         fingerprint=_fingerprint(body),
     )
+
+
+def check_fields(body: Mapping[str, Any], known: frozenset[str]) -> None:
+    """Check that a body has no other fields, because they would be ignored."""
+    if unknown := sorted(set(body) - known):
+        listed = ", ".join(sorted(known))
+        raise InvalidInput(
+            f"There is no field {unknown[0][:64]!r}; there are: {listed}.",
+            code="unknown_field",
+            field=unknown[0][:64],
+        )
 
 
 def no_fields(request: Request) -> None:
@@ -169,6 +190,18 @@ def _deadline(given: Any) -> timedelta | None:
             field="deadline_seconds",
         )
     return timedelta(seconds=given)
+
+
+def _caller_calls(given: Any) -> CallerCalls:
+    if given is None:
+        return CallerCalls.WAIT
+    if given not in list(CallerCalls):
+        raise InvalidInput(
+            f"caller_calls must be one of: {', '.join(CallerCalls)}.",
+            code="invalid_caller_calls",
+            field="caller_calls",
+        )
+    return CallerCalls(given)
 
 
 def _stream(given: Any) -> bool | None:

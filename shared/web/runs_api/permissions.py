@@ -19,8 +19,8 @@ class Need(Enum):
     CALLER = "caller"
 
 
-# By the names of the handlers.
-NEEDS: Mapping[str, Role | Need] = {
+# By the names of the handlers. Of several roles, one is enough.
+NEEDS: Mapping[str, Role | frozenset[Role] | Need] = {
     "start_run": Role.CALLER,
     "retry_run": Role.CALLER,
     "cancel_run": Role.CALLER,
@@ -29,6 +29,10 @@ NEEDS: Mapping[str, Role | Need] = {
     "get_runs": Role.READER,
     "get_run": Role.READER,
     "get_events": Role.READER,
+    # What a caller may see and answer depends on the call.
+    "get_calls": frozenset({Role.READER, Role.APPROVER}),
+    "post_answer": frozenset({Role.CALLER, Role.APPROVER}),
+    "get_waits": Role.APPROVER,
     "get_session": Role.READER,
     "get_agents": Role.READER,
     "get_me": Need.CALLER,
@@ -54,14 +58,17 @@ def admitted(operation: str, callers: Callable[[Request], Caller], request: Requ
         if _may_stay_unknown(operation, need, error):
             return None
         raise
-    if isinstance(need, Role) and need not in caller.roles:
-        had = ", ".join(role for role in Role if role in caller.roles)
-        raise Forbidden(f"This needs the role {need}. The caller has: {had}.", code="role_missing")
+    needed = frozenset() if isinstance(need, Need) else need if isinstance(need, frozenset) else {need}
+    if needed and not needed & caller.roles:
+        had, wanted = (", ".join(role for role in Role if role in roles) for roles in (caller.roles, needed))
+        raise Forbidden(
+            f"This needs the role {wanted.replace(', ', ' or ')}. The caller has: {had}.", code="role_missing"
+        )
     return caller
 
 
 def _may_stay_unknown(
-    operation: str, need: Role | Need, error: Unidentified | Unauthenticated | Forbidden
+    operation: str, need: Role | frozenset[Role] | Need, error: Unidentified | Unauthenticated | Forbidden
 ) -> bool:
     if isinstance(error, Unidentified):
         return operation in _WITHOUT_OWNER

@@ -21,7 +21,7 @@ DEFAULT_EVENTS = 100
 
 # The parameters of a list that its nextLink has too. Other parameters are not the API's own: a gateway's key is one.
 RUNS_PARAMETERS = ("status", "agent", "session_id", "created_after", "created_before", "limit")
-SESSION_PARAMETERS = ("limit",)
+PAGE_PARAMETERS = ("limit",)
 
 _METADATA = re.compile(r"metadata\[(.{1,64})\]", re.DOTALL)
 _POSITION = re.compile(r"[0-9a-z]{26}")

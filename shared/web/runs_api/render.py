@@ -11,7 +11,7 @@ from shared.core import log, transcript
 from shared.core.answer import Answer, cut
 from shared.core.caller import Caller, Role
 from shared.core.calls import CallStatus, ToolCall
-from shared.core.ids import item_id
+from shared.core.ids import call_id, item_id
 from shared.core.log import LogEntry, LogLine
 from shared.core.response import Usage
 from shared.core.run import Run, RunStatus, Session, Step
@@ -29,6 +29,7 @@ _TEXT_FIELDS: Mapping[type[LogEntry], str] = {
     log.Refusal: "refusal",
     log.TextReplaced: "text",
     log.ToolStarted: "arguments",
+    log.CallWaiting: "arguments",
     log.ToolCompleted: "output",
 }
 # Fields of an entry that point to its text.
@@ -47,8 +48,10 @@ def etag(run: Run, waiting: WaitingFor | None) -> str:
     return f'"{run.rev}.{waiting.attempt}"' if waiting else f'"{run.rev}"'
 
 
-def run_summary(run: Run, waiting: WaitingFor | None = None) -> dict[str, Any]:
-    """Return a run without its output."""
+def run_summary(
+    run: Run, waiting: WaitingFor | None = None, waits: Sequence[ToolCall] | None = None
+) -> dict[str, Any]:
+    """Return a run without its output. `waits` are the calls that it waits for, with their arguments, if these are loaded."""
     return {
         "id": run.id,
         "object": "run",
@@ -59,7 +62,8 @@ def run_summary(run: Run, waiting: WaitingFor | None = None) -> dict[str, Any]:
         "updated_at": time(run.updated_at),
         "started_at": time(run.started_at),
         "completed_at": time(run.completed_at),
-        "expires_at": time(run.expires_at),
+        # While it waits for people, its clock stands still.
+        "expires_at": None if run.paused_at else time(run.expires_at),
         "duration_seconds": _seconds(run),
         "input_excerpt": run.excerpt,
         "retry_of": run.retry_of,
@@ -68,11 +72,30 @@ def run_summary(run: Run, waiting: WaitingFor | None = None) -> dict[str, Any]:
         "waiting_for": _waiting_for(waiting) if waiting else None,
         "error": asdict(run.error) if run.error else None,
         "incomplete_details": {"reason": run.incomplete_reason} if run.incomplete_reason else None,
-        "required_action": None,
+        "required_action": _required_action(run, waits),
         "metadata": dict(run.metadata),
         "tool_calls": [_tool_call(call) for call in run.calls],
         "usage": _usage(run.usage),
     }
+
+
+def _required_action(run: Run, waits: Sequence[ToolCall] | None) -> list[Mapping[str, Any]] | None:
+    """Return the calls that somebody has to answer. In lists they have no arguments, which would have to be loaded."""
+    if run.status is not RunStatus.REQUIRES_ACTION:
+        return None
+    calls = waits if waits is not None else [call for call, _ in run.waits]
+    return [
+        {
+            "type": call.wait.kind.value,
+            "id": call_id(call.turn, call.call_id),
+            "call_id": call.call_id,
+            "name": call.name,
+            "arguments": call.arguments if waits is not None else None,
+            "expires_at": time(call.wait.expires_at),
+        }
+        for call in calls
+        if call.wait
+    ]
 
 
 def _seconds(run: Run) -> float | None:
@@ -106,6 +129,8 @@ def progress(run: Run) -> dict[str, Any]:
 def _activity(run: Run) -> str:
     if run.status is RunStatus.CANCELLING:
         return "cancelling"
+    if run.waits_for and run.status is RunStatus.REQUIRES_ACTION:
+        return f"waiting for an {run.waits_for[0]}"
     if running := [call.name for call in run.calls if call.status is CallStatus.IN_PROGRESS]:
         return f"running {', '.join(running)}"
     return (run.activity if run.step is Step.POLL else "") or "waiting"
@@ -129,6 +154,10 @@ def _event_data(run: Run, entry: LogEntry, text: str) -> dict[str, Any]:
     data = {name: value for name, value in fields.items() if value not in ("", None) and value is not False}
     if "item" in data:
         data["item_id"] = item_id(run.id, data.pop("item"))
+    if isinstance(entry, log.CallWaiting | log.CallAnswered):
+        data["call"] = call_id(entry.turn, entry.call_id)
+    if isinstance(entry, log.CallWaiting):
+        data["expires_at"] = time(entry.expires_at)
     if name := _TEXT_FIELDS.get(type(entry)):
         data[name] = text
     return data
@@ -147,13 +176,17 @@ def event_stream(feed: Feed, retry_ms: int) -> bytes:
 
 
 def run_view(
-    run: Run, output: str | None, answer: Answer | None = None, waiting: WaitingFor | None = None
+    run: Run,
+    output: str | None,
+    answer: Answer | None = None,
+    waiting: WaitingFor | None = None,
+    waits: Sequence[ToolCall] | None = None,
 ) -> dict[str, Any]:
     """Return a run with its output.
 
     `output` is the JSON text of its output items, None while it is pending. `answer` says where the answer stands in it.
     """
-    summary = run_summary(run, waiting)
+    summary = run_summary(run, waiting, waits)
     if output is None:
         return summary | {"output_text": None, "refusal": None, "output": None, "output_parsed": None}
     if answer is None:
@@ -185,6 +218,7 @@ def _parsed(run: Run, answer_text: object) -> object:
 
 def _tool_call(call: ToolCall) -> Mapping[str, Any]:
     return {
+        "id": call_id(call.turn, call.call_id),
         "call_id": call.call_id,
         "name": call.name,
         "status": call.status.value,
@@ -246,8 +280,8 @@ def caller_view(caller: Caller) -> dict[str, Any]:
     }
 
 
-def health_view(health: Health, *, counts: bool) -> dict[str, Any]:
-    """Return the state of the app, with its counts or without."""
+def health_view(health: Health, oldest_wait: datetime | None = None, *, counts: bool) -> dict[str, Any]:
+    """Return the state of the app, with its counts or without. `oldest_wait`: since when a call has waited longest for an approval."""
     status = {"status": "late" if not health.ok else "degraded" if health.creates_failing else "ok"}
     if not counts:
         return status
@@ -258,4 +292,5 @@ def health_view(health: Health, *, counts: bool) -> dict[str, Any]:
         "last_tick_at": time(health.last_tick_at),
         "clock_correction_seconds": round(health.clock_correction.total_seconds(), 1),
         "poison_messages": health.poison_messages,
+        "oldest_wait_at": time(oldest_wait),
     }

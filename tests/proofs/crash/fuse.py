@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from shared.core.calls import ToolCall, ToolResult
 from shared.core.response import CancelReply, CreateReply, DeleteReply, ReadReply, SliceReply
-from shared.ports.agents import Agents, AgentSpec, Permit
+from shared.ports.agents import Agents, AgentSpec, Permit, WaitNeeded
 from shared.ports.providers import Provider, ResponseRequest
 from shared.ports.system import Clock
 from shared.ports.tables import Row, Table, Write
@@ -143,6 +143,12 @@ class FusedAgents:
 
     def spec(self, name: str) -> AgentSpec | None:
         return self._inner.spec(name)
+
+    async def waits(self, agent: str, calls: Sequence[ToolCall]) -> Mapping[str, WaitNeeded | None]:
+        return await self._inner.waits(agent, calls)
+
+    async def fault_of_arguments(self, agent: str, tool: str, arguments: str) -> str | None:
+        return await self._inner.fault_of_arguments(agent, tool, arguments)
 
     async def run_tools(
         self, agent: str, requests: Sequence[ToolCall], permit: Permit

@@ -8,8 +8,11 @@ from typing import Any
 from shared.core import transcript
 from shared.core.run import RunStatus
 from shared.web.http import Reply
+from tests.proofs.simulation.answer_calls import CallAnswerAuditor
 from tests.proofs.simulation.answer_feeds import FeedAuditor
+from tests.proofs.simulation.answer_starts import StartAuditor
 from tests.proofs.simulation.audit_quotas import QuotaAuditor
+from tests.proofs.simulation.audit_waits import Sent, WaitAuditor
 from tests.proofs.simulation.coverage import Coverage
 from tests.proofs.simulation.evidence import Evidence, Seen
 from tests.proofs.simulation.scheduler import Invocation
@@ -30,6 +33,11 @@ class ClientRequest:
     body: Mapping[str, Any] = field(default_factory=dict)
     query: Mapping[str, str] = field(default_factory=dict)
     at: float = 0.0
+    # For the answer to a call: its id, and what the answer says.
+    call_id: str | None = None
+    sent: Sent | None = None
+    # The sender's roles. Without them a proxy names the owner, who has all of them for own runs.
+    roles: str = ""
 
     def repeated(self, at: float, body: Mapping[str, Any]) -> "ClientRequest":
         return replace(self, at=at, body=dict(body))
@@ -38,9 +46,13 @@ class ClientRequest:
 class AnswerAuditor:
     """Checks the requests and answers of clients."""
 
-    def __init__(self, evidence: Evidence, coverage: Coverage, quotas: QuotaAuditor) -> None:
+    def __init__(
+        self, evidence: Evidence, coverage: Coverage, quotas: QuotaAuditor, waits: WaitAuditor
+    ) -> None:
         self._evidence, self._coverage, self._quotas = evidence, coverage, quotas
         self._feeds = FeedAuditor(evidence)
+        self._calls = CallAnswerAuditor(evidence, waits)
+        self._starts = StartAuditor(evidence)
 
     def session_of(self, run_id: str) -> str:
         return self._evidence.runs[run_id].run.session_id
@@ -54,7 +66,7 @@ class AnswerAuditor:
         seen = evidence.runs.get(request.run_id or "")
         if request.operation == "start" and request.key:
             evidence.bodies.setdefault((request.owner, request.key), set()).add(_canonical(request.body))
-        if seen and seen.owner == request.owner:
+        if seen and seen.owner == request.owner and not request.roles:
             seen.cancel_requested = seen.cancel_requested or request.operation == "cancel"
             seen.delete_requested = seen.delete_requested or request.operation == "delete"
         if request.operation == "delete session":
@@ -91,6 +103,12 @@ class AnswerAuditor:
                 self._started(request, reply, body, by)
             case "read" | "cancel" | "delete" | "events":
                 self._about_a_run(request, reply, body)
+            case "answer":
+                self._calls.answered(request, reply, body, by)
+            case "calls":
+                self._calls.listed(request, reply, body)
+            case "waits":
+                self._calls.all_waits(request, reply, body)
             case "list":
                 self._listed(request, body)
             case "session page" | "delete session":
@@ -118,6 +136,7 @@ class AnswerAuditor:
                     body["id"],
                     f"key {name} was accepted with another body",
                 )
+            self._starts.accepted(request, seen)
         elif code in {"too_many_pending_runs", "too_many_starts"} and reply.status == 429:
             self._quotas.refused(request.owner, code, request.at, by)
             self._was_not_repeated(request)
@@ -142,6 +161,8 @@ class AnswerAuditor:
         elif code == "session_not_found":
             gone = request.session_id in evidence.sessions_delete_requested
             self._require(gone, 8, request.session_id or "", "a session that no client deleted is not found")
+        elif code in {"output_missing", "input_not_allowed"} and reply.status == 422:
+            self._starts.refused(request, code)
         else:
             self._require(False, 10, "", f"a start was answered {reply.status} {code}")
 
@@ -161,7 +182,7 @@ class AnswerAuditor:
         run_id = seen.run.id
         if seen.owner != request.owner:
             self._require(
-                reply.status == 404,
+                reply.status == (403 if request.roles else 404),
                 8,
                 run_id,
                 f"{request.owner} got a {reply.status} for another owner's run",
@@ -186,6 +207,7 @@ class AnswerAuditor:
         since = seen.status_at(request.at)
         possible = {since} | {one for at, one in seen.statuses if at >= request.at}
         self._require(status in possible, 1, run_id, f"read as {status}, was {sorted(map(str, possible))}")
+        self._calls.required(run_id, body, request.at)
         if RunStatus(status).terminal:
             self._feeds.read(run_id, body["output_text"])
             texts = {transcript.text_of(items) for items in seen.outputs}

@@ -88,6 +88,12 @@ class CreateAuditor:
                 for item in items
                 if "call_id" in item
             )
+            ids.update((False, item["id"]) for item in items if item.get("type") == "mcp_approval_request")
+            ids.update(
+                (True, item["approval_request_id"])
+                for item in items
+                if item.get("type") == "mcp_approval_response"
+            )
             once = all(count == 1 and (not output, one) in ids for (output, one), count in ids.items())
             require(once, 4, request.run_id, "a replayed call has no output, or comes twice")
 

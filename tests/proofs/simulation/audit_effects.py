@@ -5,23 +5,33 @@ from bisect import bisect_right
 from collections import defaultdict
 from dataclasses import replace
 
-from shared.core.calls import CallStatus, ToolCall
+from shared.core import ids
+from shared.core.calls import AnswerType, CallKind, CallStatus, ToolCall
 from shared.core.pace import Schedule
 from shared.core.response import Absent, CancelReply, ReadReply, Snapshot
-from shared.core.run import Chaining, RunStatus
+from shared.core.run import Chaining, Run, RunStatus
+from shared.core.transcript import Item
 from tests.proofs.simulation.audit_creates import CreateAuditor
+from tests.proofs.simulation.audit_waits import WaitAuditor
 from tests.proofs.simulation.evidence import Evidence
 from tests.proofs.simulation.responses import Response
 from tests.proofs.simulation.scheduler import MAX_SKEW, NORMAL, Invocation
+from tests.proofs.simulation.waiting import UNFIT, fits
+
+_OUTPUT = "function_call_output"
 
 
 class EffectAuditor:
     """Checks the requests that reach the provider and the tools."""
 
     def __init__(
-        self, evidence: Evidence, schedules: tuple[Schedule, Schedule], creates: CreateAuditor
+        self,
+        evidence: Evidence,
+        schedules: tuple[Schedule, Schedule],
+        creates: CreateAuditor,
+        waits: WaitAuditor,
     ) -> None:
-        self._evidence, self._schedules, self._creates = evidence, schedules, creates
+        self._evidence, self._schedules, self._creates, self._waits = evidence, schedules, creates, waits
         # Whether the provider honours the keys of creates.
         self.keys_are_honoured = False
         self._by_turn: dict[tuple[str, int], list[Response]] = defaultdict(list)
@@ -57,11 +67,7 @@ class EffectAuditor:
         request, run = response.request, self._evidence.runs[response.request.run_id].run
         if request.turn == 1 or run.status is RunStatus.DELETED:
             return
-        sent = {
-            item["call_id"]: item["output"]
-            for item in json.loads(request.input)
-            if item.get("type") == "function_call_output"
-        }
+        sent = _outputs(json.loads(request.input))
         before = [one for one in self._by_turn[run.id, request.turn - 1] if one.reads]
         calls = [call for one in before for call in one.stored_calls or ()]
         missing = [call.call_id for call in calls if call.call_id not in sent]
@@ -70,13 +76,27 @@ class EffectAuditor:
             chained = [one.id for one in before] == [request.previous_response_id]
             self._evidence.require(chained, 5, run.id, f"turn {request.turn} continues another response")
         for call in calls:
-            self._output_is_true(run.id, request.turn - 1, call.call_id, sent.get(call.call_id, ""))
+            self._output_is_true(run.id, request.turn - 1, call, sent.get(call.call_id, ""))
 
-    def _output_is_true(self, run_id: str, turn: int, call_id: str, output: str) -> None:
+    def _output_is_true(self, run_id: str, turn: int, call: ToolCall, output: str) -> None:
+        call_id, run = call.call_id, self._evidence.runs[run_id].run
+        expected = self._waits.expected(run, turn, call_id)
+        if call.kind is CallKind.MCP_APPROVAL:
+            self._decision_is_true(run, turn, call_id, output)
+            return
+        if expected is not None:
+            same = expected in output if expected.startswith('"') else expected == output
+            self._evidence.require(
+                same, 11, run_id, f"the model got {output[:60]!r} of {call_id}, not {expected[:60]!r}"
+            )
+            return
         ran = self.tool_runs[f"{run_id}-{turn}-{call_id}"]
         if any(output == result for _, result in ran):
             return
         evidence = self._evidence
+        if output == UNFIT:
+            evidence.require(not ran and not fits(call.arguments), 11, run_id, f"{call_id} was not cleared")
+            return
         unknown = '"outcome_unknown"' in output
         evidence.require(unknown, 4, run_id, f"the model got a wrong output of {call_id}: {output[:40]!r}")
         seen = evidence.runs[run_id]
@@ -88,6 +108,13 @@ class EffectAuditor:
         else:
             excused = any(claim.failed for claim in seen.claims)
             evidence.require(excused, 3, run_id, f"{call_id} was claimed and not run, without a fault")
+
+    def _decision_is_true(self, run: Run, turn: int, call_id: str, output: str) -> None:
+        """Check what is sent to a hosted MCP server."""
+        answer = self._waits.answers.get((run.id, ids.call_id(turn, call_id)))
+        approved = answer is not None and answer.type is AnswerType.APPROVED
+        what = f"the provider got {output!r} for {call_id}, whose answer is {answer and answer.type}"
+        self._evidence.require((output == "true") == approved, 11, run.id, what)
 
     def polled(self, response: Response) -> None:
         evidence, run_id = self._evidence, response.request.run_id
@@ -136,6 +163,7 @@ class EffectAuditor:
                 excused or by.stalled > NORMAL, 3, run_id, f"{key} was repeated, without a fault"
             )
         self._was_requested(run_id, request, by)
+        self._waits.ran(run_id, int(key.split("-")[1]), request)
         output = f"result {len(earlier)} of {key}"
         earlier.append((by, output))
         return output
@@ -156,6 +184,8 @@ class EffectAuditor:
         """In the end, no call that took effect is cancelled, and no call without an effect is completed."""
         for run_id, seen in self._evidence.runs.items():
             for call in seen.run.calls:
+                if call.wait and not (call.wait.approved and call.kind is CallKind.FUNCTION):
+                    continue
                 ran = bool(self.tool_runs.get(f"{run_id}-{call.turn}-{call.call_id}"))
                 wrong = (ran and call.status is CallStatus.CANCELLED) or (
                     not ran and call.status is CallStatus.COMPLETED
@@ -192,6 +222,18 @@ class EffectAuditor:
                     run_id,
                     f"{extra} responses were not adopted, {run.unknown_creates} creates are counted as unknown",
                 )
+
+
+def _outputs(items: list[Item]) -> dict[str, str]:
+    """Return the outputs among the items, and the decisions of approvals, by call id."""
+    found = {str(item["call_id"]): item["output"] for item in items if item.get("type") == _OUTPUT}
+    return found | {
+        str(item["approval_request_id"]): "true"
+        if item["approve"] is True
+        else f"false {item.get('reason', '')}"
+        for item in items
+        if item.get("type") == "mcp_approval_response"
+    }
 
 
 def _may_be_lost(response: Response) -> bool:

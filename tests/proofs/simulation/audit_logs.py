@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from shared.core.calls import CallStatus
 from shared.core.run import Run
 from shared.ports.tables import Row
 from shared.store.rows import unpack
@@ -26,6 +27,7 @@ def audit_logs(evidence: Evidence, partitions: Iterable[Mapping[str, Row]]) -> N
         run = evidence.runs[run_id].run
         entries = _entries(evidence, run, rows_of_run)
         _tool_calls(evidence, run, entries)
+        _waits(evidence, run, entries)
         _items(evidence, run, entries)
 
 
@@ -50,6 +52,33 @@ def _entries(evidence: Evidence, run: Run, rows: Iterable[Row]) -> list[dict[str
 def _tool_calls(evidence: Evidence, run: Run, entries: Iterable[dict[str, Any]]) -> None:
     ended = [entry["call_id"] for entry in entries if entry["type"] == "tool.completed"]
     evidence.require(len(ended) == len(set(ended)), 3, run.id, "a tool call ended twice")
+
+
+def _waits(evidence: Evidence, run: Run, entries: Iterable[dict[str, Any]]) -> None:
+    """Each wait begins once, and is answered at most once, as the call is stored."""
+    waiting, answered = list[tuple[int, str]](), dict[tuple[int, str], str]()
+    for entry in entries:
+        match entry["type"]:
+            case "call.waiting":
+                waiting.append((entry["turn"], entry["call_id"]))
+            case "call.answered":
+                call = entry["turn"], entry["call_id"]
+                evidence.require(
+                    call in waiting and call not in answered,
+                    11,
+                    run.id,
+                    f"{call} is answered twice in its log",
+                )
+                answered[call] = entry["answer"]
+    called = {(call.turn, call.call_id): call for call in run.calls if call.wait}
+    right = sorted(waiting) == sorted(called)
+    evidence.require(right, 4, run.id, f"its log lets {waiting} wait, and its calls are {sorted(called)}")
+    for place, call in called.items():
+        late = call.status is CallStatus.TIMED_OUT
+        right = late == (answered.get(place) == "timed_out") and (
+            place in answered or call.status in {CallStatus.WAITING, CallStatus.CANCELLED}
+        )
+        evidence.require(right, 4, run.id, f"{place} is {call.status}, logged as {answered.get(place)}")
 
 
 def _items(evidence: Evidence, run: Run, entries: Iterable[dict[str, Any]]) -> None:

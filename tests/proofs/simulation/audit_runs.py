@@ -15,7 +15,17 @@ from tests.proofs.simulation.evidence import Claim, Evidence, Seen
 from tests.proofs.simulation.responses import Response, is_answer, unfit
 from tests.proofs.simulation.scheduler import MAX_SKEW, Invocation
 
-_DONE = frozenset({CallStatus.COMPLETED, CallStatus.FAILED, CallStatus.UNKNOWN, CallStatus.CANCELLED})
+_DONE = frozenset(
+    {
+        CallStatus.COMPLETED,
+        CallStatus.FAILED,
+        CallStatus.UNKNOWN,
+        CallStatus.CANCELLED,
+        CallStatus.REFUSED,
+        CallStatus.TIMED_OUT,
+        CallStatus.HANDED_OVER,
+    }
+)
 
 
 class RunAuditor:
@@ -34,6 +44,12 @@ class RunAuditor:
             seen.statuses.append((now, run.status))
             self._leases.saw(None, run, by)
             self.quotas.saw_start(run, by)
+            held = [
+                one.run.id
+                for one in evidence.of_session(run.session_id)
+                if not one.run.terminal and one.run.id != run.id
+            ]
+            evidence.require(not held, 12, run.id, f"it began in a session that {held} hold")
             return
         before, seen.run, seen.changed_at = seen.run, run, now
         self._leases.saw(before, run, by)
@@ -41,6 +57,8 @@ class RunAuditor:
             self._leases.renewed(before, run, by)
             return
         seen.writer = by
+        if before.status is RunStatus.REQUIRES_ACTION and run.status is not before.status:
+            seen.went_on_at = now
         self._note(seen, before, run, by)
         for response_id in run.abandoned[len(before.abandoned) :]:
             self._responses[response_id].abandoned_at = now
@@ -149,6 +167,8 @@ class RunAuditor:
         last = self._responses[run.responses[-1]] if run.responses else None
         reported = last.reported if last else []
         match run.status:
+            case RunStatus.COMPLETED if run.handed_over:
+                right = all(call.turn == run.turn for call in run.handed_over)
             case RunStatus.COMPLETED:
                 right = any(is_answer(one) and not self._denied(run, last, one) for one in reported)
             case RunStatus.INCOMPLETE if run.incomplete_reason == UNANSWERED_CALL:

@@ -28,7 +28,7 @@ class TextAuditor:
             response = self._responses[response_id]
             digit = run.usage.total_tokens // 4**response.number % 4
             require(digit == 1, 7, run.id, f"the tokens of {response_id} are counted {digit} times")
-            text = self._load(run.id, content)
+            text = self.load(run.id, content)
             right = text is not None and any(_follows(text, one, response) for one in response.reported)
             require(right, 4, run.id, f"the text of {response_id} is not the provider's")
             items = transcript.parse(text or "[]")
@@ -53,7 +53,7 @@ class TextAuditor:
         lost = [item["call_id"] for item in streamed if item and item.get("call_id", "") not in {*stored, ""}]
         require(not lost, 4, before.id, f"the streamed calls {lost} were given up for nothing")
 
-    def _load(self, run_id: str, content: Content) -> str | None:
+    def load(self, run_id: str, content: Content) -> str | None:
         packed = content.inline
         if packed is None:
             rows = self.content._partitions[run_id]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from shared.core.calls import ToolCall
 from shared.core.pace import Schedule
 from shared.core.response import CancelReply, CreateReply, ReadReply
-from shared.core.run import Step
+from shared.core.run import Run, Step
 from shared.ports.providers import ResponseRequest
 from shared.ports.tables import Delete, Write
 from shared.store.run_rows import read_run
@@ -14,6 +14,7 @@ from tests.proofs.simulation.audit_effects import EffectAuditor
 from tests.proofs.simulation.audit_leases import LeaseAuditor
 from tests.proofs.simulation.audit_polls import PollAuditor
 from tests.proofs.simulation.audit_runs import RunAuditor
+from tests.proofs.simulation.audit_waits import WaitAuditor
 from tests.proofs.simulation.coverage import OPERATIONS, Coverage
 from tests.proofs.simulation.evidence import Evidence
 from tests.proofs.simulation.responses import Response
@@ -29,9 +30,10 @@ class Auditor:
     ) -> None:
         self._scheduler, self._coverage = scheduler, coverage
         self.evidence = Evidence(lambda: scheduler.now)
+        self.waits = WaitAuditor(self.evidence)
         self._creates = CreateAuditor(self.evidence)
         self._polls = PollAuditor(self.evidence)
-        self.effects = EffectAuditor(self.evidence, schedules, self._creates)
+        self.effects = EffectAuditor(self.evidence, schedules, self._creates, self.waits)
         self._responses: dict[str, Response] = {}
         self._leases = LeaseAuditor(self.evidence)
         self._runs = RunAuditor(self.evidence, self._responses, self._leases)
@@ -44,15 +46,18 @@ class Auditor:
     def reads_content_of(self, table: MemoryTable) -> None:
         """Set the table that stores the texts of runs."""
         self._runs.texts.content = table
+        self.waits.load = self._runs.texts.load
 
     def looked(self, key: str, by: Invocation) -> None:
         if key.startswith("run|"):
             self._touch(key[4:], by)
+            self.waits.looked(key[4:], by)
             if by.operation == "poll" and (late := self.evidence.late_slices.pop(key[4:], None)):
                 late.end()
 
     def wrote(self, writes: Sequence[Write], by: Invocation) -> None:
         """Note what was written to the runs' table."""
+        changed = list[tuple[Run | None, Run]]()
         for write in writes:
             key = write.key if isinstance(write, Delete) else write.row.key
             if key.startswith("delivery|"):
@@ -62,7 +67,10 @@ class Auditor:
             elif not isinstance(write, Delete) and key.startswith("run|"):
                 run = read_run(write.row)
                 self._touch(run.id, by)
+                seen = self.evidence.runs.get(run.id)
+                changed.append((seen.run if seen else None, run))
                 self._runs.saw(run, by)
+        self.waits.wrote(writes, changed, by)
 
     def created(self, response: Response, requested_at: float) -> None:
         self._responses[response.id] = response

@@ -1,16 +1,19 @@
 """Clients over HTTP: they start, repeat, read, cancel and delete runs, and request runs of another owner."""
 
 import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from shared.web.callers.header import header_callers
+from shared.core.caller import Caller, Recognition, Role
+from shared.web.callers.header import caller_of
 from shared.web.http import Reply, Request
 from shared.web.runs_api import handlers
 from shared.web.runs_api.handlers import Api
 from tests.proofs.simulation.answers import AnswerAuditor, ClientRequest
 from tests.proofs.simulation.ports import Gate
 from tests.proofs.simulation.triggers import Triggers
+from tests.proofs.simulation.waiting import TOOLS, Plan
 
 OWNERS = ("ann", "bob")
 _KEYS = "abcd"
@@ -21,12 +24,25 @@ _FOLLOWED = 0.4
 _CONTINUED = {"completed": 0.3, "incomplete": 0.7}
 # How often the client of a conversation reads its run, in seconds.
 _LOOKS = 2.0
+# The same, in the end, while people do not answer.
+_SELDOM = 86_400.0
 _OVER = frozenset({"completed", "incomplete", "failed", "cancelled", "expired"})
 # What clients do with a run, and how often.
 _ACTIONS = {
     "read": 3, "cancel": 4, "delete": 3, "list": 2, "session page": 2, "delete session": 1, "continue": 5, "another owner": 1,
     "health": 0.2, "events": 2,
 }  # fmt: skip
+
+
+_WAIT_ACTIONS = {"answer": 6, "calls": 1, "waits": 1, "approver": 1}
+# An approver, who owns no runs.
+APPROVER = "key:eve"
+# The share of readers of a run that has handed over calls who bring their outputs.
+_BROUGHT = 0.8
+
+
+def _nobody(_run_id: str) -> None:
+    """Answer nothing: there are no people yet."""
 
 
 async def _prepared() -> None:
@@ -48,6 +64,11 @@ class Clients:
     sessions: list[tuple[str, str]] = field(default_factory=list)
     # The runs of conversations that were followed by another one.
     _gone_on: set[str] = field(default_factory=set)
+    # How long such a client waits before it reads its run again.
+    _pauses: dict[str, float] = field(default_factory=dict)
+    # What waits for people, in the seeds that have it, and who answers.
+    plan: Plan | None = None
+    answer: Callable[[str], None] = _nobody
 
     def send_any(self) -> None:
         """Send a random request."""
@@ -61,7 +82,8 @@ class Clients:
         """Send a random request about a run."""
         random = self.gate.random
         session_id = self.answers.session_of(run_id)
-        action = random.choices(tuple(_ACTIONS), tuple(_ACTIONS.values()))[0]
+        actions = _ACTIONS | _WAIT_ACTIONS if self.plan else _ACTIONS
+        action = random.choices(tuple(actions), tuple(actions.values()))[0]
         match action:
             case "continue":
                 self.start(session_id, owner)
@@ -72,6 +94,11 @@ class Clients:
                 self.send(replace(request, query={"after": "0"}) if what == "events" else request)
             case "events":
                 self.follow(run_id, owner)
+            case "answer":
+                self.answer(run_id)
+            case "approver":
+                what = random.choice(("read", "cancel", "calls", "calls", "waits", "waits"))
+                self.send(replace(self._request(what, APPROVER, run_id, None), roles="approver"))
             case _:
                 self.send(self._request(action, owner, run_id, session_id))
 
@@ -93,12 +120,22 @@ class Clients:
         """Go on with a conversation when its run has ended."""
         runs = int(body.get("metadata", {}).get("runs", 0))
         if body.get("status") not in _OVER:
-            self.gate.scheduler.after(_LOOKS, lambda: self.read(body["id"]))
+            # People may need days.
+            pause = self._pauses.get(body["id"], _LOOKS)
+            waits = body["status"] == "requires_action"
+            self._pauses[body["id"]] = min(2 * pause, _SELDOM) if waits else _LOOKS
+            self.gate.scheduler.after(pause, lambda: self.read(body["id"]))
         elif runs > 1 and body["id"] not in self._gone_on:
             self._gone_on.add(body["id"])
             self.converse(body["session_id"], owner, runs - 1)
 
-    def start(self, session_id: str | None = None, owner: str | None = None, runs: int = 0) -> None:
+    def start(
+        self,
+        session_id: str | None = None,
+        owner: str | None = None,
+        runs: int = 0,
+        given: Sequence[Mapping[str, str]] = (),
+    ) -> None:
         """Start a run: a new one, or with a key that was used before, with the same body or another."""
         random = self.gate.random
         if self.keyed and not runs and session_id is None and random.random() < 0.4:
@@ -112,6 +149,8 @@ class Clients:
             "deadline_seconds": random.choice((15, 60, 120, 240)),
             "stream": random.random() < 0.5,
         }
+        if self.plan:
+            body |= self._of_caller(body["input"], given)
         if session_id:
             body["session_id"] = session_id
         if runs:
@@ -127,10 +166,37 @@ class Clients:
             if random.random() < 0.2:
                 self.send(request.repeated(self.gate.scheduler.now, body))
 
+    def _of_caller(self, text: str, given: Sequence[Mapping[str, str]]) -> dict[str, Any]:
+        """Return the fields of a start for tools that its caller runs. `given` are outputs of calls that were handed over."""
+        random = self.gate.random
+        fields: dict[str, Any] = {}
+        if random.random() < 0.7:
+            fields["tools"] = TOOLS
+        if self.plan and random.random() < self.plan.ends:
+            fields["caller_calls"] = "end"
+        if given:
+            fields["input"] = [*given, {"role": "user", "content": text}]
+        return fields
+
+    def bring(self, body: Mapping[str, Any], owner: str) -> None:
+        """Continue a session with the outputs of calls that its run has handed over; sometimes one is missing, or too many."""
+        random = self.gate.random
+        handed = [call["call_id"] for call in body["tool_calls"] if call["status"] == "handed_over"]
+        given = [
+            {"type": "function_call_output", "call_id": call_id, "output": f"brought for {call_id}"}
+            for call_id in handed
+        ]
+        match random.choices(("all", "one missing", "one too many"), (75, 15, 10))[0]:
+            case "one missing":
+                given.pop(random.randrange(len(given)))
+            case "one too many":
+                given.append({"type": "function_call_output", "call_id": "call_of_nobody", "output": "x"})
+        self.start(body["session_id"], owner, given=given)
+
     def send(self, request: ClientRequest, attempt: int = 1) -> None:
         invocation, context = self.triggers.invocation(request.operation)
         waker = self.triggers.wakers[invocation.host]
-        api = Api(context, header_callers("x-owner"), None, _prepared, waker=waker)
+        api = Api(context, _caller, None, _prepared, waker=waker)
         self.answers.requested(request)
         self.gate.trace(
             f"  {invocation.name} by {request.owner}: {request.run_id or request.session_id or ''} key {request.key}"
@@ -138,7 +204,7 @@ class Clients:
 
         def no_answer() -> None:
             # A client without an answer repeats the request if that is safe.
-            if request.key and attempt < _ATTEMPTS:
+            if (request.key or request.operation == "answer") and attempt < _ATTEMPTS:
                 self.gate.scheduler.after(
                     2.0,
                     lambda: self.send(request.repeated(self.gate.scheduler.now, request.body), attempt + 1),
@@ -173,6 +239,11 @@ class Clients:
         """Remember a run that was started, follow a feed, or continue a session."""
         if request.operation == "start" and reply.status in {200, 202}:
             self.runs.append((body["id"], request.owner))
+        over = request.operation == "read" and body.get("status") == "completed"
+        if over and any(call["status"] == "handed_over" for call in body["tool_calls"]):
+            if self.gate.random.random() < _BROUGHT:
+                self.bring(body, request.owner)
+            return
         if request.operation in {"start", "read"} and body.get("metadata"):
             self._go_on(body, request.owner)
         has_events = request.operation == "events" and reply.status == 200 and body["data"]
@@ -206,8 +277,16 @@ class Clients:
             self.send_any_about(run_id, owner)
 
 
+def _caller(request: Request) -> Caller:
+    """Return the caller of a request: an owner whom a proxy names, or somebody with a key of the app."""
+    if roles := request.headers.get("x-roles"):
+        named = frozenset(Role(role) for role in roles.split())
+        return Caller(request.headers["x-owner"], named, Recognition.API_KEY)
+    return caller_of(request, "x-owner")
+
+
 async def _call(api: Api, request: ClientRequest) -> Reply:
-    headers = {"x-owner": request.owner}
+    headers = {"x-owner": request.owner, "x-roles": request.roles}
     if request.key:
         headers["idempotency-key"] = request.key
     if request.etag:
@@ -219,6 +298,11 @@ async def _call(api: Api, request: ClientRequest) -> Reply:
             return await handlers.answer(handlers.start_run, api, over_http)
         case "list":
             return await handlers.answer(handlers.get_runs, api, over_http)
+        case "waits":
+            return await handlers.answer(handlers.get_waits, api, over_http)
+        case "answer":
+            path = request.run_id or "", request.call_id or ""
+            return await handlers.answer(handlers.post_answer, api, over_http, *path)
         case "health":
             return await handlers.answer(handlers.get_health, api, over_http)
         case "session page":
@@ -228,6 +312,7 @@ async def _call(api: Api, request: ClientRequest) -> Reply:
     handler = {
         "events": handlers.get_events,
         "read": handlers.get_run,
+        "calls": handlers.get_calls,
         "cancel": handlers.cancel_run,
         "delete": handlers.delete_run,
     }

@@ -11,7 +11,7 @@ from tests.proofs.simulation.faults import KINDS, PROPERTIES
 # The operations that can use a run. A list, and a page of a session, use many runs.
 OPERATIONS = (
     "start", "events", "read", "cancel", "delete", "delete session", "list", "session page",
-    "poll", "work: poll", "work: create", "work: tools", "work: cancel", "work: purge",
+    "poll", "work: poll", "work: create", "work: tools", "work: cancel", "work: purge", "answer", "work: wait",
 )  # fmt: skip
 # A rule guards against this, but no process can do it: a function ends before a run is purged for the second time.
 _IMPOSSIBLE = frozenset({"Created: deleted/nothing -> deleted/purge"})

@@ -59,7 +59,7 @@ class Creates:
     ) -> None:
         self._gate, self._auditor = gate, auditor
         self._responses, self._state = responses, state
-        self._endings = Endings(gate.random, gate.faults, long_text)
+        self.endings = Endings(gate.random, gate.faults, long_text)
         self._keys = Keys(honoured=gate.random.random() < 0.5)
         if self._keys.honoured:
             auditor.honours_keys()
@@ -165,7 +165,7 @@ class Creates:
         number = sum(one.request.run_id == request.run_id for one in self._responses.values())
         response_id = f"resp_{len(self._responses)}"
         duration = random.choice((0, 0.5, 2, 6, 15, 40))
-        ending, long = self._endings.draw(response_id, request, number)
+        ending, long = self.endings.draw(response_id, request, number)
         response = Response(
             id=response_id,
             request=request,

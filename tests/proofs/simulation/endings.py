@@ -21,16 +21,19 @@ from shared.core.response import (
 from shared.ports.providers import ResponseRequest
 from tests.proofs.simulation.faults import Faults
 from tests.proofs.simulation.responses import Ending
+from tests.proofs.simulation.waiting import Plan
 
 # Text of a stream that is not in the finished response.
 STRAY = "text of nothing that will be"
 # The most deltas of one text.
 _DELTAS = 30
+_CALLS = frozenset({"function_call", "mcp_approval_request"})
 # Calls that nobody in the app can answer.
 _UNANSWERABLE: tuple[dict[str, Any], ...] = (
     {"type": "custom_tool_call", "call_id": "custom_1", "name": "draw", "input": "a line"},
     {"type": "computer_call", "call_id": "computer_1", "action": {"type": "click"}},
-    {"type": "mcp_approval_request", "id": "approval_1", "name": "pay", "arguments": "{}"},
+    # Without an id, nobody can answer it.
+    {"type": "mcp_approval_request", "name": "pay", "arguments": "{}"},
 )
 
 
@@ -39,6 +42,8 @@ class Endings:
 
     def __init__(self, random: Random, faults: Faults, long_text: str) -> None:
         self._random, self._faults, self._long_text = random, faults, long_text
+        # What waits for people, in the seeds that have it.
+        self.plan: Plan | None = None
 
     def draw(self, response_id: str, request: ResponseRequest, number: int) -> tuple[Ending, bool]:
         """Return how a response ends, and whether it takes long."""
@@ -58,16 +63,9 @@ class Endings:
         return self._marred(ending, items, kind), kind == "late"
 
     def _items(self, response_id: str, request: ResponseRequest) -> list[transcript.Item]:
-        random, names = self._random, list[str]()
-        if random.random() < (0.7 if request.turn == 1 else 0.35):
-            names = random.choices(
-                ("pay", "look_up", "no_such_tool"), weights=(6, 4, 1), k=random.randint(1, 3)
-            )
+        random = self._random
+        calls = self._calls(response_id, request)
         text = f"text of {response_id}" + (self._long_text if random.random() < 0.02 else "")
-        calls: list[transcript.Item] = [
-            {"type": "function_call", "call_id": f"call_{response_id}_{n}", "name": name, "arguments": "{}"}
-            for n, name in enumerate(names)
-        ]
         goes_on = request.turn == 1 and request.previous_response_id is not None
         match self._faults.draw("shape_of_next" if goes_on else "shape"):
             case "commentary":
@@ -85,6 +83,20 @@ class Endings:
             case "unanswerable":
                 return [*calls, _message(text), random.choice(_UNANSWERABLE)]
         return [*calls, _message(text)]
+
+    def _calls(self, response_id: str, request: ResponseRequest) -> list[transcript.Item]:
+        random, names = self._random, list[str]()
+        if self.plan:
+            names = self.plan.names(random, request.tools, first=request.turn == 1)
+            return [self.plan.item(name, f"call_{response_id}_{n}", random) for n, name in enumerate(names)]
+        if random.random() < (0.7 if request.turn == 1 else 0.35):
+            names = random.choices(
+                ("pay", "look_up", "no_such_tool"), weights=(6, 4, 1), k=random.randint(1, 3)
+            )
+        return [
+            {"type": "function_call", "call_id": f"call_{response_id}_{n}", "name": name, "arguments": "{}"}
+            for n, name in enumerate(names)
+        ]
 
     def _marred(self, ending: Ending, items: list[transcript.Item], kind: str | None) -> Ending:
         """Return the ending with a fault of this kind."""
@@ -107,7 +119,7 @@ class Endings:
             case "output_empty":
                 return replace(ending, final=empty, last_event=empty)
             case "call_lost":
-                left = [item for item in items if item.get("type") != "function_call"]
+                left = [item for item in items if item.get("type") not in _CALLS]
                 lost = _with_output(full, left)
                 return replace(ending, final=lost, last_event=lost)
         return ending

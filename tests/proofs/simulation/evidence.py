@@ -60,6 +60,8 @@ class Seen:
     # When it was last written.
     changed_at: float = 0.0
     ended_at: float | None = None
+    # When it last stopped waiting for people.
+    went_on_at: float = 0.0
     cancel_requested: bool = False
     delete_requested: bool = False
     # The codes with which the provider refused one of its requests for good.

@@ -95,6 +95,8 @@ OCCASIONS: Mapping[str, Mapping[str, float]] = {
     # How the stream of a response and the finished response differ.
     "streamed": {"stream_strays": 0.2, "stream_end_empty": 0.15, "output_empty": 0.1, "call_lost": 0.15},
     "tool": {"tool_failed": 0.1, "tool_slow": 0.1},
+    # Whether calls have to wait. Only the process can fail here: whatever the author's functions do, there is a result.
+    "decision": {},
     # On each queue.
     **{
         f"message to {queue}": {"message_lost": 0.1, "message_doubled": 0.15, "message_late": 0.1}

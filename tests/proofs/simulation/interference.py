@@ -15,6 +15,8 @@ _RARE = {
     "work: cancel": 16.0,
     "work: purge": 4.0,
     "work: poll": 16.0,
+    "work: wait": 8.0,
+    "answer": 2.0,
     "read": 0.5,
     "poll": 0.5,
 }

@@ -10,7 +10,7 @@ from shared.adapters.system import SystemClock
 from shared.core.calls import CallStatus, ToolCall, ToolResult
 from shared.core.run import Content, Step
 from shared.errors import RowConflict, StorageUnavailable
-from shared.ports.agents import AgentSpec, Permit
+from shared.ports.agents import AgentSpec, Permit, WaitNeeded
 from shared.ports.tables import Delete, Insert, Merge, Put, Row, Write
 from shared.store.content import ContentStore
 from tests.proofs.simulation.auditor import Auditor
@@ -19,6 +19,7 @@ from tests.proofs.simulation.faults import Faults
 from tests.proofs.simulation.late import LONGEST, OVERTAKEN
 from tests.proofs.simulation.responses import unfit
 from tests.proofs.simulation.scheduler import DEATH, LONGEST_TOOL, Hold, Invocation, Scheduler
+from tests.proofs.simulation.waiting import ALWAYS, BY_PREDICATE, OF_AGENT, RAISES, UNFIT, Plan, fits
 from tests.support.memory_table import MemoryTable
 
 # The usual time for reading a response. A large one needs more.
@@ -265,10 +266,11 @@ class RowsOnly(ContentStore):
 
 
 class SimulatedAgents:
-    """One agent with two tools: `look_up` is declared idempotent, `pay` is not."""
+    """One agent with two tools: `look_up` is declared idempotent, `pay` is not. In some seeds it has others, whose calls wait."""
 
-    def __init__(self, gate: Gate, auditor: Auditor, *, structured: bool) -> None:
-        self._gate, self._auditor = gate, auditor
+    def __init__(self, gate: Gate, auditor: Auditor, plan: Plan | None, *, structured: bool) -> None:
+        self._gate, self._auditor, self._plan = gate, auditor, plan
+        waiting = (ALWAYS, BY_PREDICATE, RAISES, OF_AGENT) if plan else ()
         self._spec = AgentSpec(
             structured=structured,
             name="writer",
@@ -276,7 +278,8 @@ class SimulatedAgents:
             model="m",
             instructions="Write.",
             tools="[]",
-            tool_names=("look_up", "pay"),
+            tool_names=("look_up", "pay", *waiting),
+            may_wait=frozenset(waiting),
             repeatable=frozenset({"look_up"}),
             longest_tool=LONGEST_TOOL,
             max_turns=3,
@@ -292,6 +295,18 @@ class SimulatedAgents:
 
     def fault_of_output(self, _agent: str, text: str) -> str | None:
         return "It does not fit." if unfit(text) else None
+
+    async def waits(self, _agent: str, calls: Sequence[ToolCall]) -> Mapping[str, WaitNeeded | None]:
+        assert self._plan, "only tools that may wait are asked about"
+        _, fate = await self._gate.enter(f"waits {' '.join(call.call_id for call in calls)}", "decision")
+        for call in calls:
+            self._auditor.waits.decides(call, self._gate.caller)
+        found = {call.call_id: self._plan.needs(call) for call in calls if fits(call.arguments)}
+        await self._gate.leave(fate)
+        return found
+
+    async def fault_of_arguments(self, _agent: str, _tool: str, arguments: str) -> str | None:
+        return None if fits(arguments) else "The amount is negative."
 
     async def run_tools(
         self, _agent: str, requests: Sequence[ToolCall], permit: Permit
@@ -311,6 +326,8 @@ class SimulatedAgents:
                 yield result
 
     async def _run(self, request: ToolCall) -> tuple[ToolResult, str | None]:
+        if not request.cleared:
+            return ToolResult(request.call_id, CallStatus.FAILED, UNFIT), None
         self._auditor.tool_begins(request, self._gate.caller)
         own, fate = await self._gate.enter(f"tool {request.name} {request.idempotency_key}", "tool")
         late = self._auditor.evidence.late.get(request.idempotency_key.partition("-")[0])

@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from heapq import heappop, heappush
+from math import inf
 from typing import TYPE_CHECKING, Any
 
 from shared.core.response import Slice, Snapshot
@@ -148,6 +149,11 @@ class Scheduler:
     def busy(self) -> bool:
         """Whether there is an action to come."""
         return bool(self._queue)
+
+    @property
+    def next_at(self) -> float:
+        """When the next action comes; infinite if there is none."""
+        return self._queue[0][0] if self._queue else inf
 
     def after(self, seconds: float, action: Callable[[], None]) -> None:
         self._count += 1

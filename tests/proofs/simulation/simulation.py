@@ -8,7 +8,7 @@ from math import inf
 
 from shared.core.ids import all_shards
 from shared.core.pace import Schedule
-from shared.core.run import Chaining, Run, Step
+from shared.core.run import Chaining, Run, RunStatus, Step
 from shared.ports.providers import DEFAULT_PROVIDER
 from shared.ports.tables import Put, Row
 from shared.steps.context import Context
@@ -19,11 +19,12 @@ from tests.proofs.simulation.audit_logs import audit_logs
 from tests.proofs.simulation.auditor import Auditor
 from tests.proofs.simulation.clients import OWNERS, Clients
 from tests.proofs.simulation.coverage import Coverage, transition
-from tests.proofs.simulation.evidence import Breach, seconds_of
+from tests.proofs.simulation.evidence import Breach, Seen, seconds_of
 from tests.proofs.simulation.faults import Faults
 from tests.proofs.simulation.interference import Interference
 from tests.proofs.simulation.leases import SimulatedKeeper
 from tests.proofs.simulation.limits import limit_owners
+from tests.proofs.simulation.people import People
 from tests.proofs.simulation.ports import (
     READ_TIMEOUT,
     Gate,
@@ -36,6 +37,7 @@ from tests.proofs.simulation.ports import (
 from tests.proofs.simulation.provider import SimulatedProvider
 from tests.proofs.simulation.scheduler import MAX_SKEW, PROVIDER_TIMEOUT, WRONG, Invocation, Scheduler
 from tests.proofs.simulation.triggers import HOSTS, Triggers
+from tests.proofs.simulation.waiting import Plan
 from tests.support.world import stores
 
 SCHEDULE = Schedule(timedelta(seconds=2), timedelta(seconds=30))
@@ -101,10 +103,13 @@ class Simulation:
         self.content_table = SimulatedTable("content", self.gate, self.auditor)
         self.auditor.reads_content_of(self.content_table)
         self.provider = SimulatedProvider(self.gate, self.auditor, LONG_TEXT)
+        self.plan = self.provider.creates.endings.plan = Plan.of(seed)
         self.triggers = self._wire(shards)
         limit_owners(seed, self.triggers, self.runs_table)
-        answers = AnswerAuditor(self.auditor.evidence, self.coverage, self.auditor.quotas)
+        answers = AnswerAuditor(self.auditor.evidence, self.coverage, self.auditor.quotas, self.auditor.waits)
         self.clients = Clients(self.gate, self.triggers, answers, LONG_TEXT)
+        if self.plan:
+            self._let_people_answer()
         self.interference = Interference(self.gate, self.auditor.evidence, self.clients, self.triggers)
         self.interference.prolong_faults = self._prolong_faults
         self.provider.creates.prolong_faults = self._prolong_faults
@@ -127,7 +132,9 @@ class Simulation:
             **tables,
             observer=self,
             providers={DEFAULT_PROVIDER: self.provider},
-            agents=SimulatedAgents(self.gate, self.auditor, structured=self.random.random() < _STRUCTURED),
+            agents=SimulatedAgents(
+                self.gate, self.auditor, self.plan, structured=self.random.random() < _STRUCTURED
+            ),
             clock=SimulatedClock(self.scheduler, 0.0),
             keeper=SimulatedKeeper(self.gate, self.runs_table),
             randomness=randomness,
@@ -148,6 +155,11 @@ class Simulation:
             fanout=self.random.random() < 0.2,
             messages_per_owner=self.random.choice((1, MESSAGES_PER_OWNER)),
         )  # fmt: skip
+
+    def _let_people_answer(self) -> None:
+        people = People(self.gate, self.clients, self.auditor.evidence, self.auditor.waits)
+        self.auditor.waits.on_wait = people.called
+        self.clients.plan, self.clients.answer = self.plan, people.visit
 
     def run(self) -> Outcome:
         self._run_with_faults()
@@ -230,6 +242,7 @@ class Simulation:
             or self.scheduler.busy
             or (self.auditor.evidence.deliveries and self.scheduler.now < given_up)
         ):
+            self._let_people_sleep()
             if self._owed():
                 self.triggers.tick()
             self.scheduler.run(self.scheduler.now + self._period, self._over)
@@ -242,6 +255,17 @@ class Simulation:
             for _ in range(4):
                 self.triggers.tick()
                 self.scheduler.run(self.scheduler.now + 70.0, self._over)
+
+    def _let_people_sleep(self) -> None:
+        """Let time pass until something happens. When only people can move runs, that may take days."""
+        evidence = self.auditor.evidence
+        steps = {seen.run.step for seen in evidence.runs.values()}
+        if self.plan is None or evidence.deliveries or steps - {Step.NOTHING, Step.ANSWER}:
+            return
+        ends = [seen.run.wait_ends_at for seen in evidence.runs.values()]
+        first = min([self.scheduler.next_at, *(seconds_of(at) for at in ends if at)])
+        if self.scheduler.now < first < inf:
+            self.scheduler.run(first, lambda: True)
 
     def _run_without_a_timer(self) -> None:
         """Without faults and without ticks, reads of the status move the runs."""
@@ -259,10 +283,17 @@ class Simulation:
     def _check_lateness(self, allowed: float) -> None:
         """Without faults, every stored run ends by its deadline and two ticks."""
         for seen in self.auditor.evidence.runs.values():
-            due = max(seconds_of(seen.run.expires_at), seen.since, self.faults_end)
+            due = max(self._due(seen), seen.since, self.faults_end)
             if not seen.run.terminal and self.scheduler.now > due + allowed + MAX_SKEW:
                 late = f"still {seen.run.status}, {self.scheduler.now - due:.0f} s after its deadline"
                 self.auditor.evidence.breach(2, seen.run.id, late)
+
+    def _due(self, seen: Seen) -> float:
+        """Return when a run has to go on, or to end: its deadline, or the first end of its waits."""
+        if seen.run.status is RunStatus.REQUIRES_ACTION and seen.run.wait_ends_at:
+            return max(seconds_of(seen.run.wait_ends_at), seen.changed_at)
+        # A run whose clock went on only now may have its deadline behind it.
+        return max(seconds_of(seen.run.expires_at), seen.went_on_at)
 
     def _check_taken_up(self, since: float) -> None:
         """With a timer and without faults, a worker takes each step that has become due since then.

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
+from shared.core.delivery import WAIT
 from shared.errors import StorageUnavailable
 from shared.steps.context import Context
 from shared.steps.dispatch import carry_out
@@ -118,7 +119,9 @@ class Triggers:
             self._poll_shards((shard,))
             return
         clock, polled = clock_of_message(message), poll_of_message(message)
-        operation = "deliver" if clock else "work: poll" if polled else self._owed(message)
+        operation = "work: poll" if polled else self._owed(message)
+        if clock:
+            operation = "work: wait" if clock.name == WAIT else "deliver"
         invocation, context = self.invocation(operation)
         if polled:
             self.note_late_poll(polled, invocation)
