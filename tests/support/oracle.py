@@ -43,6 +43,8 @@ class Expected:
     # None when the usage is not known.
     total_tokens: int | None = None
     calls: Collection[str] = ()
+    # Those of them that people or the caller answer so that no tool runs, each with its status.
+    closed: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,9 +165,12 @@ def _judge_calls(expected: Expected, seen: Seen, effects: Effects) -> Iterator[F
     if sorted(names) != sorted(expected.calls):
         yield Finding("wrong tool calls", f"{seen.name}: {sorted(names)}, not {sorted(expected.calls)}")
     for call, status in dict(seen.calls).items():
-        right = _right_statuses(call, seen.interrupted)
+        closed = {expected.closed[call]} if call in expected.closed else None
+        right = closed or _right_statuses(call, seen.interrupted)
         if status not in right:
             yield Finding("wrong status of a tool call", f"{seen.name}: {call} {status}, not {right}")
+        elif closed:
+            continue
         elif status == "completed" and not effects.count(call):
             yield Finding("tool call completed without effect", f"{seen.name}: {call}")
 
@@ -183,7 +188,7 @@ def judge_effects(
     effects: Effects, expected: Iterable[Expected], interrupted: Collection[str] | None = ()
 ) -> Iterator[Finding]:
     """Each call has its effect at most once, an idempotent one again after an interruption, always with its own key."""
-    wanted = {call for one in expected for call in one.calls}
+    wanted = {call for one in expected for call in one.calls if call not in one.closed}
     calls_of_key = defaultdict[str, set[str]](set)
     for call, keys in effects.keys.items():
         repeatable = call.startswith(_IDEMPOTENT) and (interrupted is None or call in interrupted)

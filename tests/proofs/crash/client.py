@@ -64,6 +64,19 @@ class Client:
     async def cancel(self, name: str) -> None:
         await self._send(name, "cancel", handlers.cancel_run, _request("runs"), self.runs[name]["id"])
 
+    async def answer(self, name: str, call: str, answer: Any) -> None:
+        """Answer a call of the first turn. The same answer again changes nothing."""
+        path = self.runs[name]["id"], ids.call_id(1, f"call_{call}")
+        await self._send(
+            "", "answer", handlers.post_answer, _request("runs", json.dumps(answer).encode()), *path
+        )
+
+    async def list_calls(self, name: str) -> None:
+        await self._send("", "calls", handlers.get_calls, _request("runs"), self.runs[name]["id"])
+
+    async def list_waits(self) -> None:
+        await self._send("", "waits", handlers.get_waits, _request("waits"))
+
     async def delete(self, name: str) -> None:
         await self._send(name, "delete", handlers.delete_run, _request("runs"), self.runs[name]["id"])
 

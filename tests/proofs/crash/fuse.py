@@ -128,7 +128,7 @@ class FusedProvider:
 
 
 class FusedAgents:
-    """`Agents` with crash points before and after the running of tools, and before and after each result.
+    """`Agents` with crash points around the decision which calls wait, around the running of tools, and around each result.
 
     `after_tool` is awaited between the effect of a tool and its result, so for the app the tool is still at work.
     """
@@ -145,7 +145,8 @@ class FusedAgents:
         return self._inner.spec(name)
 
     async def waits(self, agent: str, calls: Sequence[ToolCall]) -> Mapping[str, WaitNeeded | None]:
-        return await self._inner.waits(agent, calls)
+        about = ", ".join(call.name for call in calls)
+        return await self._fuse.call("tools.waits", about, self._inner.waits(agent, calls))
 
     async def fault_of_arguments(self, agent: str, tool: str, arguments: str) -> str | None:
         return await self._inner.fault_of_arguments(agent, tool, arguments)

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 
 from tests.proofs.crash.points import AFTER, CRASHED, FAILED, Point
 from tests.proofs.crash.revival import PROMISED
+from tests.proofs.crash.scenarios import APPROVED
 from tests.proofs.crash.trial import Trial
 from tests.support.oracle import (
     Effects,
@@ -30,6 +31,7 @@ def faults_of(trial: Trial) -> list[str]:
         return [f"the app ended with {trial.exits}, not {wanted}: {trial.error or 'no error was noted'}"]
     return [
         *_not_taken_up(trial),
+        *_not_approved(trial),
         *map(str, _faults_of_runs(trial)),
         *_faults_of_provider(trial),
         *map(str, judge_answers(trial.sightings)),
@@ -43,6 +45,20 @@ def _not_taken_up(trial: Trial) -> Iterator[str]:
                 f"{held.run_id} was owed {held.step} under a lease until {held.leased_until} when its process died, and "
                 f"one tick {PROMISED.seconds} seconds later it was not taken up"
             )
+
+
+def _not_approved(trial: Trial) -> Iterator[str]:
+    """Each transfer follows an answer that was stored, and has the amount that was approved. It is the first one answered."""
+    stored = False
+    for passed in trial.journal:
+        point = Point.parse(passed["point"])
+        if point.method == "runs.write" and "Put answer" in passed["about"] and FAILED not in passed["about"]:
+            stored = True
+        if point.method in {"tool.transfer", "tool.donate"} and not stored:
+            yield f"{passed['point']} came before an approval was stored"
+    for effect in trial.effects:
+        if effect.get("amount", APPROVED) != APPROVED:
+            yield f"{effect['tool']} {effect['mark']} ran with {effect['amount']}, which nobody approved"
 
 
 def lost_responses(trial: Trial) -> int:

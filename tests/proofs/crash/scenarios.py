@@ -32,6 +32,8 @@ def _random_text(length: int) -> str:
     return "".join(random.Random(length).choices(string.ascii_letters + string.digits + "-_", k=length))
 
 
+# The amount that a person approves, instead of the one that the model has requested.
+APPROVED = 20
 # Longer than a run's row stores, and longer than one chunk row stores.
 _LONG, _LONGER = _random_text(40_000), _random_text(980_000)
 
@@ -41,10 +43,12 @@ def _script(*turns: Mapping[str, Any]) -> str:
 
 
 def _calls(tokens: int, **marks: str) -> dict[str, Any]:
-    calls = [
-        {"name": tool, "arguments": {"mark": mark}, "call_id": f"call_{mark}"} for mark, tool in marks.items()
-    ]
+    calls = [_call(tool, mark) for mark, tool in marks.items()]
     return {"calls": calls, "usage": _usage(tokens)}
+
+
+def _call(tool: str, mark: str, **arguments: int) -> dict[str, Any]:
+    return {"name": tool, "arguments": {"mark": mark, **arguments}, "call_id": f"call_{mark}"}
 
 
 def _text(tokens: int, text: str) -> dict[str, Any]:
@@ -80,6 +84,25 @@ async def _watch(client: Client) -> None:
 async def _work_slowly(client: Client) -> None:
     await client.start("first", _script(_calls(1, rent="pay", map="look_up"), _text(10, "At last.")))
     await client.until("first")
+
+
+async def _wait(client: Client) -> None:
+    calls = [
+        _call("look_up", "map"),
+        _call("transfer", "rent", amount=500),
+        _call("transfer", "fuel", amount=400),
+        _call("donate", "trees", amount=300),
+        _call("ask", "why"),
+    ]
+    await client.start("first", _script({"calls": calls, "usage": _usage(1)}, _text(10, "At last.")))
+    await client.until("first", "requires_action")
+    await client.list_waits()
+    await client.answer("first", "rent", {"approve": True, "arguments": {"mark": "rent", "amount": APPROVED}})
+    await client.answer("first", "fuel", {"approve": False, "reason": "Too much."})
+    await client.answer("first", "why", {"output": "Because."})
+    # Nobody answers the donation.
+    await client.until("first")
+    await client.list_calls("first")
 
 
 async def _cancel(client: Client) -> None:
@@ -166,6 +189,20 @@ SCENARIOS = {
             creates=2,
             # The second tool is still at work when the result of the first one has been saved.
             delays=Delays(slow=frozenset({1, 2}), slow_calls=frozenset({"call_rent", "call_map"})),
+        ),
+        Scenario(
+            name="wait",
+            carry_out=_wait,
+            runs={
+                "first": Expected(
+                    status="completed",
+                    text="At last.",
+                    total_tokens=22,
+                    calls={"look_up map", "transfer rent", "transfer fuel", "donate trees", "ask why"},
+                    closed={"transfer fuel": "refused", "donate trees": "timed_out", "ask why": "completed"},
+                )
+            },
+            creates=2,
         ),
         Scenario(
             name="cancel",

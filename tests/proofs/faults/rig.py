@@ -20,7 +20,7 @@ from shared.adapters.responses_api.provider import ResponsesProvider
 from shared.adapters.system import SystemRandomness
 from shared.core import ids
 from shared.core.caller import Caller
-from shared.core.calls import CallStatus, ToolCall, ToolResult
+from shared.core.calls import AnswerType, CallStatus, ToolCall, ToolResult
 from shared.core.pace import Schedule
 from shared.core.response import Snapshot
 from shared.core.run import Content, Run
@@ -31,6 +31,7 @@ from shared.steps.context import Context
 from shared.steps.dispatch import carry_out
 from shared.steps.tick import tick
 from shared.steps.transition import Applied
+from shared.usecases.answer import Answer, answer_call
 from shared.usecases.start import StartRequest, start
 from tests.proofs.faults.network import Network, Request
 from tests.support.client import Client
@@ -66,6 +67,10 @@ TOOLS = ("look_up", "pay")
 WITH_TOOLS = script(
     {"calls": [{"name": name, "arguments": {}, "call_id": f"call_{name}"} for name in TOOLS]}, {"text": NOVEL}
 )
+WITH_WAITS = script(
+    {"calls": [{"name": name, "arguments": {}, "call_id": f"call_{name}"} for name in ("pay", "ask")]},
+    {"text": "done"},
+)
 ENDLESS = script({"text": "never", "seconds": 1000})
 
 
@@ -75,6 +80,8 @@ class Agents(FakeAgents):
 
     # The tool, call and key of each effect.
     effects: list[tuple[str, str, str]] = field(default_factory=list)
+    # The tool and the arguments of each effect.
+    given: list[tuple[str, str]] = field(default_factory=list)
 
     async def run_tools(
         self, _agent: str, requests: Sequence[ToolCall], permit: Permit
@@ -83,6 +90,7 @@ class Agents(FakeAgents):
             if not permit.given():
                 return
             self.effects.append((request.name, request.call_id, request.idempotency_key))
+            self.given.append((request.name, request.arguments))
             output = FACTS if request.name == "look_up" else "paid"
             yield ToolResult(request.call_id, CallStatus.COMPLETED, output)
 
@@ -122,6 +130,16 @@ class Rig:
     async def ask(self, action: Callable[[Context, Caller, str], Awaitable[Applied]]) -> None:
         """Cancel or delete as a client does."""
         self._note(await self.insist(lambda: action(self.context, CALLER, self.run_id)))
+
+    async def answer(self, call_id: str, answer: Answer) -> AnswerType:
+        """Answer a call of the first turn as a client does, and return the answer that is stored."""
+        call = ids.call_id(1, call_id)
+        view, applied = await self.insist(
+            lambda: answer_call(self.context, CALLER, self.run_id, call, answer)
+        )
+        self._note(applied)
+        assert view.answer
+        return view.answer.type
 
     def from_here(self) -> None:
         """Begin the requests of this scenario itself. Those before are the same for any run."""
@@ -212,7 +230,9 @@ class Rig:
             for turn in range(1, run.turn + 1)
             for result in (await self.plain.runs.results(run.id, turn)).values()
         ]
-        contents: list[Content] = [run.input, *run.turns, *results]
+        answers = (await self.plain.runs.answers(run.id)).values()
+        changed = [answer.changed for answer in answers if answer.changed]
+        contents: list[Content] = [run.input, *run.turns, *results, *changed]
         return {content.name for content in contents if content.name}
 
 

@@ -4,18 +4,33 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, Iterator, Mapping
 from dataclasses import asdict
+from datetime import timedelta
 
 import pytest
 
+from shared.core.calls import AnswerType, WaitKind
 from shared.core.log import LogEntry
 from shared.core.run import Run, RunStatus, Step
-from shared.errors import NotFound
+from shared.errors import Conflict, NotFound
+from shared.ports.agents import WaitNeeded
+from shared.usecases.answer import Approve, Refuse, SendOutput
 from shared.usecases.cancel import cancel
 from shared.usecases.delete import delete_run
 from shared.usecases.read import output_of, owned_run
 from tests.proofs.faults.conftest import STALL_SECONDS
 from tests.proofs.faults.network import Fault, FaultRule
-from tests.proofs.faults.rig import ENDLESS, NOVEL, PATIENCE_SECONDS, TOOLS, WITH_TOOLS, Bench, Rig, bench
+from tests.proofs.faults.rig import (
+    ENDLESS,
+    FACTS,
+    NOVEL,
+    PATIENCE_SECONDS,
+    TOOLS,
+    WITH_TOOLS,
+    WITH_WAITS,
+    Bench,
+    Rig,
+    bench,
+)
 from tests.support.oracle import Effects, Expected, judge_effects, judge_rows, judge_run, judge_session
 from tests.support.world import CALLER
 
@@ -41,6 +56,26 @@ async def read_text(rig: Rig) -> str:
     output = await output_of(rig.context, stored.run)
     assert output
     return json.loads(output)[0]["content"][0]["text"]
+
+
+async def answered(rig: Rig) -> Expected:
+    """A run that waits for an approval, which comes with long arguments, and for an output of its caller."""
+    rig.agents.waiting = {
+        "pay": WaitNeeded(WaitKind.APPROVAL, timedelta(days=1)),
+        "ask": WaitNeeded(WaitKind.OUTPUT, timedelta(days=1)),
+    }
+    await rig.start(WITH_WAITS)
+    await rig.until(lambda run: run.status is RunStatus.REQUIRES_ACTION)
+    rig.from_here()
+    assert await rig.answer("call_pay", Approve({"note": NOVEL})) == AnswerType.APPROVED
+    assert await rig.answer("call_ask", SendOutput(FACTS)) == AnswerType.OUTPUT
+    with pytest.raises(Conflict):
+        await rig.answer("call_pay", Refuse("too late"))
+    await rig.until(lambda run: run.terminal)
+    assert [arguments for name, arguments in rig.agents.given if name == "pay"] == [
+        json.dumps({"note": NOVEL}, separators=(",", ":"))
+    ]
+    return Expected(text="done", calls=["pay call_pay", "ask call_ask"], closed={"ask call_ask": "completed"})
 
 
 async def cancelled(rig: Rig) -> Expected:
@@ -84,10 +119,11 @@ async def forget(rig: Rig) -> None:
 
 
 SCENARIOS: Mapping[str, Callable[[Rig], Awaitable[Expected]]] = {
-    each.__name__: each for each in (complete, cancelled, deleted, deleted_at_work)
+    each.__name__: each for each in (complete, answered, cancelled, deleted, deleted_at_work)
 }
-# Its long texts make this scenario slow, so it has only one of those faults that look alike to an app.
-FAULTS = {"deleted": (Fault.BUSY, Fault.LATE, Fault.LOST, Fault.BROKEN, Fault.STALLED_AFTER)}
+# Their long texts make these scenarios slow, so they have only one of those faults that look alike to an app.
+_UNLIKE = (Fault.BUSY, Fault.LATE, Fault.LOST, Fault.BROKEN, Fault.STALLED_AFTER)
+FAULTS = {"deleted": _UNLIKE, "answered": _UNLIKE}
 CASES = [(name, fault) for name in SCENARIOS for fault in FAULTS.get(name, Fault)]
 
 

@@ -75,10 +75,10 @@ WAIT_BUGS = (
         "    for call, wait in run.waits:\n        if now >= run.due:\n            effects.append(",
     ),
     Bug(
-        "an answer is accepted after the end of its wait",
-        _WAITING,
-        "        if call.call_id == event.call_id and now < wait.expires_at:",
-        "        if call.call_id == event.call_id:",
+        "an answer after the end of its wait is tried again and again",
+        _ANSWER,
+        "    if call.wait and context.clock.now() >= call.wait.expires_at:\n",
+        "    if call.wait is None:\n",
     ),
     Bug(
         "an answer is not stored with its transition",
@@ -129,10 +129,10 @@ WAIT_BUGS = (
         "    return {clock.key: clock}\n",
     ),
     Bug(
-        "the deadline ends a run that waits for people",
-        "shared/usecases/overdue.py",
-        "not run.terminal and run.paused_at is None and now",
-        "not run.terminal and now",
+        "the deadline of the run ends its waits",
+        "shared/core/run.py",
+        "        return min((wait.expires_at for _, wait in self.waits), default=None)",
+        "        return min((self.expires_at for _, wait in self.waits), default=None)",
     ),
     Bug(
         "a run that waits for people is owed to the poll loop",

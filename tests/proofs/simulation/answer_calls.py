@@ -13,6 +13,9 @@ from tests.proofs.simulation.scheduler import MAX_SKEW, Invocation
 if TYPE_CHECKING:
     from tests.proofs.simulation.answers import ClientRequest
 
+# The roles without which nobody answers.
+_ANSWERING = {"caller", "approver"}
+
 
 class CallAnswerAuditor:
     """Checks the replies to answers, and the lists of calls."""
@@ -22,7 +25,25 @@ class CallAnswerAuditor:
         # By run and call: the answers that were accepted.
         self._accepted: dict[tuple[str, str], list[Sent]] = {}
 
-    def answered(
+    def told(self, request: "ClientRequest", reply: Reply, body: Mapping[str, Any], by: Invocation) -> None:
+        """Check the reply to a request about calls."""
+        match request.operation:
+            case "answer":
+                self._answered(request, reply, body, by)
+            case "calls":
+                self._listed(request, reply, body)
+            case "waits":
+                self._all_waits(request, reply, body)
+
+    def unavailable(self, request: "ClientRequest", by: Invocation) -> None:
+        """Check that there was a reason not to take an answer: a fault, or a run that kept changing."""
+        if request.operation == "answer":
+            seen = self._evidence.runs[request.run_id or ""]
+            reason = by.storage_faults > 0 or seen.changed_at >= request.at
+            what = f"an answer to {request.call_id} got a 503, without a fault"
+            self._evidence.require(reason, 11, seen.run.id, what)
+
+    def _answered(
         self, request: "ClientRequest", reply: Reply, body: Mapping[str, Any], by: Invocation
     ) -> None:
         """Check the reply to an answer."""
@@ -47,9 +68,10 @@ class CallAnswerAuditor:
                     hidden or seen.delete_requested, 16, run_id, f"{request.owner} does not find {call_id}"
                 )
             case 403:
-                require(
-                    bool(request.roles) and not sent.allowed, 16, run_id, f"{request.owner} may not answer"
-                )
+                # Who may answer no call at all is not even told whether it exists.
+                known = self._sees(request, seen, call_id) or not _ANSWERING & {*request.roles.split()}
+                right = bool(request.roles) and not sent.allowed and known
+                require(right, 16, run_id, f"{request.owner} is told that he must not answer {call_id}")
             case 422:
                 require(not sent.allowed, 11, run_id, f"{sent} is not valid: {code}")
             case _:
@@ -69,7 +91,8 @@ class CallAnswerAuditor:
                 same = sent is not None and waits.is_stored(run_id, call_id, sent)
                 require(not same, 11, run_id, f"the same answer to {call_id} was refused")
             case "wait_ended":
-                assert waited and waited.call.wait
+                assert waited
+                assert waited.call.wait
                 over = now + by.skew + by.precision >= seconds_of(waited.call.wait.expires_at)
                 require(over or waited.until is not None, 12, run_id, f"the wait of {call_id} has not ended")
                 # By a clock that is ahead, the wait may have ended when an answer was given by another one.
@@ -92,7 +115,7 @@ class CallAnswerAuditor:
         approval = waited is not None and waited.kind is WaitKind.APPROVAL
         return approval and "approver" in request.roles
 
-    def listed(self, request: "ClientRequest", reply: Reply, body: Mapping[str, Any]) -> None:
+    def _listed(self, request: "ClientRequest", reply: Reply, body: Mapping[str, Any]) -> None:
         """Check the calls of one run."""
         seen, require = self._evidence.runs[request.run_id or ""], self._evidence.require
         own = request.owner == seen.owner
@@ -114,7 +137,7 @@ class CallAnswerAuditor:
         waits = waits and (waited.until is None or waited.until >= request.at)  # type: ignore[union-attr]
         self._evidence.require(waits, 16, run_id, f"an approver is shown {call['id']}, {call['status']}")
 
-    def all_waits(self, request: "ClientRequest", reply: Reply, body: Mapping[str, Any]) -> None:
+    def _all_waits(self, request: "ClientRequest", reply: Reply, body: Mapping[str, Any]) -> None:
         """Check the list of all calls that wait for an approval."""
         require, evidence = self._evidence.require, self._evidence
         require(reply.status == 200, 16, "", f"a list of waits got a {reply.status}")

@@ -1,6 +1,5 @@
 """Checks starts that continue a run which has handed over calls to its caller."""
 
-from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from shared.core.run import Run
@@ -55,5 +54,5 @@ class StartAuditor:
 
 def _given(request: "ClientRequest") -> set[str]:
     items = request.body.get("input")
-    found: Iterable[object] = items if isinstance(items, list) else ()
-    return {str(item["call_id"]) for item in found if isinstance(item, dict) and "call_id" in item}
+    found = items if isinstance(items, list) else []
+    return {str(item["call_id"]) for item in found if "call_id" in item}

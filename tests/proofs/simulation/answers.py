@@ -95,6 +95,7 @@ class AnswerAuditor:
             refused = by.storage_faults > by.lost_replies or any(one.writer is not by for one in runs)
             what = f"{request.operation} got a 503, but all that it requested was carried out"
             self._require(refused, 2, about, what)
+            self._calls.unavailable(request, by)
             return
         if reply.status >= 500 and request.operation != "health":
             self._require(False, 10, about, f"{request.operation} got a {reply.status}")
@@ -103,12 +104,8 @@ class AnswerAuditor:
                 self._started(request, reply, body, by)
             case "read" | "cancel" | "delete" | "events":
                 self._about_a_run(request, reply, body)
-            case "answer":
-                self._calls.answered(request, reply, body, by)
-            case "calls":
-                self._calls.listed(request, reply, body)
-            case "waits":
-                self._calls.all_waits(request, reply, body)
+            case "answer" | "calls" | "waits":
+                self._calls.told(request, reply, body, by)
             case "list":
                 self._listed(request, body)
             case "session page" | "delete session":

@@ -97,10 +97,14 @@ class Clients:
             case "answer":
                 self.answer(run_id)
             case "approver":
-                what = random.choice(("read", "cancel", "calls", "calls", "waits", "waits"))
-                self.send(replace(self._request(what, APPROVER, run_id, None), roles="approver"))
+                self.look_in(run_id)
             case _:
                 self.send(self._request(action, owner, run_id, session_id))
+
+    def look_in(self, run_id: str) -> None:
+        """Let an approver list calls, and try what he must not do."""
+        what = self.gate.random.choice(("read", "cancel", "calls", "calls", "waits", "waits"))
+        self.send(replace(self._request(what, APPROVER, run_id, None), roles="approver"))
 
     def _request(self, operation: str, owner: str, run_id: str, session_id: str | None) -> ClientRequest:
         return ClientRequest(

@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shared.core import transcript
 from shared.core.response import (
@@ -21,7 +21,9 @@ from shared.core.response import (
 from shared.ports.providers import ResponseRequest
 from tests.proofs.simulation.faults import Faults
 from tests.proofs.simulation.responses import Ending
-from tests.proofs.simulation.waiting import Plan
+
+if TYPE_CHECKING:
+    from tests.proofs.simulation.waiting import Plan
 
 # Text of a stream that is not in the finished response.
 STRAY = "text of nothing that will be"

@@ -24,6 +24,8 @@ _RARE = {
 _DELETED_MEANWHILE = {"start": 0.03, "work: tools": 0.25, "session page": 0.7}
 # How often a client intervenes when a run does not move.
 _INTERVENED = 0.6
+# How often a late claim comes when one of the calls was approved meanwhile.
+_UNTIL_APPROVED = 0.7
 
 
 def _never(_until: float) -> None:
@@ -63,7 +65,8 @@ class Interference:
             return None
         if self._gate.faults.draw("claim") is None:
             return None
-        evidence.late_claims[run_id] = LateClaim(run.turn, Hold())
+        waits = self._clients.plan is not None and self._gate.random.random() < _UNTIL_APPROVED
+        evidence.late_claims[run_id] = LateClaim(run.turn, Hold(), waits)
         self.prolong_faults(self._gate.scheduler.now + LONGEST)
         return evidence.late_claims[run_id].hold
 

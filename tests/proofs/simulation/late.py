@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
 
+from shared.core.calls import CallStatus
 from shared.core.life import events
 from shared.core.life.advance import MOVES, State
 from shared.core.run import Run, RunStatus, Step
@@ -70,12 +71,19 @@ class LateCreate:
 
 @dataclass(frozen=True, slots=True)
 class LateClaim:
-    """Waits until the run is owed the tools of another turn than the worker has read."""
+    """Waits until the run is owed the tools of another turn than the worker has read, or those that were approved since."""
 
     turn: int
     hold: Hold
+    # Whether it goes on already when a call of this turn was approved.
+    until_approved: bool = False
 
     def saw(self, run: Run) -> None:
         """Note a new state of the run."""
+        approved = any(
+            call.wait and call.wait.approved and call.status is CallStatus.QUEUED for call in run.calls
+        )
+        if self.until_approved and approved:
+            self.hold.end()
         if run.terminal or (run.turn != self.turn and run.step is Step.TOOLS):
             self.hold.end()

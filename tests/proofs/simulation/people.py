@@ -51,6 +51,8 @@ class People:
                     at = max(0.0, left) + random.uniform(0, 40)
             self.gate.scheduler.after(at, self._answer(run.id, call))
         if random.random() < 0.1:
+            self.gate.scheduler.after(random.uniform(0, 12), lambda: self.clients.look_in(run.id))
+        if random.random() < 0.1:
             self.gate.scheduler.after(random.uniform(0, 12), lambda: self._intervene(run.id))
 
     def _intervene(self, run_id: str) -> None:
