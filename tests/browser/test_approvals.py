@@ -72,7 +72,7 @@ def test_what_waits_is_seen_first_and_in_full(api: FakeApi, open_page: Open) -> 
     expect(first.get_by_role("button", name="Approve", exact=True)).to_be_in_viewport()
     expect(first).to_contain_text(
         re.compile(
-            f"send_email.*market_analyst.*{other.id}.*Owner key:anna.*since 1 h ago.*until .*in 7 days"
+            f"send_email.*market_analyst.*{other.id}.*Owner key:anna.*asked 1 h ago.*until .*in 7 days"
         )
     )
     assert (first.get_by_role("group", name="Arguments").text_content() or "").split("\n") == [
