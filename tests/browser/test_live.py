@@ -87,7 +87,9 @@ def test_a_refund_is_approved_with_a_change_on_the_page(site: Site, browser: Bro
     expect(waiting).to_contain_text("Nothing any more", timeout=30_000)
     run = site.outcome(run_id)
     assert (run["status"], "80" in run["output_text"]) == ("completed", True)
-    [call] = [each for each in site.api("GET", f"runs/{run_id}/calls").body["data"] if each["name"] == "refund"]
+    [call] = [
+        each for each in site.api("GET", f"runs/{run_id}/calls").body["data"] if each["name"] == "refund"
+    ]
     assert call["answer"]["arguments"] == {"order": "A-1002", "euros": 80}
     assert call["arguments"] == '{"order": "A-1002", "euros": 120}'
     assert watched.alarms == []
