@@ -39,13 +39,18 @@ def ours_says(found: Snapshot) -> Json:
 
 def theirs_says(found: Response) -> Json:
     usage, finished = found.usage, found.status in {"completed", "incomplete"}
-    calls = [item for item in found.output if item.type == "function_call"]
+    calls = [
+        (item.call_id, item.name, item.arguments) for item in found.output if item.type == "function_call"
+    ]
+    calls += [
+        (item.id, item.name, item.arguments) for item in found.output if item.type == "mcp_approval_request"
+    ]
     return {
         "id": found.id,
         "status": found.status,
         "text": representable(found.output_text),
         # Calls of a response that failed are never run.
-        "calls": [(call.call_id, call.name, call.arguments) for call in calls if finished],
+        "calls": calls if finished else [],
         "usage": (usage.input_tokens, usage.output_tokens, usage.total_tokens) if usage else (0, 0, 0),
         "error": found.error and (found.error.code, found.error.message),
         "because": found.incomplete_details and found.incomplete_details.reason,
