@@ -56,6 +56,7 @@ class _Demo:
         self._styled = moves_cursor()
         self._last_event = 0
         self._began: datetime | None = None
+        self._waiting_since: datetime | None = None
         self._waited = timedelta()
 
     def run(self) -> None:
@@ -138,8 +139,10 @@ class _Demo:
         for event in self._events(run_id):
             at = datetime.fromisoformat(event["at"])
             self._began = self._began or at
-            if event["type"] in ("call.waiting", "call.answered"):
-                self._waited = at - self._began - self._waited
+            if event["type"] == "call.waiting":
+                self._waiting_since = at
+            elif event["type"] == "call.answered" and self._waiting_since:
+                self._waited = at - self._waiting_since
             if line := _line(event):
                 self._say(f"{self._dim(f'{(at - self._began).total_seconds():5.1f} s')}  {line}")
             if event["type"] == until:

@@ -2,13 +2,12 @@
 
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import fields
 from datetime import timedelta
 from typing import Any
 
-from shared.core.calls import CallerCalls, CallKind, CallStatus, ToolCall, Wait, WaitKind
-from shared.core.life.calling import MAX_CALLS_PER_RUN
+from shared.core.calls import CallerCalls
 from shared.core.limits import MAX_EXCERPT_CHARACTERS
 from shared.core.response import RunError, Usage
 from shared.core.run import (
@@ -25,11 +24,10 @@ from shared.core.run import (
 )
 from shared.ports.tables import Row, Value
 from shared.store import rows
+from shared.store.call_rows import pack_calls, unpack_calls
 
 _MICROSECOND = timedelta(microseconds=1)
 _HASH = re.compile(r"[0-9a-f]{64}")
-# What a run keeps of its calls; their arguments are in the output of the turn.
-_CALL_FIELDS = ("call_id", "name", "turn", "idempotent", "status", "started_at", "completed_at")
 
 
 def run_row(run: Run, tx: str, unknown: Mapping[str, Value] | None = None) -> Row:
@@ -88,7 +86,7 @@ def run_row(run: Run, tx: str, unknown: Mapping[str, Value] | None = None) -> Ro
             "paused_microseconds": run.paused // _MICROSECOND or None,
             "input": rows.content_value(run.input),
             "answer": rows.content_value(run.answer) if run.answer else None,
-            "calls": _pack_calls(run.calls) if run.calls else None,
+            "calls": pack_calls(run.calls) if run.calls else None,
             "usage": json.dumps(fields_of(run.usage)) if run.usage.total_tokens else None,
             "error": json.dumps(fields_of(run.error)) if run.error else None,
             "incomplete_reason": run.incomplete_reason,
@@ -158,7 +156,7 @@ def read_run(row: Row) -> Run:
         input=rows.read_content(values.get("input")),
         turns=_read_turns(values),
         answer=rows.read_content(values["answer"]) if "answer" in values else None,
-        calls=_unpack_calls(values.get("calls")),
+        calls=unpack_calls(values.get("calls")),
         usage=_read_usage(json.loads(usage)) if usage else Usage(),
         error=_read_error(json.loads(error)) if error else None,
         incomplete_reason=rows.optional_text(values, "incomplete_reason"),
@@ -318,56 +316,3 @@ def _unpack_waiting(value: Value | None) -> Waiting | None:
     if not (stored := rows.unpack(value)):
         return None
     return Waiting(_read_error(stored), rows.read_time(stored, "since"), rows.count(stored, "attempts"))
-
-
-def _pack_calls(calls: Iterable[ToolCall]) -> bytes:
-    return rows.pack([_call_values(call) for call in calls])
-
-
-def _call_values(call: ToolCall) -> dict[str, Value]:
-    values: dict[str, Any] = {name: getattr(call, name) for name in _CALL_FIELDS}
-    if call.kind is not CallKind.FUNCTION:
-        values["kind"] = call.kind.value
-    if wait := call.wait:
-        values |= {
-            "wait": wait.kind.value,
-            "wait_since": wait.since,
-            "wait_expires_at": wait.expires_at,
-            "approved": wait.approved or None,
-        }
-    return rows.present(values)
-
-
-def _unpack_calls(value: Value | None) -> tuple[ToolCall, ...]:
-    stored = rows.unpack(value) or ()
-    if len(stored) > MAX_CALLS_PER_RUN:
-        raise ValueError("there are more calls than a run has")
-    return tuple(_read_call(call) for call in stored)
-
-
-def _read_call(stored: Mapping[str, Any]) -> ToolCall:
-    status, wait = CallStatus(stored["status"]), _read_wait(stored)
-    if status is CallStatus.WAITING and wait is None:
-        raise ValueError("a call waits without an end")
-    return ToolCall(
-        call_id=rows.text(stored, "call_id"),
-        name=rows.text(stored, "name"),
-        kind=CallKind(stored.get("kind", CallKind.FUNCTION)),
-        turn=rows.count(stored, "turn"),
-        wait=wait,
-        idempotent=bool(stored["idempotent"]),
-        status=status,
-        started_at=rows.optional_time(stored, "started_at"),
-        completed_at=rows.optional_time(stored, "completed_at"),
-    )
-
-
-def _read_wait(stored: Mapping[str, Any]) -> Wait | None:
-    if "wait" not in stored:
-        return None
-    return Wait(
-        WaitKind(stored["wait"]),
-        rows.read_time(stored, "wait_since"),
-        rows.read_time(stored, "wait_expires_at"),
-        approved=bool(stored.get("approved")),
-    )

@@ -10,6 +10,7 @@ from typing import Any, Self
 from urllib.parse import parse_qs, urlencode, urlsplit
 
 from shared.web import dashboard
+from tests.browser import fake_calls
 from tests.browser.fake_run import OVER, FakeRun
 
 KEY = "a-key-for-tests"
@@ -59,6 +60,9 @@ class FakeApi:
         # Where people sign in. Then the app itself asks for keys, and not the Functions host.
         self.sign_in: str | None = None
         self.intercept: Intercept = lambda method, target: None
+        # Of runs that are not the caller's own.
+        self.owners: dict[str, str] = {}
+        self.answers: list[tuple[str, Any]] = []
         self.agents: list[dict[str, Any]] = AGENTS
         self.starts: list[tuple[str, Any]] = []
         self.bodies: list[dict[str, Any]] = []
@@ -106,28 +110,37 @@ class FakeApi:
                 "code": "caller_missing",
             }
             return 401, problem | {"sign_in": self.sign_in} if self.sign_in else None
-        if me is not None and (refused := _refused(me, method)):
+        if me is not None and (refused := _refused(me, method, path)):
             return 403, refused
         match method, path.removeprefix("/api/").split("/"):
             case "GET", ["me"] if me is not None:
                 return 200, me
             case "GET", ["agents"]:
                 return 200, {"object": "list", "data": self.agents}
+            case "GET", ["waits"]:
+                found = fake_calls.waits([*self.runs.values()], self.owners, me or caller_view())
+                return fake_calls.listing(found, "waits", query)
             case "GET", ["runs"]:
                 return 200, self._listing(query)
             case "POST", ["runs"]:
                 return self._start(headers["idempotency-key"], json.loads(body))
-            case _, ["runs", run_id, *rest] if run_id in self.runs:
+            case "POST", ["runs", run_id, "calls", call_id] if run_id in self.runs:
+                self.answers.append((call_id, given := json.loads(body)))
+                return fake_calls.answer(self.runs[run_id], call_id, given, me or caller_view())
+            case _, ["runs", run_id, *rest] if run_id in self.runs and run_id not in self.owners:
                 return self._of_run(
                     method, self.runs[run_id], rest, query | {"key": headers.get("idempotency-key", "")}
                 )
-        return 404, {"title": "Not Found", "status": 404, "detail": "There is no such run."}
+        missing = {"title": "Not Found", "status": 404, "detail": "There is no such run."}
+        return 404, missing | {"code": "run_not_found"}
 
     def _of_run(self, method: str, run: FakeRun, rest: list[str], query: dict[str, str]) -> Answer:
         key = query["key"]
         match method, rest:
             case "GET", []:
                 return 200, run.view(whole="include" in query)
+            case "GET", ["calls"]:
+                return fake_calls.listing(run.asked, f"runs/{run.id}/calls", query)
             case "GET", ["events"]:
                 return 200, self._feed(run, int(query["after"]), int(query["limit"]))
             case "POST", ["cancel"]:
@@ -154,7 +167,7 @@ class FakeApi:
 
     def _listing(self, query: dict[str, str]) -> dict[str, Any]:
         wanted = {name: value for name, value in query.items() if name not in ("cursor", "limit")}
-        found = [run.summary() for run in self.runs.values()]
+        found = [run.summary() for run in self.runs.values() if run.id not in self.owners]
         found = [view for view in found if all(_matches(view, *one) for one in wanted.items())]
         begin, limit = int(query.get("cursor", 0)), int(query["limit"])
         body: dict[str, Any] = {"object": "list", "data": found[begin : begin + limit]}
@@ -185,11 +198,13 @@ class FakeApi:
         return 202, self.runs[known[0]].view()
 
 
-def _refused(me: dict[str, Any], method: str) -> dict[str, Any] | None:
+def _refused(me: dict[str, Any], method: str, path: str) -> dict[str, Any] | None:
     """Return the problem of a caller without the role for a request."""
     if "code" in me:
         return me
-    needed = "reader" if method == "GET" else "caller"
+    if path == "/api/me" or (method == "POST" and "/calls/" in path):
+        return None
+    needed = "approver" if path == "/api/waits" else "reader" if method == "GET" else "caller"
     detail = f"This needs the role {needed}. The caller has: {', '.join(me['roles'])}."
     missing = {"title": "Forbidden", "status": 403, "detail": detail, "code": "role_missing"}
     return None if needed in me["roles"] else missing

@@ -39,6 +39,10 @@ Write a novel about the first crew that follows a signal into the ocean under th
 Three people, one damaged submarine, no way to call home. Keep the physics honest, and let the sea have the last word."""
 NOVEL_METADATA = {"reader": "harbour-library", "edition": "first"}
 SCARCE = "Is there a market for helium-3 from the Moon?"
+REFUNDS = [
+    "Order A-1002: the chair arrived broken. Please refund 80 euros.",
+    "Order A-1004: the desk came two weeks late. Please refund 120 euros.",
+]
 UNSAFE = "Weigh the market for unlicensed launch sites."
 FAULTS = [
     {"kind": "status", "operation": "create", "contains": SCARCE, "status": 429, "retry_after": 6},
@@ -81,7 +85,12 @@ def main() -> None:
         api.wait_for(novel, _ended)
         for name, page in pages.items():
             _draw_run(page, name, novel)
-        print(f"{len(finished) + 1} runs, {2 * len(pages)} pictures in {FOLDER}")
+        for text in REFUNDS:
+            refund = api.start("refund_clerk", text)
+            api.wait_for(refund, lambda run: run["status"] == "requires_action")
+        for name, page in pages.items():
+            _draw_waits(page, name)
+        print(f"{len(finished) + len(REFUNDS) + 1} runs, {3 * len(pages)} pictures in {FOLDER}")
 
 
 def _start_stack(running: ExitStack) -> Api:
@@ -141,6 +150,19 @@ def _draw_run(page: Page, name: str, run_id: str) -> None:
     page.evaluate("to => { location.hash = to }", f"#/runs/{run_id}")
     page.locator("#text.formatted").wait_for()
     page.screenshot(path=FOLDER / f"run-{name}.png")
+
+
+def _draw_waits(page: Page, name: str) -> None:
+    """Draw what waits for an approval, and a change that somebody is about to send."""
+    page.evaluate("location.hash = '#/'")
+    card = page.locator("#waits .wait").first
+    card.get_by_role("button", name="Change and approve").click()
+    box = card.get_by_role("textbox", name="Changed arguments")
+    box.fill(box.input_value().replace("80", "65"))
+    card.get_by_role("button", name="Review the change").click()
+    card.locator("ins").wait_for()
+    page.evaluate("scrollTo(0, 0)")
+    page.screenshot(path=FOLDER / f"waits-{name}.png")
 
 
 def _send(method: str, url: str, body: object, headers: dict[str, str] | None = None) -> Any:

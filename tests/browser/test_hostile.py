@@ -206,6 +206,67 @@ def test_agents_problems_and_progress_are_shown_as_text_too(
     assert page.evaluate("window.__pwned") is None
 
 
+# Arguments that are short enough to be shown without folding.
+SHORT = [text for text in TEXTS if len(text) <= 2000]
+WAITING = """(section) => {
+  const texts = (selector) => [...document.querySelectorAll(`#${section} ${selector}`)].map((one) => one.textContent);
+  return { names: texts("h3 bdi"), given: texts(".wait > pre"), about: texts(".about bdi"), reasons: texts(".outcome p + p") };
+}"""
+
+
+def hostile_waits(number: int, texts: list[str]) -> FakeRun:
+    run = FakeRun(number, agent=texts[0]).note("run.queued").note("turn.started", turn=1)
+    for text in texts:
+        run.ask(text, text, expires_at=text, waiting_since=text)
+    return run
+
+
+@pytest.mark.parametrize("csp", [True, False], ids=["with CSP", "without CSP"])
+def test_calls_that_wait_and_their_answers_are_texts(csp: bool, api: FakeApi, open_page: Open) -> None:
+    api.csp = csp
+    page = open_page().page
+    for number, at in enumerate(range(0, len(SHORT), BATCH)):
+        texts = SHORT[at : at + BATCH]
+        own, other = hostile_waits(2 * number, texts), hostile_waits(2 * number + 1, texts)
+        api.runs.clear()
+        api.add(own, other)
+        api.owners = {other.id: texts[-1]}
+        page.evaluate("query => { location.hash = `/?status=${query}` }", str(number))
+        expect(page.locator("#waits .wait", has=page.get_by_text(own.id))).to_have_count(len(texts))
+        shown = page.evaluate(WAITING, "waits")
+        assert sorted(shown["names"]) == sorted([*texts, *texts])
+        assert sorted(shown["given"]) == sorted([*map(indented, texts), *map(indented, texts)])
+        about = [texts[0]] * 2 * len(texts) + [other.id, texts[-1]] * len(texts)
+        assert sorted(shown["about"]) == sorted(about)
+        page.evaluate("to => { location.hash = to }", f"#/runs/{own.id}")
+        expect(page.locator("#calls .wait")).to_have_count(len(texts))
+        page.locator("#calls .wait button").first.focus()  # so that what was answered stays
+        for asked, text in zip(own.asked, texts, strict=True):
+            changed = {text: text}
+            own.settle(asked, text, type="approved", by=text, by_name=text, reason=text, arguments=changed)
+        expect(page.locator("#calls .outcome ins")).to_have_count(len(texts))
+        shown = page.evaluate(WAITING, "calls")
+        assert (shown["names"], shown["reasons"]) == (texts, texts)
+        page.evaluate("for (const one of document.querySelectorAll('details')) one.open = true")
+        expect(page.locator("#steps ins")).to_have_count(len(texts))
+        expect(page.locator("#steps li.asking .what", has_text="Approved by")).to_have_count(len(texts))
+        words = page.locator("#steps li.asking .what").all_text_contents()
+        assert words == [f"Approved{text}Approved by \u2068{text}\u2069: {text}" for text in texts]
+        page.mouse.move(300, 500)
+        assert page.evaluate("window.__pwned") is None
+    for text in TEXTS[::5]:
+        api.runs.clear()
+        api.add(run := hostile_waits(900 + TEXTS.index(text), [text]))
+        api.intercept = lambda method, target, said=text: (  # type: ignore[misc]
+            (409, {"code": "call_answered", "detail": said}) if method == "POST" else None
+        )
+        page.evaluate("to => { location.hash = to }", f"#/runs/{run.id}")
+        page.locator("#calls .wait").get_by_role("button", name="Approve", exact=True).click()
+        expect(page.locator("#calls .outcome p")).to_have_count(2)
+        assert page.locator("#calls .outcome p").last.text_content() == text
+        assert page.evaluate("window.__pwned") is None
+
+
 def test_a_page_that_renders_texts_as_markup_is_found(api: FakeApi, browser: Browser) -> None:
     api.csp = False
     api.change_page = lambda body: body.replace(b"node.textContent = text;", b"node.innerHTML = text;")

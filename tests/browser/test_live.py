@@ -11,7 +11,7 @@ from tests.e2e.site import ROOT, Site, script
 
 pytestmark = pytest.mark.xdist_group("browser")
 
-AGENTS = ("__init__.py", "market_analyst.py", "space_novelist.py", "data")
+AGENTS = ("__init__.py", "market_analyst.py", "space_novelist.py", "refund_clerk.py", "shop.py", "data")
 TEXT = "".join(
     f"Sentence {n}: the ice sang, \u00e4\u00f6\u00fc \u6f22\u5b57 \U0001f680.\n" for n in range(300)
 )
@@ -22,7 +22,9 @@ def site(connection_string: str, tmp_path_factory: pytest.TempPathFactory) -> It
     """A deployed app with one host and the agents of `agents/`, which stream."""
     child, provider = stack.start_provider("--pace", "0")
     with child:
-        site = Site(tmp_path_factory.mktemp("site"), connection_string, provider)
+        folder = tmp_path_factory.mktemp("site")
+        refunds = {"REFUNDS_FOLDER": str(folder / "refunds")}
+        site = Site(folder, connection_string, provider, refunds)
         (site.app / "agents").unlink()
         (site.app / "agents").mkdir()
         for part in AGENTS:
@@ -65,4 +67,30 @@ def test_a_run_started_on_the_page_is_shown_to_its_end_although_the_host_is_kill
     assert watched.alarms == []
     assert [url for url in watched.requested if not url.startswith(f"{site.bases[0]}/api/")] == []
     assert [url for url in watched.requested if site.keys.host in url] == []
+    page.close()
+
+
+def test_a_refund_is_approved_with_a_change_on_the_page(site: Site, browser: Browser) -> None:
+    run_id = site.start("Refund 120 euros of order A-1002, please.", agent="refund_clerk")
+    watched = watch(browser.new_page())
+    page = watched.page
+    page.goto(f"{site.bases[0]}/api/dashboard")
+    enter_key(page, site.keys.host)
+    waiting = page.get_by_role("region", name="Waiting for you")
+    expect(waiting).to_contain_text('"euros": 120', timeout=60_000)
+    assert site.get(run_id)["status"] == "requires_action"
+
+    waiting.get_by_role("button", name="Change and approve").click()
+    waiting.get_by_label("Changed arguments").fill('{"order": "A-1002", "euros": 80}')
+    waiting.get_by_role("button", name="Review the change").click()
+    waiting.get_by_role("button", name="Approve with this change").click()
+    expect(waiting).to_contain_text("Nothing any more", timeout=30_000)
+    run = site.outcome(run_id)
+    assert (run["status"], "80" in run["output_text"]) == ("completed", True)
+    [call] = [
+        each for each in site.api("GET", f"runs/{run_id}/calls").body["data"] if each["name"] == "refund"
+    ]
+    assert call["answer"]["arguments"] == {"order": "A-1002", "euros": 80}
+    assert call["arguments"] == '{"order": "A-1002", "euros": 120}'
+    assert watched.alarms == []
     page.close()

@@ -68,6 +68,11 @@ def examples(language: str) -> list[Example]:
     return [Example(kind, code) for kind, code in _BLOCK.findall(text) if kind == language]
 
 
+def together(language: str, *names: str) -> Example:
+    """Return examples that go on from each other."""
+    return Example(language, "\n".join(example(language, name).code for name in names))
+
+
 def example(language: str, name: str) -> Example:
     [found] = [one for one in examples(language) if one.name == name]
     return found

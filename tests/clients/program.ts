@@ -41,6 +41,38 @@ export function text(events: Schemas["EventList"]): string {
   return events.data.map((event) => (event.type === "text.delta" ? (event.text ?? "") : "")).join("");
 }
 
+// Answer each call that a run waits for.
+export async function answerAll(run: Schemas["Run"], decide: (call: Schemas["RequiredCall"]) => Schemas["NewAnswer"]): Promise<string[]> {
+  const statuses: Schemas["RunStatus"][] = [];
+  for (const call of run.required_action ?? []) {
+    const body = JSON.stringify(decide(call));
+    const reply = await fetch(`/api/runs/${run.id}/calls/${call.id}`, { method: "POST", body });
+    if (reply.ok) statuses.push(((await reply.json()) as Schemas["AnsweredCall"]).run_status);
+  }
+  return statuses;
+}
+
+export const approve: Schemas["NewAnswer"] = { approve: true, arguments: { amount: 50 } };
+export const refuse: Schemas["NewAnswer"] = { approve: false, reason: "Paid before." };
+export const output: Schemas["NewAnswer"] = { output: { mass_kg: 41000 } };
+export const failure: Schemas["NewAnswer"] = { error: "There is no such ship." };
+
+export function waits(page: Schemas["WaitList"]): string[] {
+  return page.data.map((call) => `${call.owner} ${call.agent} ${call.name} ${call.arguments} ${call.expires_at ?? ""}`);
+}
+
+export function decided(call: Schemas["Call"]): string {
+  if (call.answer === null) return call.type === "approval" ? "undecided" : call.status;
+  return `${call.answer.type} by ${call.answer.by_name ?? call.answer.by ?? "nobody"}: ${call.answer.reason ?? ""}`;
+}
+
+export const tools: Schemas["NewRun"] = {
+  agent: "scripted",
+  input: "Hi",
+  tools: [{ type: "function", name: "look_up_ship", parameters: { type: "object", properties: {} } }],
+  caller_calls: "end",
+};
+
 export const items: Schemas["NewRun"] = {
   agent: "scripted",
   input: [

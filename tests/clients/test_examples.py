@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from aiohttp import ClientSession, web
 
-from tests.clients.examples import Example, ExampleFailed, example, examples
+from tests.clients.examples import Example, ExampleFailed, example, examples, together
 from tests.e2e.site import Site, script, tool_call, wait_until
 from tests.support.loopback import Loopback
 
@@ -23,9 +23,19 @@ STREAMED = script(
 TURNS = script(turns=[{"calls": [tool_call("look_up", "a", 2)]}, {"text": 'Ünd "so".\n'}])
 
 
+def _call(name: str, **arguments: object) -> dict[str, Any]:
+    return {"name": name, "arguments": arguments}
+
+
 def test_each_example_is_run_by_a_test():
-    assert [one.name for one in examples("python")] == ["outcome"]
-    assert [one.name for one in examples("js")] == ["outcome", "follow", "followStream"]
+    assert [one.name for one in examples("python")] == ["outcome", "answered", "measured"]
+    assert [one.name for one in examples("js")] == [
+        "outcome",
+        "answered",
+        "measured",
+        "follow",
+        "followStream",
+    ]
 
 
 @each_language
@@ -70,6 +80,88 @@ async def test_what_an_example_sends_while_it_waits(tmp_path: Path, one: Example
     assert [it.headers["if-none-match"] for it in polls] == ['"1"', '"1"', '"2"', '"2"']
     assert {it.headers["x-functions-key"] for it in server.arrived} == {"k3y"}
     assert not answers
+
+
+# Calls that wait.
+
+
+TRANSFERS = script(
+    turns=[
+        {"calls": [_call("transfer", mark="a", euros=500), _call("transfer", mark="b", euros=900)]},
+        {"calls": [_call("transfer", mark="c", euros=60)]},
+        {"text": "done"},
+    ]
+)
+METER = script(
+    turns=[
+        {"calls": [_call("read_meter", room="kitchen"), _call("read_meter", room="attic")]},
+        {"text": "done"},
+    ]
+)
+# What a person decides of each call, by its arguments.
+DECIDES = {
+    "python": "lambda call: {'approve': '900' not in call['arguments'], "
+    "**({'reason': 'Too much.'} if '900' in call['arguments'] else {})}",
+    "js": "(call) => call.arguments.includes('900') ? { approve: false, reason: 'Too much.' } : { approve: true }",
+}
+languages = pytest.mark.parametrize("language", ["python", "js"])
+
+
+@languages
+async def test_calls_are_shown_and_answered_and_the_outcome_is_read(
+    site: Site, tmp_path: Path, language: str
+) -> None:
+    one, awaits = together(language, "outcome", "answered"), "await " if language == "js" else ""
+    started = f"{awaits}outcome('asking', {json.dumps(TRANSFERS)})"
+    run = await one.run(f"answered({started}, {DECIDES[language]})", tmp_path, site.bases[0], site.keys.host)
+    assert (run["status"], run["output_text"]) == ("completed", "done")
+    assert [call["status"] for call in run["tool_calls"]] == ["completed", "refused", "completed"]
+    assert site.traces() == {"a:500": 1, "c:60": 1}
+    answers = site.api("GET", f"runs/{run['id']}/calls").body["data"]
+    assert [call["answer"]["reason"] for call in answers] == [None, "Too much.", None]
+
+
+@languages
+async def test_a_program_runs_its_own_tools(site: Site, tmp_path: Path, language: str) -> None:
+    one = together(language, "outcome", "answered", "measured")
+    run = await one.run(f"measured('scripted', {json.dumps(METER)})", tmp_path, site.bases[0], site.keys.host)
+    assert (run["status"], run["output_text"]) == ("completed", "done")
+    assert [call["status"] for call in run["tool_calls"]] == ["completed", "failed"]
+    outputs = [each["output"] for each in site.events(run["id"]) if each["type"] == "tool.completed"]
+    assert json.loads(outputs[0]) == {"kwh": 4711}
+    assert "The rooms are: kitchen." in outputs[1]
+
+
+@languages
+async def test_an_answer_is_repeated_and_a_conflict_is_none_of_its_faults(
+    tmp_path: Path, language: str
+) -> None:
+    call = {"id": "call_01_a", "name": "transfer", "arguments": "{}", "type": "approval"}
+    waiting = {
+        "id": "run_1",
+        "status": "requires_action",
+        "required_action": [call, call | {"id": "call_01_b"}],
+    }
+    answers = [
+        _answer(202, waiting, 'ETag: "1"', "Location: /api/runs/run_1"),
+        _answer(503, {"code": "storage_unavailable"}, "Retry-After: 1"),
+        _answer(200, {"object": "call"}),
+        _answer(409, {"code": "call_answered"}),
+        _answer(503, {"code": "storage_unavailable"}, "Retry-After: 1"),
+        _answer(200, {"status": "completed"}, 'ETag: "2"'),
+    ]
+    one, awaits = together(language, "outcome", "answered"), "await " if language == "js" else ""
+    decides = "lambda _: {'approve': True}" if language == "python" else "() => ({ approve: true })"
+    async with Loopback(lambda _: _next(answers)) as server:
+        base = f"http://127.0.0.1:{server.port}"
+        started = f"{awaits}outcome('asking', 'Hi')"
+        run = await one.run(f"answered({started}, {decides})", tmp_path, base, "k3y")
+    assert run == {"status": "completed"}
+    posts = [(it.path, it.json) for it in server.arrived if it.method == "POST"][1:]
+    calls = "/api/runs/run_1/calls"
+    approves = {"approve": True}
+    assert posts == [(f"{calls}/call_01_{each}", approves) for each in ("a", "a", "b")]
+    assert {it.headers["x-functions-key"] for it in server.arrived} == {"k3y"}
 
 
 async def _next(answers: list[bytes]) -> AsyncIterator[bytes]:

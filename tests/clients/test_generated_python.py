@@ -58,6 +58,7 @@ def api(generated: Generated) -> SimpleNamespace:
             "retry_run",
             "delete_run",
         ),
+        "calls": ("list_calls", "answer_call", "list_waits"),
         "sessions": ("get_session", "delete_session"),
         "app": ("list_agents", "get_health", "get_open_api", "get_dashboard"),
     }
@@ -172,6 +173,76 @@ def test_a_run_is_cancelled_and_deleted(api, models, client) -> None:
     assert api.delete_run(run.id, client=client).status_code == 204
     ended_run = ended(api, models, client)
     assert api.delete_session(ended_run.session_id, client=client).status_code == 204
+
+
+def waiting(
+    api: SimpleNamespace, models: ModuleType, client: Any, call: dict[str, Any], **fields: Any
+) -> Any:
+    """Return a new run that waits for an answer to a call."""
+    text = script(turns=[{"calls": [call]}, {"text": "The end."}])
+    run_id = start(api, models, client, text, agent="asking", **fields).parsed.id
+    wait_until(
+        lambda: api.get_run(run_id, client=client).parsed.status == "requires_action", f"{run_id} waits"
+    )
+    return api.get_run(run_id, client=client).parsed
+
+
+TRANSFER = {"name": "transfer", "arguments": {"mark": "a", "euros": 500}}
+
+
+def test_a_call_is_approved(api, models, client) -> None:
+    run = waiting(api, models, client, TRANSFER)
+    assert isinstance(run, models.PendingRun)
+    assert (run.expires_at, run.tool_calls[0].status) == (None, "waiting")
+    [required] = run.required_action
+    assert (required.type_, required.name, required.id) == ("approval", "transfer", run.tool_calls[0].id)
+    [listed] = api.list_waits(client=client).parsed.data
+    assert (listed.id, listed.run_id, listed.agent, listed.arguments) == (
+        required.id,
+        run.id,
+        "asking",
+        required.arguments,
+    )
+    arguments = models.DecisionArgumentsType0.from_dict({"mark": "a", "euros": 60})
+    body = models.Decision(approve=True, arguments=arguments)
+    reply = api.answer_call(run.id, required.id, client=client, body=body)
+    assert (reply.status_code, reply.parsed.answer.type_, reply.parsed.run_status) == (
+        200,
+        "approved",
+        "in_progress",
+    )
+    assert reply.parsed.answer.arguments.to_dict() == {"mark": "a", "euros": 60}
+    again = api.answer_call(run.id, required.id, client=client, body=body)
+    assert again.parsed.answer.at == reply.parsed.answer.at
+    other = api.answer_call(run.id, required.id, client=client, body=models.Decision(approve=False))
+    assert (other.status_code, other.parsed.code) == (409, "call_answered")
+    wait_until(
+        lambda: isinstance(api.get_run(run.id, client=client).parsed, models.EndedRun), f"{run.id} has ended"
+    )
+    [call] = api.list_calls(run.id, client=client).parsed.data
+    assert (call.status, call.answer.type_) == ("completed", "approved")
+    feed = {event.type_: event for event in api.get_run_events(run.id, client=client).parsed.data}
+    assert feed["call.waiting"].wait == "approval"
+    assert feed["call.answered"].answer == "approved"
+
+
+def test_a_tool_of_the_caller_is_run(api, models, client) -> None:
+    tools = [{"type": "function", "name": "read_clock", "parameters": {"type": "object"}}]
+    run = waiting(api, models, client, {"name": "read_clock", "arguments": {}}, tools=tools)
+    [required] = run.required_action
+    assert required.type_ == "output"
+    wrong = api.answer_call(run.id, required.id, client=client, body=models.Decision(approve=True))
+    assert (wrong.status_code, wrong.parsed.code, wrong.parsed.field) == (
+        422,
+        "answer_does_not_fit",
+        "approve",
+    )
+    body = models.CallOutput(output={"time": "12:00"})
+    assert api.answer_call(run.id, required.id, client=client, body=body).parsed.status == "completed"
+    run = waiting(api, models, client, {"name": "read_meter", "arguments": {}})
+    body = models.CallError(error="There is no meter.")
+    reply = api.answer_call(run.id, run.required_action[0].id, client=client, body=body)
+    assert reply.parsed.status == "failed"
 
 
 def test_what_is_said_of_the_app_is_read(api, client) -> None:

@@ -15,6 +15,11 @@ WRONG = (
     "if ((await read('run_1')).status === 'done') throw new Error();",
     "start({ agent: 'scripted' });",
     "start({ agent: 'scripted', input: 'Hi', colour: 'red' });",
+    "start({ agent: 'scripted', input: 'Hi', caller_calls: 'stop' });",
+    "start({ agent: 'scripted', input: 'Hi', tools: [{ type: 'web_search', name: 'a' }] });",
+    "answerAll(await read('run_1'), () => ({ approve: 'yes' }));",
+    "answerAll(await read('run_1'), () => ({ error: 7 }));",
+    "answerAll(await read('run_1'), (call) => ({ output: call.owner }));",
 )
 
 

@@ -14,7 +14,7 @@ from shared.settings import load
 
 ROOT = Path(__file__).parents[2]
 # Of the agents that ship.
-MODELS = ("NOVELIST_MODEL", "ANALYST_MODEL")
+MODELS = ("NOVELIST_MODEL", "ANALYST_MODEL", "CLERK_MODEL")
 FILES = [ROOT / ".devcontainer/devcontainer.json", *sorted((ROOT / ".vscode").glob("*.json"))]
 
 

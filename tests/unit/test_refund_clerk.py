@@ -48,6 +48,9 @@ def test_a_key_pays_once(books: Path) -> None:
     assert (paid(books), lookup_order("A-1002")["refunded"]) == (1, 120)
     refund("A-1002", 9.5, OTHER)
     assert (paid(books), lookup_order("A-1002")["refunded"]) == (2, 129.5)
+    for _ in range(2):
+        assert refund("A-1003", 24.5, KEY) == "24.50 euros of order A-1003 were refunded."
+    assert paid(books) == 3
     assert all(file.parent.parent == books for file in books.rglob("*.json"))
 
 

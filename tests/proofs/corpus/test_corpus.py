@@ -17,6 +17,7 @@ from shared.adapters.http.answer import Answer
 from shared.adapters.responses_api.interpret import Interpreter
 from shared.adapters.responses_api.provider import ResponsesProvider
 from shared.core import transcript
+from shared.core.calls import WAIT_FOR
 from shared.core.response import Refused, RunError, Snapshot
 from shared.core.run import Run, RunStatus, Step
 from shared.ports.providers import ResponseRequest
@@ -135,12 +136,12 @@ async def until_replied(world: World, case: Case) -> str:
 
 
 async def until_over(world: World, run_id: str) -> Run:
-    """Let time pass until the run is owed nothing more; the provider works again."""
+    """Let time pass until the run is owed nothing more; the provider works again, and nobody answers what waits."""
     for _ in range(1000):
         run = await world.run(run_id)
         if run.step is Step.NOTHING:
             return run
-        await world.drive(seconds=30)
+        await world.drive(seconds=WAIT_FOR.total_seconds() if run.step is Step.ANSWER else 30)
     raise AssertionError(f"still {run.status}")
 
 

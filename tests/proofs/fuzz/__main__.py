@@ -10,14 +10,16 @@ from pathlib import Path
 
 from dev import azurite, stack
 from dev.processes import ChildFailed, interrupt_on_sigterm
-from tests.e2e.site import Site
+from tests.e2e.site import Site, script, wait_until
 from tests.proofs.fuzz import campaign, keys, report
 from tests.proofs.fuzz.campaign import Campaign
-from tests.proofs.fuzz.document import narrowed
+from tests.proofs.fuzz.document import ANSWER, METER, TRANSFER, narrowed
 from tests.proofs.soak.logs import QUIET, error_records
 from tests.proofs.soak.memory import resident_mib
 
 _PROGRESS_SECONDS = 20
+# Runs that wait from the beginning, and how many calls of each kind each of them has.
+_WAITING_RUNS, _CALLS = 3, 40
 
 
 def main(argv: list[str]) -> int:
@@ -46,12 +48,17 @@ def fuzz(site: Site, cases: int, seed: int) -> int:
     """Fuzz a site with one host; return the exit status."""
     document = site.api("GET", "openapi.json").body
     agents = [agent["name"] for agent in site.api("GET", "agents").body["data"]]
+    waiting = dict(_waiting(site) for _ in range(_WAITING_RUNS))
     [host] = site.hosts
     opened = keys.opened(site, document)
     memory, began = resident_mib(host.pid), time.monotonic()
     found = _watched(
         campaign.run(
-            narrowed(document, agents), f"{site.bases[0]}/api", site.keys.host, cases=cases, seed=seed
+            narrowed(document, agents, waiting),
+            f"{site.bases[0]}/api",
+            site.keys.host,
+            cases=cases,
+            seed=seed,
         )
     )
     took, enough = time.monotonic() - began, found.cases.total() >= cases
@@ -69,7 +76,17 @@ def fuzz(site: Site, cases: int, seed: int) -> int:
         f"\n{found.cases.total()} cases in {took:.0f} s, seed {seed}: {len(found.failures)} failures"
         f"{'' if enough else f'; fewer than the {cases} cases wanted'}."
     )
-    return 0 if enough and not (found.failures or opened or errors) else 1
+    if not (answered := found.cases[f"POST {ANSWER}", 200]):
+        print("\nFAILED No call was answered.")
+    return 0 if enough and answered and not (found.failures or opened or errors) else 1
+
+
+def _waiting(site: Site) -> tuple[str, list[str]]:
+    """Return a run that waits, and the ids of its calls."""
+    text = script(turns=[{"calls": [TRANSFER, METER] * _CALLS}, {"text": "done"}], loop=True)
+    run_id = site.start(text, agent="asking")
+    wait_until(lambda: site.get(run_id)["status"] == "requires_action", f"{run_id} waits")
+    return run_id, [call["id"] for call in site.get(run_id)["required_action"]]
 
 
 def _watched(campaigns: Iterator[Campaign]) -> Campaign:

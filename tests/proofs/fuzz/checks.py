@@ -24,10 +24,20 @@ PROBLEM = "application/problem+json"
 # Refusals of requests that are valid by the schema: they depend on earlier requests.
 _STATE = {"idempotency_key_reused", "run_deleted", "run_ended", "session_busy", "session_of_another_agent"}
 _STATE |= {"run_not_found", "run_pending", "session_not_found"}
+_STATE |= {"call_not_found", "call_answered", "call_not_waiting", "run_cancelling", "wait_ended"}
+# What a call waits for, and what it is about, is known only when it is answered.
+_STATE |= {"answer_does_not_fit", "arguments_fixed", "invalid_arguments", "output_missing"}
+# One schema is for approvals, which have no reason, and for refusals, which have no arguments.
+_STATE |= {"invalid_answer"}
+# A schema cannot say that tools have different names, and none of the agent's.
+_STATE |= {"invalid_tools", "tool_name_taken"}
 # In the document a cursor is any string, because clients must not rely on its format.
 _STATE |= {"invalid_cursor"}
 # A schema cannot say between which years a time must be.
 _STATE |= {"invalid_time"}
+
+# The schemas of bodies, by operation.
+_BODIES = {"POST /runs": "NewRun", "POST /runs/{run_id}/calls/{call_id}": "NewAnswer"}
 
 OFF = {
     # A Functions host answers 404 to a wrong method, as to every address without a function: see
@@ -54,8 +64,8 @@ def a_valid_request_is_accepted(_ctx: CheckContext, response: Response, case: Ca
     positive = case.meta is not None and case.meta.generation.mode is GenerationMode.POSITIVE
     if positive and response.status_code >= 400 and _body_is_valid(response, case):
         code = _problem_code(response)
-        if code == "input_not_allowed":
-            assert _names_something(response), "refused as input_not_allowed, although it names nothing"
+        if code in {"input_not_allowed", "output_not_allowed"}:
+            assert _names_something(response), f"refused as {code}, although it names nothing"
         else:
             assert code in _STATE, f"refused as {code}"
 
@@ -93,19 +103,22 @@ def _body_is_valid(response: Response, case: Case[Any]) -> bool:
 
     Schemathesis counts a body with a value from an earlier answer as positive, even if required fields are missing.
     """
-    if case.operation.label != "POST /runs":
+    schema = _BODIES.get(case.operation.label)
+    if schema is None:
         return True
     body = response.request.body
     assert isinstance(body, bytes | str)
-    return _fits(DOCUMENT["components"]["schemas"]["NewRun"], json.loads(body))
+    return _fits(DOCUMENT["components"]["schemas"][schema], json.loads(body))
 
 
 def _names_something(response: Response) -> bool:
-    """Return whether the input has a URL or answers a call. A schema cannot tell which of them are allowed."""
+    """Return whether an input or an output has a URL, a part, or answers a call.
+
+    A schema cannot tell which of them are allowed.
+    """
     body = response.request.body
     assert isinstance(body, bytes | str)
-    items = json.loads(body)["input"]
-    return any(name in json.dumps(items) for name in ('_url"', '_output"', '"mcp_approval_response"'))
+    return any(name in json.dumps(json.loads(body)) for name in ('_url"', '_output"', '"input_'))
 
 
 def _only_has_ignored_parameters(response: Response, case: Case[Any]) -> bool:
