@@ -141,6 +141,24 @@ WAIT_BUGS = (
         "        if run.step is Step.NOTHING:",
     ),
     Bug(
+        "a run that waits for people does not count as pending",
+        "shared/store/quotas.py",
+        '        return bool(row.values.get("paused"))\n',
+        "        return False\n",
+    ),
+    Bug(
+        "a run with calls that wait counts twice",
+        "shared/store/quotas.py",
+        '        return bool(row.values.get("paused"))\n',
+        "        return True\n",
+    ),
+    Bug(
+        "a pause by two clocks is negative",
+        _RULE,
+        "    pause = max(now - run.paused_at, timedelta())\n",
+        "    pause = now - run.paused_at\n",
+    ),
+    Bug(
         "a refused call runs",
         _WAITING,
         "    AnswerType.REFUSED: CallStatus.REFUSED,",

@@ -1,16 +1,13 @@
 """Clients over HTTP: they start, repeat, read, cancel and delete runs, and request runs of another owner."""
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from shared.core.caller import Caller, Recognition, Role
-from shared.web.callers.header import caller_of
-from shared.web.http import Reply, Request
-from shared.web.runs_api import handlers
+from shared.web.http import Reply
 from shared.web.runs_api.handlers import Api
 from tests.proofs.simulation.answers import AnswerAuditor, ClientRequest
+from tests.proofs.simulation.over_http import call, caller_of_request
 from tests.proofs.simulation.ports import Gate
 from tests.proofs.simulation.triggers import Triggers
 from tests.proofs.simulation.waiting import TOOLS, Plan
@@ -200,7 +197,7 @@ class Clients:
     def send(self, request: ClientRequest, attempt: int = 1) -> None:
         invocation, context = self.triggers.invocation(request.operation)
         waker = self.triggers.wakers[invocation.host]
-        api = Api(context, _caller, None, _prepared, waker=waker)
+        api = Api(context, caller_of_request, None, _prepared, waker=waker)
         self.answers.requested(request)
         self.gate.trace(
             f"  {invocation.name} by {request.owner}: {request.run_id or request.session_id or ''} key {request.key}"
@@ -237,7 +234,7 @@ class Clients:
                 )
 
         invocation.when_dead = no_answer
-        self.triggers.begin(invocation, _call(api, request), answered)
+        self.triggers.begin(invocation, call(api, request), answered)
 
     def _use(self, request: ClientRequest, reply: Reply, body: dict[str, Any]) -> None:
         """Remember a run that was started, follow a feed, or continue a session."""
@@ -279,45 +276,3 @@ class Clients:
             self.send(self._request("cancel", owner, run_id, None))
         else:
             self.send_any_about(run_id, owner)
-
-
-def _caller(request: Request) -> Caller:
-    """Return the caller of a request: an owner whom a proxy names, or somebody with a key of the app."""
-    if roles := request.headers.get("x-roles"):
-        named = frozenset(Role(role) for role in roles.split())
-        return Caller(request.headers["x-owner"], named, Recognition.API_KEY)
-    return caller_of(request, "x-owner")
-
-
-async def _call(api: Api, request: ClientRequest) -> Reply:
-    headers = {"x-owner": request.owner, "x-roles": request.roles}
-    if request.key:
-        headers["idempotency-key"] = request.key
-    if request.etag:
-        headers["if-none-match"] = request.etag
-    body = json.dumps(request.body).encode() if request.body else b""
-    over_http = Request(url="http://localhost/api/x", headers=headers, query=request.query, body=body)
-    match request.operation:
-        case "start":
-            return await handlers.answer(handlers.start_run, api, over_http)
-        case "list":
-            return await handlers.answer(handlers.get_runs, api, over_http)
-        case "waits":
-            return await handlers.answer(handlers.get_waits, api, over_http)
-        case "answer":
-            path = request.run_id or "", request.call_id or ""
-            return await handlers.answer(handlers.post_answer, api, over_http, *path)
-        case "health":
-            return await handlers.answer(handlers.get_health, api, over_http)
-        case "session page":
-            return await handlers.answer(handlers.get_session, api, over_http, request.session_id or "")
-        case "delete session":
-            return await handlers.answer(handlers.delete_session, api, over_http, request.session_id or "")
-    handler = {
-        "events": handlers.get_events,
-        "read": handlers.get_run,
-        "calls": handlers.get_calls,
-        "cancel": handlers.cancel_run,
-        "delete": handlers.delete_run,
-    }
-    return await handlers.answer(handler[request.operation], api, over_http, request.run_id or "")

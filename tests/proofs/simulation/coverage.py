@@ -16,8 +16,9 @@ OPERATIONS = (
 # A rule guards against this, but no process can do it: a function ends before a run is purged for the second time.
 _IMPOSSIBLE = frozenset({"Created: deleted/nothing -> deleted/purge"})
 # A list shows no deleted run. To meet a purge, it would have to stand still between two requests longer than it may.
-# A wait ends when its run is neither polled nor cancelled. A message that is so late that it meets the next turn is too rare.
-_NEVER = frozenset({"list + work: purge", "work: cancel + work: wait", "work: poll + work: wait"})
+# A run that waits is neither polled nor cancelled by workers. What is so late that it meets the next turn is too rare.
+_LATE = ("answer + work: poll", "work: cancel + work: wait", "work: poll + work: wait")
+_NEVER = frozenset({"list + work: purge", *_LATE})
 
 
 def transitions() -> list[str]:

@@ -3,6 +3,7 @@
 import asyncio
 import heapq
 import itertools
+import json
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Any
 
 import aiohttp
 
-from tests.proofs.soak.orders import Ending, Order
+from tests.proofs.soak.orders import APPROVED, Ending, Order
 from tests.support.oracle import TERMINAL
 
 # With more clients at once, the latencies would show the queue of requests and not the time for one.
@@ -38,12 +39,16 @@ class Load:
     latencies: list[float] = field(default_factory=list)
     unanswered: Counter[str] = field(default_factory=Counter)
     refused: list[str] = field(default_factory=list)
+    # The answers that people gave to calls that waited.
+    answers: Counter[str] = field(default_factory=Counter)
 
     def __post_init__(self) -> None:
         self._numbers = itertools.count(1)
         self._turns = itertools.count()
         self._starting = 0
         self._due: list[tuple[float, str]] = []
+        # How long a client waits before it reads a run again that was answered.
+        self._pauses: dict[str, float] = {}
         # The runs that have been cancelled or deleted.
         self._ended: set[str] = set()
         self._enough = False
@@ -106,7 +111,8 @@ class Load:
             await self._end(session, run_id)
             await self._read(session, run_id, self.latencies)
             if run_id not in self.runs:
-                heapq.heappush(self._due, (time.monotonic() + _READ_AGAIN_SECONDS, run_id))
+                pause = self._pauses.pop(run_id, _READ_AGAIN_SECONDS)
+                heapq.heappush(self._due, (time.monotonic() + pause, run_id))
 
     async def _start(self, session: aiohttp.ClientSession, order: Order) -> None:
         """Start a run, on any host that answers. A start without an answer is repeated with the same key."""
@@ -151,6 +157,26 @@ class Load:
             self.refused.append(f"read of {run_id}: {status} {run}")
         elif run["status"] in TERMINAL:
             self.runs[run_id] = run
+        elif run["status"] == "requires_action":
+            await self._answer(session, run)
+
+    async def _answer(self, session: aiohttp.ClientSession, run: Any) -> None:
+        """Approve or refuse the calls that wait. Without a reply this is repeated after the next read."""
+        order = self.orders[run["id"]]
+        for call in run["required_action"]:
+            arguments = json.loads(call["arguments"]) | {"amount": APPROVED}
+            given = {"approve": True, "arguments": arguments}
+            if order.refused:
+                given = {"approve": False, "reason": "Not this one."}
+            answer = await self._send(session, "POST", f"runs/{run['id']}/calls/{call['id']}", json=given)
+            if answer is None:
+                continue
+            if answer[0] != 200:
+                self.refused.append(f"answer to {call['id']} of {run['id']}: {answer[0]} {answer[1]}")
+                continue
+            self.answers["refused" if order.refused else "approved"] += 1
+            # The next turn takes its time.
+            self._pauses[run["id"]] = order.tool_turns * order.turn_seconds
 
     async def _send(
         self, session: aiohttp.ClientSession, method: str, path: str, **request: Any

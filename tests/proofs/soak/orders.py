@@ -4,6 +4,7 @@ import random
 from dataclasses import dataclass
 from enum import Enum, auto
 from functools import cached_property
+from typing import Any
 
 from tests.e2e.site import script
 from tests.support.oracle import Expected
@@ -25,6 +26,9 @@ _FIRST_CANCELLED, _FIRST_DELETED = 7, 9
 _LONG, _SHORT = 4_000, 3
 _LONG_EVERY = 20
 _SECOND_TOOL_TURN_EVERY = 4
+# Some runs wait for a person, who approves a call with another amount, or refuses it.
+_WAITS_EVERY, _FIRST_WAITING, _REFUSED_EVERY = 12, 5, 4
+REQUESTED, APPROVED = 500, 20
 
 
 class Ending(Enum):
@@ -54,6 +58,16 @@ class Order:
         return Ending.DELETED if deleted else Ending.ANSWERED
 
     @property
+    def waits(self) -> bool:
+        """Whether a call of its first turn has to be approved."""
+        due = self.number % _WAITS_EVERY == _FIRST_WAITING
+        return due and self.ending is Ending.ANSWERED
+
+    @property
+    def refused(self) -> bool:
+        return self.waits and self.number // _WAITS_EVERY % _REFUSED_EVERY == 0
+
+    @property
     def slow_creates(self) -> bool:
         return self.number % _SLOW_CREATES_EVERY == 0
 
@@ -79,15 +93,21 @@ class Order:
     @property
     def effects(self) -> set[str]:
         """The effects that its tools must have, each as the tool's name and a mark for the turn."""
-        return {
+        effects = {
             f"{tool} {self.mark}.{turn}" for tool in ("charge", "look_up") for turn in range(self.tool_turns)
         }
+        return effects | ({self._refund} if self.waits else set())
+
+    @property
+    def _refund(self) -> str:
+        return f"refund {self.mark}.0"
 
     @property
     def expected(self) -> Expected:
         match self.ending:
             case Ending.ANSWERED:
-                return Expected(text=self.text, calls=self.effects)
+                closed = {self._refund: "refused"} if self.refused else {}
+                return Expected(text=self.text, calls=self.effects, closed=closed)
             case Ending.CANCELLED:
                 return Expected(status="cancelled")
             case Ending.DELETED:
@@ -97,6 +117,8 @@ class Order:
     def first_read_after(self) -> float:
         """How many seconds after its start a client looks at the run first, or ends it."""
         answered = self.ending is Ending.ANSWERED
+        if self.waits:
+            return self.turn_seconds
         return self.turns * self.turn_seconds if answered else ENDED_AFTER_SECONDS
 
     @property
@@ -108,7 +130,7 @@ class Order:
 
     @property
     def _script(self) -> str:
-        turns: list[dict[str, object]] = [
+        turns: list[dict[str, Any]] = [
             {
                 "calls": [
                     {"name": tool, "arguments": {"mark": f"{self.mark}.{turn}", "seconds": self.tool_seconds}}
@@ -117,6 +139,9 @@ class Order:
             }
             for turn in range(self.tool_turns)
         ]
+        if self.waits:
+            arguments = {"mark": f"{self.mark}.0", "amount": REQUESTED}
+            turns[0] = {"calls": [*turns[0]["calls"], {"name": "refund", "arguments": arguments}]}
         turns.append({"text": self._phrase, "repeat": self._repeat})
         return script(turns=turns, seconds=round(self.turn_seconds, 3))
 

@@ -25,6 +25,7 @@ def figures(course: Course, verdict: Verdict, schedule: Schedule, tick: timedelt
     lines = [
         f"runs: {len(load.orders)} accepted, {ended}; {fleet.kills} kills",
         f"tool calls: {verdict.unknown_calls} of unknown outcome, {verdict.repeated_look_ups} idempotent ones repeated",
+        f"calls that waited for a person: {load.answers['approved']} approved, {load.answers['refused']} refused",
         f"responses: {created} created, {created - adopted} of them extra; {log.counters['retrieve']} polls",
         f"noticed after the response had finished: {spread([one.noticed for one in late], 's')}",
         f"  by the schedule alone: {spread([one.scheduled for one in late], 's')}",

@@ -56,6 +56,29 @@ def test_a_run_that_a_client_ends_has_to_end_so(number: int, status: str, kinds:
     assert list(audit({"run_1": order}, {"run_1": found}, Effects()).violations) == kinds
 
 
+@pytest.mark.parametrize(
+    ("number", "status", "effects", "kinds"),
+    [
+        (17, "completed", ("refund n17.0 key-c 77 0.1",), []),
+        (17, "completed", (), ["tool call completed without effect"]),
+        (17, "refused", (), ["wrong status of a tool call"]),
+        (17, "completed", ("refund n17.0 key-c 77 0.1",) * 2, ["effect doubled"]),
+        (5, "refused", (), []),
+        (5, "refused", ("refund n5.0 key-c 77 0.1",), ["effect that nobody asked for"]),
+        (5, "completed", (), ["wrong status of a tool call"]),
+    ],
+)
+def test_a_call_that_waits_runs_only_if_it_is_approved(
+    number: int, status: str, effects: tuple[str, ...], kinds: list[str]
+) -> None:
+    order = Order(number=number, seconds=10)
+    others = [line.replace("n1.0", f"{order.mark}.0") for line in EFFECTS]
+    called = [*calls("completed", "completed"), {"name": "refund", "turn": 1, "status": status}]
+    found = run(output_text=order.text, tool_calls=called)
+    verdict = audit({"run_1": order}, {"run_1": found}, Effects.parse([*others, *effects]))
+    assert list(verdict.violations) == kinds
+
+
 def test_a_repeated_idempotent_call_and_an_unknown_one_are_counted() -> None:
     unknown = run(tool_calls=calls("unknown", "completed"))
     verdict = audit({"run_1": ORDER}, {"run_1": unknown}, Effects.parse([*EFFECTS, EFFECTS[1]]))

@@ -9,12 +9,14 @@ from typing import Any
 from hypothesis import strategies as st
 
 from shared.core import ids, log
-from shared.core.calls import CallStatus, ToolCall
-from shared.core.delivery import Delivery
+from shared.core.calls import AnswerType, CallStatus, ToolCall, Wait, WaitKind
+from shared.core.delivery import WAIT, ClockRow, Delivery
 from shared.core.response import RunError, Usage
 from shared.core.run import Content, Continuation, Lease, OpenItem, Run, RunStatus, Session, Step
+from shared.store.answers import StoredAnswer
 from shared.store.keys import StoredKey
 from shared.store.runs import StoredResult
+from shared.store.waits import PausedRun
 from tests.support.runs import NOW, a_delivery, a_logged_run, an_id
 
 OWNERS = ("ann", "o'hara & 宇")
@@ -59,11 +61,21 @@ CALLS = tuple(
         zip(CALL_IDS, CallStatus, [None, *TIMES[1:3]], strict=False), 1
     )
 )
+# Calls that wait, and one that no longer does.
+WAITS = (
+    Wait(WaitKind.APPROVAL, TIMES[0], TIMES[3]),
+    Wait(WaitKind.OUTPUT, TIMES[1], TIMES[2]),
+    Wait(WaitKind.APPROVAL, TIMES[2], TIMES[3], approved=True),
+)
+WAITING = tuple(
+    ToolCall(call_id=call_id, name="pay", turn=1, status=status, wait=wait)
+    for call_id, status, wait in zip(
+        CALL_IDS, (CallStatus.WAITING, CallStatus.WAITING, CallStatus.REFUSED), WAITS, strict=True
+    )
+)
 RESPONSES = ("resp_1", "resp_2")
 # Each field of a run that a transition may change, with values for it.
 FIELDS: Mapping[str, Sequence[object]] = {
-    "status": list(RunStatus),
-    "step": list(Step),
     "due": TIMES,
     "lease": [None, Lease("l1", TIMES[0]), Lease("l2", TIMES[3])],
     "rev": [2, 2**33],
@@ -105,9 +117,38 @@ def _some(fields: Mapping[str, Sequence[object]], most: int) -> st.SearchStrateg
 
 
 changes = _some(FIELDS, 8)
-# Half of the changes end the run, so that it is owed nothing.
-endings = st.sampled_from([{}, {"status": RunStatus.COMPLETED, "step": Step.NOTHING}])
-changes_of_runs = st.builds(lambda some, ending: some | ending, changes, endings)
+# Status, step, clock and calls have to agree about whether a run waits for people.
+GOING = [
+    {"status": status, "step": step, "paused_at": None}
+    for status in RunStatus
+    for step in Step
+    if status is not RunStatus.REQUIRES_ACTION and step is not Step.ANSWER
+]
+ENDED = {"status": RunStatus.COMPLETED, "step": Step.NOTHING, "paused_at": None}
+PAUSED = [
+    {"status": RunStatus.REQUIRES_ACTION, "step": Step.ANSWER, "paused_at": at, "calls": calls}
+    for at in TIMES[:2]
+    for calls in (WAITING[:1], WAITING[1:], WAITING)
+]
+changes_of_new = st.builds(dict.__or__, changes, st.sampled_from(GOING))
+# A third of the changes end the run, so that it is owed nothing, and a third let it wait.
+changes_of_runs = st.builds(dict.__or__, changes, st.sampled_from([*GOING, *[ENDED] * 40, *PAUSED * 6]))
+ANSWERS = [
+    StoredAnswer(
+        turn=1 + number % 2,
+        call_id=CALL_IDS[number % 3],
+        type=answer,
+        at=TIMES[number % 4],
+        by="ann",
+        by_name=("", "Anna 宇")[number % 2],
+        reason=("", "it's \x00")[number % 2],
+        changed=(None, *CONTENTS)[number],
+        approved=("", "a" * 64)[number % 2],
+        fingerprint="print",
+    )
+    for number, answer in enumerate(AnswerType)
+]
+answers = st.lists(st.sampled_from(ANSWERS), max_size=1)
 changes_of_sessions = _some(SESSION_FIELDS, 3)
 numbers = st.integers(0, 2**40)
 entries = st.lists(
@@ -158,7 +199,7 @@ ARGUMENTS: Mapping[str, Mapping[str, st.SearchStrategy]] = {
     "insert": {
         "run": runs,
         "version": st.sampled_from([0, 0, 0, 1, None]),
-        "changes": changes_of_runs,
+        "changes": changes_of_new,
         "session": changes_of_sessions,
     },
     "commit": {
@@ -167,11 +208,19 @@ ARGUMENTS: Mapping[str, Mapping[str, st.SearchStrategy]] = {
         "changes": changes_of_runs,
         "entries": entries,
         "results": results,
+        "answers": answers,
         "deliveries": deliveries,
     },
     "read": {"run": runs},
     "log": {"run": runs, "after": st.integers(0, 4), "limit": st.none() | st.integers(1, 3)},
     "results": {"run": runs, "turn": st.integers(1, 3)},
+    "answers": {"run": runs},
+    "approvals": {
+        "owner": st.none() | st.sampled_from(OWNERS),
+        "first": st.none() | st.builds(PausedRun, times, st.sampled_from(RUNS)),
+        "limit": st.integers(1, 4),
+    },
+    "drop_clock": {"clock": st.builds(ClockRow, times, st.sampled_from(RUNS), st.just(WAIT))},
     "purge": {"run": runs},
     "owed": {"shard": shards, "now": times},
     "delivery": {"which": st.integers(0, 4), "due": st.none() | times},
@@ -198,12 +247,12 @@ ARGUMENTS: Mapping[str, Mapping[str, st.SearchStrategy]] = {
 OUTBOX = ("commit", "commit", "move", "move", "delivery", "remove", "owed", "purge")
 OTHERS = (
     *(name for name in ARGUMENTS if name not in {"delivery", "move", "remove"}),
-    *("commit", "commit", "write_session", "save", "load", "load", "drop", "listing"),
+    *("commit", "commit", "write_session", "save", "save", "load", "load", "drop", "listing", "approvals"),
 )
 # The operations that the storage carries out atomically: two at once have the outcome of one after the other.
 ATOMIC = (
     *("insert", "commit", "commit", "claim_tick", "write_session", "claim_key", "move", "remove"),
-    *("read", "results", "owed", "read_session", "read_key"),
+    *("read", "results", "answers", "drop_clock", "owed", "read_session", "read_key"),
 )
 # The argument that two operations of a kind must share to use the same row.
 SAME = {

@@ -7,6 +7,7 @@ from datetime import datetime
 from types import SimpleNamespace
 
 from shared.core import ids
+from shared.core.delivery import ClockRow
 from shared.core.log import RunQueued
 from shared.core.run import Content
 from shared.errors import StorageUnavailable
@@ -18,6 +19,7 @@ from shared.store.run_rows import read_run
 from shared.store.runs import StoredRun
 from shared.store.sessions import StoredSession, read_session
 from shared.store.shards import Tick
+from shared.store.waits import PausedRun
 from tests.proofs.store_model.store_data import (
     DELIVERIES,
     RUNS,
@@ -100,12 +102,14 @@ class Operations:
 
         return Act("runs", [ids.shard_of(fresh.id)], call)
 
-    def commit(self, run: int, version: int, changes, entries, results, deliveries) -> Act | None:
+    def commit(self, run: int, version: int, **written) -> Act | None:
         there = [each for each in RUNS if self._seen(each, rows.run_key(each), 0)]
         run_id = there[run % len(there)]
         seen = self._seen(run_id, rows.run_key(run_id), version)
         if seen is None:
             return None
+
+        entries = written["entries"]
 
         def call(side: int, stores: Stores) -> Awaitable[object]:
             before = StoredRun(read_run(seen[side]), seen[side].etag)
@@ -113,9 +117,12 @@ class Operations:
                 "entries": before.run.entries + len(entries),
                 "stream_events": before.run.stream_events + sum(entry.stream_events for entry in entries),
             }
-            after = replace(before.run, **changes, **counts)
-            owed = [new_delivery(run_id, *each) for each in deliveries]
-            return stores.runs.commit(before, after, entries, results=results, deliveries=owed)
+            after = replace(before.run, **written["changes"], **counts)
+            owed = [new_delivery(run_id, *each) for each in written["deliveries"]]
+            results, answers = written["results"], written["answers"]
+            return stores.runs.commit(
+                before, after, entries, results=results, answers=answers, deliveries=owed
+            )
 
         return Act("runs", [ids.shard_of(run_id)], call)
 
@@ -127,6 +134,15 @@ class Operations:
 
     def results(self, run: int, turn: int) -> Act:
         return Act("runs", [], lambda _, stores: stores.runs.results(RUNS[run], turn))
+
+    def answers(self, run: int) -> Act:
+        return Act("runs", [], lambda _, stores: stores.runs.answers(RUNS[run]))
+
+    def approvals(self, owner: str | None, first: PausedRun | None, limit: int) -> Act:
+        return Act("runs", [], lambda _, stores: stores.waits.approvals(owner, first=first, limit=limit))
+
+    def drop_clock(self, clock: ClockRow) -> Act:
+        return Act("runs", [ids.shard_of(clock.run_id)], lambda _, stores: stores.waits.drop_clock(clock))
 
     def purge(self, run: int) -> Act:
         return Act("runs", [ids.shard_of(RUNS[run])], lambda _, stores: stores.runs.purge(RUNS[run]))

@@ -30,7 +30,7 @@ from tests.proofs.store_model.twin import (
     same_error,
 )
 
-EXAMPLES = 30
+EXAMPLES = 45
 
 
 def split(value: object) -> tuple[object, dict[tuple[str, str], str]]:

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from shared.agent import Agent, IdempotencyKey, tool
 
+# The amount that the person of the soak approves.
+APPROVED = 20
 _EFFECTS = Path(os.environ["EFFECTS"])
 
 
@@ -39,11 +41,20 @@ async def look_up(mark: str, seconds: float, key: IdempotencyKey) -> str:
     return f"found {mark}"
 
 
+@tool(timeout=timedelta(seconds=40), approval=True)
+async def refund(mark: str, amount: int, key: IdempotencyKey) -> str:
+    """Have an effect that a person has to approve, with the amount that the person allows."""
+    if amount != APPROVED:
+        raise ValueError(f"nobody has approved {amount}")
+    _take_effect("refund", mark, key)
+    return f"refunded {amount}"
+
+
 clerk = Agent(
     name="clerk",
     model="%WRITER_MODEL%",
     instructions="Follow the script.",
-    tools=(charge, look_up),
+    tools=(charge, look_up, refund),
     max_turns=4,
     deadline=timedelta(minutes=30),
 )
