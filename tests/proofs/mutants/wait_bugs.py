@@ -147,12 +147,6 @@ WAIT_BUGS = (
         "        return False\n",
     ),
     Bug(
-        "a run with calls that wait counts twice",
-        "shared/store/quotas.py",
-        '        return bool(row.values.get("paused"))\n',
-        "        return True\n",
-    ),
-    Bug(
         "a pause by two clocks is negative",
         _RULE,
         "    pause = max(now - run.paused_at, timedelta())\n",
