@@ -100,6 +100,20 @@ class TurnReplayed:
 
 
 @dataclass(frozen=True, slots=True)
+class TurnJoined:
+    """A worker stopped while it held the stream of a turn, and another one continues its text."""
+
+    turn: int
+    # How many characters were stored.
+    characters: int
+    # Whether the text goes on `exact`, or by `best_effort`.
+    join: str
+
+    type: ClassVar[str] = "turn.joined"
+    stream_events: ClassVar[int] = 0
+
+
+@dataclass(frozen=True, slots=True)
 class TurnCompleted:
     """The response of a turn requests tool calls. Their outputs start the next turn."""
 
@@ -312,6 +326,7 @@ LogEntry = (
     | TurnStarted
     | TurnCreateRepeated
     | TurnReplayed
+    | TurnJoined
     | TurnCompleted
     | ToolStarted
     | ToolCompleted

@@ -53,6 +53,8 @@ class Step(StrEnum):
 
     CREATE = "create"
     POLL = "poll"
+    # A worker holds the stream of the turn, at a provider without background mode.
+    GENERATE = "generate"
     TOOLS = "tools"
     # No poll and no worker: a person, or the caller, has to answer its calls.
     ANSWER = "answer"
@@ -64,7 +66,7 @@ class Step(StrEnum):
     @property
     def worked_on(self) -> bool:
         """Whether a worker takes this step, under a lease."""
-        return self in {Step.CREATE, Step.TOOLS, Step.CANCEL, Step.PURGE}
+        return self in {Step.CREATE, Step.GENERATE, Step.TOOLS, Step.CANCEL, Step.PURGE}
 
 
 class Chaining(StrEnum):
@@ -158,6 +160,8 @@ class Run:
     max_turns: int
     # Whether its responses are read in slices of their streams.
     stream: bool = False
+    # Whether its provider has no background mode, so that a worker holds the stream of each turn.
+    generates: bool = False
 
     status: RunStatus = RunStatus.QUEUED
     step: Step
@@ -204,6 +208,11 @@ class Run:
     repeats: int = 0
     # Whether creates have no Idempotency-Key, because the provider refused it.
     keyless: bool = False
+    # How many times the text of the current turn was taken back and written anew.
+    restarts: int = 0
+    # How many times the text of a turn was continued: exactly, and as well as its provider can.
+    joins: int = 0
+    loose_joins: int = 0
     # Present while the owed step fails and is tried again.
     waiting: Waiting | None = None
 
@@ -233,6 +242,8 @@ class Run:
     @property
     def in_conversation(self) -> bool:
         """Whether later runs continue this one."""
+        if self.generates:
+            return self.status in {RunStatus.COMPLETED, RunStatus.INCOMPLETE} and bool(self.turns)
         return self.chainable or (
             self.status is RunStatus.INCOMPLETE and self.incomplete_reason == UNANSWERED_CALL
         )

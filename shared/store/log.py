@@ -24,6 +24,7 @@ _TYPES: Mapping[str, type[LogEntry]] = {
         log.TurnStarted,
         log.TurnCreateRepeated,
         log.TurnReplayed,
+        log.TurnJoined,
         log.TurnCompleted,
         log.ToolStarted,
         log.ToolCompleted,
@@ -43,7 +44,7 @@ _TYPES: Mapping[str, type[LogEntry]] = {
 # What a reader fills in by itself.
 _DEFAULTS = {kind: {(each.name, each.default) for each in fields(kind)} for kind in _TYPES.values()}
 # The fields of entries that are no texts.
-_NUMBERS = frozenset({"turn", "item", "part", "start", "end", "tool_calls", "total_tokens"})
+_NUMBERS = frozenset({"turn", "item", "part", "start", "end", "tool_calls", "total_tokens", "characters"})
 _FLAGS = frozenset({"commentary"})
 _TIMES = frozenset({"expires_at"})
 _ENDED = {f"run.{status}": status.value for status in OUTCOMES}

@@ -26,6 +26,12 @@ from shared.core.life.ending import (
     purged,
 )
 from shared.core.life.events import Deliver, Event, Wake
+from shared.core.life.generating import (
+    generate_deferred,
+    generate_finished,
+    generate_refused,
+    generated,
+)
 from shared.core.life.leasing import renewed
 from shared.core.life.polling import missing, poll_claimed, poll_deferred, polled, sliced, stream_lost
 from shared.core.life.rule import IllegalTransition, Result
@@ -39,6 +45,9 @@ State = tuple[RunStatus, Step]
 _Q_CREATE, _Q_POLL = (RunStatus.QUEUED, Step.CREATE), (RunStatus.QUEUED, Step.POLL)
 _P_CREATE, _P_POLL = (RunStatus.IN_PROGRESS, Step.CREATE), (RunStatus.IN_PROGRESS, Step.POLL)
 _P_TOOLS, _ANSWER = (RunStatus.IN_PROGRESS, Step.TOOLS), (RunStatus.REQUIRES_ACTION, Step.ANSWER)
+_Q_GENERATE, _P_GENERATE, _C_GENERATE = (
+    (status, Step.GENERATE) for status in (RunStatus.QUEUED, RunStatus.IN_PROGRESS, RunStatus.CANCELLING)
+)
 _C_CREATE, _C_POLL = (RunStatus.CANCELLING, Step.CREATE), (RunStatus.CANCELLING, Step.POLL)
 _C_TOOLS, _C_CANCEL = (RunStatus.CANCELLING, Step.TOOLS), (RunStatus.CANCELLING, Step.CANCEL)
 _COMPLETED, _FAILED, _CANCELLED, _INCOMPLETE, _EXPIRED = (
@@ -56,6 +65,7 @@ _PURGE, _PURGED = (RunStatus.DELETED, Step.PURGE), (RunStatus.DELETED, Step.NOTH
 # The clock of such a run goes on.
 _RUNNING = (
     _Q_CREATE, _Q_POLL, _P_CREATE, _P_POLL, _P_TOOLS, _C_CREATE, _C_POLL, _C_TOOLS, _C_CANCEL,
+    _Q_GENERATE, _P_GENERATE, _C_GENERATE,
 )  # fmt: skip
 _PENDING = (*_RUNNING, _ANSWER)
 _ENDED = (_COMPLETED, _FAILED, _CANCELLED, _INCOMPLETE, _EXPIRED)
@@ -65,7 +75,10 @@ MOVES: Mapping[type[Event], Mapping[State, set[State]]] = {
     events.Claimed: {
         _Q_CREATE: {_Q_CREATE},
         _P_CREATE: {_P_CREATE},
-        _P_TOOLS: {_P_TOOLS, _P_CREATE, _ANSWER, _COMPLETED},
+        _Q_GENERATE: {_P_GENERATE},
+        _P_GENERATE: {_P_GENERATE, _FAILED},
+        _C_GENERATE: {_CANCELLED},
+        _P_TOOLS: {_P_TOOLS, _P_CREATE, _P_GENERATE, _ANSWER, _COMPLETED},
         _C_CREATE: {_CANCELLED},
         _C_TOOLS: {_CANCELLED},
         _C_CANCEL: {_C_CANCEL},
@@ -104,18 +117,27 @@ MOVES: Mapping[type[Event], Mapping[State, set[State]]] = {
         _C_POLL: {_C_POLL, _CANCELLED},
         _C_CANCEL: {_C_POLL, _CANCELLED},
     },
+    events.Generated: {_P_GENERATE: {_P_GENERATE, _EXPIRED}, _C_GENERATE: {_CANCELLED}},
+    events.GenerateDeferred: {_P_GENERATE: {_P_GENERATE}, _C_GENERATE: {_CANCELLED}},
+    events.GenerateRefused: {_P_GENERATE: {_FAILED}, _C_GENERATE: {_CANCELLED}},
+    events.GenerateFinished: {
+        _P_GENERATE: {_COMPLETED, _FAILED, _INCOMPLETE, _EXPIRED, _P_TOOLS},
+        _C_GENERATE: {_COMPLETED, _FAILED, _INCOMPLETE, _CANCELLED},
+    },
     events.ToolDone: {
-        _P_TOOLS: {_P_TOOLS, _P_CREATE, _ANSWER, _COMPLETED},
+        _P_TOOLS: {_P_TOOLS, _P_CREATE, _P_GENERATE, _ANSWER, _COMPLETED},
         _C_TOOLS: {_C_TOOLS, _CANCELLED},
     },
-    events.Answered: {_P_TOOLS: {_P_TOOLS}, _ANSWER: {_ANSWER, _P_TOOLS, _P_CREATE, _COMPLETED}},
-    events.WaitEnded: {_P_TOOLS: {_P_TOOLS}, _ANSWER: {_ANSWER, _P_CREATE, _COMPLETED}},
+    events.Answered: {_P_TOOLS: {_P_TOOLS}, _ANSWER: {_ANSWER, _P_TOOLS, _P_CREATE, _P_GENERATE, _COMPLETED}},
+    events.WaitEnded: {_P_TOOLS: {_P_TOOLS}, _ANSWER: {_ANSWER, _P_CREATE, _P_GENERATE, _COMPLETED}},
     events.CancelRequested: {
         _Q_CREATE: {_C_CREATE, _CANCELLED},
         _Q_POLL: {_C_CANCEL},
         _P_CREATE: {_C_CREATE, _CANCELLED},
         _P_POLL: {_C_CANCEL},
         _P_TOOLS: {_C_TOOLS, _CANCELLED},
+        _Q_GENERATE: {_CANCELLED},
+        _P_GENERATE: {_C_GENERATE, _CANCELLED},
         _ANSWER: {_CANCELLED},
     },
     events.CancelSent: {_C_CANCEL: {_C_POLL}},
@@ -174,6 +196,10 @@ _RULES: Mapping[type[Event], Callable[[Run, Any, datetime], Result]] = {
     events.PollDeferred: poll_deferred,
     events.PollClaimed: poll_claimed,
     events.Missing: missing,
+    events.Generated: generated,
+    events.GenerateDeferred: generate_deferred,
+    events.GenerateRefused: generate_refused,
+    events.GenerateFinished: generate_finished,
     events.ToolDone: tool_done,
     events.Answered: answered,
     events.WaitEnded: wait_ended,

@@ -19,8 +19,8 @@ class Accepted:
     session: Session
     provider: str
     input: Content
-    # For creating the first response at once.
-    lease: Lease
+    # For creating the first response at once. None: a worker generates the first turn.
+    lease: Lease | None
     max_turns: int
     deadline: timedelta
     chaining: Chaining
@@ -55,8 +55,9 @@ def accept(event: Accepted, now: datetime) -> tuple[Run, Session, tuple[LogEntry
         answers_calls=session.awaits_outputs,
         max_turns=event.max_turns,
         stream=event.stream,
-        step=Step.CREATE,
-        due=event.lease.expires_at,
+        generates=event.lease is None,
+        step=Step.CREATE if event.lease else Step.GENERATE,
+        due=event.lease.expires_at if event.lease else now,
         lease=event.lease,
         entries=1,
         stream_events=entry.stream_events,

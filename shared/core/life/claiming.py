@@ -6,6 +6,7 @@ from datetime import datetime
 from shared.core import log
 from shared.core.life import events
 from shared.core.life.calling import claim_tools
+from shared.core.life.generating import claim_generation
 from shared.core.life.rule import Result, claimable, counted, end
 from shared.core.run import Run, RunStatus, Step
 
@@ -22,6 +23,8 @@ def claimed(run: Run, event: events.Claimed, now: datetime) -> Result:
             return end(counted(run), RunStatus.CANCELLED, now), ()
         case Step.CREATE if lease_expired:
             return counted(leased), (log.TurnCreateRepeated(run.turn),)
+        case Step.GENERATE:
+            return claim_generation(leased, event, now)
         case Step.TOOLS:
             return claim_tools(leased, event, now)
     return leased, ()

@@ -3,13 +3,23 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 
 from shared.core.calls import AnswerType, CallStatus, Wait
 from shared.core.delivery import Deliverable
 from shared.core.log import LogEntry
-from shared.core.response import RunError, Slice, Snapshot, Usage
+from shared.core.response import RunError, Slice, Snapshot, StreamChange, Usage
 from shared.core.run import Content, Continuation, Lease, Step
 from shared.core.transcript import ItemOutline
+
+
+class Join(StrEnum):
+    """How a text goes on after a part of it was stored."""
+
+    # With the next character that its provider would have sent.
+    EXACT = "exact"
+    # As well as its provider can. Nobody can know whether that is what it would have sent.
+    BEST_EFFORT = "best_effort"
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +34,10 @@ class Claimed:
     calls: Mapping[str, Wait | None] = field(default_factory=dict)
     # Those of them of which nobody has decided whether they need an approval.
     unclear: frozenset[str] = frozenset()
+    # For the generate step: how the turn is taken up again, if a part of it is stored. None: its text is written anew.
+    join: Join | None = None
+    # For the generate step: the model that is requested.
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +94,48 @@ class ChainRefused:
 
     # Renewed for the second request.
     lease: Lease
+
+
+@dataclass(frozen=True, slots=True)
+class Generated:
+    """A part of a turn's stream is stored, at a provider without background mode."""
+
+    # Renewed for the rest of the stream.
+    lease: Lease
+    changes: tuple[StreamChange, ...]
+    # Its stored text, if it has any.
+    text: Content | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateDeferred:
+    """The stream of the turn did not begin, or broke. What is stored of it is kept."""
+
+    lease_id: str
+    until: datetime
+    # None: nothing failed. The invocation has lasted long enough, and the next one goes on.
+    error: RunError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateRefused:
+    """The provider will never accept the request of the turn."""
+
+    lease_id: str
+    error: RunError
+
+
+@dataclass(frozen=True, slots=True)
+class GenerateFinished:
+    """The stream of the turn has ended as it should. The fields are those of `Polled`."""
+
+    lease_id: str
+    snapshot: Snapshot
+    output: Content
+    answer: Content | None = None
+    invalid: RunError | None = None
+    outline: tuple[ItemOutline, ...] = ()
+    repeatable: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,6 +302,10 @@ Event = (
     | PollDeferred
     | PollClaimed
     | Missing
+    | Generated
+    | GenerateDeferred
+    | GenerateRefused
+    | GenerateFinished
     | ToolDone
     | Answered
     | WaitEnded

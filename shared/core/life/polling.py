@@ -62,7 +62,7 @@ def polled(run: Run, event: events.Polled, now: datetime) -> Result:
     done = replace(
         logged, continuation=None, usage=run.usage + snapshot.usage, turns=turns, answer=event.answer
     )
-    after, effects = _finish_turn(done, snapshot, event, now)
+    after, effects = finish_turn(done, snapshot, event.invalid, event.repeatable, now)
     return after, entries + effects
 
 
@@ -91,7 +91,9 @@ def _still_working(run: Run, snapshot: Snapshot, now: datetime) -> Result:
     return read, ()
 
 
-def _finish_turn(done: Run, snapshot: Snapshot, event: events.Polled, now: datetime) -> Result:
+def finish_turn(
+    done: Run, snapshot: Snapshot, invalid: RunError | None, repeatable: frozenset[str], now: datetime
+) -> Result:
     """Return what follows from a finished response, whose output `done` has already."""
     match snapshot.status:
         case ResponseStatus.FAILED:
@@ -102,8 +104,8 @@ def _finish_turn(done: Run, snapshot: Snapshot, event: events.Polled, now: datet
         case ResponseStatus.COMPLETED if snapshot.unanswerable:
             return end(done, RunStatus.INCOMPLETE, now, reason=UNANSWERED_CALL), ()
         case _ if not snapshot.calls and not snapshot.unanswerable:
-            if event.invalid:
-                return end(done, RunStatus.FAILED, now, error=event.invalid), ()
+            if invalid:
+                return end(done, RunStatus.FAILED, now, error=invalid), ()
             status = (
                 RunStatus.COMPLETED if snapshot.status is ResponseStatus.COMPLETED else RunStatus.INCOMPLETE
             )
@@ -111,7 +113,7 @@ def _finish_turn(done: Run, snapshot: Snapshot, event: events.Polled, now: datet
             return replace(ended, previous_response_id=snapshot.response_id), ()
         case ResponseStatus.INCOMPLETE:
             return end(done, RunStatus.INCOMPLETE, now, reason=snapshot.incomplete_reason), ()
-    return queue_calls(done, snapshot, event.repeatable, now)
+    return queue_calls(done, snapshot, repeatable, now)
 
 
 def sliced(run: Run, event: events.Sliced, _now: datetime) -> Result:

@@ -45,6 +45,9 @@ def after_calls(run: Run, now: datetime) -> Result:
     if CallStatus.HANDED_OVER in statuses:
         return end(run, RunStatus.COMPLETED, now), ()
     following = replace(run, turn=run.turn + 1)
+    if run.generates:
+        # Its worker does not hold the stream of the next turn: that is for the workers of another queue.
+        return _going_on(following, Step.GENERATE, now)
     if run.lease is None:
         return _going_on(following, Step.CREATE, now)
     return replace(following, step=Step.CREATE), ()
