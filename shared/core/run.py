@@ -232,6 +232,8 @@ class Run:
     answer: Content | None = None
     calls: tuple[ToolCall, ...] = ()
     usage: Usage = field(default_factory=Usage)
+    # Whether the usage of a turn is not known, because its provider did not send it.
+    unmetered: bool = False
     error: RunError | None = None
     incomplete_reason: str | None = None
 

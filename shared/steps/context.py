@@ -8,6 +8,7 @@ from shared.core.life.leasing import LEASE
 from shared.core.pace import Schedule
 from shared.core.run import Chaining, Continuation, Lease
 from shared.ports.agents import Agents
+from shared.ports.chat import ChatServices
 from shared.ports.leases import Keeper
 from shared.ports.providers import Provider, Providers
 from shared.ports.system import Clock, NoObserver, Observer, Randomness
@@ -50,6 +51,10 @@ class Context:
     read_timeout: timedelta = timedelta(seconds=10)
     # The time after which the host ends an invocation.
     function_timeout: timedelta = FUNCTION_TIMEOUT
+    # The providers without background mode.
+    chats: ChatServices = field(default_factory=dict)
+    # How long one invocation holds the stream of a turn, if the next one can continue it.
+    generate_for: timedelta = timedelta(minutes=4)
     observer: Observer = field(default_factory=NoObserver)
     # None: there are no quotas.
     quotas: QuotaStore | None = None

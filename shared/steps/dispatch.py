@@ -7,7 +7,7 @@ from shared.core.ids import is_id
 from shared.log import log_event
 from shared.steps.context import Context
 from shared.steps.deliver import deliver
-from shared.steps.messages import bundle_of_message, clock_of_message, poll_of_message
+from shared.steps.messages import bundle_of_message, clock_of_message, generate_of_message, poll_of_message
 from shared.steps.poll import poll_by_worker
 from shared.steps.waits import end_waits
 from shared.steps.work import work
@@ -25,6 +25,8 @@ async def carry_out(context: Context, message: str) -> tuple[str, ...]:
             return await end_waits(context, clock)
         await deliver(context, clock)
         return ()
+    if run_id := generate_of_message(message):
+        return await work(context, run_id, generates=True)
     if run_id := poll_of_message(message):
         return await poll_by_worker(context, run_id)
     if not is_id("run", message):

@@ -9,7 +9,7 @@ from shared.core.pace import reminder_due
 from shared.core.run import Owed, Step
 from shared.log import log_event
 from shared.steps.context import Context
-from shared.steps.messages import clock_message
+from shared.steps.messages import clock_message, step_message
 from shared.store.shards import Tick
 
 # Clocks of hosts differ by less than this. A tick further ahead comes from a broken clock and is ignored,
@@ -31,7 +31,7 @@ class Due:
     @property
     def owned_messages(self) -> list[tuple[str, str]]:
         """The messages for workers, each with the owner of its run as far as that is known."""
-        reminders = [(owed.owner, owed.run_id) for owed in self.reminders]
+        reminders = [(owed.owner, step_message(owed)) for owed in self.reminders]
         return reminders + [("", clock_message(clock)) for clock in self.clocks]
 
     @property

@@ -203,7 +203,7 @@ def duration(context: Context, run: Run) -> timedelta:
         case Step.POLL:
             # At the deadline the response is read, cancelled, and read again.
             return 2 * context.provider_timeout + context.read_timeout
-        case Step.PURGE:
+        case Step.PURGE | Step.GENERATE:
             return context.longest_work
     return context.provider_timeout
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from shared.core.delivery import WAIT, ClockRow
 from shared.core.ids import is_id
 from shared.core.queues import Queue
+from shared.core.run import Owed, Run, Step
 from shared.store.rows import time_text
 
 # How many messages a bundle holds. The storage allows 48 KiB for one.
@@ -20,6 +21,8 @@ _SHARD = re.compile(r"shard_(0[0-9a-f])")
 def queue_of(message: str) -> Queue:
     """Return the queue that a message is sent to. A bundle goes where its first message goes."""
     first, _, _ = message.partition("\n")
+    if generate_of_message(first):
+        return Queue.GENERATE
     clock = clock_of_message(first)
     return Queue.DELIVER if clock and clock.name != WAIT else Queue.WORK
 
@@ -39,6 +42,17 @@ def clock_message(clock: ClockRow) -> str:
 def poll_message(run_id: str) -> str:
     """Return the message for polling one run by a worker."""
     return f"poll {run_id}"
+
+
+def generate_message(run_id: str) -> str:
+    """Return the message for generating a turn of a run."""
+    return f"generate {run_id}"
+
+
+def step_message(run: Run | Owed) -> str:
+    """Return the message that a run is owed a step."""
+    run_id = run.id if isinstance(run, Run) else run.run_id
+    return generate_message(run_id) if run.step is Step.GENERATE else run_id
 
 
 def bundle_message(messages: Sequence[str]) -> str:
@@ -61,6 +75,12 @@ def poll_of_message(message: str) -> str | None:
     """Return the id of the run that a worker has to poll."""
     kind, _, run_id = message.partition(" ")
     return run_id if kind == "poll" and is_id("run", run_id) else None
+
+
+def generate_of_message(message: str) -> str | None:
+    """Return the id of the run of which a worker has to generate a turn."""
+    kind, _, run_id = message.partition(" ")
+    return run_id if kind == "generate" and is_id("run", run_id) else None
 
 
 def clock_of_message(message: str) -> ClockRow | None:

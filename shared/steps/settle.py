@@ -94,13 +94,13 @@ async def _finish(context: Context, stored: StoredRun, snapshot: Snapshot, text:
     agrees = complete.startswith(text)
     if not agrees:
         log_event("text.replaced", level=logging.WARNING, run_id=run.id, turn=run.turn)
-    output, answer = await _save(context, run, snapshot.output, items)
+    output, answer = await save_output(context, run, snapshot.output, items)
     spec = context.agents.spec(run.agent)
     polled = events.Polled(
         snapshot,
         output,
         answer,
-        _invalid(context, run, snapshot, complete),
+        fault_of_answer(context, run, snapshot, complete),
         outline=transcript.outline(items),
         compared=run.continuation,
         agrees=agrees,
@@ -115,7 +115,7 @@ async def _finish(context: Context, stored: StoredRun, snapshot: Snapshot, text:
     return applied
 
 
-def _invalid(context: Context, run: Run, snapshot: Snapshot, text: str) -> RunError | None:
+def fault_of_answer(context: Context, run: Run, snapshot: Snapshot, text: str) -> RunError | None:
     """Return why the text of an answer does not fit the agent's output type.
 
     None when it does, or when there is no answer yet.
@@ -126,7 +126,7 @@ def _invalid(context: Context, run: Run, snapshot: Snapshot, text: str) -> RunEr
     return RunError("output_invalid", reason) if reason else None
 
 
-async def _save(
+async def save_output(
     context: Context, run: Run, output: str, items: Sequence[transcript.Item]
 ) -> tuple[Content, Content | None]:
     """Save an output, and where the answer stands in it."""

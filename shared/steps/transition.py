@@ -12,7 +12,7 @@ from shared.core.run import Run
 from shared.errors import RowConflict, StorageUnavailable
 from shared.log import log_event
 from shared.steps.context import Context
-from shared.steps.messages import clock_message
+from shared.steps.messages import clock_message, step_message
 from shared.store.answers import StoredAnswer
 from shared.store.runs import RunStore, StoredResult, StoredRun
 
@@ -36,7 +36,7 @@ class Applied:
     def messages(self) -> tuple[str, ...]:
         """The messages for workers. When one is lost, the timer finds what is owed."""
         return tuple(
-            clock_message(effect.clock) if isinstance(effect, Delivery) else self.stored.run.id
+            clock_message(effect.clock) if isinstance(effect, Delivery) else step_message(self.stored.run)
             for effect in self.effects
         )
 

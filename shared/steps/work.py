@@ -5,6 +5,7 @@ because it can be repeated without harm.
 """
 
 import logging
+from dataclasses import replace
 
 from shared.core.life import events
 from shared.core.life.rule import claimable
@@ -14,18 +15,20 @@ from shared.log import log_event
 from shared.steps.cancel import cancel, expire
 from shared.steps.context import Context
 from shared.steps.create import create
+from shared.steps.generate import generate, join_of, loaded_text
 from shared.steps.lease import holding, leased
+from shared.steps.messages import step_message
 from shared.steps.purge import purge
 from shared.steps.tools import run_tools
 from shared.steps.transition import Applied, apply, log_skip
 from shared.steps.waits import LoadedCalls, load_calls
 
 
-async def work(context: Context, run_id: str) -> tuple[str, ...]:
+async def work(context: Context, run_id: str, *, generates: bool = False) -> tuple[str, ...]:
     """Carry out the step that the run is owed now, if any, and return further messages for workers.
 
     `run_id` comes from a message, which is only a hint. What to do is read from the stored run, so a message
-    may be lost, late or duplicated.
+    may be lost, late or duplicated. `generates`: this worker may hold the stream of a turn.
     """
     stored = await context.runs.read(run_id)
     if stored is None or not claimable(stored.run, context.clock.now()):
@@ -33,15 +36,22 @@ async def work(context: Context, run_id: str) -> tuple[str, ...]:
     if stored.run.status is not RunStatus.DELETED and context.clock.now() >= stored.run.expires_at:
         return (await expire(context, stored)).messages
     # The calls are loaded before they are marked as started, because a call that cannot be loaded cannot run.
+    run = stored.run
+    if run.step is Step.GENERATE and not generates:
+        return (step_message(run),)
     try:
-        calls = await load_calls(context, stored.run) if stored.run.step is Step.TOOLS else LoadedCalls()
+        calls = await load_calls(context, run) if run.step is Step.TOOLS else LoadedCalls()
+        text = await loaded_text(context, run) if run.step is Step.GENERATE else ""
     except LookupError as fault:
         log_skip(stored.run, fault)
         return ()
     lease = context.lease()
-    claimed = events.Claimed(lease, stored.run.step, stored.run.turn, calls.queued, calls.unclear)
+    claimed = events.Claimed(lease, run.step, run.turn, calls.queued, calls.unclear)
+    if run.step is Step.GENERATE:
+        spec = context.agents.spec(run.agent)
+        claimed = replace(claimed, join=join_of(context, run, text), model=spec.model if spec else "")
     applied = await apply(context, stored, claimed)
-    return (await perform(context, applied, lease, calls=calls)).messages
+    return (await perform(context, applied, lease, calls=calls, input_text=text or None)).messages
 
 
 async def perform(
@@ -64,6 +74,8 @@ async def perform(
             match run.step:
                 case Step.CREATE:
                     done = await create(context, applied.stored, hold, input_text)
+                case Step.GENERATE:
+                    done = await generate(context, applied.stored, hold, input_text or "")
                 case Step.TOOLS:
                     done = await run_tools(context, applied.stored, hold, calls)
                 case Step.PURGE:

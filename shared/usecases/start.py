@@ -8,7 +8,8 @@ from shared.core import ids
 from shared.core.caller import Caller
 from shared.core.calls import CallerCalls
 from shared.core.life.birth import Accepted, accept
-from shared.core.run import Content, Run, Session
+from shared.core.life.events import Wake
+from shared.core.run import Chaining, Content, Run, Session
 from shared.errors import Conflict, InvalidInput, NotFound, RowConflict, TooMany
 from shared.log import log_event
 from shared.ports.agents import AgentSpec
@@ -204,7 +205,7 @@ async def _store(
         return repeated(first, Caller(run.owner))
     context.observer.stored(None, event, run, entries)
     log_event("run.accepted", run_id=run.id, session_id=run.session_id, agent=run.agent)
-    return Applied(stored, changed=True)
+    return Applied(stored, changed=True, effects=() if run.lease else (Wake(),))
 
 
 def _new_ids(context: Context, caller: Caller, request: StartRequest, now: datetime) -> StoredKey:
@@ -232,10 +233,10 @@ def _accepted(
         session=session,
         provider=spec.provider,
         input=text.input,
-        lease=context.lease(),
+        lease=None if spec.provider in context.chats else context.lease(),
         max_turns=spec.max_turns,
         deadline=request.deadline or spec.deadline,
-        chaining=context.chaining,
+        chaining=Chaining.REPLAY if spec.provider in context.chats else context.chaining,
         stream=spec.stream if request.stream is None else request.stream,
         metadata=request.metadata,
         excerpt=request.excerpt,

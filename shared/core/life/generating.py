@@ -10,7 +10,7 @@ from shared.core.life.items import ItemLog
 from shared.core.life.leasing import prolonged
 from shared.core.life.polling import finish_turn
 from shared.core.life.rule import Result, end, expire, holds, wait
-from shared.core.response import RunError
+from shared.core.response import RunError, Usage
 from shared.core.run import Run, RunStatus, Step
 
 # How many times the text of a turn is written anew. After that the turn is too long for its provider.
@@ -109,7 +109,8 @@ def generate_finished(run: Run, event: events.GenerateFinished, now: datetime) -
         lease=None,
         waiting=None,
         turn_started_at=None,
-        usage=run.usage + event.snapshot.usage,
+        usage=run.usage + (event.snapshot.usage or Usage()),
+        unmetered=run.unmetered or event.snapshot.usage is None,
         turns=(*run.turns, event.output),
         answer=event.answer,
     )

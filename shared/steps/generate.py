@@ -1,0 +1,255 @@
+"""The generate step: hold the stream of a turn at a provider without background mode, and store what comes."""
+
+import json
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from shared.core import transcript
+from shared.core.chat.collected import Collected
+from shared.core.chat.echo import EchoFilter
+from shared.core.chat.events import ChatBroken, ChatEnd, ChatText
+from shared.core.chat.messages import NotSendable, chat_messages
+from shared.core.chat.tools import chat_tools
+from shared.core.life import events
+from shared.core.life.events import Join
+from shared.core.response import (
+    ItemCompleted,
+    ItemStarted,
+    PartStarted,
+    RunError,
+    Snapshot,
+    StreamChange,
+    TextAdded,
+)
+from shared.core.run import Run, RunStatus
+from shared.core.text import json_text
+from shared.ports.agents import AgentSpec
+from shared.ports.chat import ChatRequest, ChatService
+from shared.steps.context import Context
+from shared.steps.conversation import ConversationTooLong, request_for
+from shared.steps.lease import Hold, leased, may_begin
+from shared.steps.settle import fault_of_answer, save_output
+from shared.steps.slices import streamed_text
+from shared.steps.transition import Applied, log_skip, reread
+from shared.store.runs import StoredRun
+
+# What came is stored when so much time has passed since the last time, or so much has come.
+CHECKPOINT_AFTER = timedelta(seconds=2)
+CHECKPOINT_BYTES = 16 * 1024
+
+
+async def loaded_text(context: Context, run: Run) -> str:
+    """Return the text of the turn that is stored. Raises LookupError when the content of the run was removed."""
+    return await streamed_text(context, run) if run.turn_started_at else ""
+
+
+def join_of(context: Context, run: Run, text: str) -> Join | None:
+    """Return how the provider of a run continues a text. None when it cannot."""
+    chat = context.chats.get(run.provider)
+    if chat is None or not chat.continues:
+        return None
+    # The reasoning before a text is not sent back, and some providers trim the text.
+    loose = _reasoned(run) or (chat.trims and text != text.rstrip())
+    return Join.BEST_EFFORT if loose else Join.EXACT
+
+
+def _reasoned(run: Run) -> bool:
+    """Return whether the log has a reasoning item of the turn. It comes before the message."""
+    return run.turn_items > (1 if run.written else 0)
+
+
+async def generate(context: Context, stored: StoredRun, hold: Hold, text: str) -> Applied:
+    """Hold the stream of the run's turn until it ends, or this invocation has lasted long enough.
+
+    `text` is what is stored of the turn.
+    """
+    run = stored.run
+    spec, chat = context.agents.spec(run.agent), context.chats.get(run.provider)
+    if refusal := _refusal(run, spec, chat):
+        return await hold.apply(stored, events.GenerateRefused(hold.lease_id, refusal))
+    assert spec is not None
+    assert chat is not None
+    try:
+        request = await _request(context, run, spec, text if run.written else "")
+    except LookupError as fault:
+        log_skip(run, fault)
+        return Applied(await reread(context.runs, run.id))
+    except (ConversationTooLong, NotSendable) as fault:
+        code = "conversation_too_long" if isinstance(fault, ConversationTooLong) else "input_not_sendable"
+        return await hold.apply(stored, events.GenerateRefused(hold.lease_id, RunError(code, str(fault))))
+    if not may_begin(hold, run):
+        return Applied(stored)
+    return await _Stream(context, stored, hold, chat, request).hold_it()
+
+
+def _refusal(run: Run, spec: AgentSpec | None, chat: ChatService | None) -> RunError | None:
+    if spec is None:
+        return RunError("unknown_agent", f"This app has no agent {run.agent!r} any more.")
+    if reason := spec.not_ready:
+        return RunError("agent_not_ready", reason)
+    if chat is None:
+        return RunError("provider_gone", f"This app has no provider {run.provider!r} any more.")
+    return None
+
+
+async def _request(context: Context, run: Run, spec: AgentSpec, text: str) -> ChatRequest:
+    complete = await request_for(context, run, spec)
+    return ChatRequest(
+        run_id=run.id,
+        turn=run.turn,
+        model=complete.model,
+        messages=json.dumps(
+            chat_messages(complete.instructions, transcript.parse(complete.input)), ensure_ascii=False
+        ),
+        tools=json.dumps(chat_tools(transcript.parse(complete.tools)), ensure_ascii=False),
+        options=complete.options,
+        prefix=text,
+    )
+
+
+@dataclass
+class _Places:
+    """Where the items of the turn are in its log: the reasoning first, then the message."""
+
+    reasoned: bool
+    message: int | None
+
+    @classmethod
+    def of(cls, run: Run) -> "_Places":
+        return cls(_reasoned(run), run.turn_items - 1 if run.written else None)
+
+    def changes(self, text: str, *, reasons: bool) -> list[StreamChange]:
+        """Return the changes of the log for new text."""
+        changes: list[StreamChange] = []
+        if reasons and not self.reasoned and self.message is None:
+            self.reasoned = True
+            changes.append(ItemStarted(0, "reasoning"))
+        if text and self.message is None:
+            self.message = int(self.reasoned)
+            if self.reasoned:
+                changes.append(ItemCompleted(0))
+            changes += [ItemStarted(self.message, "message"), PartStarted(self.message, "output_text")]
+        if text:
+            changes.append(TextAdded(self.message, text))
+        return changes
+
+    def aligned(self, snapshot: Snapshot) -> Snapshot:
+        """Return a snapshot whose output has a reasoning item if, and only if, the log has one before its message."""
+        items = transcript.parse(snapshot.output)
+        reasoning = [item for item in items if item.get("type") == "reasoning"]
+        others = [item for item in items if item.get("type") != "reasoning"]
+        if self.reasoned:
+            reasoning = reasoning or [{"type": "reasoning", "summary": []}]
+        elif self.message is not None:
+            reasoning = []
+        return replace(snapshot, output=json_text([*reasoning, *others]))
+
+
+class _Stream:
+    """The stream of a turn, and what of it is stored."""
+
+    def __init__(
+        self, context: Context, stored: StoredRun, hold: Hold, chat: ChatService, request: ChatRequest
+    ) -> None:
+        self._context, self._hold, self._chat, self._request = context, hold, chat, request
+        self._applied = Applied(stored)
+        run = stored.run
+        self._collected = Collected(f"{run.id} {run.turn}", text=request.prefix)
+        self._echo = EchoFilter(request.prefix if chat.echoes else "")
+        self._places = _Places.of(run)
+        # How many characters of the text are stored, and when that was.
+        self._kept, self._kept_at = len(request.prefix), context.clock.now()
+        longest = context.generate_for if chat.continues else context.longest_work
+        self._until = context.clock.now() + min(longest, context.longest_work)
+
+    async def hold_it(self) -> Applied:
+        """Read the stream to its end, and store it part by part."""
+        async with aclosing(self._chat.provider.generate(self._request)) as stream:
+            async for event in stream:
+                match event:
+                    case ChatText(text):
+                        self._collected.add(ChatText(self._echo.passed(text)))
+                    case ChatEnd() | ChatBroken():
+                        self._collected.add(ChatText(self._echo.rest()))
+                        self._collected.add(event)
+                    case _:
+                        self._collected.add(event)
+                if isinstance(event, ChatBroken):
+                    return await self._broken(event)
+                if isinstance(event, ChatEnd):
+                    return await self._finished()
+                now = self._context.clock.now()
+                if self._stopped():
+                    return await self._keep()
+                if self._is_due(now) and not leased((await self._keep()).stored.run, self._hold.lease_id):
+                    return self._applied
+                if now >= self._until:
+                    return await self._pause(now)
+        return self._applied
+
+    def _stopped(self) -> bool:
+        """Return whether the lease is lost, or somebody has requested the cancellation."""
+        latest = self._hold.latest(self._applied.stored).run
+        return self._hold.lease is None or latest.status is RunStatus.CANCELLING
+
+    def _is_due(self, now: datetime) -> bool:
+        new = len(self._collected.text) - self._kept
+        begun = bool(self._collected.reasoning) and not self._places.reasoned and self._places.message is None
+        return (new >= CHECKPOINT_BYTES) or ((new > 0 or begun) and now >= self._kept_at + CHECKPOINT_AFTER)
+
+    async def _keep(self) -> Applied:
+        """Store what has come since the last time."""
+        text = self._collected.text[self._kept :]
+        changes = self._places.changes(text, reasons=bool(self._collected.reasoning))
+        run = self._applied.stored.run
+        content = None
+        if text:
+            name = f"slice-{run.rev:08d}-{self._context.token()}"
+            content = await self._context.content.save(run.id, name, text, apart=True)
+        event = events.Generated(self._hold.prolonged(), tuple(changes), content)
+        self._applied = (await self._hold.apply(self._applied.stored, event)).after(self._applied)
+        self._kept, self._kept_at = self._kept + len(text), self._context.clock.now()
+        return self._applied
+
+    async def _pause(self, now: datetime) -> Applied:
+        """Leave the rest of the stream to the next invocation."""
+        if leased((await self._keep()).stored.run, self._hold.lease_id):
+            deferred = events.GenerateDeferred(self._hold.lease_id, now)
+            self._applied = (await self._hold.apply(self._applied.stored, deferred)).after(self._applied)
+        return self._applied
+
+    async def _broken(self, event: ChatBroken) -> Applied:
+        if self._collected.text[self._kept :] and not leased(
+            (await self._keep()).stored.run, self._hold.lease_id
+        ):
+            return self._applied
+        run = self._applied.stored.run
+        if event.retryable:
+            since = run.waiting.since if run.waiting else self._context.clock.now()
+            until = self._context.retry_at(since, event.retry_after)
+            change: events.Event = events.GenerateDeferred(self._hold.lease_id, until, event.error)
+        else:
+            change = events.GenerateRefused(self._hold.lease_id, event.error)
+        return (await self._hold.apply(self._applied.stored, change)).after(self._applied)
+
+    async def _finished(self) -> Applied:
+        context, run = self._context, self._applied.stored.run
+        snapshot = self._places.aligned(self._collected.snapshot(""))
+        items = transcript.parse(snapshot.output)
+        output, answer = await save_output(context, run, snapshot.output, items)
+        spec = context.agents.spec(run.agent)
+        finished = events.GenerateFinished(
+            self._hold.lease_id,
+            snapshot,
+            output,
+            answer,
+            fault_of_answer(context, run, snapshot, transcript.text_of(items)),
+            outline=transcript.outline(items),
+            repeatable=spec.repeatable if spec else frozenset(),
+        )
+        applied = (await self._hold.apply(self._applied.stored, finished)).after(self._applied)
+        if output not in applied.stored.run.turns:
+            for content in filter(None, (output, answer)):
+                await context.content.drop(run.id, content)
+        return applied

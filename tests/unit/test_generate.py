@@ -1,0 +1,308 @@
+"""Runs at providers without background mode: a worker holds the stream of a turn, and stores what comes."""
+
+import inspect
+import json
+from collections.abc import AsyncGenerator, Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import pytest
+
+from shared.core.calls import CallStatus
+from shared.core.chat.events import ChatBroken, ChatCall, ChatEnd, ChatEvent, ChatReasoning, ChatText
+from shared.core.queues import Queue
+from shared.core.response import RunError, Usage
+from shared.core.run import Run, RunStatus, Step
+from shared.ports.chat import ChatRequest, ChatService
+from shared.steps.messages import queue_of
+from shared.usecases.cancel import cancel
+from shared.usecases.feed import read_feed
+from tests.support.fakes import FakeAgents
+from tests.support.world import CALLER, World
+
+END = ChatEnd("stop", Usage(1, 2, 3))
+DOWN = ChatBroken(RunError("provider_unavailable", "down"), None, retryable=True)
+
+
+class Killed(BaseException):
+    """The process ends."""
+
+
+@dataclass
+class FakeChat:
+    """Yields the events that a test has set, one list for each request. A callable is called in its place."""
+
+    streams: list[Sequence[ChatEvent | Callable[[], object]]] = field(default_factory=list)
+    requests: list[ChatRequest] = field(default_factory=list)
+    closed: int = 0
+
+    async def generate(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
+        self.requests.append(request)
+        try:
+            for event in self.streams.pop(0):
+                if inspect.iscoroutinefunction(event):
+                    await event()
+                elif callable(event):
+                    event()
+                else:
+                    yield event
+        finally:
+            self.closed += 1
+
+
+@pytest.fixture
+def chat() -> FakeChat:
+    return FakeChat()
+
+
+def a_world(chat: FakeChat, **known: bool) -> World:
+    agents = FakeAgents(changes={"provider": "chat"})
+    return World(agents=agents, chats={"chat": ChatService(chat, **known)})
+
+
+@pytest.fixture
+def world(chat) -> World:
+    return a_world(chat, continues=True)
+
+
+def passes(world: World, seconds: float) -> Callable[[], None]:
+    return lambda: world.clock.pass_(seconds)
+
+
+def dies() -> None:
+    raise Killed
+
+
+async def feed_text(world: World, run: Run) -> str:
+    """Return the text of the answer as a reader of the feed joins it."""
+    text = ""
+    feed = await read_feed(world.context, CALLER, run.id, after=0, limit=1000)
+    for line in feed.lines:
+        if line.entry.type == "text.delta":
+            text += line.text
+        elif line.entry.type == "text.replaced":
+            text = line.text
+    return text
+
+
+async def output_of(world: World, run: Run) -> list[dict]:
+    return json.loads(await world.context.content.load(run.id, run.turns[-1]))
+
+
+def text_of(output: list[dict]) -> str:
+    return "".join(part["text"] for item in output if item["type"] == "message" for part in item["content"])
+
+
+async def test_a_turn_is_generated_by_a_worker_of_its_own_queue(world, chat):
+    chat.streams = [[ChatText("Hello "), ChatText("world"), END]]
+    run = await world.start()
+    assert (run.status, run.step, run.lease) == (RunStatus.QUEUED, Step.GENERATE, None)
+    [message] = await world.tick(0)
+    assert queue_of(message) is Queue.GENERATE
+    assert await world.work(run.id) == (message,)
+    assert not chat.requests
+    await world.work(message)
+    run = await world.run(run.id)
+    assert (run.status, run.usage.total_tokens) == (RunStatus.COMPLETED, 3)
+    assert text_of(await output_of(world, run)) == await feed_text(world, run) == "Hello world"
+    messages = json.loads(chat.requests[0].messages)
+    assert [each["role"] for each in messages] == ["system", "user"]
+
+
+async def test_tools_run_between_turns_and_outputs_are_sent(world, chat):
+    chat.streams = [
+        [ChatReasoning("hm"), ChatCall(0, "call_a", "look_up", "{}"), ChatEnd("tool_calls", None)],
+        [ChatText("done"), END],
+    ]
+    run = await world.start()
+    run = await world.until_terminal(run.id)
+    assert (run.status, run.turn, run.calls[0].status) == (RunStatus.COMPLETED, 2, CallStatus.COMPLETED)
+    assert run.unmetered
+    messages = json.loads(chat.requests[1].messages)
+    assert [each["role"] for each in messages] == ["system", "user", "assistant", "tool"]
+    assert messages[3]["content"] == "result of call_a"
+    assert world.agents.runs == {"call_a": 1}
+
+
+async def test_what_came_is_stored_every_two_seconds(world, chat):
+    seen = []
+
+    def look() -> None:
+        stored = world.table._partitions[run.id[4:6]][f"run|{run.id}"].values
+        seen.append((stored.get("written", 0), stored["status"]))
+
+    chat.streams = [
+        [
+            ChatText("one "),
+            look,
+            passes(world, 2),
+            ChatText("two "),
+            look,
+            passes(world, 1),
+            ChatText("three"),
+            look,
+            END,
+        ]
+    ]
+    run = await world.start()
+    await world.drive()
+    assert seen == [(0, "in_progress"), (8, "in_progress"), (8, "in_progress")]
+    assert await feed_text(world, await world.run(run.id)) == "one two three"
+
+
+@pytest.mark.parametrize("continues", [True, False])
+async def test_a_turn_goes_on_after_its_worker_died(chat, continues):
+    world = a_world(chat, continues=continues)
+    rest = "jumps" if continues else "The quick fox jumps"
+    chat.streams = [
+        [
+            ChatText("The quick "),
+            passes(world, 2),
+            ChatText("fox "),
+            passes(world, 1),
+            ChatText("lost"),
+            dies,
+        ],
+        [ChatText(rest), END],
+    ]
+    run = await world.start()
+    with pytest.raises(Killed):
+        await world.drive()
+    stored = await world.run(run.id)
+    assert (stored.written, await feed_text(world, stored)) == (14, "The quick fox ")
+    await world.drive(2, seconds=20)
+    run = await world.run(run.id)
+    assert chat.requests[1].prefix == ("The quick fox " if continues else "")
+    assert text_of(await output_of(world, run)) == await feed_text(world, run) == "The quick fox jumps"
+    assert (run.joins, run.loose_joins, run.restarts) == ((1, 0, 0) if continues else (0, 0, 1))
+
+
+async def test_a_join_after_reasoning_is_best_effort(world, chat):
+    chat.streams = [
+        [ChatReasoning("think"), passes(world, 2), ChatText("a"), passes(world, 2), ChatText("b"), dies],
+        [ChatText("c"), END],
+    ]
+    run = await world.start()
+    with pytest.raises(Killed):
+        await world.drive()
+    await world.drive(2, seconds=20)
+    run = await world.run(run.id)
+    assert (run.status, run.joins, run.loose_joins) == (RunStatus.COMPLETED, 0, 1)
+    assert [item["type"] for item in await output_of(world, run)] == ["reasoning", "message"]
+    assert await feed_text(world, run) == "abc"
+
+
+async def test_an_echo_is_removed(chat):
+    world = a_world(chat, continues=True, echoes=True)
+    chat.streams = [
+        [ChatText("ab"), passes(world, 2), ChatText("cd"), dies],
+        [ChatText("abc"), ChatText("def"), END],
+    ]
+    run = await world.start()
+    with pytest.raises(Killed):
+        await world.drive()
+    await world.drive(2, seconds=20)
+    assert await feed_text(world, await world.run(run.id)) == "abcdef"
+
+
+async def test_a_long_turn_goes_on_in_the_next_invocation(world, chat):
+    chat.streams = [
+        [ChatText("a"), passes(world, 241), ChatText("b"), ChatText("never")],
+        [ChatText("c"), END],
+    ]
+    run = await world.start()
+    [message] = await world.tick(0)
+    [more] = await world.work(message)
+    assert (queue_of(more), chat.closed) == (Queue.GENERATE, 1)
+    await world.work(more)
+    run = await world.run(run.id)
+    assert (run.status, await feed_text(world, run)) == (RunStatus.COMPLETED, "abc")
+
+
+async def test_a_text_that_cannot_be_continued_is_written_anew_a_few_times_only(chat):
+    world = a_world(chat)
+    chat.streams = [[ChatText("a"), passes(world, 2), ChatText("b"), dies] for _ in range(9)]
+    run = await world.start()
+    for _ in range(9):
+        try:
+            await world.drive(1, seconds=20)
+        except Killed:
+            continue
+    run = await world.run(run.id)
+    assert (run.status, run.error.code, len(chat.requests)) == (RunStatus.FAILED, "generate_too_long", 4)
+
+
+async def test_a_provider_that_is_down_is_tried_again(world, chat):
+    chat.streams = [[DOWN], [ChatText("a"), DOWN], [ChatText("b"), END]]
+    run = await world.start()
+    run = await world.until_terminal(run.id)
+    assert (run.status, await feed_text(world, run)) == (RunStatus.COMPLETED, "ab")
+    assert [request.prefix for request in chat.requests] == ["", "", "a"]
+
+
+async def test_a_refused_request_ends_the_run(world, chat):
+    chat.streams = [[ChatBroken(RunError("provider_rejected", "no such model"), None, retryable=False)]]
+    run = await world.start()
+    run = await world.until_terminal(run.id)
+    assert (run.status, run.error.code) == (RunStatus.FAILED, "provider_rejected")
+
+
+async def test_a_cancellation_closes_the_stream(world, chat):
+    run = await world.start()
+
+    async def cancels() -> None:
+        world.clock.pass_(2)
+        assert (await cancel(world.context, CALLER, run.id)).stored.run.status is RunStatus.CANCELLING
+
+    later = [ChatText("c"), passes(world, 2)] * 20
+    chat.streams = [[ChatText("a"), cancels, ChatText("b"), *later, END]]
+    await world.drive()
+    run = await world.run(run.id)
+    assert (run.status, chat.closed) == (RunStatus.CANCELLED, 1)
+
+
+async def test_the_deadline_ends_a_stream(world, chat):
+    chat.streams = [[ChatText("a"), passes(world, 1799), ChatText("b"), passes(world, 2), ChatText("c"), END]]
+    world.context.__dict__["generate_for"] = timedelta(hours=1)
+    run = await world.start()
+    await world.drive(2)
+    assert (await world.run(run.id)).status is RunStatus.EXPIRED
+
+
+async def test_a_former_holder_stores_nothing(world, chat):
+    async def another() -> None:
+        await world.drive(1, seconds=20)
+
+    chat.streams = [[ChatText("mine"), END]]
+    run = await world.start()
+    [message] = await world.tick(0)
+    generate = chat.generate
+
+    async def slow(request):
+        async for event in generate(request):
+            if len(chat.requests) == 1 and isinstance(event, ChatText):
+                chat.streams = [[ChatText("theirs"), END]]
+                await another()
+            yield event
+
+    chat.generate = slow
+    await world.work(message)
+    run = await world.run(run.id)
+    assert (run.status, await feed_text(world, run)) == (RunStatus.COMPLETED, "theirs")
+
+
+async def test_a_provider_that_is_gone_ends_the_run(world, chat):
+    run = await world.start()
+    world.context.chats.clear()
+    run = await world.until_terminal(run.id)
+    assert (run.status, run.error.code) == (RunStatus.FAILED, "provider_gone")
+
+
+async def test_a_session_replays_what_was_generated(world, chat):
+    chat.streams = [[ChatText("one"), END], [ChatText("two"), END]]
+    first = await world.start()
+    await world.until_terminal(first.id)
+    second = await world.start(session_id=first.session_id)
+    await world.until_terminal(second.id)
+    messages = json.loads(chat.requests[1].messages)
+    assert [each["role"] for each in messages] == ["system", "user", "assistant", "user"]
