@@ -909,3 +909,17 @@ async def test_a_tool_that_the_agent_gets_later_is_not_sent_beside_one_of_the_sa
     await world.drive()
     tools = json.loads(world.provider.creates[-1].tools)
     assert [each.get("name", each["type"]) for each in tools] == ["web_search", "refund"]
+
+
+async def test_an_approver_sees_no_call_of_a_run_that_is_being_cancelled(world):
+    found = []
+
+    async def cancelled(*args):
+        await cancel(world.context, CALLER, run.id)
+        found.extend((await list_calls(world.context, ANNA, run.id, after=0, limit=20))[0])
+        async for result in run_tools(*args):
+            yield result
+
+    run_tools, world.agents.run_tools = world.agents.run_tools, cancelled
+    run = await waits(world, "pay", "look_up")
+    assert (run.status, found) == (RunStatus.CANCELLED, [])
