@@ -80,7 +80,8 @@ async def list_calls(
 
 def _listed(caller: Caller, run: Run, call: ToolCall) -> bool:
     own = run.owner == caller.owner and Role.READER in caller.roles
-    return own or (sees(caller, run, call) and call.status is CallStatus.WAITING)
+    waiting = call.status is CallStatus.WAITING and run.status is not RunStatus.CANCELLING
+    return own or (waiting and sees(caller, run, call))
 
 
 async def waiting_calls(context: Context, run: Run) -> list[CallView]:

@@ -889,3 +889,38 @@ async def test_the_deletion_of_an_earlier_run_does_not_let_outputs_be_left_out(w
     await world.until_terminal(following.id)
     await delete_run(world.context, CALLER, run.id)
     await refused(InvalidInput, "output_missing", world.start(session_id=run.session_id))
+
+
+async def test_broken_rows_of_waits_hide_no_other_wait(world):
+    run = await waits(world, "pay")
+    values = {"kind": WaitKind.APPROVAL.value, "owner": OWNER}
+    for number in range(40):
+        key = f"paused|2020-01-01T00:00:{number:02d}.000000Z|broken"
+        await world.table.write(run.id[4:6], [Put(Row(key, values))])
+    views, _ = await list_waits(world.context, ANNA, after=None, limit=2)
+    assert [view.id for view in views] == ids_of(run)
+    assert await oldest_wait(world.context) == run.calls[0].wait.since
+
+
+async def test_a_tool_that_the_agent_gets_later_is_not_sent_beside_one_of_the_same_name(world):
+    run = await waits(world, "refund", tools=REFUND)
+    world.agents.changes = {"tools": '[{"type": "function", "name": "refund"}, {"type": "web_search"}]'}
+    await gives(world, run, SendOutput("paid"))
+    await world.drive()
+    tools = json.loads(world.provider.creates[-1].tools)
+    assert [each.get("name", each["type"]) for each in tools] == ["web_search", "refund"]
+
+
+async def test_an_approver_sees_no_call_of_a_run_that_is_being_cancelled(world):
+    found = []
+
+    async def cancelled(*args):
+        run_id = args[1][0].run_id
+        await cancel(world.context, CALLER, run_id)
+        found.append(await list_calls(world.context, ANNA, run_id, after=0, limit=20))
+        async for result in run_tools(*args):
+            yield result
+
+    run_tools, world.agents.run_tools = world.agents.run_tools, cancelled
+    run = await waits(world, "pay", "look_up")
+    assert (run.status, found) == (RunStatus.CANCELLED, [([], None)])
