@@ -75,7 +75,8 @@ def queue_calls(run: Run, snapshot: Snapshot, repeatable: frozenset[str], now: d
         calls=run.calls + requested,
         previous_response_id=snapshot.response_id,
     )
-    return queued, (log.TurnCompleted(run.turn, len(requested), snapshot.usage.total_tokens), Wake())
+    tokens = snapshot.usage.total_tokens if snapshot.usage else 0
+    return queued, (log.TurnCompleted(run.turn, len(requested), tokens), Wake())
 
 
 def _queue_call(run: Run, call: ToolCall, repeatable: frozenset[str]) -> ToolCall:
