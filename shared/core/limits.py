@@ -15,6 +15,10 @@ MAX_FEED_BYTES = 4 * 1024 * 1024
 MAX_TRANSCRIPT_BYTES = 16 * 1024 * 1024
 # A page of calls: their arguments, and the outputs of turns that are read for them. A page has at least one call.
 MAX_CALLS_BYTES = 4 * 1024 * 1024
+# The output of a turn that is kept, in UTF-8.
+MAX_OUTPUT_BYTES = 8 * 1024 * 1024
+# The brackets and commas of a call's arguments in a chat. Others are sent as a text.
+MAX_SENT_ARGUMENT_MARKS = 20_000
 # What the caller sends as the output of a call, and what a tool may return.
 MAX_TOOL_OUTPUT_BYTES = 1024 * 1024
 # Why a person refuses a call, or why a call of the caller failed.

@@ -36,7 +36,10 @@ class Usage:
     # The part of the output tokens that the model used for reasoning.
     reasoning_tokens: int = 0
 
-    def __add__(self, other: "Usage") -> "Usage":
+    def __add__(self, other: "Usage | None") -> "Usage":
+        """Return the sum. What was not reported adds nothing."""
+        if other is None:
+            return self
         return Usage(*(getattr(self, name) + getattr(other, name) for name in self.__slots__))
 
 
@@ -70,7 +73,8 @@ class Snapshot:
     calls: tuple[ToolCall, ...] = ()
     # Whether it ends with a call that nobody in this app can answer.
     unanswerable: bool = False
-    usage: Usage = Usage()
+    # None when the provider did not send it.
+    usage: Usage | None = Usage()
     error: RunError | None = None
     incomplete_reason: str | None = None
     # The stream can be resumed after the event with this number. None when it was created without a stream.

@@ -33,7 +33,7 @@ async def expire(context: Context, stored: StoredRun, within: timedelta | None =
             reply = await read(context, run, response_id, within)
         match reply:
             case Snapshot(status=ResponseStatus.CANCELLED) if run.status is not RunStatus.CANCELLING:
-                usage = reply.usage
+                usage = reply.usage or usage
             case Snapshot() if _finished(reply):
                 return await settle(context, stored, reply)
     return await apply(context, stored, events.DeadlinePassed(usage, response_id))

@@ -7,9 +7,10 @@ from datetime import datetime, timedelta
 
 from shared.core import transcript
 from shared.core.chat.collected import Collected
+from shared.core.chat.content import NotSendable
 from shared.core.chat.echo import EchoFilter
 from shared.core.chat.events import ChatBroken, ChatEnd, ChatText
-from shared.core.chat.messages import NotSendable, chat_messages
+from shared.core.chat.messages import chat_messages
 from shared.core.chat.tools import chat_tools
 from shared.core.life import events
 from shared.core.life.events import Join

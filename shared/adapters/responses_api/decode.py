@@ -7,6 +7,7 @@ from typing import Any
 
 from shared.adapters.http.json_body import TooManyMarks, read_json
 from shared.core import transcript
+from shared.core.limits import MAX_OUTPUT_BYTES
 from shared.core.response import ResponseStatus, RunError, Snapshot, Usage
 from shared.core.text import json_text, representable, without_keys
 
@@ -14,8 +15,6 @@ MAX_MESSAGE_CHARACTERS = 500
 MAX_SEARCHED_CHARACTERS = 20 * MAX_MESSAGE_CHARACTERS
 # Deeper than any output item, and far from Python's recursion limit.
 MAX_NESTING = 100
-# The longest output that is kept, in UTF-8.
-MAX_OUTPUT_BYTES = 8 * 1024 * 1024
 # An unknown status is shown cut to this length.
 MAX_STATUS_CHARACTERS = 64
 # More than any response can use, and small enough that sums of it are exact in every client.

@@ -76,10 +76,8 @@ def queue_calls(run: Run, snapshot: Snapshot, repeatable: frozenset[str], now: d
         calls=run.calls + requested,
         previous_response_id=snapshot.response_id,
     )
-    return queued, (
-        log.TurnCompleted(run.turn, len(requested), snapshot.usage and snapshot.usage.total_tokens),
-        Wake(),
-    )
+    tokens = snapshot.usage.total_tokens if snapshot.usage else None
+    return queued, (log.TurnCompleted(run.turn, len(requested), tokens), Wake())
 
 
 def _queue_call(run: Run, call: ToolCall, repeatable: frozenset[str]) -> ToolCall:

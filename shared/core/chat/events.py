@@ -1,0 +1,55 @@
+"""What the stream of a chat completion brings."""
+
+from dataclasses import dataclass
+from datetime import timedelta
+
+from shared.core.response import RunError, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class ChatText:
+    """Text of the answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChatReasoning:
+    """Text of the model's reasoning."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChatCall:
+    """A piece of a function call. Pieces with the same index are joined; most bring arguments only."""
+
+    index: int
+    # Empty where the piece does not bring it.
+    call_id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True, slots=True)
+class ChatEnd:
+    """The stream ended as it should."""
+
+    # As the provider wrote it. None when the stream ended without one.
+    finish_reason: str | None
+    # None when the provider did not send it.
+    usage: Usage | None
+
+
+@dataclass(frozen=True, slots=True)
+class ChatBroken:
+    """The request was refused, or its stream was cut."""
+
+    error: RunError
+    # The pause that the provider requested, if any.
+    retry_after: timedelta | None
+    # Whether the same request may succeed later.
+    retryable: bool
+
+
+ChatEvent = ChatText | ChatReasoning | ChatCall | ChatEnd | ChatBroken
