@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from shared.adapters.http import json_body
 from shared.adapters.http.access import Access, Connection
 from shared.adapters.http.answer import Answer, NoAnswer
-from shared.adapters.responses_api import interpret
 from shared.core.response import Absent, NoStream, NotNow, Refused, ResponseStatus, RunError, Snapshot
 from tests.support.loopback import Arrived, Loopback, always, reply
 from tests.support.requests import ALL, Counting, Sending, get, provided
@@ -213,13 +213,13 @@ async def test_denials_are_logged_when_they_begin_and_when_they_end(operation, c
 def decoded(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """Collects all bytes that are decoded from JSON."""
     found: list[bytes] = []
-    read_json = interpret.read_json
+    read_json = json_body.read_json
 
     def reading(body: bytes) -> Any:
         found.append(body)
         return read_json(body)
 
-    monkeypatch.setattr(interpret, "read_json", reading)
+    monkeypatch.setattr(json_body, "read_json", reading)
     return found
 
 

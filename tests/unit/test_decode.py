@@ -5,14 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.adapters.responses_api.decode import (
-    MAX_MESSAGE_CHARACTERS,
-    MAX_TOKENS,
-    Unreadable,
-    decode,
-    is_response_id,
-    read_error,
-)
+from shared.adapters.http.shown_error import MAX_MESSAGE_CHARACTERS, read_error
+from shared.adapters.http.tokens import MAX_TOKENS
+from shared.adapters.responses_api.decode import Unreadable, decode, is_response_id
 from shared.core import transcript
 from shared.core.calls import ToolCall
 from shared.core.response import ResponseStatus, RunError, Snapshot, Usage

@@ -30,16 +30,20 @@ def azure_base_url(endpoint: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """How to reach a provider of the Responses API. Without a key, tokens of Microsoft Entra are used.
+    """How to reach a provider. Without a key, tokens of Microsoft Entra are used, unless it is `anonymous`.
 
     Raises ValueError when tokens would be sent unencrypted.
     """
 
-    # The part of all addresses before "/responses".
+    # The part of all addresses before "/responses" or "/chat/completions".
     base_url: str
     api_key: str | None = field(default=None, repr=False)
+    # Whether requests without a key carry no credentials but those in `headers`.
+    anonymous: bool = False
     # Further headers of every request, such as the key of a gateway. Their values are secrets.
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    # What to check when this provider refuses the credentials. Empty: the settings of the app's own provider.
+    credentials: str = ""
     scope: str = AZURE_SCOPE
     # The user-assigned managed identity to use; None leaves the choice to DefaultAzureCredential.
     client_id: str | None = None
@@ -55,12 +59,14 @@ class Connection:
     slice_pause: timedelta = timedelta(milliseconds=250)
 
     def __post_init__(self) -> None:
-        if not self.api_key and not self.base_url.startswith("https://"):
+        if not self.api_key and not self.anonymous and not self.base_url.startswith("https://"):
             raise ValueError(f"{self.base_url} must begin with https:// because access tokens are sent to it")
 
     @property
     def to_check(self) -> str:
         """The settings to check when the provider refuses the credentials."""
+        if self.credentials:
+            return self.credentials
         headers = ", and PROVIDER_HEADERS" if self.headers else ""
         if self.api_key:
             return f"OPENAI_API_KEY, or AZURE_OPENAI_API_KEY with AZURE_OPENAI_ENDPOINT{headers}"
@@ -129,12 +135,14 @@ class Access:
         return received
 
     async def token(self, ends: float | None = None) -> str:
-        """Return the key, or a token that is renewed before it expires. Raises NoToken.
+        """Return the key, or a token that is renewed before it expires; "" if requests carry none. Raises NoToken.
 
         The wait for a token ends when the event loop's clock reaches `ends`.
         """
         if self._connection.api_key:
             return self._connection.api_key
+        if self._connection.anonymous:
+            return ""
         try:
             async with asyncio.timeout_at(ends):
                 return await (self._new_token or self._open())()

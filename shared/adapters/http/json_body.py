@@ -26,3 +26,11 @@ def read_json(body: bytes) -> Any:
         raise TooManyMarks
     # A byte order mark does not belong to the text.
     return json.loads(body.removeprefix(codecs.BOM_UTF8).decode(errors="replace"))
+
+
+def json_of(body: bytes) -> object:
+    """Return the value of a JSON text, or None when the body is not JSON."""
+    try:
+        return read_json(body)
+    except (ValueError, RecursionError):
+        return None

@@ -5,6 +5,7 @@ import io
 import logging
 import math
 from collections.abc import AsyncIterator, Mapping
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from enum import Enum, auto
@@ -88,6 +89,27 @@ class Slot:
             self._turns.release()
 
 
+class ByteStream:
+    """The body of a successful reply while it arrives. It has no limits; who reads it has them."""
+
+    def __init__(self, content: aiohttp.StreamReader, large: Slot) -> None:
+        self._content = content
+        self._large = large
+
+    async def read(self, seconds: float) -> bytes | NoAnswer:
+        """Return the next bytes; none at the end. NoAnswer: it broke off, or `slow`, no byte came for so long."""
+        try:
+            async with asyncio.timeout(seconds):
+                return await self._content.read(READ_BUFFER_BYTES)
+        except _FAULTS as fault:
+            return _no_answer(fault, begun=True)
+
+    async def keep(self, size: int) -> None:
+        """Wait for a turn among the large replies, if this one is kept in memory and as large as that."""
+        if size > LARGE_BYTES:
+            await self._large.take()
+
+
 class Transport:
     """Sends requests to one provider, over at most `connections` connections in each pool.
 
@@ -137,6 +159,30 @@ class Transport:
             return None if received else _no_answer(fault, begun=begun)
         return None
 
+    @asynccontextmanager
+    async def stream(self, request: Request) -> AsyncIterator[ByteStream | Answer | NoAnswer]:
+        """Send a request, and give its reply while it arrives, or the answer if it reports no success.
+
+        `request.within` covers the time until the headers have come, and an answer that reports no success.
+        Leaving the block closes the connection.
+        """
+        async with AsyncExitStack() as opened:
+            yield await self._open_stream(request, opened)
+
+    async def _open_stream(self, request: Request, opened: AsyncExitStack) -> ByteStream | Answer | NoAnswer:
+        begun = False
+        try:
+            ends = _ends(request)
+            token = await self._access.token(ends)
+            async with asyncio.timeout_at(ends):
+                reply = await opened.enter_async_context(await self._reply(request, token))
+                if 200 <= reply.status < 300:
+                    return ByteStream(reply.content, opened.enter_context(Slot(self._large)))
+                begun = True
+                return self._struck(await _answer(reply, self._large))
+        except _FAULTS as fault:
+            return _no_answer(fault, begun=begun)
+
     async def close(self) -> None:
         sessions, self._sessions = self._sessions, {}
         for session in sessions.values():
@@ -148,7 +194,7 @@ class Transport:
         reply = await session.request(
             request.method,
             URL(request.url, encoded=True),
-            headers={**request.headers, "Authorization": f"Bearer {token}"},
+            headers={**request.headers, **({"Authorization": f"Bearer {token}"} if token else {})},
             data=request.body,
             allow_redirects=False,
         )

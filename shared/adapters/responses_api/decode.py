@@ -6,41 +6,19 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from shared.adapters.http.json_body import TooManyMarks, read_json
+from shared.adapters.http.shown_error import code_of, read_error, shown
+from shared.adapters.http.tokens import tokens, tokens_in
 from shared.core import transcript
 from shared.core.limits import MAX_OUTPUT_BYTES
 from shared.core.response import ResponseStatus, RunError, Snapshot, Usage
-from shared.core.text import json_text, representable, without_keys
+from shared.core.text import json_text
 
-MAX_MESSAGE_CHARACTERS = 500
-MAX_SEARCHED_CHARACTERS = 20 * MAX_MESSAGE_CHARACTERS
 # Deeper than any output item, and far from Python's recursion limit.
 MAX_NESTING = 100
 # An unknown status is shown cut to this length.
 MAX_STATUS_CHARACTERS = 64
-# More than any response can use, and small enough that sums of it are exact in every client.
-MAX_TOKENS = 10**12
-
 # Gateways put a route, or all of their state, into the id.
 MAX_RESPONSE_ID = 1024
-# No retry helps after these: somebody has to pay, or to unlock the account.
-QUOTA_CODES = frozenset(
-    {
-        "insufficient_quota",
-        "insufficient_balance",
-        "insufficient_credits",
-        "insufficient_funds",
-        "quota_exceeded",
-        "billing_hard_limit_reached",
-        "billing_not_active",
-        "credit_balance_too_low",
-        "exceeded_current_quota_error",
-        "payment_required",
-        "account_deactivated",
-        "access_terminated",
-    }
-)
-_CODE = re.compile(r"[A-Za-z0-9_.-]{1,64}")
-_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]+")
 # Some compatible services have other words for the same.
 _STATUSES = {status.value: status for status in ResponseStatus} | {
     "pending": ResponseStatus.QUEUED,
@@ -60,11 +38,6 @@ class Unreadable:
 def too_large(reason: str) -> RunError:
     """Return the error for a response that no later read could make smaller."""
     return RunError("output_too_large", f"The response cannot be kept: {reason}.")
-
-
-def is_quota(code: object) -> bool:
-    """Return whether the code of an error means that the account cannot pay."""
-    return isinstance(code, str) and (code.lower() in QUOTA_CODES or code.lower().startswith("insufficient_"))
 
 
 def is_response_id(value: object) -> bool:
@@ -135,7 +108,7 @@ def _snapshot(
         return Unreadable("the response has no status")
     status = _STATUSES.get(status_name)
     if status is None:
-        on_unknown_status(_shown(status_name, secret)[:MAX_STATUS_CHARACTERS])
+        on_unknown_status(shown(status_name, secret)[:MAX_STATUS_CHARACTERS])
         status = ResponseStatus.IN_PROGRESS
     run_id = _run_of(value.get("metadata"))
     if not status.finished:
@@ -182,7 +155,7 @@ def _finished(
         unanswerable=may_call and transcript.ends_unanswered(output),
         usage=_usage(value.get("usage")),
         error=read_error(value.get("error"), secret),
-        incomplete_reason=_code(details.get("reason"), secret) if isinstance(details, dict) else None,
+        incomplete_reason=code_of(details.get("reason"), secret) if isinstance(details, dict) else None,
     )
 
 
@@ -207,65 +180,11 @@ def _deeper_than(levels: int, value: Any) -> bool:
 def _usage(value: object) -> Usage:
     if not isinstance(value, dict):
         return Usage()
-    read, written = _tokens(value.get("input_tokens")), _tokens(value.get("output_tokens"))
+    read, written = tokens(value.get("input_tokens")), tokens(value.get("output_tokens"))
     return Usage(
         read,
         written,
-        _tokens(value.get("total_tokens")) or read + written,
-        cached_tokens=_detail(value.get("input_tokens_details"), "cached_tokens"),
-        reasoning_tokens=_detail(value.get("output_tokens_details"), "reasoning_tokens"),
+        tokens(value.get("total_tokens")) or read + written,
+        cached_tokens=tokens_in(value.get("input_tokens_details"), "cached_tokens"),
+        reasoning_tokens=tokens_in(value.get("output_tokens_details"), "reasoning_tokens"),
     )
-
-
-def _detail(details: object, name: str) -> int:
-    return _tokens(details.get(name)) if isinstance(details, dict) else 0
-
-
-def _tokens(value: object) -> int:
-    if not isinstance(value, int) or isinstance(value, bool):
-        return 0
-    return min(max(value, 0), MAX_TOKENS)
-
-
-def read_error(value: object, secret: str | re.Pattern[str] | None = None) -> RunError | None:
-    """Return the error that a provider reports, safe to show to clients; None without a code and a message.
-
-    `value` is an `error` object, or a text alone. `secret` and text that looks like a key are replaced.
-    """
-    code, message = (value.get("code"), value.get("message")) if isinstance(value, dict) else (None, value)
-    shown = _shown(message, secret) if isinstance(message, str) else ""
-    known = _code(code, secret)
-    if not shown and not known:
-        return None
-    kind = value.get("type") if isinstance(value, dict) else None
-    quota = is_quota(code) or is_quota(kind)
-    code = "quota_exhausted" if quota else known or "provider_error"
-    return RunError(code, shown or "The provider gave no reason.", known)
-
-
-def _code(value: object, secret: str | re.Pattern[str] | None) -> str | None:
-    """Return a code that may be shown, or None."""
-    if not isinstance(value, str) or not _CODE.fullmatch(value):
-        return None
-    return None if _struck(value, secret) != value else value
-
-
-def _struck(text: str, secret: str | re.Pattern[str] | None) -> str:
-    """Return a text without the secrets of the settings."""
-    if not secret:
-        return text
-    return re.sub(re.escape(secret) if isinstance(secret, str) else secret, "[secret]", text)
-
-
-def _shown(text: str, secret: str | re.Pattern[str] | None) -> str:
-    # Searching a longer text would take too long, and less than this is kept.
-    if len(text) > MAX_SEARCHED_CHARACTERS:
-        half = MAX_SEARCHED_CHARACTERS // 2
-        text = f"{text[:half]} … {text[-half:]}"
-    text = representable(text)
-    text = _CONTROL.sub(" ", without_keys(_struck(text, secret))).strip()
-    if len(text) <= MAX_MESSAGE_CHARACTERS:
-        return text
-    # Errors often repeat a long value and say only at their end what is wrong with it.
-    half = (MAX_MESSAGE_CHARACTERS - 3) // 2
-    return f"{text[:half]} … {text[-half:]}"

@@ -2,18 +2,17 @@
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from shared.adapters.http.answer import DENIED, MAX_REPLY_BYTES, Answer, NoAnswer, is_transient
-from shared.adapters.http.json_body import read_json
-from shared.adapters.http.retry_after import retry_after
+from shared.adapters.http.failures import LATER, NO_QUOTA, Failures, run_error
+from shared.adapters.http.json_body import json_of
+from shared.adapters.http.provider_error import ProviderError, error_in
 from shared.adapters.responses_api.decode import Unreadable, decode, read_response, too_large
-from shared.adapters.responses_api.errors import ProviderError, error_in
 from shared.adapters.responses_api.stream import sequence_of, stream_event
 from shared.core.response import (
-    RESPONSE_SLOW,
     Absent,
     CancelReply,
     ChainBroken,
@@ -36,11 +35,8 @@ from shared.ports.providers import ResponseRequest
 _TOO_LONG = f"it is larger than {MAX_REPLY_BYTES // 2**20} MiB"
 # Statuses of a refusal that does not concern the response which a request continues.
 _NOT_THE_CHAIN = DENIED | {408, 413, 429}
-_NO_QUOTA = "The provider account has no quota left."
 # A 409 with such a text comes while the first request with the same key is carried out.
 _IN_PROGRESS = re.compile(r"in.?progress|being processed|in use|concurrent", re.IGNORECASE)
-# The codes of our errors for requests that may succeed later.
-_LATER = {401: "provider_denied", 403: "provider_denied", 429: "rate_limited"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +57,9 @@ class Opening:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Interpreter:
+class Interpreter(Failures):
     """Interprets the answers of one provider."""
 
-    # The settings that an error for refused credentials names.
-    to_check: str
-    # What is removed from error messages: the key, or a pattern for it and other secrets.
-    secret: str | re.Pattern[str] | None = field(repr=False)
     on_unknown_status: Callable[[str], None]
 
     def read(self, response_id: str, answer: Answer | NoAnswer, now: datetime) -> ReadReply:
@@ -76,38 +68,38 @@ class Interpreter:
                 return self._read_reply(answer, response_id)
             if answer.gone:
                 return Absent()
-            if (error := self._error_of(answer)).quota:
+            if (error := self.error_of(answer)).quota:
                 return self._out_of_quota(response_id, error)
-        return self._later(answer, now)
+        return self.later(answer, now)
 
     def _read_reply(self, answer: Answer, response_id: str) -> Snapshot | NotNow:
         found = self._snapshot(answer, response_id)
-        if isinstance(found, NotNow) and (value := error_in(_json(answer.body or b""))):
+        if isinstance(found, NotNow) and (value := error_in(json_of(answer.body or b""))):
             error = ProviderError.of(value, self.secret)
             if error.quota:
                 return self._out_of_quota(response_id, error)
-            return NotNow(_run_error("provider_unavailable", error, found.error.message))
+            return NotNow(run_error("provider_unavailable", error, found.error.message))
         return found
 
     def _out_of_quota(self, response_id: str, error: ProviderError) -> Snapshot:
         return Snapshot(
             response_id=response_id,
             status=ResponseStatus.FAILED,
-            error=_run_error("quota_exhausted", error, _NO_QUOTA),
+            error=run_error("quota_exhausted", error, NO_QUOTA),
         )
 
     def create(self, request: ResponseRequest, answer: Answer | NoAnswer, now: datetime) -> CreateReply:
         if isinstance(answer, NoAnswer):
             if answer.denied:
-                return Refused(RunError("provider_denied", self._not_sent(answer)))
-            return self._later(answer, now, unknown=answer.may_be_done)
+                return Refused(RunError("provider_denied", self.not_sent(answer)))
+            return self.later(answer, now, unknown=answer.may_be_done)
         if not answer.ok:
-            later = self._later(answer, now, unknown=answer.may_be_done)
-            return self._failed(request, answer.status, self._error_of(answer), later)
+            later = self.later(answer, now, unknown=answer.may_be_done)
+            return self._failed(request, answer.status, self.error_of(answer), later)
         found = self._snapshot(answer, None)
         if isinstance(found, Snapshot):
             return found
-        if error := error_in(_json(answer.body or b"")):
+        if error := error_in(json_of(answer.body or b"")):
             return self._failed_in_success(request, ProviderError.of(error, self.secret))
         return replace(found, unknown=True, unusable=True)
 
@@ -131,8 +123,8 @@ class Interpreter:
     def _failed_in_success(self, request: ResponseRequest, error: ProviderError) -> CreateReply:
         """Interpret an error that came with HTTP 200, as if it had come with the status that belongs to it."""
         status = error.status or 503
-        code = _LATER.get(status, "provider_unavailable")
-        later = NotNow(_run_error(code, error, "The provider reported an error."))
+        code = LATER.get(status, "provider_unavailable")
+        later = NotNow(run_error(code, error, "The provider reported an error."))
         return self._failed(request, status, error, later)
 
     def _failed(
@@ -141,9 +133,9 @@ class Interpreter:
         """Return what an error means for a create. `later` is the reply when a repetition may help."""
         no_reason = f"The provider answered HTTP {status} and gave no reason."
         if error.quota or (status == 402 and request.previous_response_id is None):
-            return Refused(_run_error("quota_exhausted", error, _NO_QUOTA))
+            return Refused(run_error("quota_exhausted", error, NO_QUOTA))
         if status in DENIED:
-            return Refused(RunError("provider_denied", self._denied(status, error), error.shown_code))
+            return Refused(RunError("provider_denied", self.denied(status, error), error.shown_code))
         if error.about_key and 400 <= status < 500 and request.idempotency_key:
             # With 409, an earlier request with this key is still being carried out.
             return later if status == 409 else KeyRefused(error.message or no_reason)
@@ -151,21 +143,17 @@ class Interpreter:
             return later
         chained = request.previous_response_id is not None
         if chained and 400 <= status < 500 and status not in _NOT_THE_CHAIN and not error.shared_by_replay:
-            return ChainBroken(_run_error("provider_rejected", error, no_reason))
+            return ChainBroken(run_error("provider_rejected", error, no_reason))
         if is_transient(status) or is_transient(error.status or 0):
             return later
-        if status == 404 or error.code == "model_not_found":
-            why = f"The provider has no model or deployment {request.model!r}, or its address is wrong."
-            message = f"{why} Its message: {error.message or no_reason}"
-            return Refused(RunError("model_not_found", message, error.shown_code))
-        return Refused(_run_error("provider_rejected", error, no_reason))
+        return Refused(self.refused(status, error, request.model))
 
     def opening(self, data: bytes) -> Opening:
         """Return what an event says about the response that the stream is of.
 
         A stream whose events have no numbers cannot be resumed; then the complete response is read instead.
         """
-        value = _json(data)
+        value = json_of(data)
         if not isinstance(value, dict):
             return Opening()
         found = read_response(value.get("response"), None, self.on_unknown_status, self.secret)
@@ -188,7 +176,7 @@ class Interpreter:
 
     def _events(self, response_id: str, received: Received) -> Iterator[StreamEvent]:
         read = self._response(response_id)
-        return filter(None, (stream_event(_json(data), read) for data in received.events))
+        return filter(None, (stream_event(json_of(data), read) for data in received.events))
 
     def _response(self, response_id: str) -> Callable[[object], Snapshot | None]:
         def read(value: object) -> Snapshot | None:
@@ -202,7 +190,7 @@ class Interpreter:
             # The response cannot be cancelled in its present state. A read shows which one that is.
             return self._gone_or_refused(answer, now)
         if isinstance(answer, NoAnswer) or answer.transient:
-            return self._later(answer, now, unknown=answer.may_be_done)
+            return self.later(answer, now, unknown=answer.may_be_done)
         if answer.ok:
             found = self._snapshot(answer, response_id)
             return replace(found, unknown=True) if isinstance(found, NotNow) else found
@@ -210,7 +198,7 @@ class Interpreter:
 
     def delete(self, answer: Answer | NoAnswer, now: datetime) -> DeleteReply:
         if isinstance(answer, NoAnswer) or answer.transient:
-            return self._later(answer, now)
+            return self.later(answer, now)
         return Absent() if answer.ok else self._gone_or_refused(answer, now)
 
     def _snapshot(self, answer: Answer, expected: str | None) -> Snapshot | NotNow:
@@ -230,49 +218,6 @@ class Interpreter:
         if answer.gone:
             return Absent()
         if answer.denied:
-            return self._later(answer, now)
+            return self.later(answer, now)
         no_reason = f"The provider answered HTTP {answer.status} and gave no reason."
-        return Refused(_run_error("provider_rejected", self._error_of(answer), no_reason))
-
-    def _not_sent(self, answer: NoAnswer) -> str:
-        return f"No request was sent to the provider: {answer.reason}. Check {self.to_check}."
-
-    def _denied(self, status: int, error: ProviderError) -> str:
-        why = f"The provider refuses the credentials (HTTP {status}). Check {self.to_check}."
-        return f"{why} {error.message}" if error.message else why
-
-    def _later(self, answer: Answer | NoAnswer, now: datetime, *, unknown: bool = False) -> NotNow:
-        """Return the reply for a request that may succeed later."""
-        if isinstance(answer, NoAnswer):
-            return NotNow(self._unanswered(answer), unknown=unknown)
-        error = self._error_of(answer)
-        if answer.denied:
-            message = self._denied(answer.status, error)
-        else:
-            message = f"The provider answered HTTP {answer.status}. {error.message or ''}".strip()
-        code = _LATER.get(answer.status, "provider_unavailable")
-        return NotNow(RunError(code, message, error.shown_code), retry_after(answer.headers, now), unknown)
-
-    def _unanswered(self, answer: NoAnswer) -> RunError:
-        if answer.denied:
-            return RunError("provider_denied", self._not_sent(answer))
-        code = RESPONSE_SLOW if answer.slow else "provider_unreachable"
-        return RunError(code, f"{answer.reason[0].upper()}{answer.reason[1:]}.")
-
-    def _error_of(self, answer: Answer) -> ProviderError:
-        value = _json(answer.body or b"")
-        # API gateways leave out the object around the error.
-        found = error_in(value)
-        return ProviderError.of(found if found is not None else value, self.secret)
-
-
-def _run_error(code: str, error: ProviderError, otherwise: str) -> RunError:
-    return RunError(code, error.message or otherwise, error.shown_code)
-
-
-def _json(body: bytes) -> object:
-    """Return the value of a JSON text, or None when the body is not JSON."""
-    try:
-        return read_json(body)
-    except (ValueError, RecursionError):
-        return None
+        return Refused(run_error("provider_rejected", self.error_of(answer), no_reason))

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from shared.adapters.responses_api.decode import is_quota, read_error
+from shared.adapters.http.shown_error import is_quota, read_error
 
 # The complete conversation would be refused for the same reason as the request that continues a response.
 _SHARED_BY_REPLAY = frozenset(

@@ -1,0 +1,90 @@
+"""Says which pieces belong to the same call, whatever of index, id and name a provider sends or repeats. Pure."""
+
+import json
+from dataclasses import dataclass, field
+
+from shared.adapters.chat_api.decode import CallPiece
+from shared.ports.chat import ChatCall
+
+# Where a piece could be the begin of another call, the arguments before it are parsed. More or longer ones are not.
+MAX_PARSED_CHARACTERS = 64 * 1024
+MAX_PARSES = 1_000
+# More than a run may have. An answer with more is refused.
+MAX_CALLS = 1_000
+
+
+@dataclass(slots=True)
+class _Call:
+    number: int
+    call_id: str = ""
+    name: str = ""
+    arguments: list[str] = field(default_factory=list)
+    length: int = 0
+
+
+class Calls:
+    """The calls of one answer, numbered from 0 in the order in which they begin."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self._by_index: dict[int, _Call] = {}
+        self._by_id: dict[str, _Call] = {}
+        self._last: _Call | None = None
+        self._parses = 0
+
+    def place(self, piece: CallPiece) -> ChatCall:
+        """Return a piece with the number of its call. Its id and its name are given once."""
+        call = self._call_of(piece)
+        new_id = piece.call_id if not call.call_id else ""
+        new_name = piece.name if not call.name else ""
+        call.call_id, call.name = call.call_id or new_id, call.name or new_name
+        if piece.index is not None:
+            self._by_index[piece.index] = call
+        if new_id:
+            self._by_id.setdefault(new_id, call)
+        self._last = call
+        if call.length <= MAX_PARSED_CHARACTERS:
+            call.arguments.append(piece.arguments)
+            call.length += len(piece.arguments)
+        return ChatCall(call.number, new_id, new_name, piece.arguments)
+
+    def _call_of(self, piece: CallPiece) -> _Call:
+        if piece.index is not None:
+            current = self._by_index.get(piece.index)
+        else:
+            current = self._by_id.get(piece.call_id) or self._last
+        return self._new() if current is None or self._begins(piece, current) else current
+
+    def _begins(self, piece: CallPiece, current: _Call) -> bool:
+        """Return whether a piece that could belong to `current` begins another call."""
+        if not piece.name:
+            # There are providers that send another id with each piece.
+            return False
+        if piece.call_id and current.call_id:
+            if piece.call_id == current.call_id:
+                return False
+            # With the same index, each piece of one call may have an id of its own.
+            return piece.index is None or piece.name != current.name or self._complete(current, empty=True)
+        if piece.index is not None:
+            return False
+        return bool(current.name) and (
+            piece.name != current.name or self._complete(current, empty=bool(piece.call_id))
+        )
+
+    def _complete(self, call: _Call, *, empty: bool) -> bool:
+        """Return whether the arguments of a call are complete. `empty`: what to return when there are none."""
+        text = "".join(call.arguments)
+        if not text.strip():
+            return empty
+        if len(text) > MAX_PARSED_CHARACTERS or self._parses >= MAX_PARSES:
+            return True
+        self._parses += 1
+        try:
+            json.loads(text)
+        except (ValueError, RecursionError):
+            return False
+        return True
+
+    def _new(self) -> _Call:
+        self.count += 1
+        return _Call(self.count - 1)

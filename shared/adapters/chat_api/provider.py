@@ -1,0 +1,154 @@
+"""A `ChatProvider` for chat completions: at any service that has `/chat/completions`."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import partial
+
+from shared.adapters.chat_api import broken
+from shared.adapters.chat_api.body import Resume, chat_body
+from shared.adapters.chat_api.reader import AnswerReader
+from shared.adapters.http.access import Access, Connection
+from shared.adapters.http.answer import Answer, NoAnswer
+from shared.adapters.http.failures import Failures
+from shared.adapters.http.transport import ByteStream, Pool, Request, Transport
+from shared.environment import URL, is_url
+from shared.log import log_event
+from shared.ports.chat import ChatBroken, ChatEnd, ChatEvent, ChatRequest
+
+# A connection without a byte for so long counts as dead. Azure drops one after about 230 seconds.
+SILENCE = timedelta(seconds=200)
+# Providers keep a connection open with comments while a request waits for its turn. It may wait for so long.
+IDLE = timedelta(minutes=10)
+# When the answer is complete, the usage and the end of the stream may follow within this time.
+AFTER_FINISH = timedelta(seconds=10)
+
+# The statuses with which a service refuses a field that it does not know.
+_FIELD_REFUSED = frozenset({400, 422})
+_HEADERS = {"Content-Type": "application/json", "Accept": "text/event-stream, application/json"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Dialect:
+    """How a provider differs from others."""
+
+    resume: Resume = Resume.RESTART
+    # Whether it repeats the text that it is to continue.
+    echoes: bool = False
+    # The time limits for a connection that brings nothing.
+    silence: timedelta = SILENCE
+    idle: timedelta = IDLE
+    after_finish: timedelta = AFTER_FINISH
+
+
+class ChatCompletionsProvider:
+    """Sends the request of the port, and reads the answer as it is written.
+
+    A process has one for each provider. It opens by itself in the running event loop; close it in the same one.
+    """
+
+    def __init__(
+        self, connection: Connection, dialect: Dialect = Dialect(), transport: Transport | None = None
+    ) -> None:
+        """Raises ValueError for an address that is none."""
+        if not is_url(connection.base_url):
+            raise ValueError(f"the address of a provider is not {URL}")
+        self._dialect = dialect
+        self._access = Access(connection)
+        self._transport = transport or Transport(self._access, connection.connections)
+        self._url = connection.base_url.rstrip("/") + "/chat/completions"
+        self._failures = Failures(to_check=connection.to_check, secret=connection.secrets)
+        # Whether streams are asked for their usage. Some providers refuse that.
+        self._asks_for_usage = True
+
+    async def generate(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
+        """Raises ValueError for a request that no provider of this dialect may get: see `chat_body`."""
+        async with self._reply(request) as reply:
+            if isinstance(reply, ByteStream):
+                reading = _Reading(reply, self._reader(request), self._dialect)
+                while (outcome := reading.outcome) is None:
+                    for event in await reading.next():
+                        yield event
+            else:
+                outcome = broken.refused(self._failures, request.model, reply, datetime.now(UTC))
+        yield outcome
+
+    async def close(self) -> None:
+        await self._transport.close()
+        await self._access.close()
+
+    @asynccontextmanager
+    async def _reply(self, request: ChatRequest) -> AsyncIterator[ByteStream | Answer | NoAnswer]:
+        async with AsyncExitStack() as opened:
+            asks, sent = self._asks_for_usage, self._request(request, usage=self._asks_for_usage)
+            reply = await opened.enter_async_context(self._transport.stream(sent))
+            if asks and _refuses_usage(reply):
+                self._asks_for_usage = False
+                log_event("chat.usage_refused")
+                sent = self._request(request, usage=False)
+                reply = await opened.enter_async_context(self._transport.stream(sent))
+            yield reply
+
+    def _request(self, request: ChatRequest, *, usage: bool) -> Request:
+        return Request(
+            method="POST",
+            url=self._url,
+            pool=Pool.WORK,
+            within=self._dialect.silence,
+            headers=_HEADERS,
+            body=chat_body(request, self._dialect.resume, usage=usage),
+        )
+
+    def _reader(self, request: ChatRequest) -> AnswerReader:
+        explain = partial(broken.reported, self._failures, request.model)
+        return AnswerReader(self._access.struck, explain, request.prefix if self._dialect.echoes else "")
+
+
+class _Reading:
+    """Reads the bytes of one reply, and waits for them no longer than the dialect allows."""
+
+    def __init__(self, reply: ByteStream, reader: AnswerReader, dialect: Dialect) -> None:
+        self._reply = reply
+        self._reader = reader
+        self._dialect = dialect
+        self._clock = asyncio.get_running_loop().time
+        # Since when nothing of the answer came. None: something has just come.
+        self._idle_since: float | None = None
+
+    @property
+    def outcome(self) -> ChatEnd | ChatBroken | None:
+        return self._reader.outcome
+
+    async def next(self) -> list[ChatEvent]:
+        """Return what the next bytes bring. It may be nothing."""
+        reader, finish_reason = self._reader, self._reader.finish_reason
+        limit, seconds = self._patience()
+        received = await self._reply.read(seconds)
+        if isinstance(received, NoAnswer):
+            return reader.end(broken.stalled(limit) if received.slow else broken.cut(received.reason))
+        if not received:
+            return reader.end()
+        events = reader.feed(received)
+        await self._reply.keep(reader.kept)
+        if events or reader.finish_reason != finish_reason:
+            self._idle_since = None
+        return events
+
+    def _patience(self) -> tuple[float, float]:
+        """Return the time limit that ends first, and how much of it is left, in seconds."""
+        now, dialect = self._clock(), self._dialect
+        if self._idle_since is None:
+            self._idle_since = now
+        finished = self._reader.finish_reason is not None
+        idle = (dialect.after_finish if finished else dialect.idle).total_seconds()
+        silence, left = dialect.silence.total_seconds(), self._idle_since + idle - now
+        return (silence, silence) if silence < left else (idle, max(left, 0.0))
+
+
+def _refuses_usage(reply: ByteStream | Answer | NoAnswer) -> bool:
+    """Return whether a provider refuses that a stream is asked for its usage."""
+    if not isinstance(reply, Answer) or reply.status not in _FIELD_REFUSED:
+        return False
+    return any(name in (reply.body or b"") for name in (b"stream_options", b"include_usage"))
