@@ -235,4 +235,5 @@ def _no_answer(fault: Exception, *, begun: bool = False) -> NoAnswer:
         f"the provider gave no answer: {type(fault).__name__}",
         may_be_done=not isinstance(fault, _NOT_SENT),
         slow=begun and isinstance(fault, TimeoutError),
+        timed_out=isinstance(fault, TimeoutError) and not isinstance(fault, _NOT_SENT),
     )

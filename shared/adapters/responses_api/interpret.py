@@ -36,6 +36,8 @@ from shared.ports.providers import ResponseRequest
 _TOO_LONG = f"it is larger than {MAX_REPLY_BYTES // 2**20} MiB"
 # Statuses of a refusal that does not concern the response which a request continues.
 _NOT_THE_CHAIN = DENIED | {408, 413, 429}
+# The statuses of services that have no such request.
+_NO_READS = frozenset({405, 501})
 _NO_QUOTA = "The provider account has no quota left."
 # A 409 with such a text comes while the first request with the same key is carried out.
 _IN_PROGRESS = re.compile(r"in.?progress|being processed|in use|concurrent", re.IGNORECASE)
@@ -74,7 +76,7 @@ class Interpreter:
         if isinstance(answer, Answer):
             if answer.ok:
                 return self._read_reply(answer, response_id)
-            if answer.gone:
+            if answer.gone or answer.status in _NO_READS:
                 return Absent()
             if (error := self._error_of(answer)).quota:
                 return self._out_of_quota(response_id, error)
@@ -244,7 +246,7 @@ class Interpreter:
     def _later(self, answer: Answer | NoAnswer, now: datetime, *, unknown: bool = False) -> NotNow:
         """Return the reply for a request that may succeed later."""
         if isinstance(answer, NoAnswer):
-            return NotNow(self._unanswered(answer), unknown=unknown)
+            return NotNow(self._unanswered(answer), unknown=unknown, timed_out=answer.timed_out)
         error = self._error_of(answer)
         if answer.denied:
             message = self._denied(answer.status, error)
