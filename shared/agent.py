@@ -22,6 +22,7 @@ from shared.author_faults import (
 from shared.core.calls import WAIT_FOR
 from shared.core.pace import MAX_DEADLINE, MIN_DEADLINE
 from shared.ports.providers import RESERVED_OPTIONS
+from shared.provider import AnyProvider
 
 if TYPE_CHECKING:
     # A type checker then finds a misspelt hosted tool before the provider does. Nothing imports this at run time.
@@ -186,6 +187,8 @@ class Agent:
     # A pydantic model. The answers are then JSON of this type: the provider is told its schema, and an answer that does
     # not fit ends the run as failed, with the code `output_invalid`.
     output_type: "type[BaseModel] | None" = None
+    # A provider of its own. None: the one of the app's settings.
+    provider: AnyProvider | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "tools", tuple(self.tools))
@@ -254,6 +257,8 @@ def _faults_of_agent(agent: Agent) -> Iterator[str]:
         yield "it needs instructions"
     yield from faults_of_value("max_turns", agent.max_turns, int, 1, MAX_TURNS)
     yield from faults_of_value("deadline", agent.deadline, timedelta, MIN_DEADLINE, MAX_DEADLINE)
+    if agent.provider is not None and not isinstance(agent.provider, AnyProvider):
+        yield "its provider must be Responses(...) or ChatCompletions(...) of shared.provider, or None"
     text = agent.options.get("text")
     if agent.output_type is not None and isinstance(text, Mapping) and "format" in text:
         yield "options cannot set text.format beside output_type, which sets it"

@@ -4,9 +4,10 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import cache, cached_property
 
-from shared.adapters.agents.discover import discover, placeholders
+from shared.adapters.agents.discover import discover_all, placeholders
 from shared.adapters.agents.hosted import warn_of_unanswered_tools
 from shared.adapters.agents.running import InstalledAgents
 from shared.adapters.agents.timeouts import longest_tool
@@ -22,10 +23,12 @@ from shared.core import ids
 from shared.core.caller import Caller
 from shared.core.input_items import InputRules
 from shared.core.pace import Schedule
+from shared.declared_providers import DeclaredProvider
 from shared.log import quiet_libraries
 from shared.ports.providers import DEFAULT_PROVIDER
 from shared.ports.tables import Table
-from shared.settings import PollSettings, ProviderSettings, Settings, load
+from shared.provider import Responses
+from shared.settings import Settings, load
 from shared.steps.context import Context
 from shared.steps.dispatch import carry_out
 from shared.steps.messages import shard_message, shard_of_message
@@ -57,7 +60,8 @@ class Baton:
         self._clock = SystemClock()
         self._storage = TableStorage(self._account, compare_clock=self._clock.compare)
         self._queues = PoisonQueues(queues, list(storage.queues.values()))
-        self._provider = _provider(settings.provider, settings.poll)
+        self._provider = ResponsesProvider(_default(settings))
+        self._declared = _declared_responses(settings)
         self._agents = agents
         self._keeper = LeaseThread(self._own_runs_table)
         self._tables_exist = False
@@ -75,7 +79,7 @@ class Baton:
             outbox=Outbox(runs, randomness),
             waits=WaitStore(runs),
             content=ContentStore(self._storage.table(settings.storage.content_table)),
-            providers={DEFAULT_PROVIDER: self._provider},
+            providers={DEFAULT_PROVIDER: self._provider, **self._declared},
             agents=self._agents,
             clock=self._clock,
             keeper=self._keeper,
@@ -143,6 +147,8 @@ class Baton:
     async def close(self) -> None:
         await self._keeper.close()
         await self._provider.close()
+        for provider in self._declared.values():
+            await provider.close()
         await self._storage.close()
         await self._queues.close()
 
@@ -151,10 +157,11 @@ class Baton:
 def application() -> Baton:
     """Return the application of this process. Raises InvalidSettings or InvalidAgents with all faults."""
     quiet_libraries()
-    agents = discover()
-    settings = load(os.environ, placeholders(agents), [("AzureWebJobsStorage", check_connection_string)])
-    warn_of_unanswered_tools(agents.values())
-    installed = InstalledAgents(agents, settings.models)
+    found = discover_all()
+    checks = [("AzureWebJobsStorage", check_connection_string)]
+    settings = load(os.environ, placeholders(found.agents), checks, found.providers.values())
+    warn_of_unanswered_tools(found.agents.values())
+    installed = InstalledAgents(found.agents, settings.models, missing_for=settings.declared.missing)
     installed.check(longest_tool(settings.function_timeout, settings.provider.create_timeout))
     return Baton(settings, installed)
 
@@ -178,19 +185,49 @@ def _callers(settings: Settings) -> Callable[[Request], Caller]:
     )
 
 
-def _provider(settings: ProviderSettings, poll: PollSettings) -> ResponsesProvider:
-    azure = settings.azure_endpoint
-    return ResponsesProvider(
-        Connection(
-            base_url=azure_base_url(azure) if azure else settings.openai_base_url,
-            api_key=(settings.azure_api_key if azure else settings.openai_api_key) or None,
-            scope=settings.azure_scope,
-            client_id=settings.azure_client_id or None,
-            headers=settings.headers,
-            create_timeout=settings.create_timeout,
-            read_timeout=settings.poll_timeout,
-            connections=poll.concurrency,
-            slice_budget=poll.slice_budget,
-            slice_pause=poll.slice_pause,
-        )
+def _declared_responses(settings: Settings) -> dict[str, ResponsesProvider]:
+    """Return the declared providers with the Responses API that no setting is missing for, by name."""
+    return {
+        name: ResponsesProvider(_declared(each, settings))
+        for name, each in settings.declared.complete.items()
+        if isinstance(each.declared, Responses)
+    }
+
+
+def _default(settings: Settings) -> Connection:
+    provider = settings.provider
+    azure = provider.azure_endpoint
+    return replace(
+        _limits(settings),
+        base_url=azure_base_url(azure) if azure else provider.openai_base_url,
+        api_key=(provider.azure_api_key if azure else provider.openai_api_key) or None,
+        open=False,
+        scope=provider.azure_scope,
+        client_id=provider.azure_client_id or None,
+        headers=provider.headers,
+    )
+
+
+def _declared(declared: DeclaredProvider, settings: Settings) -> Connection:
+    return replace(
+        _limits(settings),
+        base_url=declared.base_url,
+        api_key=declared.api_key,
+        headers=declared.headers,
+        name=declared.declared.name,
+        credentials=declared.to_check,
+    )
+
+
+def _limits(settings: Settings) -> Connection:
+    """Return what the connections to all providers have in common. It leads nowhere."""
+    provider, poll = settings.provider, settings.poll
+    return Connection(
+        base_url="",
+        open=True,
+        create_timeout=provider.create_timeout,
+        read_timeout=provider.poll_timeout,
+        connections=poll.concurrency,
+        slice_budget=poll.slice_budget,
+        slice_pause=poll.slice_pause,
     )

@@ -1,11 +1,11 @@
-"""The setting PROVIDER_HEADERS: headers that go with every request to the provider, such as the key of a gateway.
+"""Headers that go with every request to a provider, such as the key of a gateway. PROVIDER_HEADERS has those of the default one.
 
 Their values are secrets, so a fault shows none. It does not show a wrong name either, because that may hold a value.
 """
 
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 MAX_HEADERS = 16
@@ -16,10 +16,12 @@ MAX_VALUE_CHARACTERS = 4_096
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 # RFC 9110, 5.5, in ASCII. White space at the ends would not arrive.
 _VALUE = re.compile(r"[!-~](?:[ -~]*[!-~])?")
+# The description of what `is_header_value` accepts.
+A_VALUE = f"1 to {MAX_VALUE_CHARACTERS} printable ASCII characters, without a space at either end"
 
 _CONNECTION = "HTTP sets it for each connection and body"
 _CONTENT = "Baton sets it, because it describes what Baton sends and can read"
-_CREDENTIALS = "Baton sets it from OPENAI_API_KEY, AZURE_OPENAI_API_KEY or the identity"
+_CREDENTIALS = "Baton sets it from OPENAI_API_KEY, AZURE_OPENAI_API_KEY, the api_key of a declared provider, or the identity"
 _RESERVED: Mapping[str, str] = {
     "host": _CONNECTION,
     "connection": _CONNECTION,
@@ -39,8 +41,8 @@ _RESERVED: Mapping[str, str] = {
     "authorization": _CREDENTIALS,
     "idempotency-key": "each request needs another one",
 }
-# A JSON object that may have a name twice. A JSON array is a list instead.
-_Pairs = tuple[tuple[str, Any], ...]
+# Names and values. A JSON object may have a name twice. A JSON array is a list instead.
+_Pairs = tuple[tuple[Any, Any], ...]
 
 
 def parse_headers(text: str) -> tuple[dict[str, str], list[str]]:
@@ -53,28 +55,30 @@ def parse_headers(text: str) -> tuple[dict[str, str], list[str]]:
         pairs = None
     if not isinstance(pairs, tuple):
         return {}, ['must be a JSON object, such as {"api-key": "..."}.']
-    faults = list(_faults(pairs))
+    faults = list(faults_of_headers(pairs))
     return ({} if faults else dict(pairs)), faults
 
 
-def _faults(pairs: _Pairs) -> Iterator[str]:
+def is_header_value(text: str) -> bool:
+    return len(text) <= MAX_VALUE_CHARACTERS and _VALUE.fullmatch(text) is not None
+
+
+def faults_of_headers(pairs: _Pairs, *, later: Callable[[str], bool] = lambda _value: False) -> Iterator[str]:
+    """Return what is wrong with headers. A value is not checked when `later` says that it is not complete yet."""
     if len(pairs) > MAX_HEADERS:
         yield f"must have at most {MAX_HEADERS} headers."
     names: set[str] = set()
     for number, (name, value) in enumerate(pairs, start=1):
         shown = f"header {number}"
-        if len(name) > MAX_NAME_CHARACTERS or not _TOKEN.fullmatch(name):
+        if not isinstance(name, str) or len(name) > MAX_NAME_CHARACTERS or not _TOKEN.fullmatch(name):
             yield f"must give {shown} a name: a token of 1 to {MAX_NAME_CHARACTERS} characters, as RFC 9110 calls it."
         else:
             shown = name
             yield from _name_faults(name, names)
         if not isinstance(value, str):
             yield f"must give {shown} a string as its value."
-        elif len(value) > MAX_VALUE_CHARACTERS or not _VALUE.fullmatch(value):
-            yield (
-                f"must give {shown} a value of 1 to {MAX_VALUE_CHARACTERS} printable ASCII characters, "
-                "without a space at either end."
-            )
+        elif not later(value) and not is_header_value(value):
+            yield f"must give {shown} a value of {A_VALUE}."
 
 
 def _name_faults(name: str, earlier: set[str]) -> Iterator[str]:

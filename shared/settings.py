@@ -1,7 +1,7 @@
 """All settings: what they are, which values they may have, and how they depend on each other."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 
@@ -10,10 +10,12 @@ from shared.core.invocation import FUNCTION_TIMEOUT, time_for_work
 from shared.core.queues import POISON, Queue
 from shared.core.quota import MAX_PENDING_RUNS, MAX_STARTS_PER_MINUTE, Limits
 from shared.core.run import Chaining
+from shared.declared_providers import DeclaredProviders, declared_providers
 from shared.environment import URL, Check, Reader, is_https, is_url, matches
 from shared.errors import InvalidSettings
 from shared.function_timeout import NAME as TIMEOUT_SETTING
 from shared.function_timeout import parse_function_timeout, spelled_otherwise, time_span
+from shared.provider import AnyProvider
 from shared.provider_headers import parse_headers
 
 _ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
@@ -99,6 +101,8 @@ class Settings:
     function_timeout: timedelta
     # The settings that agents name, as far as they are set.
     models: Mapping[str, str]
+    # The providers that authors declare.
+    declared: DeclaredProviders
 
     @property
     def single_owner(self) -> bool:
@@ -110,10 +114,12 @@ def load(
     environment: Mapping[str, str],
     placeholders: Sequence[str] = (),
     checks: Sequence[tuple[str, Check]] = (),
+    providers: Iterable[AnyProvider] = (),
 ) -> Settings:
     """Return the settings. `placeholders` are the settings that agents name, such as NOVELIST_MODEL.
 
-    These may be missing: an agent whose setting is missing is not ready, and the others are.
+    These may be missing, and so may those that the declared `providers` name: an agent whose setting is missing is not
+    ready, and the others are.
 
     `checks` holds names of settings with a function of an adapter, which raises ValueError when it cannot use
     the value.
@@ -140,6 +146,7 @@ def load(
         ),
         quotas=_quotas(read),
         models={name: model for name in placeholders if (model := read.text(name, ""))},
+        declared=declared_providers(read, providers),
     )
     if found.provider.create_timeout > time_for_work(function_timeout):
         read.faults.append(

@@ -62,6 +62,14 @@ def unreadable(reason: str) -> RunError:
     return RunError("unreadable_reply", f"The reply cannot be used: {reason}.")
 
 
+def background_unsupported(reason: str) -> RunError:
+    """Return the error for a provider that does not work in the background. `reason` is a sentence."""
+    return RunError(
+        "background_unsupported",
+        f"{reason} It seems to have no background mode: declare it as ChatCompletions, and give that provider to the agent.",
+    )
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
     """One provider response as it was when it was read."""
@@ -169,6 +177,8 @@ class NotNow:
     unknown: bool = False
     # Whether the provider reported success, with a reply that cannot be used.
     unusable: bool = False
+    # Whether the request was sent, and the time limit passed before there was a reply.
+    timed_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -44,6 +44,9 @@ OUTCOMES = frozenset(
 )
 TERMINAL = OUTCOMES | {RunStatus.DELETED}
 
+# The name of the provider that the app's settings choose.
+DEFAULT_PROVIDER = "default"
+
 # The reason of an incomplete run whose last response ends with a call that nobody here can answer.
 UNANSWERED_CALL = "unanswered_call"
 
@@ -204,6 +207,8 @@ class Run:
     unknown_creates: int = 0
     # Creates of the current turn that the provider answered with a success that cannot be used.
     unusable_creates: int = 0
+    # Creates of the current turn to which there was no reply in time, from a provider of which no background mode is known.
+    timed_out_creates: int = 0
     # How many times the create of the current turn was repeated on purpose, with another request.
     repeats: int = 0
     # Whether creates have no Idempotency-Key, because the provider refused it.
@@ -213,6 +218,12 @@ class Run:
     # How many times the text of a turn was continued: exactly, and as well as its provider can.
     joins: int = 0
     loose_joins: int = 0
+    # The reply to the create of the current turn, if it was finished, until the response was read.
+    kept: Content | None = None
+    # Whether a create of it was answered with a finished response.
+    background_ignored: bool = False
+    # Whether such a response could not be read. Then the provider cannot continue it either.
+    unread: bool = False
     # Present while the owed step fails and is tried again.
     waiting: Waiting | None = None
 
@@ -309,6 +320,8 @@ class Session:
     last_run_id: str | None = None
     last_response_id: str | None = None
     runs: int = 0
+    # The provider of its last run, which is that of `last_response_id`.
+    provider: str = DEFAULT_PROVIDER
     # Whether calls were handed over to the caller. The next run has to bring their outputs.
     awaits_outputs: bool = False
     deleted: bool = False

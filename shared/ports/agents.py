@@ -35,8 +35,10 @@ class AgentSpec:
     stream: bool = False
     # The name of the provider that runs its responses.
     provider: str = DEFAULT_PROVIDER
-    # The settings that its model names and that are missing. Without them it cannot run.
+    # The settings that its model and its provider name and that are missing. Without them it cannot run.
     missing_settings: tuple[str, ...] = ()
+    # Those among them that its provider names.
+    missing_for_provider: tuple[str, ...] = ()
     # Whether its answers are JSON of an output type.
     structured: bool = False
 
@@ -46,9 +48,12 @@ class AgentSpec:
         if not self.missing_settings:
             return None
         names = " and ".join(self.missing_settings)
+        why = ": the name of a model, or of a deployment on Azure"
+        if self.missing_for_provider:
+            why = f", because its provider {self.provider} names {' and '.join(self.missing_for_provider)}"
         return (
-            f"The agent {self.name} needs the setting {names}: the name of a model, or of a deployment on Azure. Put it "
-            "into Values of local.settings.json, or into the app settings of the Function App."
+            f"The agent {self.name} needs the setting {names}{why}. Put it into Values of local.settings.json, or into the "
+            "app settings of the Function App."
         )
 
     @property

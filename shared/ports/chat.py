@@ -59,8 +59,6 @@ class ChatService:
     continues: bool = False
     # Whether it leaves out white space at the end of such a text.
     trims: bool = False
-    # Whether it repeats such a text before it goes on.
-    echoes: bool = False
 
 
 # The providers without background mode, by the names that agents use.

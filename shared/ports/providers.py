@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Protocol
 
 from shared.core.response import CancelReply, CreateReply, DeleteReply, ReadReply, SliceReply
+from shared.core.run import DEFAULT_PROVIDER as DEFAULT_PROVIDER  # noqa: PLC0414 - it belongs to the port, too
 
 # Fields of a request that Baton sets itself, so options cannot set them.
 RESERVED_OPTIONS = frozenset(
@@ -80,5 +81,3 @@ class Provider(Protocol):
 
 # The providers of the app, by the names that agents use.
 Providers = Mapping[str, Provider]
-
-DEFAULT_PROVIDER = "default"

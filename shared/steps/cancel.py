@@ -7,6 +7,7 @@ from shared.core.response import Absent, CancelReply, NotNow, Refused, ResponseS
 from shared.core.run import RunStatus
 from shared.steps.context import Context
 from shared.steps.lease import Hold
+from shared.steps.missing import kept_reply, miss
 from shared.steps.reading import read, send_cancel, time_limit
 from shared.steps.settle import settle
 from shared.steps.transition import Applied, apply
@@ -26,6 +27,8 @@ async def expire(context: Context, stored: StoredRun, within: timedelta | None =
     if run.continuation:
         response_id = run.continuation.response_id
         reply: CancelReply = await read(context, run, response_id, within)
+        if not _finished(reply) and (kept := await kept_reply(context, run)):
+            return await settle(context, stored, kept, unread=True)
         if not _finished(reply):
             reply = await send_cancel(context, run.id, run.provider, response_id)
         if isinstance(reply, Refused):
@@ -57,7 +60,7 @@ async def cancel(context: Context, stored: StoredRun, hold: Hold) -> Applied:
         case Snapshot() | Refused():
             return await hold.apply(stored, events.CancelSent(hold.lease_id))
         case Absent():
-            return await hold.apply(stored, events.Missing(response_id))
+            return await hold.follow(miss(context, hold.latest(stored), response_id))
         case NotNow():
             until = context.retry_at(run.created_at, reply.retry_after)
             return await hold.apply(stored, events.CancelDeferred(hold.lease_id, until, reply.error))

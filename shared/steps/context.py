@@ -6,13 +6,15 @@ from datetime import datetime, timedelta
 from shared.core.invocation import FUNCTION_TIMEOUT, time_for_work
 from shared.core.life.leasing import LEASE
 from shared.core.pace import Schedule
+from shared.core.response import RunError
 from shared.core.run import Chaining, Continuation, Lease
 from shared.ports.agents import Agents
 from shared.ports.chat import ChatServices
 from shared.ports.leases import Keeper
 from shared.ports.providers import Provider, Providers
 from shared.ports.system import Clock, NoObserver, Observer, Randomness
-from shared.steps.no_provider import NoProvider
+from shared.steps.background import BackgroundModes
+from shared.steps.no_provider import NoProvider, provider_gone
 from shared.store.content import ContentStore
 from shared.store.keys import KeyStore
 from shared.store.outbox import Outbox
@@ -58,10 +60,15 @@ class Context:
     observer: Observer = field(default_factory=NoObserver)
     # None: there are no quotas.
     quotas: QuotaStore | None = None
+    background: BackgroundModes = field(default_factory=BackgroundModes)
 
     def provider(self, name: str) -> Provider:
         """Return the provider of a run."""
         return self.providers.get(name) or NoProvider(name)
+
+    def gone(self, provider: str) -> RunError | None:
+        """Return why a run cannot go on, if the app does not have its provider any more."""
+        return None if provider in self.providers else provider_gone(provider)
 
     def schedule_for(self, continuation: Continuation | None) -> Schedule:
         """Return the schedule by which a response is polled: read completely, or in slices."""

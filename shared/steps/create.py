@@ -2,6 +2,7 @@
 
 import logging
 
+from shared.core.kept import kept_text
 from shared.core.life import events
 from shared.core.life.creating import verdict
 from shared.core.response import (
@@ -34,6 +35,8 @@ async def create(context: Context, stored: StoredRun, hold: Hold, input_text: st
     if spec is None:
         error = RunError("unknown_agent", f"This app has no agent {run.agent!r} any more.")
         return await hold.apply(stored, events.CreateRefused(hold.lease_id, error))
+    if gone := context.gone(run.provider):
+        return await hold.apply(stored, events.CreateRefused(hold.lease_id, gone))
     if reason := spec.not_ready:
         error = RunError("agent_not_ready", reason)
         return await hold.apply(stored, events.CreateRefused(hold.lease_id, error))
@@ -49,9 +52,7 @@ async def create(context: Context, stored: StoredRun, hold: Hold, input_text: st
         return Applied(stored)
     reply = verdict(run, await context.provider(run.provider).create(request))
     if isinstance(reply, Snapshot):
-        return await _adopt(
-            hold, stored, events.Created(hold.lease_id, reply, clipped(spec.model, MAX_MODEL))
-        )
+        return await _adopt(context, stored, hold, reply, clipped(spec.model, MAX_MODEL))
     return await _apply_reply(context, stored, hold, reply)
 
 
@@ -74,17 +75,27 @@ async def _apply_reply(
             return await _defer(context, stored, hold, reply)
 
 
-async def _adopt(hold: Hold, stored: StoredRun, created: events.Created) -> Applied:
-    """Save the id of a new response.
+async def _adopt(context: Context, stored: StoredRun, hold: Hold, reply: Snapshot, model: str) -> Applied:
+    """Save the id of a new response, and all of one that has finished already, because it may not be there to be read.
 
     Saving is tried again when it fails, because without its id the response is lost.
     """
-    for _ in range(_SAVE_ATTEMPTS - 1):
+    run, kept = stored.run, None
+    for attempt in range(1, _SAVE_ATTEMPTS + 1):
         try:
-            return await hold.apply(stored, created)
+            if reply.status.finished and kept is None:
+                name = f"kept-{run.turn:02d}-{context.token()}"
+                kept = await context.content.save(run.id, name, kept_text(reply))
+            applied = await hold.apply(stored, events.Created(hold.lease_id, reply, model, kept))
         except StorageUnavailable as fault:
-            log_event("create.save_failed", level=logging.WARNING, run_id=stored.run.id, reason=str(fault))
-    return await hold.apply(stored, created)
+            if attempt == _SAVE_ATTEMPTS:
+                raise
+            log_event("create.save_failed", level=logging.WARNING, run_id=run.id, reason=str(fault))
+            continue
+        if kept and applied.stored.run.kept != kept:
+            await context.content.drop(run.id, kept)
+        return applied
+    raise AssertionError
 
 
 async def _defer(context: Context, stored: StoredRun, hold: Hold, reply: NotNow) -> Applied:
@@ -93,5 +104,9 @@ async def _defer(context: Context, stored: StoredRun, hold: Hold, reply: NotNow)
     log_event("create.deferred", level=logging.WARNING, run_id=run.id, turn=run.turn, reason=reason)
     since = max((call.completed_at for call in run.calls if call.completed_at), default=run.created_at)
     until = context.retry_at(since, reply.retry_after)
-    deferred = events.CreateDeferred(hold.lease_id, until, reply.error, reply.unknown, reply.unusable)
+    # A provider with background mode is overloaded, or cannot be reached.
+    timed_out = reply.timed_out and not context.background.working(run.provider)
+    deferred = events.CreateDeferred(
+        hold.lease_id, until, reply.error, reply.unknown, reply.unusable, timed_out
+    )
     return await hold.apply(stored, deferred)

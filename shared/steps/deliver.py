@@ -35,13 +35,14 @@ async def deliver(context: Context, clock: ClockRow) -> None:
     reply = await send_cancel(
         context, delivery.run_id, delivery.content.provider, delivery.content.response_id
     )
+    gone = context.gone(delivery.content.provider) is not None
     if age < _patience(reply):
         log_event(
             "delivery.deferred", level=logging.WARNING, run_id=delivery.run_id, reply=type(reply).__name__
         )
         await _defer(context, claimed, reply.retry_after if isinstance(reply, NotNow) else None)
         return
-    _report(delivery, delivery.content, stopped=isinstance(reply, Snapshot | Absent))
+    _report(delivery, delivery.content, stopped=isinstance(reply, Snapshot | Absent) and not gone)
     await context.outbox.remove(claimed)
 
 
@@ -51,7 +52,7 @@ def _patience(reply: CancelReply) -> timedelta:
         case Snapshot():
             return timedelta()
         case Absent():
-            # A provider may not know a new response yet.
+            # A provider may not know a new response yet. Another host may still have the provider.
             return MISSING_GRACE
         case Refused() | NotNow():
             return CANCEL_PATIENCE

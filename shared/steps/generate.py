@@ -8,8 +8,7 @@ from datetime import datetime, timedelta
 from shared.core import transcript
 from shared.core.chat.collected import Collected
 from shared.core.chat.content import NotSendable
-from shared.core.chat.echo import EchoFilter
-from shared.core.chat.events import ChatBroken, ChatEnd, ChatText
+from shared.core.chat.events import ChatBroken, ChatEnd
 from shared.core.chat.messages import chat_messages
 from shared.core.chat.tools import chat_tools
 from shared.core.life import events
@@ -157,7 +156,6 @@ class _Stream:
         self._applied = Applied(stored)
         run = stored.run
         self._collected = Collected(f"{run.id} {run.turn}", text=request.prefix)
-        self._echo = EchoFilter(request.prefix if chat.echoes else "")
         self._places = _Places.of(run)
         # How many characters of the text are stored, and when that was.
         self._kept, self._kept_at = len(request.prefix), context.clock.now()
@@ -168,14 +166,7 @@ class _Stream:
         """Read the stream to its end, and store it part by part."""
         async with aclosing(self._chat.provider.generate(self._request)) as stream:
             async for event in stream:
-                match event:
-                    case ChatText(text):
-                        self._collected.add(ChatText(self._echo.passed(text)))
-                    case ChatEnd() | ChatBroken():
-                        self._collected.add(ChatText(self._echo.rest()))
-                        self._collected.add(event)
-                    case _:
-                        self._collected.add(event)
+                self._collected.add(event)
                 if isinstance(event, ChatBroken):
                     return await self._broken(event)
                 if isinstance(event, ChatEnd):

@@ -22,6 +22,7 @@ from shared.steps.cancel import expire
 from shared.steps.context import Context
 from shared.steps.lease import holding
 from shared.steps.messages import poll_message
+from shared.steps.missing import miss
 from shared.steps.reading import include_of, read, time_limit
 from shared.steps.settle import settle
 from shared.steps.slices import keep
@@ -108,6 +109,7 @@ async def _read(context: Context, owed: Owed) -> tuple[ReadReply | Slice, bool]:
             verdict = read_verdict(owed.run_id, final)
             return (received if verdict is final else verdict), False
         case Slice(changed=True) as received:
+            context.background.works(owed.provider)
             return received, False
         case Slice(complete=complete):
             lost = not complete
@@ -144,7 +146,7 @@ def _change(context: Context, owed: Owed, response_id: str, reply: ReadReply | S
             if reply.status.finished or started or owed.missing or owed.waiting:
                 return lambda stored: settle(context, stored, reply)
         case Absent():
-            return lambda stored: apply(context, stored, events.Missing(response_id))
+            return lambda stored: miss(context, stored, response_id)
         case NotNow(error, retry_after):
             log_event("poll.deferred", level=logging.WARNING, run_id=owed.run_id, reason=error.message)
             until = context.clock.now() + retry_after if retry_after is not None else None

@@ -3,7 +3,7 @@
 from datetime import timedelta
 
 from shared.core.life.polling import read_verdict
-from shared.core.response import RESPONSE_SLOW, CancelReply, ReadReply, Refused
+from shared.core.response import RESPONSE_SLOW, CancelReply, ReadReply, Refused, Snapshot
 from shared.core.run import Owed, Run
 from shared.steps.context import Context
 
@@ -14,6 +14,8 @@ async def read(
     """Read a response. `within` is the time limit, when it is not the usual one."""
     provider = context.provider(owed.provider)
     reply = await provider.read(response_id, include=include_of(context, owed), within=within)
+    if isinstance(reply, Snapshot) and not reply.status.finished:
+        context.background.works(owed.provider)
     return read_verdict(owed.id if isinstance(owed, Run) else owed.run_id, reply)
 
 

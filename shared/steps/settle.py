@@ -19,9 +19,16 @@ from shared.store.runs import StoredRun
 
 
 async def settle(
-    context: Context, stored: StoredRun, snapshot: Snapshot, received: Slice | None = None
+    context: Context,
+    stored: StoredRun,
+    snapshot: Snapshot,
+    received: Slice | None = None,
+    *,
+    unread: bool = False,
 ) -> Applied:
     """Apply a snapshot of the run's response. `received` is the slice at whose end it came.
+
+    `unread`: the response cannot be read, and the snapshot is the reply to its create.
 
     Of a finished response, the output is saved before the pointer to it.
     """
@@ -44,7 +51,7 @@ async def settle(
         return await apply(context, stored, events.PollDeferred(snapshot.response_id, final.error, until))
     if not final.status.finished:
         return await apply(context, stored, events.Polled(final))
-    return await _finish(context, stored, final, text)
+    return await _finish(context, stored, final, text, unread=unread)
 
 
 def _overlaps(stored: Continuation | None, received: Slice) -> bool:
@@ -86,7 +93,9 @@ async def _confirmed(
     return streamed.kept_in(snapshot)
 
 
-async def _finish(context: Context, stored: StoredRun, snapshot: Snapshot, text: str) -> Applied:
+async def _finish(
+    context: Context, stored: StoredRun, snapshot: Snapshot, text: str, *, unread: bool
+) -> Applied:
     """Save the output of a finished response, then the pointer to it. `text` is what was streamed of it."""
     run = stored.run
     items = transcript.parse(snapshot.output)
@@ -105,6 +114,7 @@ async def _finish(context: Context, stored: StoredRun, snapshot: Snapshot, text:
         compared=run.continuation,
         agrees=agrees,
         repeatable=spec.repeatable if spec else frozenset(),
+        unread=unread,
     )
     applied = await apply(context, stored, polled)
     # `changed` is not enough: the write may have succeeded with its reply lost, and another process may have
@@ -112,6 +122,8 @@ async def _finish(context: Context, stored: StoredRun, snapshot: Snapshot, text:
     if output not in applied.stored.run.turns:
         for content in filter(None, (output, answer)):
             await context.content.drop(run.id, content)
+    if run.kept and applied.stored.run.kept != run.kept:
+        await context.content.drop(run.id, run.kept)
     return applied
 
 

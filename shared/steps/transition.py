@@ -68,6 +68,7 @@ async def apply(
             stored = await reread(context.runs, stored.run.id)
             continue
         context.observer.stored(before, event, after, effects)
+        context.background.note(before, after)
         log_event(
             "run.advanced",
             run_id=after.id,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 from shared.core.ids import shard_of
 from shared.core.life.session import session_change
-from shared.core.run import Run, Session
+from shared.core.run import DEFAULT_PROVIDER, Run, Session
 from shared.ports.system import Randomness
 from shared.ports.tables import Merge, Put, Row, Table, Value, Write
 from shared.store import rows
@@ -47,7 +47,12 @@ def session_row(stored: StoredSession, tx: str) -> Row:
     session = stored.session
     values = rows.present(
         fields_of(session)
-        | {"tx": tx, "awaits_outputs": session.awaits_outputs or None, "deleted": session.deleted or None}
+        | {
+            "tx": tx,
+            "provider": session.provider if session.provider != DEFAULT_PROVIDER else None,
+            "awaits_outputs": session.awaits_outputs or None,
+            "deleted": session.deleted or None,
+        }
     )
     del values["id"]
     return Row(rows.session_key(session.id), {**stored.unknown, **values})
@@ -72,6 +77,7 @@ def read_session(row: Row) -> Session:
         last_run_id=rows.optional_text(values, "last_run_id"),
         last_response_id=rows.optional_text(values, "last_response_id") or None,
         runs=rows.count(values, "runs"),
+        provider=rows.optional_text(values, "provider") or DEFAULT_PROVIDER,
         awaits_outputs=bool(values.get("awaits_outputs")),
         deleted=bool(values.get("deleted")),
     )

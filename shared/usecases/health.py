@@ -28,6 +28,8 @@ class Health:
     clock_correction: timedelta
     # Messages that failed too often. None: the queues cannot be reached.
     poison_messages: int | None
+    # Runs whose provider has ignored the background mode, as far as this process has noticed.
+    background_ignored: int = 0
 
 
 async def check(context: Context, queues: Queues) -> Health:
@@ -47,7 +49,8 @@ async def check(context: Context, queues: Queues) -> Health:
     poison = await _poison(queues)
     # Without queues no worker gets a message, so whatever workers do is late from now on.
     ok = not late and not overdue and poison is not None
-    return Health(ok, pending, overdue, failing, last, context.clock.correction, poison)
+    correction, ignored = context.clock.correction, context.background.ignored
+    return Health(ok, pending, overdue, failing, last, correction, poison, ignored)
 
 
 async def oldest_wait(context: Context) -> datetime | None:

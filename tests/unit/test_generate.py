@@ -192,19 +192,6 @@ async def test_a_join_after_reasoning_is_best_effort(world, chat):
     assert await feed_text(world, run) == "abc"
 
 
-async def test_an_echo_is_removed(chat):
-    world = a_world(chat, continues=True, echoes=True)
-    chat.streams = [
-        [ChatText("ab"), passes(world, 2), ChatText("cd"), dies],
-        [ChatText("abc"), ChatText("def"), END],
-    ]
-    run = await world.start()
-    with pytest.raises(Killed):
-        await world.drive()
-    await world.drive(2, seconds=20)
-    assert await feed_text(world, await world.run(run.id)) == "abcdef"
-
-
 async def test_a_long_turn_goes_on_in_the_next_invocation(world, chat):
     chat.streams = [
         [ChatText("a"), passes(world, 241), ChatText("b"), ChatText("never")],

@@ -1,18 +1,23 @@
-"""Find the agents of a package."""
+"""Find the agents of a package, and the providers that it declares."""
 
 import importlib
 import pkgutil
 import re
 import traceback
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
+from typing import Generic, TypeVar
 
 from shared.adapters.agents.places import place_of_error
 from shared.agent import Agent
 from shared.errors import CannotStart
+from shared.provider import AnyProvider
 
 AGENTS_PACKAGE = "agents"
 SETTING = re.compile(r"%(\w+)%")
+_T = TypeVar("_T", Agent, AnyProvider)
 
 
 class InvalidAgents(CannotStart):
@@ -22,16 +27,49 @@ class InvalidAgents(CannotStart):
         super().__init__(f"The agents in {package} cannot be used", faults)
 
 
+@dataclass(frozen=True, slots=True)
+class Discovered:
+    """The agents of a package and the providers that it declares, by name."""
+
+    agents: Mapping[str, Agent]
+    providers: Mapping[str, AnyProvider]
+
+
 def discover(package: str = AGENTS_PACKAGE) -> dict[str, Agent]:
-    """Return every `Agent` that the modules of `package` define, by name.
+    """Return every `Agent` that the modules of `package` define, by name. Raises InvalidAgents as `discover_all` does."""
+    return dict(discover_all(package).agents)
+
+
+def discover_all(package: str = AGENTS_PACKAGE) -> Discovered:
+    """Return every agent and every provider that the modules of `package` define.
 
     Raises InvalidAgents, which lists all modules that cannot be imported and all names used twice.
     """
+    modules, faults, errors = _modules(package)
+    agents, providers = _Named[Agent]("agents"), _Named[AnyProvider]("providers")
+    for module in modules:
+        for each in vars(module).values():
+            if isinstance(each, Agent):
+                agents.add(each, module)
+                if each.provider:
+                    providers.add(each.provider, module)
+            elif isinstance(each, AnyProvider):
+                providers.add(each, module)
+    faults += agents.faults + providers.faults
+    if not agents.found and not faults:
+        faults.append("there is none; add a file with `my_agent = Agent(...)` in it")
+    if faults:
+        raise InvalidAgents(package, faults) from (ExceptionGroup(package, errors) if errors else None)
+    return Discovered(agents.sorted(), providers.sorted())
+
+
+def _modules(package: str) -> tuple[list[ModuleType], list[str], list[Exception]]:
+    """Return the modules of a package, what keeps others from being imported, and the exceptions that they raised."""
+    found: list[ModuleType] = []
     faults: list[str] = []
     errors: list[Exception] = []
-    found: dict[str, tuple[str, Agent]] = {}
-    modules, folder = [package], Path(package)
-    for name in modules:
+    names, folder = [package], Path(package)
+    for name in names:
         try:
             module = importlib.import_module(name)
         except Exception as error:  # noqa: BLE001 - agents may raise anything
@@ -40,17 +78,27 @@ def discover(package: str = AGENTS_PACKAGE) -> dict[str, Agent]:
             continue
         if name == package:
             folder = Path(next(iter(module.__path__)))
-            modules += sorted(each.name for each in pkgutil.iter_modules(module.__path__, f"{package}."))
-        for agent in vars(module).values():
-            if isinstance(agent, Agent):
-                first_module, first = found.setdefault(agent.name, (name, agent))
-                if first is not agent:
-                    faults.append(f"two agents are called {agent.name}: in {first_module} and in {name}")
-    if not found and not faults:
-        faults.append("there is none; add a file with `my_agent = Agent(...)` in it")
-    if faults:
-        raise InvalidAgents(package, faults) from (ExceptionGroup(package, errors) if errors else None)
-    return {name: agent for name, (_, agent) in sorted(found.items())}
+            names += sorted(each.name for each in pkgutil.iter_modules(module.__path__, f"{package}."))
+        found.append(module)
+    return found, faults, errors
+
+
+class _Named(Generic[_T]):
+    """What was found, by name. The same object may be found in several modules, because they import it."""
+
+    def __init__(self, kind: str) -> None:
+        self._kind = kind
+        self.found: dict[str, tuple[str, _T]] = {}
+        self.faults: list[str] = []
+
+    def add(self, each: _T, module: ModuleType) -> None:
+        first_module, first = self.found.setdefault(each.name, (module.__name__, each))
+        if first is not each:
+            fault = f"two {self._kind} are called {each.name}: in {first_module} and in {module.__name__}"
+            self.faults += [fault] if fault not in self.faults else []
+
+    def sorted(self) -> dict[str, _T]:
+        return {name: each for name, (_, each) in sorted(self.found.items())}
 
 
 def placeholders(agents: Mapping[str, Agent]) -> list[str]:

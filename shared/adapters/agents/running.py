@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from datetime import timedelta
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from shared.adapters.agents.calls import Calls, Tools
@@ -19,6 +20,7 @@ from shared.core.text import clipped, representable
 from shared.faults import described
 from shared.log import log_event
 from shared.ports.agents import AgentSpec, Permit, WaitNeeded
+from shared.ports.providers import DEFAULT_PROVIDER
 
 if TYPE_CHECKING:
     from openai.types.responses import ToolParam
@@ -29,7 +31,10 @@ if TYPE_CHECKING:
 
 
 class InstalledAgents:
-    """`Agents` that run in this process. `settings` holds the values for `%NAME%` in the models of agents."""
+    """`Agents` that run in this process. `settings` holds the values for `%NAME%` in the models of agents.
+
+    `missing_for` holds the settings that are missing for declared providers, by the name of the provider.
+    """
 
     def __init__(
         self,
@@ -37,8 +42,10 @@ class InstalledAgents:
         settings: Mapping[str, str],
         *,
         approval_timeout: timedelta = APPROVAL_TIMEOUT,
+        missing_for: Mapping[str, Sequence[str]] = MappingProxyType({}),
     ) -> None:
         self._agents = agents
+        self._missing_for = missing_for
         self._approval_timeout = approval_timeout
         self._settings = settings
         self._specs: dict[str, AgentSpec] = {}
@@ -143,13 +150,17 @@ class InstalledAgents:
 
     def _describe(self, agent: Agent) -> AgentSpec:
         named = dict.fromkeys(SETTING.findall(agent.model))
-        missing = tuple(name for name in named if not self._settings.get(name))
+        provider = agent.provider.name if agent.provider else DEFAULT_PROVIDER
+        missing = [name for name in named if not self._settings.get(name)]
+        missing_for_provider = tuple(self._missing_for.get(provider, ()))
         tools, output = agent.function_tools, self._output(agent)
         return AgentSpec(
             name=agent.name,
             description=agent.description,
             model=SETTING.sub(lambda match: self._settings.get(match[1]) or match[0], agent.model),
-            missing_settings=missing,
+            provider=provider,
+            missing_settings=tuple(dict.fromkeys((*missing, *missing_for_provider))),
+            missing_for_provider=missing_for_provider,
             instructions=agent.instructions,
             tools=json.dumps([self._definition(each) for each in agent.tools], ensure_ascii=False),
             tool_names=tuple(each.name for each in agent.named_tools),

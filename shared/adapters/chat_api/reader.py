@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Any
 from shared.adapters.chat_api.broken import cut, junk, too_large
 from shared.adapters.chat_api.calls import MAX_CALLS, Calls
 from shared.adapters.chat_api.decode import Piece, read_piece
-from shared.adapters.chat_api.echo import Echo
 from shared.adapters.chat_api.lines import DONE, MAX_EVENT_BYTES, LineReader
 from shared.adapters.http.answer import MAX_REPLY_BYTES
 from shared.adapters.http.json_body import TooManyMarks, read_json
+from shared.core.chat.echo import EchoFilter
 from shared.core.text import clipped, representable
 from shared.ports.chat import ChatBroken, ChatCall, ChatEnd, ChatEvent, ChatReasoning, ChatText
 
@@ -53,7 +53,7 @@ class AnswerReader:
         self._received = self._written = self._events = 0
         self._choice: object = None
         self._halves: dict[object, str] = {}
-        self._echo = Echo(echo)
+        self._echo = EchoFilter(echo)
         self._calls = Calls()
         self._usage: Usage | None = None
 
@@ -150,7 +150,7 @@ class AnswerReader:
         self._usage = piece.usage or self._usage
         if reasoning := self._joined(ChatReasoning, piece.reasoning):
             yield ChatReasoning(reasoning)
-        if text := self._echo.pass_on(self._joined(ChatText, piece.text)):
+        if text := self._echo.passed(self._joined(ChatText, piece.text)):
             yield ChatText(text)
         for call in piece.calls:
             placed = self._calls.place(call)
@@ -178,7 +178,7 @@ class AnswerReader:
             return []
         halves, self._halves = self._halves, {}
         events: list[ChatEvent] = []
-        if text := self._echo.pass_on(representable(halves.pop(ChatText, ""))) or self._echo.end():
+        if text := self._echo.passed(representable(halves.pop(ChatText, ""))) or self._echo.rest():
             events.append(ChatText(text))
         for key, half in halves.items():
             if half:

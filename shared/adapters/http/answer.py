@@ -60,3 +60,5 @@ class NoAnswer:
     denied: bool = False
     # Whether a part of the answer had come when the time was over.
     slow: bool = False
+    # Whether the request was sent, and the time was over before the answer was complete.
+    timed_out: bool = False

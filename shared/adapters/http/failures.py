@@ -43,7 +43,7 @@ class Failures:
     def later(self, answer: Answer | NoAnswer, now: datetime, *, unknown: bool = False) -> NotNow:
         """Return the reply for a request that may succeed later."""
         if isinstance(answer, NoAnswer):
-            return NotNow(self._unanswered(answer), unknown=unknown)
+            return NotNow(self._unanswered(answer), unknown=unknown, timed_out=answer.timed_out)
         error = self.error_of(answer)
         if answer.denied:
             message = self.denied(answer.status, error)

@@ -45,7 +45,7 @@ class Pool(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Request:
-    """One request. The Authorization header is added when it is sent."""
+    """One request. The Authorization header, if there is one, is added when it is sent."""
 
     method: str
     # Sent unchanged, so it must be encoded already.
@@ -188,13 +188,13 @@ class Transport:
         for session in sessions.values():
             await session.close()
 
-    async def _reply(self, request: Request, token: str) -> aiohttp.ClientResponse:
+    async def _reply(self, request: Request, token: str | None) -> aiohttp.ClientResponse:
         """Send a request, and return its reply when the headers have arrived."""
         session = self._sessions.get(request.pool) or self._open(request.pool)
         reply = await session.request(
             request.method,
             URL(request.url, encoded=True),
-            headers={**request.headers, **({"Authorization": f"Bearer {token}"} if token else {})},
+            headers={**request.headers, "Authorization": f"Bearer {token}"} if token else request.headers,
             data=request.body,
             allow_redirects=False,
         )
@@ -231,7 +231,8 @@ class Transport:
         if denied is not self._denied:
             self._denied = denied
             event = "provider.denied" if denied else "provider.admitted"
-            log_event(event, level=logging.WARNING, http_status=status)
+            named = {"provider": self._access.provider} if self._access.provider else {}
+            log_event(event, level=logging.WARNING, **named, http_status=status)
 
 
 def _ends(request: Request) -> float:
@@ -280,4 +281,5 @@ def _no_answer(fault: Exception, *, begun: bool = False) -> NoAnswer:
         f"the provider gave no answer: {type(fault).__name__}",
         may_be_done=not isinstance(fault, _NOT_SENT),
         slow=begun and isinstance(fault, TimeoutError),
+        timed_out=isinstance(fault, TimeoutError) and not isinstance(fault, _NOT_SENT),
     )

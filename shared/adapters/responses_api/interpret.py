@@ -35,6 +35,8 @@ from shared.ports.providers import ResponseRequest
 _TOO_LONG = f"it is larger than {MAX_REPLY_BYTES // 2**20} MiB"
 # Statuses of a refusal that does not concern the response which a request continues.
 _NOT_THE_CHAIN = DENIED | {408, 413, 429}
+# The statuses of services that have no such request.
+_NO_READS = frozenset({405, 501})
 # A 409 with such a text comes while the first request with the same key is carried out.
 _IN_PROGRESS = re.compile(r"in.?progress|being processed|in use|concurrent", re.IGNORECASE)
 
@@ -66,7 +68,7 @@ class Interpreter(Failures):
         if isinstance(answer, Answer):
             if answer.ok:
                 return self._read_reply(answer, response_id)
-            if answer.gone:
+            if answer.gone or answer.status in _NO_READS:
                 return Absent()
             if (error := self.error_of(answer)).quota:
                 return self._out_of_quota(response_id, error)

@@ -38,6 +38,8 @@ class Accepted:
 def accept(event: Accepted, now: datetime) -> tuple[Run, Session, tuple[LogEntry, ...]]:
     """Return the run, queued and leased; the session that it now holds; and its first log entries."""
     session = event.session
+    # No provider can continue a response of another one.
+    last_response_id = session.last_response_id if session.provider == event.provider else None
     entry = RunQueued()
     run = Run(
         id=event.run_id,
@@ -62,13 +64,21 @@ def accept(event: Accepted, now: datetime) -> tuple[Run, Session, tuple[LogEntry
         entries=1,
         stream_events=entry.stream_events,
         # Without a response to continue, the conversation so far is replayed.
-        chaining=event.chaining if session.last_response_id or not session.last_run_id else Chaining.REPLAY,
-        previous_response_id=session.last_response_id,
+        chaining=event.chaining if last_response_id or not session.last_run_id else Chaining.REPLAY,
+        previous_response_id=last_response_id,
         previous_run_id=session.last_run_id,
         created_at=now,
         updated_at=now,
         expires_at=now + min(event.deadline, MAX_DEADLINE),
         input=event.input,
     )
-    held = replace(session, held_by=run.id, last_run_id=run.id, runs=session.runs + 1, updated_at=now)
+    held = replace(
+        session,
+        held_by=run.id,
+        last_run_id=run.id,
+        last_response_id=last_response_id,
+        provider=event.provider,
+        runs=session.runs + 1,
+        updated_at=now,
+    )
     return run, held, (entry,)

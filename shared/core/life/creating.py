@@ -18,14 +18,21 @@ from shared.core.response import (
     ResponseStatus,
     RunError,
     Snapshot,
+    background_unsupported,
     unreadable,
 )
 from shared.core.run import Chaining, Continuation, Run, RunStatus, Step
 
 # After so many creates of a turn that the provider reported as successes and that cannot be used, the run fails.
 MAX_UNUSABLE_CREATES = 3
+# After so many creates of a turn to which there was no reply in time, the provider counts as one without background mode.
+MAX_TIMED_OUT_CREATES = 2
 # How long the ids of a run's responses may be together. A property of its row has space for them.
 MAX_ID_BYTES = 40 * 1024
+
+_TOO_SLOW = background_unsupported(
+    f"The provider did not name the response within the time limit, {MAX_TIMED_OUT_CREATES} times."
+)
 
 
 def verdict(run: Run, reply: CreateReply) -> CreateReply:
@@ -42,6 +49,9 @@ def verdict(run: Run, reply: CreateReply) -> CreateReply:
             return Refused(error)
         case KeyRefused(reason) if run.keyless:
             return Refused(RunError("provider_rejected", reason))
+        case NotNow(timed_out=True) if run.responses and not run.background_ignored:
+            # The provider had background mode in an earlier turn.
+            return replace(reply, timed_out=False)
         case Refused(RunError(code="provider_denied") as error) if run.turn > 1:
             # The provider accepted the key in an earlier turn: the key is being changed.
             return NotNow(error)
@@ -67,7 +77,11 @@ def created(run: Run, event: events.Created, now: datetime) -> Result:
         written=0,
         commented=0,
         unusable_creates=0,
+        timed_out_creates=0,
         repeats=0,
+        kept=event.kept,
+        # An earlier create of this turn may have begun it, so that it had the time to finish.
+        background_ignored=run.background_ignored or bool(event.kept and not run.unknown_creates),
         waiting=None,
         turn_items=0,
         activity="",
@@ -113,6 +127,7 @@ def create_deferred(run: Run, event: events.CreateDeferred, now: datetime) -> Re
         run,
         unknown_creates=run.unknown_creates + event.unknown,
         unusable_creates=run.unusable_creates + event.unusable,
+        timed_out_creates=run.timed_out_creates + event.timed_out,
     )
     if run.status is RunStatus.CANCELLING:
         return end(counted, RunStatus.CANCELLED, now), ()
@@ -120,6 +135,8 @@ def create_deferred(run: Run, event: events.CreateDeferred, now: datetime) -> Re
         # Another create would probably be paid for, and not be usable either.
         message = f"The provider reported success {MAX_UNUSABLE_CREATES} times: {event.error.message}"
         return end(counted, RunStatus.FAILED, now, error=RunError("provider_unusable", message)), ()
+    if counted.timed_out_creates >= MAX_TIMED_OUT_CREATES:
+        return end(counted, RunStatus.FAILED, now, error=_TOO_SLOW), ()
     deferred, entries = wait(counted, event.error, now)
     return replace(deferred, lease=None, due=event.until), entries
 

@@ -57,6 +57,8 @@ class Created:
     snapshot: Snapshot
     # The model that was requested.
     model: str = ""
+    # The stored reply, if the response has finished already.
+    kept: Content | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +80,8 @@ class CreateDeferred:
     unknown: bool = False
     # Whether it reported success, with a reply that cannot be used.
     unusable: bool = False
+    # Whether there was no reply in time, from a provider of which no background mode is known.
+    timed_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +160,8 @@ class Polled:
     agrees: bool = True
     # The names of the agent's idempotent tools.
     repeatable: frozenset[str] = frozenset()
+    # Whether the response cannot be read, so that the snapshot is the reply to its create.
+    unread: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,9 +203,11 @@ class PollClaimed:
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """The provider does not know the response."""
+    """The response cannot be found."""
 
     response_id: str
+    # Why, unless its provider does not know it.
+    error: RunError | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,9 +19,10 @@ from shared.core.response import (
     RunError,
     Slice,
     Snapshot,
+    background_unsupported,
     unreadable,
 )
-from shared.core.run import UNANSWERED_CALL, Continuation, Run, RunStatus, Step
+from shared.core.run import UNANSWERED_CALL, Chaining, Continuation, Run, RunStatus, Step
 
 # A 404 may be transient right after a response was created or finished. It was observed for up to 32 s.
 MISSING_GRACE = timedelta(seconds=60)
@@ -60,8 +61,16 @@ def polled(run: Run, event: events.Polled, now: datetime) -> Result:
     logged, entries = _complete_log(run, event)
     turns = (*run.turns, event.output)
     done = replace(
-        logged, continuation=None, usage=run.usage + snapshot.usage, turns=turns, answer=event.answer
+        logged,
+        continuation=None,
+        kept=None,
+        usage=run.usage + snapshot.usage,
+        turns=turns,
+        answer=event.answer,
     )
+    if event.unread:
+        # What cannot be read cannot be continued, and a provider might ignore that it is named.
+        done = replace(done, unread=True, background_ignored=True, chaining=Chaining.REPLAY)
     after, effects = finish_turn(done, snapshot, event.invalid, event.repeatable, now)
     return after, entries + effects
 
@@ -189,11 +198,21 @@ def missing(run: Run, event: events.Missing, now: datetime) -> Result:
     if run.terminal or not run.awaits(event.response_id):
         return run, ()
     if run.missing_since is None:
-        missed, entries = wait(run, RunError("response_not_found", _NOT_FOUND), now)
+        missed, entries = wait(run, event.error or RunError("response_not_found", _NOT_FOUND), now)
         return replace(missed, missing_since=now, step=Step.POLL, lease=None, due=now), entries
     if now - run.missing_since < MISSING_GRACE:
         return run, ()
     if run.status is RunStatus.CANCELLING:
         return end(run, RunStatus.CANCELLED, now), ()
-    error = RunError("response_not_found", f"The provider no longer knows response {event.response_id}.")
-    return end(run, RunStatus.FAILED, now, error=error), ()
+    return end(run, RunStatus.FAILED, now, error=event.error or _lost(run, event.response_id)), ()
+
+
+def _lost(run: Run, response_id: str) -> RunError:
+    """Return the error for a response that stays missing: from the beginning, or after it was there."""
+    begun = run.turn_started_at
+    early = begun and run.missing_since and run.missing_since - begun < MISSING_GRACE
+    if early and not run.turn_items:
+        return background_unsupported(
+            f"The provider does not know response {response_id}, which it has created."
+        )
+    return RunError("response_not_found", f"The provider no longer knows response {response_id}.")

@@ -59,6 +59,7 @@ def end(
         lease=None,
         missing_since=None,
         waiting=None,
+        kept=None,
         completed_at=now,
         calls=tuple(_close_call(call, status, now) for call in run.calls),
         error=error,

@@ -35,4 +35,5 @@ def session_change(before: Run, after: Run) -> SessionChange | None:
         return SessionChange(released)
     # Without a change it is not written.
     awaits = bool(after.handed_over) if after.handed_over or after.answers_calls else None
-    return SessionChange(released, after.previous_response_id if after.chainable else "", awaits)
+    can_continue = after.chainable and not after.unread
+    return SessionChange(released, after.previous_response_id if can_continue else "", awaits)

@@ -293,4 +293,5 @@ def health_view(health: Health, oldest_wait: datetime | None = None, *, counts: 
         "clock_correction_seconds": round(health.clock_correction.total_seconds(), 1),
         "poison_messages": health.poison_messages,
         "oldest_wait_at": time(oldest_wait),
+        "background_ignored_on_host": health.background_ignored,
     }
