@@ -2,10 +2,10 @@
 
 import asyncio
 import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
-from functools import cache, cached_property
+from dataclasses import dataclass, replace
+from functools import cache, cached_property, partial
 
 from shared.adapters.agents.discover import discover_all, placeholders
 from shared.adapters.agents.hosted import warn_of_unanswered_tools
@@ -25,9 +25,10 @@ from shared.core.input_items import InputRules
 from shared.core.pace import Schedule
 from shared.declared_providers import DeclaredProvider
 from shared.log import quiet_libraries
+from shared.ports.chat import ChatServices
 from shared.ports.providers import DEFAULT_PROVIDER
 from shared.ports.tables import Table
-from shared.provider import Responses
+from shared.provider import ChatCompletions, Responses
 from shared.settings import Settings, load
 from shared.steps.context import Context
 from shared.steps.dispatch import carry_out
@@ -62,6 +63,7 @@ class Baton:
         self._queues = PoisonQueues(queues, list(storage.queues.values()))
         self._provider = ResponsesProvider(_default(settings))
         self._declared = _declared_responses(settings)
+        self._chats = _declared_chats(settings)
         self._agents = agents
         self._keeper = LeaseThread(self._own_runs_table)
         self._tables_exist = False
@@ -80,6 +82,7 @@ class Baton:
             waits=WaitStore(runs),
             content=ContentStore(self._storage.table(settings.storage.content_table)),
             providers={DEFAULT_PROVIDER: self._provider, **self._declared},
+            chats=self._chats.services,
             agents=self._agents,
             clock=self._clock,
             keeper=self._keeper,
@@ -149,6 +152,7 @@ class Baton:
         await self._provider.close()
         for provider in self._declared.values():
             await provider.close()
+        await self._chats.close()
         await self._storage.close()
         await self._queues.close()
 
@@ -192,6 +196,32 @@ def _declared_responses(settings: Settings) -> dict[str, ResponsesProvider]:
         for name, each in settings.declared.complete.items()
         if isinstance(each.declared, Responses)
     }
+
+
+@dataclass(frozen=True, slots=True)
+class _Chats:
+    """The declared providers with the Chat Completions API that no setting is missing for, by name."""
+
+    services: ChatServices
+    close: Callable[[], Awaitable[None]]
+
+
+def _declared_chats(settings: Settings) -> _Chats:
+    declared = {
+        name: (_declared(each, settings), kind)
+        for name, each in settings.declared.complete.items()
+        if isinstance(kind := each.declared, ChatCompletions)
+    }
+    if not declared:
+        return _Chats({}, _nothing)
+    from shared.adapters.chat_api.services import chat_services, close  # noqa: PLC0415 - for apps that need it
+
+    services = chat_services(declared)
+    return _Chats(services, partial(close, services))
+
+
+async def _nothing() -> None:
+    pass
 
 
 def _default(settings: Settings) -> Connection:

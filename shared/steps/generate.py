@@ -10,6 +10,7 @@ from shared.core.chat.collected import Collected
 from shared.core.chat.content import NotSendable
 from shared.core.chat.events import ChatBroken, ChatEnd
 from shared.core.chat.messages import chat_messages
+from shared.core.chat.options import chat_options
 from shared.core.chat.tools import chat_tools
 from shared.core.life import events
 from shared.core.life.events import Join
@@ -103,7 +104,7 @@ async def _request(context: Context, run: Run, spec: AgentSpec, text: str) -> Ch
             chat_messages(complete.instructions, transcript.parse(complete.input)), ensure_ascii=False
         ),
         tools=json.dumps(chat_tools(transcript.parse(complete.tools)), ensure_ascii=False),
-        options=complete.options,
+        options=chat_options(complete.options),
         prefix=text,
     )
 
