@@ -66,10 +66,10 @@ def both_tools(mark: str, seconds: float = 0) -> str:
     return script(turns=[{"calls": calls}, {"text": mark}])
 
 
-def wait_until(true: Callable[[], bool], what: str) -> None:
-    end = time.monotonic() + PATIENCE_SECONDS
+def wait_until(true: Callable[[], bool], what: str, seconds: float = PATIENCE_SECONDS) -> None:
+    end = time.monotonic() + seconds
     while not true():
-        assert time.monotonic() < end, f"not within {PATIENCE_SECONDS} seconds: {what}"
+        assert time.monotonic() < end, f"not within {seconds} seconds: {what}"
         time.sleep(0.05)
 
 

@@ -525,7 +525,7 @@ def test_a_missing_response_fails_the_run_only_after_the_grace():
     assert lost.missing_since == NOW
     assert after(lost, events.Missing("resp_1"), NOW + MISSING_GRACE / 2) is lost
     gone = after(lost, events.Missing("resp_1"), NOW + MISSING_GRACE)
-    assert (gone.status, gone.error.code) == (RunStatus.FAILED, "response_not_found")
+    assert (gone.status, gone.error.code) == (RunStatus.FAILED, "background_unsupported")
     found = after(lost, events.Polled(snapshot(ResponseStatus.IN_PROGRESS)))
     assert found.missing_since is None
     assert after(polling(), events.Missing("resp_0")).missing_since is None

@@ -530,6 +530,7 @@ async def test_health_is_ok_while_the_timer_ticks(world, client):
         "clock_correction_seconds": 0.0,
         "poison_messages": 0,
         "oldest_wait_at": None,
+        "background_ignored_on_host": 0,
     }
     await client.start()
     await world.tick(5)

@@ -41,7 +41,7 @@ async def test_a_response_that_stays_missing_fails_the_run_after_its_grace(world
     await world.drive(10, 5)
     assert (await world.run(run.id)).status is RunStatus.QUEUED
     done = await world.until_terminal(run.id)
-    assert (done.status, done.error.code) == (RunStatus.FAILED, "response_not_found")
+    assert (done.status, done.error.code) == (RunStatus.FAILED, "background_unsupported")
     assert done.completed_at - done.created_at < timedelta(minutes=3)
 
 

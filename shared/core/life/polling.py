@@ -211,7 +211,9 @@ def _lost(run: Run, response_id: str) -> RunError:
     """Return the error for a response that stays missing: from the beginning, or after it was there."""
     begun = run.turn_started_at
     early = begun and run.missing_since and run.missing_since - begun < MISSING_GRACE
-    if early and not run.turn_items:
+    # The response of an earlier turn was read after its create.
+    known = run.turns and not run.background_ignored
+    if early and not known and not run.turn_items:
         return background_unsupported(
             f"The provider does not know response {response_id}, which it has created."
         )

@@ -202,7 +202,7 @@ class RunAuditor:
     def _failed_rightly(self, seen: Seen, run: Run, reported: Sequence[Snapshot]) -> bool:
         code = run.error.code if run.error else ""
         match code:
-            case "response_not_found":
+            case "response_not_found" | "background_unsupported":
                 return self._was_missing(seen)
             case "provider_unusable":
                 return len(seen.unusable[run.turn]) >= UNUSABLE
