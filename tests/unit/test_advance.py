@@ -13,7 +13,8 @@ from shared.core.life import events
 from shared.core.life.advance import MOVES, advance
 from shared.core.life.calling import MAX_CALLS_PER_RUN
 from shared.core.life.creating import MAX_UNUSABLE_CREATES, verdict
-from shared.core.life.events import Deliver, Wake
+from shared.core.life.events import Deliver, Join, Wake
+from shared.core.life.generating import MAX_RESTARTS
 from shared.core.life.leasing import RENEWED_FOR
 from shared.core.life.polling import MISSING_GRACE, read_verdict
 from shared.core.life.rule import IllegalTransition
@@ -130,6 +131,19 @@ def output(since=NOW) -> Wait:
 
 def waiting_call(name="pay", wait: Wait | None = None, **changes) -> ToolCall:
     return replace(call(name, CallStatus.WAITING), wait=wait or approval(), **changes)
+
+
+def generating(**changes) -> Run:
+    """Return a run whose worker holds a stream, of which five characters are stored."""
+    base = {
+        "generates": True,
+        "step": Step.GENERATE,
+        "continuation": None,
+        "responses": (),
+        "due": NOW,
+        **{name: getattr(streaming(), name) for name in ("written", "items", "turn_items", "open_items")},
+    }
+    return polling(**(base | changes))
 
 
 def paused(*calls: ToolCall, **changes) -> Run:
@@ -826,6 +840,15 @@ def everything_that_can_happen(run):
             for name in ("pay", "b")
         ),
         events.WaitEnded(),
+        events.Claimed(OTHER, run.step, run.turn, join=Join.EXACT),
+        events.Generated(LEASE, (ItemStarted(0, "message"), TextAdded(0, "text")), OUTPUT),
+        events.GenerateDeferred("mine", LATER),
+        events.GenerateDeferred("mine", LATER, BUSY),
+        events.GenerateRefused("mine", RunError("a", "b")),
+        events.GenerateFinished("mine", snapshot(), OUTPUT),
+        events.GenerateFinished("mine", snapshot(ResponseStatus.INCOMPLETE), OUTPUT),
+        events.GenerateFinished("mine", snapshot(), OUTPUT, invalid=RunError("a", "b")),
+        events.GenerateFinished("mine", snapshot(ResponseStatus.COMPLETED, "pay"), OUTPUT),
         events.CancelRequested(LEASE),
         events.CancelSent("mine"),
         events.CancelDeferred("mine", LATER, BUSY),
@@ -879,6 +902,15 @@ def every_state():
             status=status,
             lease=LEASE,
         )
+    yield a_run(step=Step.GENERATE, generates=True)
+    yield generating(due=NOW, lease=LEASE, waiting=Waiting(BUSY, NOW))
+    for status, lease, restarts in itertools.product(
+        (RunStatus.IN_PROGRESS, RunStatus.CANCELLING), (None, LEASE), (0, MAX_RESTARTS)
+    ):
+        yield generating(status=status, lease=lease, restarts=restarts)
+    yield owing_tools(call(), generates=True)
+    yield owing_tools(call(status=CallStatus.IN_PROGRESS), generates=True, lease=LEASE)
+    yield paused(generates=True)
     yield paused()
     yield paused(waiting_call(), waiting_call("b", output()))
     yield paused(waiting_call(), waiting_call("b", approval(HOUR_LATER)))
@@ -910,7 +942,7 @@ def test_every_event_in_every_state_is_a_listed_move_or_changes_nothing():
             Step.NOTHING,
         )
         assert made.continuation is not None or made.step is not Step.POLL
-        assert not made.open_items or made.continuation is not None
+        assert not made.open_items or made.continuation is not None or made.step is Step.GENERATE
         added = entries(given, event, late)
         assert made.entries == given.entries + len(added)
         assert made.stream_events == given.stream_events + sum(entry.stream_events for entry in added)

@@ -18,7 +18,8 @@ def last_entries(run: Run, after: Run) -> tuple[Run, tuple[LogEntry, ...]]:
     """
     items = ItemLog.of(after)
     items.close()
-    unfinished = run.continuation is not None and after.turns == run.turns
+    begun = run.continuation is not None or run.step is Step.GENERATE
+    unfinished = begun and after.turns == run.turns
     if unfinished and (run.written or run.turns):
         items.entries.append(TextReplaced(len(run.turns)))
     return items.into(after), (*items.entries, RunEnded(after.status.value))
