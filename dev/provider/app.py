@@ -8,6 +8,8 @@ from ipaddress import ip_address
 from typing import Any
 from urllib.parse import parse_qs
 
+from dev.provider.chat.request import chat_items
+from dev.provider.chat.service import ChatService
 from dev.provider.control import Control
 from dev.provider.conversation import input_items
 from dev.provider.engine import Message, Receive, Send
@@ -27,6 +29,9 @@ from dev.provider.service import Service
 from dev.provider.streams import ConnectionCutError, DamagedStream
 from dev.provider.wire import ApiError, Reply
 
+_WITH_BODY = frozenset({"create", "chat"})
+# Faults that replace the complete reply.
+_REPLACING = frozenset({"status", "junk", "override"})
 _STREAM_TYPE = [(b"content-type", b"text/event-stream; charset=utf-8")]
 
 
@@ -41,13 +46,13 @@ class Call:
     receive: Receive
     send: Send
     request: Any = None
-    """The parsed body of a create."""
+    """The parsed body of a create or a chat completion."""
     key: str | None = None
     """The Idempotency-Key."""
 
     @property
     def wants_stream(self) -> bool:
-        if self.operation == "create":
+        if self.operation in _WITH_BODY:
             return isinstance(self.request, dict) and self.request.get("stream") is True
         return self.operation == "retrieve" and parse_qs(self.query).get("stream", [""])[-1].lower() == "true"
 
@@ -55,13 +60,16 @@ class Call:
 class Emulator:
     """The ASGI app. `cut` closes the connection of the current request without a reply."""
 
-    def __init__(self, service: Service, cut: Callable[[], None], keys: IdempotencyKeys) -> None:
+    def __init__(
+        self, service: Service, chats: ChatService, cut: Callable[[], None], keys: IdempotencyKeys
+    ) -> None:
         self._service = service
+        self._chats = chats
         self._keys = keys
         self._cut = cut
         self._faults = FaultBook()
         self._journal = Journal()
-        self._control = Control(service, self._faults, self._journal, keys)
+        self._control = Control(service, chats, self._faults, self._journal, keys)
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -94,7 +102,7 @@ class Emulator:
         fault = None
         try:
             authenticate(headers)
-            if call.operation == "create":
+            if call.operation in _WITH_BODY:
                 call = replace(call, request=parse_body(call.body))
             fault = self._faults.take(self._facts(call))
             record.fault = fault.kind if fault else None
@@ -108,6 +116,10 @@ class Emulator:
 
     def _facts(self, call: Call) -> RequestFacts:
         entries = self._service.ledger.entries
+        if call.operation == "chat":
+            messages = call.request.get("messages") if isinstance(call.request, dict) else None
+            items = chat_items(messages) if isinstance(messages, list) else []
+            return RequestFacts("chat", None, items, streamed=call.wants_stream)
         if call.operation != "create":
             entry = entries.get(call.response_id or "")
             conversation = entry.conversation if entry else ()
@@ -153,6 +165,13 @@ class Emulator:
                 body = await self._create(call, fault, record)
                 if body is None:
                     return None
+            case "chat":
+                writing = self._chats.admit(call.request, fault)
+                if call.wants_stream and not (fault and fault.kind in _REPLACING):
+                    sender = self._sender(call, fault, record)
+                    await self._chats.stream(writing, call.receive, sender, fault)
+                    return None
+                body = await self._chats.complete(writing, call.receive)
             case "retrieve" if call.wants_stream:
                 sender = self._sender(call, fault, record)
                 await service.replay_stream(response_id, call.query, call.receive, sender)
@@ -206,7 +225,7 @@ class Emulator:
             if fault is not None and fault.kind == "cut" and message["type"] == "http.response.body":
                 raise ConnectionCutError
 
-        if fault is not None and fault.kind.startswith("stream_"):
+        if fault is not None and fault.kind.startswith("stream_") and call.operation != "chat":
             return DamagedStream(fault, send)
         return send
 

@@ -4,6 +4,7 @@ import json
 from dataclasses import asdict
 from urllib.parse import parse_qs
 
+from dev.provider.chat.service import ChatService
 from dev.provider.faults import FaultBook
 from dev.provider.idempotency import IdempotencyKeys
 from dev.provider.journal import Journal
@@ -13,13 +14,16 @@ from dev.provider.wire import ApiError, Json, Reply, encode
 _USES = (
     "GET /_emulator/health, POST|GET|DELETE /_emulator/faults, POST /_emulator/idempotency/on|off, "
     "GET /_emulator/log, "
-    "GET /_emulator/responses/{id}, POST /_emulator/reset"
+    "GET /_emulator/responses/{id}, GET /_emulator/chats, POST /_emulator/reset"
 )
 
 
 class Control:
-    def __init__(self, service: Service, faults: FaultBook, journal: Journal, keys: IdempotencyKeys) -> None:
+    def __init__(
+        self, service: Service, chats: ChatService, faults: FaultBook, journal: Journal, keys: IdempotencyKeys
+    ) -> None:
         self._service = service
+        self._chats = chats
         self._keys = keys
         self._faults = faults
         self._journal = journal
@@ -33,33 +37,43 @@ class Control:
 
     async def _serve(self, method: str, parts: list[str], query: str, body: bytes) -> Json:
         match method, parts:
-            case "GET", ["health"]:
-                return {"status": "ok"}
+            case "GET", _:
+                return self._read(parts, query)
             case "POST", ["faults"]:
                 return self._push(body)
-            case "GET", ["faults"]:
-                return {"faults": [asdict(fault) for fault in self._faults.faults]}
             case "DELETE", ["faults"]:
                 self._faults.faults.clear()
                 return {"faults": []}
             case "POST", ["idempotency", "on" | "off" as wanted]:
                 self._keys.honoured = wanted == "on"
                 return {"honoured": self._keys.honoured}
-            case "GET", ["log"]:
-                return self._log(parse_qs(query).get("response_id", [None])[-1])
-            case "GET", ["responses", response_id]:
-                entry = self._service.ledger.entries.get(response_id)
-                if entry is None:
-                    raise ApiError(404, f"No response with id '{response_id}' is alive.")
-                return {"id": entry.id, "request": entry.request, "conversation": entry.conversation}
             case "POST", ["reset"]:
+                self._chats.requests.clear()
                 self._faults.faults.clear()
                 self._keys.clear()
                 await self._service.delete_all()
                 self._journal.clear()
                 return {"status": "ok"}
             case _:
-                raise ApiError(404, f"The control endpoint has {_USES}.")
+                raise _unknown()
+
+    def _read(self, parts: list[str], query: str) -> Json:
+        match parts:
+            case ["health"]:
+                return {"status": "ok"}
+            case ["faults"]:
+                return {"faults": [asdict(fault) for fault in self._faults.faults]}
+            case ["log"]:
+                return self._log(parse_qs(query).get("response_id", [None])[-1])
+            case ["chats"]:
+                return {"chats": list(self._chats.requests)}
+            case ["responses", response_id]:
+                entry = self._service.ledger.entries.get(response_id)
+                if entry is None:
+                    raise ApiError(404, f"No response with id '{response_id}' is alive.")
+                return {"id": entry.id, "request": entry.request, "conversation": entry.conversation}
+            case _:
+                raise _unknown()
 
     def _push(self, body: bytes) -> Json:
         try:
@@ -73,8 +87,15 @@ class Control:
         records = [record for record in self._journal.records if response_id in {None, record.response_id}]
         stored = [entry for entry in self._service.ledger.entries.values() if entry.stored]
         counters = {
-            **{name: self._journal.requests[name] for name in ("create", "retrieve", "cancel", "delete")},
+            **{
+                name: self._journal.requests[name]
+                for name in ("create", "retrieve", "cancel", "delete", "chat")
+            },
             "created": self._journal.created,
             "alive": len(stored),
         }
         return {"counters": counters, "requests": [record.as_json() for record in records]}
+
+
+def _unknown() -> ApiError:
+    return ApiError(404, f"The control endpoint has {_USES}.")

@@ -8,7 +8,7 @@ from typing import Any
 
 from dev.provider.wire import ApiError, Json, Reply, encode
 
-OPERATIONS = ("create", "retrieve", "cancel", "delete", "input_items", "any")
+OPERATIONS = ("create", "retrieve", "cancel", "delete", "input_items", "chat", "any")
 KINDS = (
     "status",
     "slow",
@@ -27,9 +27,25 @@ KINDS = (
     "stream_doubled",
     "stream_shuffled",
     "stream_gap",
+    "chat_echo",
+    "chat_error",
+    "chat_comments",
+    "chat_bytes",
+    "chat_no_done",
+    "chat_no_end",
+    "chat_no_finish",
+    "chat_no_usage",
 )
-INSIDES = ("event", "character")
-_STREAM_OPERATIONS = {"stream_refused": "retrieve", "stream_ignored": "create"}
+INSIDES = ("event", "character", "choices")
+_RESPONSES = frozenset({"create", "retrieve"})
+# The operations that these faults apply to; those of kind "chat_..." apply to "chat".
+_STREAM_OPERATIONS = {
+    "stream_refused": frozenset({"retrieve"}),
+    "stream_ignored": frozenset({"create", "chat"}),
+    "stream_doubled": _RESPONSES,
+    "stream_shuffled": _RESPONSES,
+    "stream_gap": _RESPONSES,
+}
 _ERRORS: dict[int, tuple[str, str | None, str]] = {
     401: ("Incorrect API key provided.", "invalid_api_key", "invalid_request_error"),
     403: ("You do not have access to this resource.", None, "permission_error"),
@@ -78,7 +94,10 @@ class Fault:
     after: int = 0
     """For streams: how many events are sent unchanged first."""
     inside: str = "event"
-    """For `stream_cut`: in the middle of an event, or inside the next UTF-8 sequence."""
+    """For `stream_cut`: in the middle of an event, or inside the next UTF-8 sequence. For `chat_error`: in the event
+    itself, or in its choices."""
+    bytes: int | None = None
+    """For `stream_cut` of a chat completion: how many bytes of the body are sent, in the place of `after`."""
     id: int = 0
     seen: int = 0
     hits: int = 0
@@ -166,7 +185,9 @@ def _matches(fault: Fault, request: RequestFacts) -> bool:
         return False
     if fault.kind.startswith("stream_") and not request.streamed:
         return False
-    if fault.kind in _STREAM_OPERATIONS and request.operation != _STREAM_OPERATIONS[fault.kind]:
+    if request.operation not in _STREAM_OPERATIONS.get(fault.kind, {request.operation}):
+        return False
+    if fault.kind.startswith("chat_") and request.operation != "chat":
         return False
     return fault.contains is None or request.mentions(fault.contains)
 

@@ -76,7 +76,7 @@ class Model:
         self, plan: Plan, stream: ResponseEventStream, cancelled: asyncio.Event
     ) -> AsyncIterator[tuple[Event, int]]:
         turn = plan.turn
-        pace = Pace(self._seconds(plan), cancelled)
+        pace = Pace(self.seconds_of(plan), cancelled)
         if turn.text is not None or turn.writes_prose:
             async for pair in _message(stream, self._written(plan, pace)):
                 yield pair
@@ -84,7 +84,7 @@ class Model:
             for pair in _closing_items(stream, turn):
                 yield pair
 
-    def _seconds(self, plan: Plan) -> float:
+    def seconds_of(self, plan: Plan) -> float:
         turn = plan.turn
         if turn.seconds is not None:
             return turn.seconds
@@ -100,13 +100,13 @@ class Model:
                     return
                 yield delta
             return
-        for share, delta in _deltas(plan):
+        for share, delta in timed_deltas(plan):
             if not await pace.wait(share):
                 return
             yield delta
 
 
-def _deltas(plan: Plan) -> Iterator[tuple[float, str]]:
+def timed_deltas(plan: Plan) -> Iterator[tuple[float, str]]:
     """Yield every delta of a text, with the share of the turn's time that has passed when it is written."""
     text = plan.turn.text
     sections = prose(plan) if text is None else Sections(1, iter([text]))

@@ -6,10 +6,15 @@ from typing import Any
 from dev.provider.wire import ApiError
 
 PREFIXES = ("/v1/responses", "/openai/v1/responses")
+CHATS = ("/v1/chat/completions", "/openai/v1/chat/completions")
 
 
 def route(method: str, path: str) -> tuple[str, str | None]:
     """Return operation and response id."""
+    if path in CHATS:
+        if method != "POST":
+            raise ApiError(405, f"Not allowed to {method} on {path}.", code="method_not_supported")
+        return "chat", None
     prefix = next((one for one in PREFIXES if path == one or path.startswith(one + "/")), None)
     if prefix is None:
         raise ApiError(404, f"Invalid URL ({method} {path})")

@@ -19,6 +19,7 @@ from hypercorn.asyncio.worker_context import WorkerContext
 from hypercorn.config import Config
 
 from dev.provider.app import Emulator
+from dev.provider.chat.service import ChatService
 from dev.provider.handler import Writer
 from dev.provider.idempotency import IdempotencyKeys
 from dev.provider.model import ModelMissingError, ModelWriter, bundled_model
@@ -76,7 +77,8 @@ async def _serve(options: argparse.Namespace) -> None:
         loop.add_signal_handler(name, stop.set)
     async with _writer(options.model_server) as writer:
         service = Service(seconds=options.pace, writer=writer)
-        app = Emulator(service, _cut_connection, IdempotencyKeys(options.idempotency))
+        chats = ChatService(seconds=options.pace, writer=writer)
+        app = Emulator(service, chats, _cut_connection, IdempotencyKeys(options.idempotency))
         with socket.create_server((options.host, options.port), backlog=1024) as listener:
             url = f"http://{options.host}:{listener.getsockname()[1]}"
             await _listen(app, listener, stop, url)

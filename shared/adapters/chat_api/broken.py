@@ -47,7 +47,7 @@ def _explained(
 
 def cut(reason: str) -> ChatBroken:
     """Return that an answer broke off."""
-    return ChatBroken(RunError(STREAM_BROKEN, f"The answer broke off: {reason}."), None, retryable=True)
+    return ChatBroken(RunError(STREAM_BROKEN, f"The answer is not complete: {reason}."), None, retryable=True)
 
 
 def stalled(seconds: float) -> ChatBroken:

@@ -158,11 +158,11 @@ class AnswerReader:
             if placed.call_id or placed.name or arguments:
                 names = representable(placed.call_id), representable(placed.name)
                 yield ChatCall(placed.index, *names, arguments)
-        if piece.finish_reason:
-            self.finish_reason = clipped(representable(piece.finish_reason), MAX_FINISH_CHARACTERS)
         if piece.error is not None:
             self._close(self._explain(piece.error))
-        elif self._written > MAX_ANSWER_BYTES:
+        elif piece.finish_reason:
+            self.finish_reason = clipped(representable(piece.finish_reason), MAX_FINISH_CHARACTERS)
+        if self._written > MAX_ANSWER_BYTES:
             self.outcome = too_large(f"it is larger than {MAX_ANSWER_BYTES // _MIB} MiB")
         elif self._calls.count > MAX_CALLS:
             self.outcome = too_large(f"it has more than {MAX_CALLS:,} calls")

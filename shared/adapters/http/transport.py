@@ -102,7 +102,8 @@ class ByteStream:
             async with asyncio.timeout(seconds):
                 return await self._content.read(READ_BUFFER_BYTES)
         except _FAULTS as fault:
-            return _no_answer(fault, begun=True)
+            reason = f"the connection broke: {type(fault).__name__}"
+            return NoAnswer(reason, may_be_done=True, slow=isinstance(fault, TimeoutError))
 
     async def keep(self, size: int) -> None:
         """Wait for a turn among the large replies, if this one is kept in memory and as large as that."""
