@@ -57,6 +57,7 @@ ENTRIES: tuple[LogEntry, ...] = (
     log.TurnStarted(1, "resp_1"),
     log.TurnCreateRepeated(2),
     log.TurnReplayed(32),
+    log.TurnJoined(32, 2**40, "best_effort"),
     log.TurnCompleted(1, 0),
     log.ToolStarted(1, "call é", "look_up"),
     *(log.ToolCompleted(1, "call_1", "pay", status.value) for status in CallStatus),

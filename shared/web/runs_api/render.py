@@ -75,7 +75,8 @@ def run_summary(
         "required_action": _required_action(run, waits),
         "metadata": dict(run.metadata),
         "tool_calls": [_tool_call(call) for call in run.calls],
-        "usage": _usage(run.usage),
+        "joins": {"exact": run.joins, "best_effort": run.loose_joins} if run.generates else None,
+        "usage": None if run.unmetered else _usage(run.usage),
     }
 
 
@@ -133,7 +134,7 @@ def _activity(run: Run) -> str:
         return f"waiting for an {run.waits_for[0]}"
     if running := [call.name for call in run.calls if call.status is CallStatus.IN_PROGRESS]:
         return f"running {', '.join(running)}"
-    return (run.activity if run.step is Step.POLL else "") or "waiting"
+    return (run.activity if run.step in {Step.POLL, Step.GENERATE} else "") or "waiting"
 
 
 def feed_event(run: Run, line: LogLine) -> dict[str, Any]:
