@@ -379,7 +379,7 @@ def test_arguments_are_sent_as_an_object(arguments, sent):
     ("marks", "readable"), [(MAX_SENT_ARGUMENT_MARKS, True), (MAX_SENT_ARGUMENT_MARKS + 1, False)]
 )
 def test_arguments_that_cost_too_much_to_parse_are_sent_as_a_text(marks, readable):
-    arguments = '{"a":[%s]}' % ",".join(["1"] * (marks - 3))
+    arguments = '{"a":[' + ",".join(["1"] * (marks - 3)) + "]}"
     (sent,) = chat_messages("", [call("c", arguments=arguments), tool_output("c", "4")])[0]["tool_calls"]
     assert (sent["function"]["arguments"] == arguments) is readable
     assert ("unreadable_arguments" in sent["function"]["arguments"]) is not readable
@@ -508,8 +508,8 @@ def test_whatever_the_items_are_a_provider_accepts_the_messages(instructions, it
 def test_nothing_else_is_raised(items):
     try:
         assert faults(chat_messages("a", items)) == []
-    except NotSendable as refused:
-        assert refused.what
+    except NotSendable:
+        return
 
 
 @given(st.lists(_ITEM, max_size=10))
