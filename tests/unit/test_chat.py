@@ -167,7 +167,7 @@ CASES: dict[str, tuple[list[Item], list[Item]]] = {
             call("c"),
             call("d"),
             call("e"),
-            tool_output("c", ""),
+            tool_output("c", " \n"),
             tool_output("d", {"a": 1}),
             tool_output("e", [1, "x"]),
         ],

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
@@ -101,8 +102,9 @@ def test_a_name_that_is_repeated_is_one(names):
     assert calls(*(ChatCall(0, "c", name, text) for name, text in pieces), CALLS) == [("c", "f", '{"a": 1}')]
 
 
-def test_a_name_in_pieces_is_joined():
-    pieces = [ChatCall(0, "c", "look", ""), ChatCall(0, "", "_up", ""), ChatCall(0, "", "", "{}")]
+@pytest.mark.parametrize("second", ["_up", "look_up"])
+def test_a_name_in_pieces_is_joined(second):
+    pieces = [ChatCall(0, "c", "look", ""), ChatCall(0, "", second, ""), ChatCall(0, "", "", "{}")]
     assert calls(*pieces, CALLS) == [("c", "look_up", "{}")]
 
 
@@ -247,6 +249,7 @@ def test_a_character_that_came_in_halves_is_whole():
 
 
 def test_half_a_character_alone_is_replaced():
+    assert output(ChatReasoning("\ud83d"), STOP)[0]["content"][0]["text"] == "\ufffd"
     assert (
         transcript.output_text(collected(ChatText("a\ud83d"), ChatText("b\ude80"), STOP).output)
         == "a\ufffdb\ufffd"
@@ -284,6 +287,16 @@ def test_an_answer_beyond_the_limit_fails_the_run(events):
     assert (snapshot.status, snapshot.output, snapshot.usage) == (ResponseStatus.FAILED, "[]", USAGE)
     assert snapshot.error
     assert snapshot.error.code == "output_too_large"
+
+
+def test_pieces_of_a_long_call_cost_no_more_than_others():
+    def seconds(pieces: list[ChatCall]) -> float:
+        began = time.process_time()
+        assert len(calls(*pieces, CALLS)) == 1
+        return time.process_time() - began
+
+    named = [ChatCall(0, "", "f", '{"a": "'), *[ChatCall(0, "", "f", "{}")] * 20_000]
+    assert seconds(named) < 5 * seconds([ChatCall(0, "c", each.name, each.arguments) for each in named]) + 0.2
 
 
 def test_an_output_that_only_its_json_makes_too_large_fails_the_run():

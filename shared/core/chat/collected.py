@@ -53,6 +53,8 @@ class _Draft:
     """A call that is being written."""
 
     call_id: str
+    # Whether its first piece brought all of its arguments.
+    whole: bool
     name: str = ""
     pieces: list[str] = field(default_factory=list)
 
@@ -66,7 +68,7 @@ class _Draft:
             return False
         if self.call_id and piece.call_id:
             return self.call_id != piece.call_id
-        return len(self.pieces) == 1 and is_object(self.pieces[0]) and is_object(piece.arguments)
+        return self.whole and is_object(piece.arguments)
 
     def add(self, piece: ChatCall) -> None:
         self.call_id = self.call_id or piece.call_id
@@ -139,7 +141,7 @@ class Collected:
             # One more than a run may have is enough for the rule that refuses them.
             if len(self._drafts) > MAX_CALLS_PER_RUN:
                 return
-            draft = self._current[piece.index] = _Draft(piece.call_id)
+            draft = self._current[piece.index] = _Draft(piece.call_id, whole=is_object(piece.arguments))
             self._drafts.append(draft)
         draft.add(piece)
 

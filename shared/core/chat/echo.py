@@ -15,7 +15,7 @@ class EchoFilter:
         self._characters = WholeCharacters()
         # How many characters of the prefix are repeated so far. They are held back.
         self._repeated = 0
-        self._decided = not prefix
+        self._decided = False
 
     def passed(self, text: str) -> str:
         """Return what of the text is new, after all that came before it."""
