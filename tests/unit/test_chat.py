@@ -167,7 +167,7 @@ CASES: dict[str, tuple[list[Item], list[Item]]] = {
             call("c"),
             call("d"),
             call("e"),
-            tool_output("c", ""),
+            tool_output("c", " \n"),
             tool_output("d", {"a": 1}),
             tool_output("e", [1, "x"]),
         ],
@@ -379,7 +379,7 @@ def test_arguments_are_sent_as_an_object(arguments, sent):
     ("marks", "readable"), [(MAX_SENT_ARGUMENT_MARKS, True), (MAX_SENT_ARGUMENT_MARKS + 1, False)]
 )
 def test_arguments_that_cost_too_much_to_parse_are_sent_as_a_text(marks, readable):
-    arguments = '{"a":[%s]}' % ",".join(["1"] * (marks - 3))
+    arguments = '{"a":[' + ",".join(["1"] * (marks - 3)) + "]}"
     (sent,) = chat_messages("", [call("c", arguments=arguments), tool_output("c", "4")])[0]["tool_calls"]
     assert (sent["function"]["arguments"] == arguments) is readable
     assert ("unreadable_arguments" in sent["function"]["arguments"]) is not readable
@@ -494,6 +494,29 @@ _ODD_ITEM = st.builds(user, st.lists(_PART | _ODD_PART, max_size=3)) | st.dictio
 )
 
 
+# Calls and outputs as providers write them, with few ids: most of them meet.
+_FEW_IDS = st.sampled_from(["c", "d", "x" * 41, ""])
+_LIKELY = st.one_of(
+    st.builds(user, st.sampled_from(["a", " ", [text("b"), image()]])),
+    st.builds(message, st.sampled_from(["a", "", "\n"])),
+    st.builds(call, _FEW_IDS, st.sampled_from(["f", "g h"]), st.sampled_from(["{}", "{", "[]"])),
+    st.builds(call, _FEW_IDS),
+    st.builds(tool_output, _FEW_IDS, st.sampled_from(["4", " ", [], [image()], [text("b"), image()]])),
+    st.builds(tool_output, _FEW_IDS, st.just([image()])),
+    st.just({"role": "developer", "content": "c"}),
+)
+
+
+@given(_TEXT, st.lists(_LIKELY, max_size=16))
+def test_a_provider_accepts_the_messages_of_a_likely_conversation(instructions, items):
+    messages = chat_messages(instructions, items)
+    assert faults(messages) == []
+    assert sum(each["role"] == "tool" for each in messages) <= sum("output" in each for each in items)
+    # What is added to a conversation changes nothing of the messages before its last calls.
+    longer = chat_messages(instructions, [*items, user("and?")])
+    assert longer[: len(messages)] == messages
+
+
 @given(_TEXT, st.lists(_ITEM, max_size=10))
 def test_whatever_the_items_are_a_provider_accepts_the_messages(instructions, items):
     try:
@@ -508,8 +531,8 @@ def test_whatever_the_items_are_a_provider_accepts_the_messages(instructions, it
 def test_nothing_else_is_raised(items):
     try:
         assert faults(chat_messages("a", items)) == []
-    except NotSendable as refused:
-        assert refused.what
+    except NotSendable:
+        return
 
 
 @given(st.lists(_ITEM, max_size=10))

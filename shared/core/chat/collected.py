@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from shared.core import transcript
 from shared.core.chat.call_ids import made_id
+from shared.core.chat.characters import WholeCharacters
 from shared.core.chat.events import ChatBroken, ChatCall, ChatEnd, ChatEvent, ChatReasoning, ChatText
 from shared.core.chat.messages import is_object
 from shared.core.life.calling import MAX_CALLS_PER_RUN
@@ -30,16 +31,16 @@ _INCOMPLETE = {
 
 @dataclass
 class _Growing:
-    """A text that comes in pieces, which may cut a character in half."""
+    """A text that comes in pieces."""
 
     pieces: list[str]
-    # The first half of a character whose second half may follow.
-    half: str = ""
+    characters: WholeCharacters = field(default_factory=WholeCharacters)
 
     def add(self, piece: str) -> None:
-        text = self.half + piece
-        self.half = text[-1] if text and "\ud800" <= text[-1] <= "\udbff" else ""
-        self.pieces.append(representable(text[:-1] if self.half else text))
+        self.pieces.append(self.characters.add(piece))
+
+    def end(self) -> None:
+        self.pieces.append(self.characters.rest())
 
     def __str__(self) -> str:
         if len(self.pieces) > 1:
@@ -52,8 +53,22 @@ class _Draft:
     """A call that is being written."""
 
     call_id: str
+    # Whether its first piece brought all of its arguments.
+    whole: bool
     name: str = ""
     pieces: list[str] = field(default_factory=list)
+
+    def precedes(self, piece: ChatCall) -> bool:
+        """Return whether a piece with the same index begins another call.
+
+        Some providers give all calls of an answer the same index. Each then has an id of its own, or comes in one piece.
+        Others give each piece of a call another id, but the name to the first one only.
+        """
+        if not piece.name:
+            return False
+        if self.call_id and piece.call_id:
+            return self.call_id != piece.call_id
+        return self.whole and is_object(piece.arguments)
 
     def add(self, piece: ChatCall) -> None:
         self.call_id = self.call_id or piece.call_id
@@ -113,6 +128,8 @@ class Collected:
                 self._add_call(event)
             case ChatEnd() | ChatBroken():
                 self._end = event
+                self._text.end()
+                self._reasoning.end()
 
     def _fits(self, text: str) -> bool:
         self._size += len(text.encode("utf-8", "surrogatepass"))
@@ -120,13 +137,11 @@ class Collected:
 
     def _add_call(self, piece: ChatCall) -> None:
         draft = self._current.get(piece.index)
-        # Some providers give all calls of an answer the same index, and others give each piece of a call another id.
-        another = draft and piece.name and piece.call_id and draft.call_id not in ("", piece.call_id)
-        if draft is None or another:
+        if draft is None or draft.precedes(piece):
             # One more than a run may have is enough for the rule that refuses them.
             if len(self._drafts) > MAX_CALLS_PER_RUN:
                 return
-            draft = self._current[piece.index] = _Draft(piece.call_id)
+            draft = self._current[piece.index] = _Draft(piece.call_id, whole=is_object(piece.arguments))
             self._drafts.append(draft)
         draft.add(piece)
 

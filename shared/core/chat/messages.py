@@ -190,7 +190,7 @@ def _object_text(text: str) -> str:
 
 def is_object(text: str) -> bool:
     """Return whether a text is a JSON object that is not too large to be parsed."""
-    if has_more_marks(text.encode(), MAX_SENT_ARGUMENT_MARKS):
+    if has_more_marks(representable(text).encode(), MAX_SENT_ARGUMENT_MARKS):
         return False
     try:
         return isinstance(json.loads(text, parse_constant=_refuse_constant), dict)
