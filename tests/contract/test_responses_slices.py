@@ -6,7 +6,6 @@ import random
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -38,55 +37,16 @@ from shared.steps.due import claim_due
 from shared.steps.poll import poll
 from shared.steps.work import work
 from tests.support.feeds import Reader, follow
-from tests.support.loopback import Arrived, Server, read_request, reply
+from tests.support.loopback import reply
 from tests.support.requests import LONG, provided, request
 from tests.support.stream_samples import REFERENCES
+from tests.support.stream_server import StreamServer
 from tests.support.streams import delta, event, message, stream
 from tests.support.world import World
 
 Json = dict[str, Any]
 SHORT = timedelta(milliseconds=80)
-HEAD = (
-    b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream; charset=utf-8\r\ntransfer-encoding: chunked\r\n\r\n"
-)
 PLAIN = REFERENCES["plain"]
-
-
-@dataclass
-class StreamServer(Server):
-    """Answers each request with `head` and then `parts`, each sent separately; `then` it ends, cuts, stalls or goes on."""
-
-    head: bytes = HEAD
-    parts: list[bytes] = field(default_factory=list)
-    then: str = "end"
-    requests: list[Arrived] = field(default_factory=list)
-    # Set when an answer is over. One that stalls or goes on is over when the client has left.
-    left: asyncio.Event = field(default_factory=asyncio.Event)
-
-    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            self.requests.append(await read_request(reader))
-            await self._answer(reader, writer)
-        finally:
-            self.left.set()
-
-    async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        writer.write(self.head)
-        for part in self.parts:
-            await self._send(writer, part)
-        if self.then == "end" and self.head is HEAD:
-            writer.write(b"0\r\n\r\n")
-            await writer.drain()
-        while self.then == "goes on" and not reader.at_eof():
-            await self._send(writer, b": ping\n\n")
-            await asyncio.sleep(0.01)
-        if self.then == "stalls":
-            await reader.read()
-
-    async def _send(self, writer: asyncio.StreamWriter, part: bytes) -> None:
-        if part:
-            writer.write(b"%x\r\n%s\r\n" % (len(part), part))
-            await writer.drain()
 
 
 @pytest.fixture

@@ -50,6 +50,9 @@ class LineReader:
     def end(self) -> list[bytes]:
         """Return the data of what has come of an event that the stream does not complete."""
         events: list[bytes] = []
+        if self._data and self._data[-1].rstrip().endswith(b"}"):
+            # It is probably complete, and the next line is not.
+            self._dispatch(events)
         self._take(bytes(self._rest), events)
         self._rest.clear()
         self._searched = 0

@@ -1,11 +1,12 @@
 """A `ChatProvider` for chat completions: at any service that has `/chat/completions`."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from typing import Protocol
 
 from shared.adapters.chat_api import broken
 from shared.adapters.chat_api.body import Resume, chat_body
@@ -67,7 +68,8 @@ class ChatCompletionsProvider:
         """Raises ValueError for a request that no provider of this dialect may get: see `chat_body`."""
         async with self._reply(request) as reply:
             if isinstance(reply, ByteStream):
-                reading = _Reading(reply, self._reader(request), self._dialect)
+                clock = asyncio.get_running_loop().time
+                reading = Reading(reply, self._reader(request), self._dialect, clock)
                 while (outcome := reading.outcome) is None:
                     for event in await reading.next():
                         yield event
@@ -106,14 +108,24 @@ class ChatCompletionsProvider:
         return AnswerReader(self._access.struck, explain, request.prefix if self._dialect.echoes else "")
 
 
-class _Reading:
+class Bytes(Protocol):
+    """The bytes of a reply. See `ByteStream`."""
+
+    async def read(self, seconds: float) -> bytes | NoAnswer: ...
+
+    async def keep(self, size: int) -> None: ...
+
+
+class Reading:
     """Reads the bytes of one reply, and waits for them no longer than the dialect allows."""
 
-    def __init__(self, reply: ByteStream, reader: AnswerReader, dialect: Dialect) -> None:
+    def __init__(
+        self, reply: Bytes, reader: AnswerReader, dialect: Dialect, clock: Callable[[], float]
+    ) -> None:
         self._reply = reply
         self._reader = reader
         self._dialect = dialect
-        self._clock = asyncio.get_running_loop().time
+        self._clock = clock
         # Since when nothing of the answer came. None: something has just come.
         self._idle_since: float | None = None
 
