@@ -84,9 +84,9 @@ async def test_a_create_without_a_reply_in_time_is_told_from_one_that_was_cut(op
         await asyncio.Event().wait()
         yield b""
 
-    async with Loopback(stall) as server:
-        async with provided(server, create_timeout=timedelta(milliseconds=100)) as provider:
-            slow = await ALL[operation](provider)
+    limit = {"create_timeout": timedelta(milliseconds=100)}
+    async with Loopback(stall) as server, provided(server, **limit) as provider:
+        slow = await ALL[operation](provider)
     async with Loopback(always(b"")) as server, provided(server) as provider:
         cut = await ALL[operation](provider)
     async with provided(server) as provider:

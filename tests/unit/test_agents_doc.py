@@ -28,6 +28,7 @@ KINDS = {
     "tools": "sequence",
     "options": "mapping",
     "output_type": "pydantic model",
+    "provider": "`Responses` or `ChatCompletions`",
     "approval": "`bool` or function",
     "parameters": "mapping",
 }

@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from shared.adapters.chat_api.echo import Echo
 
 from shared.adapters.chat_api import calls, lines, reader
 from shared.adapters.chat_api.broken import cut
-from shared.adapters.chat_api.echo import Echo
 from shared.core.response import Usage
 from shared.ports.chat import ChatBroken, ChatEnd
 from tests.support.chats import DONE, RECORDED, Collected, Recorded, a_reader, chunk, content, events, read
