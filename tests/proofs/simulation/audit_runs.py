@@ -71,13 +71,15 @@ class RunAuditor:
         self._grew(before, run)
         self._stayed(before, run)
         self._calls_went_on(before, run)
-        self._counted_once(run)
-        self.texts.saw(before, run, by)
+        if not run.generates:
+            self._counted_once(run)
+            self.texts.saw(before, run, by)
         if run.status is not before.status:
             seen.statuses.append((now, run.status))
         if run.terminal and not before.terminal:
             seen.ended_at = now
-            self._ended_rightly(seen, before, run, by)
+            if not run.generates:
+                self._ended_rightly(seen, before, run, by)
         if late_claim := evidence.late_claims.get(run.id):
             late_claim.saw(run)
         if late := evidence.late.get(run.id):

@@ -16,6 +16,7 @@ _RARE = {
     "work: purge": 4.0,
     "work: poll": 16.0,
     "work: wait": 40.0,
+    "work: generate": 2.0,
     "answer": 2.0,
     "read": 0.5,
     "poll": 0.5,
