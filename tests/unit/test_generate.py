@@ -80,7 +80,7 @@ async def feed_text(world: World, run: Run) -> str:
     for line in feed.lines:
         if line.entry.type == "text.delta":
             text += line.text
-        elif line.entry.type == "text.replaced":
+        elif line.entry.type in {"text.replaced", "turn.started"}:
             text = line.text
     return text
 
@@ -217,6 +217,24 @@ async def test_a_text_that_cannot_be_continued_is_written_anew_a_few_times_only(
             continue
     run = await world.run(run.id)
     assert (run.status, run.error.code, len(chat.requests)) == (RunStatus.FAILED, "generate_too_long", 4)
+
+
+async def test_a_text_of_a_later_turn_is_written_anew_without_that_of_the_turn_before(chat):
+    world = a_world(chat)
+    chat.streams = [
+        [ChatText("first"), ChatCall(0, "call_a", "look_up", "{}"), END],
+        [ChatText("lost"), passes(world, 2), ChatText(" text"), dies],
+        [ChatText("second"), END],
+    ]
+    run = await world.start()
+    for _ in range(6):
+        try:
+            await world.drive(1, seconds=20)
+        except Killed:
+            continue
+    run = await world.run(run.id)
+    assert (run.status, run.turn, run.restarts) == (RunStatus.COMPLETED, 2, 1)
+    assert await feed_text(world, run) == text_of(await output_of(world, run)) == "second"
 
 
 async def test_a_provider_that_is_down_is_tried_again(world, chat):

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from shared.core.calls import ToolCall
 from shared.core.pace import Schedule
-from shared.core.response import CancelReply, CreateReply, ReadReply
+from shared.core.response import CancelReply, CreateReply, ReadReply, Snapshot
 from shared.core.run import Run, Step
 from shared.ports.providers import ResponseRequest
 from shared.ports.tables import Delete, Write
@@ -108,6 +108,9 @@ class Auditor:
     def answered_create(self, request: ResponseRequest, reply: CreateReply, by: Invocation) -> None:
         seen = self.evidence.runs.get(request.run_id)
         self._creates.answered(request, reply, by, seen.run.responses if seen else ())
+        if isinstance(reply, Snapshot) and reply.status.finished and reply.response_id in self._responses:
+            # It is the answer if the response cannot be read.
+            self._responses[reply.response_id].denied.append(reply)
 
     def tool_ran(self, request: ToolCall, by: Invocation) -> str:
         return self.effects.tool_ran(request, by)
