@@ -1,7 +1,7 @@
 """Save a slice of a response's stream, and load the text of all slices of a turn."""
 
 from shared.core.life import events
-from shared.core.log import TextDelta
+from shared.core.log import TextDelta, TextReplaced
 from shared.core.response import Slice
 from shared.core.run import Continuation, Run
 from shared.steps.context import Context
@@ -35,9 +35,11 @@ async def streamed_text(context: Context, run: Run) -> str:
     if not run.written:
         return ""
     entries = [line.entry for line in await context.runs.log(run.id)]
+    # What was taken back does not count.
+    begin = max((at for at, entry in enumerate(entries) if isinstance(entry, TextReplaced)), default=0)
     deltas = [
         (entry.content, entry)
-        for entry in entries
+        for entry in entries[begin:]
         if isinstance(entry, TextDelta) and entry.turn == run.turn and entry.content
     ]
     # Several entries may point into the same text. `dict.fromkeys` removes duplicates and keeps the order.

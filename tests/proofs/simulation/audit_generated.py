@@ -116,7 +116,10 @@ class GeneratedAuditor:
         late = at - seen.statuses[-1][0]
         stopped = run.terminal or run.status is RunStatus.CANCELLING
         require(
-            not stopped or late <= within, 15, run.id, f"its stream goes on {late:.0f} s after it is {run.status}"
+            not stopped or late <= within,
+            15,
+            run.id,
+            f"its stream goes on {late:.0f} s after it is {run.status}",
         )
         over = at + by.skew - seconds_of(run.expires_at)
         what = f"its stream goes on {over:.0f} s after its deadline, at {now:.0f}"
@@ -210,7 +213,10 @@ class GeneratedAuditor:
     def _is_joined_rightly(self, before: Run, run: Run, told: _Told) -> None:
         require, plan = self._evidence.require, self.plan
         require(
-            run.joins + run.loose_joins == before.joins + before.loose_joins + 1, 15, run.id, "it joined twice"
+            run.joins + run.loose_joins == before.joins + before.loose_joins + 1,
+            15,
+            run.id,
+            "it joined twice",
         )
         able = plan is not None and plan.continues and bool(told.text)
         require(able, 15, run.id, "its text is continued, and it has none, or its provider cannot do that")
@@ -238,7 +244,9 @@ class GeneratedAuditor:
         known = [(call.call_id, call.name, call.arguments) for call in stream.calls]
         stored = [(call.call_id, call.name, call.arguments) for call in calls]
         require(stored == known[: len(stored)], 15, run.id, f"the calls {stored} are stored of {known}")
-        complete = bool(stream.end and getattr(stream.end, "finish_reason", "") in {"tool_calls", "stop", None})
+        complete = bool(
+            stream.end and getattr(stream.end, "finish_reason", "") in {"tool_calls", "stop", None}
+        )
         require(not complete or stored == known, 15, run.id, f"calls are lost of {known}: {stored}")
         self._is_metered(before, run, stream)
 
@@ -258,7 +266,9 @@ class GeneratedAuditor:
             case RunStatus.COMPLETED if run.handed_over:
                 right = all(call.turn == run.turn for call in run.handed_over)
             case RunStatus.COMPLETED:
-                right = finished and reason in {"stop", "tool_calls", None} and not self._told[run.id].calls[-1]
+                right = (
+                    finished and reason in {"stop", "tool_calls", None} and not self._told[run.id].calls[-1]
+                )
             case RunStatus.INCOMPLETE if run.incomplete_reason == "max_turns":
                 right = finished and run.turn == run.max_turns
             case RunStatus.INCOMPLETE:

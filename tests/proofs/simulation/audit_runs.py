@@ -71,15 +71,13 @@ class RunAuditor:
         self._grew(before, run)
         self._stayed(before, run)
         self._calls_went_on(before, run)
-        if not run.generates:
-            self._counted_once(run)
-            self.texts.saw(before, run, by)
+        self._counted_once(run)
+        self.texts.saw(before, run, by)
         if run.status is not before.status:
             seen.statuses.append((now, run.status))
         if run.terminal and not before.terminal:
             seen.ended_at = now
-            if not run.generates:
-                self._ended_rightly(seen, before, run, by)
+            self._ended_rightly(seen, before, run, by)
         if late_claim := evidence.late_claims.get(run.id):
             late_claim.saw(run)
         if late := evidence.late.get(run.id):
@@ -157,15 +155,18 @@ class RunAuditor:
 
     def _counted_once(self, run: Run) -> None:
         """Each response of a run is one digit of the token sum, in base four."""
-        total, number = run.usage.total_tokens, 0
+        total, number = 0 if run.generates else run.usage.total_tokens, 0
         responses = self._evidence.runs[run.id].responses
         while total:
             total, digit = divmod(total, 4)
-            if digit and (digit > 1 or number >= len(responses) or not responses[number].reported):
+            if digit and (digit > 1 or number >= len(responses) or not responses[number].answers):
                 self._evidence.breach(7, run.id, f"response {number} is counted {digit} times")
             number += 1
 
     def _ended_rightly(self, seen: Seen, before: Run, run: Run, by: Invocation) -> None:
+        """Check the outcome of a run with responses. Those of generated runs are compared with their streams."""
+        if run.generates and run.status is not RunStatus.DELETED:
+            return
         require = self._evidence.require
         require(
             run.status is RunStatus.DELETED or run.continuation is None,
@@ -174,7 +175,7 @@ class RunAuditor:
             "ended, but still to be polled",
         )
         last = self._responses[run.responses[-1]] if run.responses else None
-        reported = last.reported if last else []
+        reported = last.answers if last else []
         match run.status:
             case RunStatus.COMPLETED if run.handed_over:
                 right = all(call.turn == run.turn for call in run.handed_over)

@@ -110,7 +110,7 @@ class Auditor:
         self._creates.answered(request, reply, by, seen.run.responses if seen else ())
         if isinstance(reply, Snapshot) and reply.status.finished and reply.response_id in self._responses:
             # It is the answer if the response cannot be read.
-            self._responses[reply.response_id].denied.append(reply)
+            self._responses[reply.response_id].kept.append(reply)
 
     def tool_ran(self, request: ToolCall, by: Invocation) -> str:
         return self.effects.tool_ran(request, by)

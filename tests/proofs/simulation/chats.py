@@ -8,7 +8,7 @@ from shared.core.response import RunError
 from shared.ports.chat import ChatRequest, ChatService
 from tests.proofs.simulation.audit_generated import GeneratedAuditor
 from tests.proofs.simulation.chatting import ChatPlan, Stream, Writer
-from tests.proofs.simulation.faults import CHAT_OCCASIONS, Faults
+from tests.proofs.simulation.faults import Faults
 from tests.proofs.simulation.ports import Gate
 
 # How often the process may fail at a piece. There are many of them.

@@ -153,11 +153,14 @@ class Writer:
             known = [{"name": tool["function"]["name"]} for tool in json.loads(request.tools)]
             names = self.plan.names(random, json.dumps(known), first=first)
         elif random.random() < (0.6 if first else 0.35):
-            names = random.choices(("pay", "look_up", "no_such_tool"), weights=(6, 4, 1), k=random.randint(1, 3))
+            names = random.choices(
+                ("pay", "look_up", "no_such_tool"), weights=(6, 4, 1), k=random.randint(1, 3)
+            )
         pieces: list[ChatEvent] = []
+        # Nothing of this kind is hosted.
+        names = [ALWAYS if name == HOSTED else name for name in names]
         for index, name in enumerate(names):
-            # Nothing of this kind is hosted.
-            name, call_id = ALWAYS if name == HOSTED else name, f"call_{self._streams}_{request.turn}_{index}"
+            call_id = f"call_{self._streams}_{request.turn}_{index}"
             arguments = self.plan.item(name, call_id, random)["arguments"] if self.plan else "{}"
             at = random.randrange(len(arguments) + 1)
             pieces.append(ChatCall(index, call_id, name, arguments[:at]))

@@ -131,9 +131,7 @@ _QUIET_SEEDS = 0.08
 class Faults:
     """Draws faults. Each seed has only some kinds, so that no kind hides the effect of another."""
 
-    def __init__(
-        self, random: Random, occasions: Mapping[str, Mapping[str, float]] = OCCASIONS
-    ) -> None:
+    def __init__(self, random: Random, occasions: Mapping[str, Mapping[str, float]] = OCCASIONS) -> None:
         self._random = random
         known = tuple(dict.fromkeys(kind for kinds in occasions.values() for kind in kinds))
         self.counts: Counter[str] = Counter()
