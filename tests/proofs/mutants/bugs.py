@@ -1,6 +1,7 @@
 """Bugs that a change could introduce, each as a replacement in the source."""
 
 from tests.proofs.mutants.bug import Bug
+from tests.proofs.mutants.generate_bugs import GENERATE_BUGS
 from tests.proofs.mutants.lease_bugs import LEASE_BUGS
 from tests.proofs.mutants.log_bugs import LOG_BUGS
 from tests.proofs.mutants.provider_bugs import PROVIDER_BUGS
@@ -250,4 +251,5 @@ BUGS = (
     *QUOTA_BUGS,
     *LEASE_BUGS,
     *WAIT_BUGS,
+    *GENERATE_BUGS,
 )

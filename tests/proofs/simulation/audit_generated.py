@@ -53,6 +53,8 @@ class GeneratedAuditor:
         self.output_is_true: Callable[[str, int, ToolCall, str], None] = lambda *_: None
         self._told: dict[str, _Told] = defaultdict(_Told)
         self._streams: dict[tuple[str, Invocation], Stream] = {}
+        # By run, the stream whose provider has requested a pause last, and when that ends.
+        self._pauses: dict[str, tuple[Stream, float]] = {}
 
     # What the provider sees.
 
@@ -70,7 +72,17 @@ class GeneratedAuditor:
         same = request.prefix == told.text
         what = f"its provider has to continue {request.prefix[-30:]!r}, and {told.text[-30:]!r} is stored"
         require(same and (self.plan.continues or not request.prefix), 15, run_id, what)
+        self._has_waited(stream)
         self._conversation_is_right(run, stream)
+
+    def _has_waited(self, stream: Stream) -> None:
+        """Check that a provider's pause was kept, if its worker could store it."""
+        run_id = stream.request.run_id
+        refused, until = self._pauses.pop(run_id, (stream, 0.0))
+        if refused.by.disturbed or refused.by.clock.correction or stream.by.clock.correction:
+            return
+        early = until - self._evidence.now() - 2 * MAX_SKEW
+        self._evidence.require(early <= 0, 15, run_id, f"its provider is asked {early:.1f} s too early")
 
     def _conversation_is_right(self, run: Run, stream: Stream) -> None:
         messages = json.loads(stream.request.messages)
@@ -99,6 +111,9 @@ class GeneratedAuditor:
         seen = self._evidence.runs[stream.request.run_id]
         if isinstance(event, ChatBroken) and not event.retryable:
             seen.refusals.add(event.error.code)
+        if isinstance(event, ChatBroken) and event.retry_after is not None:
+            until = self._evidence.now() + event.retry_after.total_seconds()
+            self._pauses[stream.request.run_id] = stream, until
         if stream.finished:
             seen.generated += stream.calls
 
