@@ -91,8 +91,8 @@ BUGS = (
     Bug(
         "the answer of an earlier turn is shown",
         _POLLING,
-        "turns=turns, answer=event.answer\n",
-        "turns=turns, answer=run.answer or event.answer\n",
+        "        answer=event.answer,\n    )\n    if event.unread",
+        "        answer=run.answer or event.answer,\n    )\n    if event.unread",
     ),
     Bug(
         "the answer of another output is shown",
@@ -133,8 +133,8 @@ BUGS = (
     Bug(
         "usage is added twice",
         _POLLING,
-        "usage=run.usage + snapshot.usage, turns",
-        "usage=run.usage + snapshot.usage + snapshot.usage, turns",
+        "usage=run.usage + snapshot.usage,\n",
+        "usage=run.usage + snapshot.usage + snapshot.usage,\n",
     ),
     Bug(
         "a cancellation replaces a finished answer",

@@ -64,12 +64,6 @@ GENERATE_BUGS = (
         "or run.written >= event.written\n",
     ),
     Bug(
-        "a text that was taken back is loaded with the new one",
-        "shared/steps/slices.py",
-        "        for entry in entries[begin:]\n",
-        "        for entry in entries[min(begin, 0) :]\n",
-    ),
-    Bug(
         "a stream that was cut in its calls counts as finished",
         _GENERATE,
         "                if isinstance(event, ChatBroken):\n",

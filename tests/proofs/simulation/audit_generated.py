@@ -4,7 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shared.core import transcript
 from shared.core.calls import ToolCall
@@ -18,6 +18,9 @@ from tests.proofs.simulation.chatting import ChatPlan, Stream
 from tests.proofs.simulation.evidence import Evidence, seconds_of
 from tests.proofs.simulation.responses import unfit
 from tests.proofs.simulation.scheduler import MAX_SKEW, Invocation
+
+if TYPE_CHECKING:
+    from tests.proofs.simulation.late import LateStream
 
 # What came is stored after this time at the latest, and the longest time of the requests that store it, in seconds.
 _CHECKPOINT, _STORED_WITHIN = 2.0, 15.0
@@ -52,6 +55,8 @@ class GeneratedAuditor:
         # Checks what the model is told of a call: run, turn, call, output.
         self.output_is_true: Callable[[str, int, ToolCall, str], None] = lambda *_: None
         self._told: dict[str, _Told] = defaultdict(_Told)
+        # By run, the worker that stands still in its stream.
+        self.late: dict[str, LateStream] = {}
         self._streams: dict[tuple[str, Invocation], Stream] = {}
         # By run, the stream whose provider has requested a pause last, and when that ends.
         self._pauses: dict[str, tuple[Stream, float]] = {}
@@ -140,9 +145,6 @@ class GeneratedAuditor:
         what = f"its stream goes on {over:.0f} s after its deadline, at {now:.0f}"
         require(not isinstance(event, ChatText) or over <= within + MAX_SKEW, 15, run.id, what)
 
-    def ended(self, stream: Stream) -> None:
-        """Note that a stream has ended, or was closed."""
-
     # What is stored.
 
     def wrote(self, writes: Sequence[Write], runs: Sequence[tuple[Run | None, Run]], by: Invocation) -> None:
@@ -156,6 +158,8 @@ class GeneratedAuditor:
         for before, run in runs:
             if run.generates and before is not None and run.rev != before.rev:
                 self._went_on(before, run, entries, by)
+                if late := self.late.get(run.id):
+                    late.saw(before, run)
 
     def _went_on(self, before: Run, run: Run, entries: Sequence[Mapping[str, Any]], by: Invocation) -> None:
         if run.status is RunStatus.DELETED:

@@ -37,6 +37,8 @@ class ChatPlan:
     trims: bool
     generate_for: timedelta
     function_timeout: timedelta
+    # Whether most streams are cut.
+    fragile: bool
 
     @classmethod
     def of(cls, seed: int) -> "ChatPlan | None":
@@ -52,6 +54,7 @@ class ChatPlan:
             continues and random.random() < 0.4,
             timedelta(seconds=seconds),
             timedelta(minutes=minutes),
+            random.random() < (0.2 if continues else 0.5),
         )
 
     @property
