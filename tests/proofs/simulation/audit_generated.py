@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 # What came is stored after this time at the latest, and the longest time of the requests that store it, in seconds.
 _CHECKPOINT, _STORED_WITHIN = 2.0, 15.0
 # A stream without text stores nothing. Its worker learns from a renewal, which may be late, that somebody has changed the run.
-_RENEWED_WITHIN = 30.0
+_RENEWED_WITHIN = 22.0
 
 
 @dataclass(eq=False, slots=True)

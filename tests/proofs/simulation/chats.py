@@ -83,7 +83,7 @@ class SimulatedChat:
             return [ChatBroken(RunError("provider_throttled", "429"), pause, retryable=True)], 0.2
         events, pace = self._writer.events(request)
         assert isinstance(events[-1], ChatEnd)
-        if self._plan.fragile and self.faults.on and self._gate.random.random() < _FRAGILE:
+        if self._plan.fragile and self._gate.random.random() < _FRAGILE:
             return [*events[:-1], _CUT], min(pace, 1.0)
         match self.faults.draw("chat stream"):
             case "chat_cut":

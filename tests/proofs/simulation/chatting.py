@@ -128,7 +128,7 @@ class Writer:
         random, events = self.random, list[ChatEvent]()
         self._streams += 1
         if random.random() < (0.15 if request.prefix else 0.35):
-            events += [ChatReasoning(f"thought {n} ") for n in range(random.choice((1, 3)))]
+            events += [ChatReasoning(f"thought {n} ") for n in range(random.choice((1, 3, 12)))]
         text, calls = self._text(request), self._calls(request)
         events += [*calls, *text] if random.random() < 0.15 else [*text, *calls]
         usage = None
