@@ -1,6 +1,6 @@
 """A provider without background mode: it streams an answer, is cut anywhere, and keeps nothing of it."""
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from datetime import timedelta
 
 from shared.core.chat.events import ChatBroken, ChatEnd, ChatEvent
@@ -22,6 +22,8 @@ _DOWN = ChatBroken(RunError("provider_unavailable", "503"), None, retryable=True
 _CUT = ChatBroken(RunError("stream_broken", "The stream was cut."), None, retryable=True)
 _NOT_ENDED = ChatBroken(RunError("stream_broken", "The stream ended without its end."), None, retryable=True)
 _STALLED = ChatBroken(RunError("stream_broken", "Nothing came."), None, retryable=True)
+# How often a client cancels the run right before the end of a stream.
+_CANCELLED_AT_LAST = 0.05
 # What takes the place of the stream.
 _REPLIES: Mapping[str | None, ChatBroken] = {"chat_refused": _REFUSED, "chat_unavailable": _DOWN}
 
@@ -34,6 +36,8 @@ class SimulatedChat:
     ) -> None:
         self._plan = plan
         self._gate, self._auditor, self._writer = gate, auditor, writer
+        # Lets a client cancel a run.
+        self.cancel_run: Callable[[str], None] = lambda _run_id: None
         self.faults = Faults.of_chats(seed, gate.faults.counts)
 
     @property
@@ -51,6 +55,9 @@ class SimulatedChat:
             await self._pass(event, pace)
             if self.faults.draw("chat piece"):
                 await self._stand_still(stream)
+            if isinstance(event, ChatEnd | ChatBroken) and gate.random.random() < _CANCELLED_AT_LAST:
+                self.cancel_run(request.run_id)
+                await gate.wait(1.0)
             stream.note(event, gate.scheduler.now)
             self._auditor.brought(stream, event)
             yield event

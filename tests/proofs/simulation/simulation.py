@@ -119,9 +119,9 @@ class Simulation:
         self.interference = Interference(self.gate, self.auditor.evidence, self.clients, self.triggers)
         self.interference.prolong_faults = self._prolong_faults
         self.provider.creates.prolong_faults = self._prolong_faults
-        self.provider.creates.cancel_run = lambda run_id: self.scheduler.after(
-            0.0, lambda: self.clients.cancel(run_id)
-        )
+        self.provider.creates.cancel_run = self._cancel_soon
+        if self.chat:
+            self.chat.cancel_run = self._cancel_soon
         self.faults_end = self.random.choice((20.0, 30.0, 60.0))
         self._timer_dead = self.faults.draw("seed") == "timer_dead"
         self._timer_stops = self.random.uniform(0, self.faults_end) if self._timer_dead else inf
@@ -212,6 +212,9 @@ class Simulation:
             self.scheduler.after(self.random.uniform(0, self._period), self._tick_again)
         while self.scheduler.now < self.faults_end and not self._over():
             self.scheduler.run(self.faults_end, self._over)
+
+    def _cancel_soon(self, run_id: str) -> None:
+        self.scheduler.after(0.0, lambda: self.clients.cancel(run_id))
 
     def _prolong_faults(self, until: float) -> None:
         if self.faults.on:
