@@ -79,6 +79,18 @@ GENERATE_BUGS = (
         "unmetered=run.unmetered,",
     ),
     Bug(
+        "usage that never came is told as 0",
+        "shared/web/runs_api/render.py",
+        '"usage": None if run.unmetered else _usage(run.usage),',
+        '"usage": _usage(run.usage),',
+    ),
+    Bug(
+        "a join is not logged",
+        _GENERATING,
+        "        return joined, (log.TurnJoined(run.turn, run.written, event.join.value),)\n",
+        "        return joined, ()\n",
+    ),
+    Bug(
         "a stream goes on after its run was cancelled or taken over",
         _GENERATE,
         "        return self._hold.lease is None or latest.status is RunStatus.CANCELLING\n",

@@ -198,6 +198,16 @@ class AnswerAuditor:
             self._feeds.told(run_id, int(request.query["after"]), body)
         else:
             self._reads_right(request, seen, body)
+            self._is_metered(seen, body)
+
+    def _is_metered(self, seen: Seen, body: dict[str, Any]) -> None:
+        """Check that usage which never came is null, and that joins are told."""
+        run = seen.run
+        if run.terminal and not seen.deleted and body["status"] == run.status:
+            right = (body["usage"] is None) == run.unmetered
+            self._require(right, 15, run.id, f"its usage is told as {body['usage']}")
+            joins = {"exact": run.joins, "best_effort": run.loose_joins} if run.generates else None
+            self._require(body["joins"] == joins, 15, run.id, f"its joins are told as {body['joins']}")
 
     def _reads_right(self, request: ClientRequest, seen: Seen, body: dict[str, Any]) -> None:
         run_id, status = seen.run.id, body["status"]

@@ -1,7 +1,7 @@
 """Checks turns that workers generate: promise 15."""
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -42,6 +42,8 @@ class _Told:
     # Whether the text of this turn was taken back by the entries of one transition.
     replaced: bool = False
     added: str = ""
+    # The joins that are logged.
+    joins: Counter[str] = field(default_factory=Counter)
 
 
 class GeneratedAuditor:
@@ -194,6 +196,10 @@ class GeneratedAuditor:
                 turn = int(entry.get("turn", 0))
                 told.text, told.replaced = told.outputs[turn - 1] if turn else "", True
                 told.reasoned = False
+            case "turn.joined":
+                told.joins[str(entry["join"])] += 1
+                right = entry["characters"] == len(told.text)
+                self._evidence.require(right, 15, run.id, f"it is told as joined after {entry['characters']}")
             case "item.started" if entry["kind"] == "reasoning":
                 told.reasoned = True
             case "text.delta":
@@ -241,6 +247,8 @@ class GeneratedAuditor:
         require(able, 15, run.id, "its text is continued, and it has none, or its provider cannot do that")
         loose = told.reasoned or (plan is not None and plan.trims and told.text != told.text.rstrip())
         exact = run.joins > before.joins
+        logged = told.joins["exact"], told.joins["best_effort"]
+        require(logged == (run.joins, run.loose_joins), 15, run.id, f"its log tells other joins: {logged}")
         require(exact != loose, 15, run.id, f"the join after {told.text[-10:]!r} is told as exact: {exact}")
 
     def _finished(self, before: Run, run: Run, stream: Stream | None, by: Invocation) -> None:
