@@ -160,8 +160,7 @@ class _Stream:
         self._places = _Places.of(run)
         # How many characters of the text are stored, and when that was.
         self._kept, self._kept_at = len(request.prefix), context.clock.now()
-        longest = context.generate_for if chat.continues else context.longest_work
-        self._until = context.clock.now() + min(longest, context.longest_work)
+        self._began = context.clock.now()
 
     async def hold_it(self) -> Applied:
         """Read the stream to its end, and store it part by part."""
@@ -177,9 +176,19 @@ class _Stream:
                     return await self._keep()
                 if self._is_due(now) and not leased((await self._keep()).stored.run, self._hold.lease_id):
                     return self._applied
-                if now >= self._until:
+                if now >= self._began + self._longest():
                     return await self._pause(now)
         return self._applied
+
+    def _longest(self) -> timedelta:
+        """Return for how long this invocation may hold the stream.
+
+        Reasoning and calls cannot be continued. If they were cut, the next invocation would come no further.
+        """
+        written = len(self._collected.text) > len(self._request.prefix)
+        if self._chat.continues and written and not self._collected.calls:
+            return min(self._context.generate_for, self._context.longest_work)
+        return self._context.longest_work
 
     def _stopped(self) -> bool:
         """Return whether the lease is lost, or somebody has requested the cancellation."""

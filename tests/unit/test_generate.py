@@ -206,6 +206,19 @@ async def test_a_long_turn_goes_on_in_the_next_invocation(world, chat):
     assert (run.status, await feed_text(world, run)) == (RunStatus.COMPLETED, "abc")
 
 
+@pytest.mark.parametrize(
+    "begin",
+    [[ChatReasoning("hm")], [ChatText("a"), ChatCall(0, "call_a", "look_up", "{")]],
+    ids=["reasoning", "a call"],
+)
+async def test_what_cannot_be_continued_is_not_cut_for_the_next_invocation(world, chat, begin):
+    rest = [ChatCall(0, "call_a", "look_up", "{}")] if len(begin) == 1 else [ChatCall(0, "", "", "}")]
+    chat.streams = [[*begin, passes(world, 241), *rest, END], [ChatText("done"), END]]
+    run = await world.start()
+    run = await world.until_terminal(run.id)
+    assert (run.status, len(chat.requests), run.joins, run.restarts) == (RunStatus.COMPLETED, 2, 0, 0)
+
+
 async def test_a_text_that_cannot_be_continued_is_written_anew_a_few_times_only(chat):
     world = a_world(chat)
     chat.streams = [[ChatText("a"), passes(world, 2), ChatText("b"), dies] for _ in range(9)]

@@ -111,6 +111,11 @@ class Collected:
         return str(self._reasoning)
 
     @property
+    def calls(self) -> bool:
+        """Whether a call has begun."""
+        return bool(self._drafts)
+
+    @property
     def too_large(self) -> bool:
         """Whether more came than may be kept. What comes then is dropped."""
         return self._size > MAX_OUTPUT_BYTES

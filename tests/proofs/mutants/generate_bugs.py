@@ -111,8 +111,14 @@ GENERATE_BUGS = (
     Bug(
         "an invocation holds a stream longer than it may",
         _GENERATE,
-        "                if now >= self._until:\n",
-        "                if now >= self._until + timedelta(seconds=30):\n",
+        "                if now >= self._began + self._longest():\n",
+        "                if now >= self._began + self._longest() + timedelta(seconds=30):\n",
+    ),
+    Bug(
+        "a stream is cut in its calls to be continued",
+        _GENERATE,
+        "        if self._chat.continues and written and not self._collected.calls:\n",
+        "        if self._chat.continues and written:\n",
     ),
     Bug(
         "a worker of another queue holds a stream",

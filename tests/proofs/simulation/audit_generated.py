@@ -133,7 +133,7 @@ class GeneratedAuditor:
         assert self.plan is not None
         lasted = at - stream.began_at
         what = f"{by.name} has held a stream for {lasted:.0f} s, and goes on"
-        require(lasted <= self.plan.longest + 0.001, 15, run.id, what)
+        require(lasted <= self.plan.longest(stream) + 0.001, 15, run.id, what)
         within = _CHECKPOINT + _STORED_WITHIN if isinstance(event, ChatText) else _RENEWED_WITHIN
         late = at - seen.statuses[-1][0]
         stopped = run.terminal or run.status is RunStatus.CANCELLING
@@ -182,11 +182,20 @@ class GeneratedAuditor:
             self._may_restart(before, run, told)
         if (run.joins, run.loose_joins) != (before.joins, before.loose_joins):
             self._is_joined_rightly(before, run, told)
-        released = before.step is run.step is Step.GENERATE and before.lease and run.lease is None
-        if released:
-            require(self._holds(before, by), 15, run.id, f"{by.name} gives up the lease of another worker")
+        if before.step is run.step is Step.GENERATE and before.lease and run.lease is None:
+            self._may_pause(before, stream, by)
         if run.terminal and not before.terminal:
             self._ended_rightly(before, run, stream, by)
+
+    def _may_pause(self, before: Run, stream: Stream | None, by: Invocation) -> None:
+        """Check who leaves the rest of a stream to the next invocation, and when."""
+        require, run_id = self._evidence.require, before.id
+        require(self._holds(before, by), 15, run_id, f"{by.name} gives up the lease of another worker")
+        if stream is None or stream.end is not None or self.plan is None or by.clock.correction:
+            return
+        lasted = stream.sent_at - stream.began_at
+        what = f"its stream is cut after {lasted:.1f} s, where it cannot be continued"
+        require(lasted >= self.plan.longest(stream) - 0.001, 15, run_id, what)
 
     def _read(self, run: Run, told: _Told, entry: Mapping[str, Any]) -> None:
         match entry["type"]:

@@ -57,11 +57,11 @@ class ChatPlan:
             random.random() < (0.2 if continues else 0.5),
         )
 
-    @property
-    def longest(self) -> float:
-        """How many seconds an invocation holds a stream at most."""
+    def longest(self, stream: "Stream") -> float:
+        """Return how many seconds an invocation may hold a stream. What cannot be continued is cut later."""
         longest_work = (self.function_timeout - timedelta(minutes=1)).total_seconds()
-        return min(self.generate_for.total_seconds(), longest_work) if self.continues else longest_work
+        continued = self.continues and stream.pieces and not stream.calls
+        return min(self.generate_for.total_seconds(), longest_work) if continued else longest_work
 
 
 @dataclass(eq=False, slots=True)
