@@ -30,6 +30,7 @@ from shared.ports.chat import ChatRequest, ChatService
 from shared.steps.context import Context
 from shared.steps.conversation import ConversationTooLong, request_for
 from shared.steps.lease import Hold, leased, may_begin
+from shared.steps.no_provider import provider_gone
 from shared.steps.settle import fault_of_answer, save_output
 from shared.steps.slices import streamed_text
 from shared.steps.transition import Applied, log_skip, reread
@@ -90,7 +91,7 @@ def _refusal(run: Run, spec: AgentSpec | None, chat: ChatService | None) -> RunE
     if reason := spec.not_ready:
         return RunError("agent_not_ready", reason)
     if chat is None:
-        return RunError("provider_gone", f"This app has no provider {run.provider!r} any more.")
+        return provider_gone(run.provider)
     return None
 
 

@@ -56,3 +56,20 @@ def test_a_cancellation_ends_the_stream(site: Site) -> None:
     wait_until(lambda: (site.get(run_id)["progress"] or {}).get("characters", 0) > 0, "text is stored")
     assert site.api("POST", f"runs/{run_id}/cancel").status == 202
     assert site.outcome(run_id)["status"] == "cancelled"
+
+
+def test_twelve_streams_keep_no_tool_and_no_cancellation_waiting(site: Site) -> None:
+    streams = [
+        site.start(script(turns=[{"text": TEXT, "seconds": 120}]), agent="chatting") for _ in range(12)
+    ]
+    for run_id in streams:
+        wait_until(lambda run_id=run_id: site.get(run_id)["progress"]["characters"] > 0, f"{run_id} streams")
+    turns = [{"calls": [{"name": "pay", "arguments": {"mark": "beside"}}]}, {"text": "done"}]
+    run = site.outcome(site.start(script(turns=turns), agent="plain"))
+    assert (run["status"], site.traces()) == ("completed", {"beside": 1})
+    # All of them still stream: the tool did not wait for any.
+    assert [site.get(run_id)["status"] for run_id in streams] == ["in_progress"] * 12
+    for run_id in streams:
+        site.api("POST", f"runs/{run_id}/cancel")
+    for run_id in streams:
+        assert site.outcome(run_id)["status"] == "cancelled"

@@ -36,3 +36,10 @@ restarting = Agent(
     provider=anew,
     deadline=timedelta(minutes=5),
 )
+plain = Agent(
+    name="plain",
+    model="%WRITER_MODEL%",
+    instructions="Follow the script.",
+    tools=(pay,),
+    deadline=timedelta(minutes=5),
+)
