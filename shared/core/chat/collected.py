@@ -69,8 +69,8 @@ class _Draft:
 class Collected:
     """Joins the events of a turn, in their order, to its output.
 
-    A turn that is taken up again begins with the text and the reasoning that were saved of it. `turn` names the turn of
-    a run: the ids of calls that the provider gave no id are made of it.
+    A turn that is taken up again begins with the text and the reasoning that were saved of it. `turn` names
+    the turn of a run: the ids of calls that the provider gave no id are made of it.
     """
 
     def __init__(self, turn: str, *, text: str = "", reasoning: str = "") -> None:

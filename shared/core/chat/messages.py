@@ -2,8 +2,8 @@
 
 The order of the messages is one that all known providers accept:
 
-- One message of the role `system` comes first. Templates of some models allow no other, so instructions that come later in the
-  conversation are moved there.
+- One message of the role `system` comes first. Templates of some models allow no other, so instructions that come
+  later in the conversation are moved there.
 - The outputs of calls follow their calls, and nothing else comes between them.
 - The assistant comes between tools and the user: Mistral's models refuse it otherwise.
 """
@@ -55,10 +55,12 @@ class _Call:
 def chat_messages(instructions: str, items: Sequence[Item]) -> list[Item]:
     """Return a conversation as chat messages, oldest first.
 
-    - Texts and images of the user, texts and calls of the assistant, and outputs of calls are sent. Custom tools become
-      functions with the parameter `input`.
-    - Reasoning is left out. So are the items of hosted tools and MCP servers, of computers and shells: chat has nothing for them.
-    - Calls without an output and outputs without a call are left out, because providers refuse them. So is what says nothing.
+    - Texts and images of the user, texts and calls of the assistant, and outputs of calls are sent. Custom tools
+      become functions with the parameter `input`.
+    - Reasoning is left out. So are the items of hosted tools and MCP servers, of computers and shells: chat has
+      nothing for them.
+    - Calls without an output and outputs without a call are left out, because providers refuse them. So is what
+      says nothing.
 
     Raises NotSendable for files, and for what names an item or a file that is stored at another provider.
     """
@@ -74,7 +76,7 @@ def chat_messages(instructions: str, items: Sequence[Item]) -> list[Item]:
 @dataclass
 class _Conversation:
     _system: list[str]
-    # Messages of user and assistant, and calls, in their order. None: the outputs of the calls before it are known.
+    # Messages of user and assistant, and calls, in their order. None: outputs of the calls before it came.
     _turns: list[Item | _Call | None] = field(default_factory=list)
     _ids: SentIds = field(default_factory=SentIds)
     # How often user or tools have spoken: what comes between is one answer of the model.
