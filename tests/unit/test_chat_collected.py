@@ -101,6 +101,11 @@ def test_a_name_that_is_repeated_is_one(names):
     assert calls(*(ChatCall(0, "c", name, text) for name, text in pieces), CALLS) == [("c", "f", '{"a": 1}')]
 
 
+def test_an_id_may_come_after_the_name():
+    pieces = [ChatCall(0, "", "f", ""), ChatCall(0, "c", "", "{"), ChatCall(0, "c", "", "}")]
+    assert calls(*pieces, CALLS) == [("c", "f", "{}")]
+
+
 @pytest.mark.parametrize("bad", ["", "x" * (MAX_CALL_ID + 1), "\ud800", "c"])
 def test_a_call_gets_an_own_id_when_its_own_is_missing_or_doubled(bad):
     pieces = [ChatCall(0, "c", "f", "{}"), ChatCall(1, bad, "g", "{}"), CALLS]
