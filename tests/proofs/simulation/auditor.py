@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from shared.core.calls import ToolCall
 from shared.core.pace import Schedule
-from shared.core.response import CancelReply, CreateReply, ReadReply
+from shared.core.response import CancelReply, CreateReply, ReadReply, Snapshot
 from shared.core.run import Run, Step
 from shared.ports.providers import ResponseRequest
 from shared.ports.tables import Delete, Write
@@ -104,6 +104,12 @@ class Auditor:
     def answered_create(self, request: ResponseRequest, reply: CreateReply, by: Invocation) -> None:
         seen = self.evidence.runs.get(request.run_id)
         self._creates.answered(request, reply, by, seen.run.responses if seen else ())
+        response = self._responses.get(reply.response_id) if isinstance(reply, Snapshot) else None
+        if isinstance(reply, Snapshot) and response and response.request.run_id == request.run_id:
+            response.at_once.append(reply.status.finished)
+            if reply.status.finished:
+                # It may be the answer, when it cannot be read later.
+                self.effects.replied(response, reply, by)
 
     def tool_ran(self, request: ToolCall, by: Invocation) -> str:
         return self.effects.tool_ran(request, by)
