@@ -117,7 +117,8 @@ async def _generate(client: Client) -> None:
 
 
 async def _generate_anew(client: Client) -> None:
-    await client.start("first", _script({**_text(1, _GENERATED), "deltas": 3}), agent=RESTARTING.name)
+    turns = {**_calls(1, map="look_up"), "text": "First I look."}, {**_text(1, _GENERATED), "deltas": 2}
+    await client.start("first", _script(*turns), agent=RESTARTING.name)
     await client.until("first")
 
 
@@ -232,7 +233,7 @@ SCENARIOS = {
         Scenario(
             name="generate_anew",
             carry_out=_generate_anew,
-            runs={"first": Expected(text=_GENERATED, generated=True)},
+            runs={"first": Expected(text=_GENERATED, calls={"look_up map"}, generated=True)},
             creates=0,
         ),
         Scenario(
