@@ -18,6 +18,7 @@ from shared.steps.messages import queue_of
 from shared.usecases.cancel import cancel
 from shared.usecases.feed import read_feed
 from tests.support.fakes import FakeAgents
+from tests.support.feeds import text_after
 from tests.support.world import CALLER, World
 
 END = ChatEnd("stop", Usage(1, 2, 3))
@@ -78,10 +79,7 @@ async def feed_text(world: World, run: Run) -> str:
     text = ""
     feed = await read_feed(world.context, CALLER, run.id, after=0, limit=1000)
     for line in feed.lines:
-        if line.entry.type == "text.delta":
-            text += line.text
-        elif line.entry.type == "text.replaced":
-            text = line.text
+        text = text_after(text, {"type": line.entry.type, "text": line.text})
     return text
 
 
@@ -175,6 +173,41 @@ async def test_a_turn_goes_on_after_its_worker_died(chat, continues):
     assert chat.requests[1].prefix == ("The quick fox " if continues else "")
     assert text_of(await output_of(world, run)) == await feed_text(world, run) == "The quick fox jumps"
     assert (run.joins, run.loose_joins, run.restarts) == ((1, 0, 0) if continues else (0, 0, 1))
+
+
+async def test_a_text_that_is_written_anew_does_not_begin_with_that_of_the_turn_before(chat):
+    world = a_world(chat)
+    chat.streams = [
+        [ChatText("I look."), ChatCall(0, "call_a", "look_up", "{}"), END],
+        [ChatText("The "), passes(world, 2), ChatText("fox "), dies],
+        [ChatText("A "), passes(world, 2), ChatText("cat"), END],
+    ]
+    run = await world.start()
+    with pytest.raises(Killed):
+        await world.drive(3)
+    assert await feed_text(world, await world.run(run.id)) == "The fox "
+    await world.drive(2, seconds=20)
+    run = await world.run(run.id)
+    assert (run.status, run.turn, run.restarts) == (RunStatus.COMPLETED, 2, 1)
+    assert text_of(await output_of(world, run)) == await feed_text(world, run) == "A cat"
+
+
+async def test_a_provider_that_has_learned_to_continue_gets_no_text_that_was_taken_back(chat):
+    world = a_world(chat)
+    chat.streams = [
+        [ChatText("The "), passes(world, 2), ChatText("fox "), dies],
+        [ChatText("A "), passes(world, 2), ChatText("black "), dies],
+        [ChatText("cat"), END],
+    ]
+    run = await world.start()
+    for _ in range(2):
+        with pytest.raises(Killed):
+            await world.drive(1, seconds=20)
+    world.context.chats["chat"] = ChatService(chat, continues=True)
+    await world.drive(2, seconds=20)
+    run = await world.run(run.id)
+    assert chat.requests[2].prefix == "A black "
+    assert text_of(await output_of(world, run)) == await feed_text(world, run) == "A black cat"
 
 
 async def test_a_join_after_reasoning_is_best_effort(world, chat):

@@ -54,7 +54,7 @@ def _restart(run: Run, now: datetime) -> Result:
         return end(run, RunStatus.FAILED, now, error=RunError("generate_too_long", message)), ()
     items = ItemLog.of(run)
     items.close()
-    entries = (*items.entries, log.TextReplaced(len(run.turns)))
+    entries = (*items.entries, log.TextReplaced(0))
     anew = replace(items.into(run), written=0, commented=0, turn_items=0, restarts=run.restarts + 1)
     return anew, entries
 
