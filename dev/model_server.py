@@ -17,6 +17,6 @@ def main(argv: list[str]) -> int:
             print(f"ready {url.rstrip('/')}/v1", flush=True)
             signal.sigwait(ends)
     except (ModelMissingError, OSError) as error:
-        print(f"The model's server cannot start: {error}", file=sys.stderr)
+        print(f"llama.cpp's server cannot start: {error}", file=sys.stderr)
         return 1
     return 0
