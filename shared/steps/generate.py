@@ -38,7 +38,7 @@ from shared.store.runs import StoredRun
 
 # What came is stored when so much time has passed since the last time, or so much has come.
 CHECKPOINT_AFTER = timedelta(seconds=2)
-CHECKPOINT_BYTES = 16 * 1024
+CHECKPOINT_CHARACTERS = 16 * 1024
 
 
 async def loaded_text(context: Context, run: Run) -> str:
@@ -171,7 +171,7 @@ class _Stream:
                 self._collected.add(event)
                 if isinstance(event, ChatBroken):
                     return await self._broken(event)
-                if isinstance(event, ChatEnd):
+                if isinstance(event, ChatEnd) or self._collected.too_large:
                     return await self._finished()
                 now = self._context.clock.now()
                 if self._stopped():
@@ -188,14 +188,16 @@ class _Stream:
         return self._hold.lease is None or latest.status is RunStatus.CANCELLING
 
     def _is_due(self, now: datetime) -> bool:
-        new = len(self._collected.text) - self._kept
-        begun = bool(self._collected.reasoning) and not self._places.reasoned and self._places.message is None
-        return (new >= CHECKPOINT_BYTES) or ((new > 0 or begun) and now >= self._kept_at + CHECKPOINT_AFTER)
+        new = self._collected.characters - self._kept
+        begun = self._collected.reasons and not self._places.reasoned and self._places.message is None
+        return (new >= CHECKPOINT_CHARACTERS) or (
+            (new > 0 or begun) and now >= self._kept_at + CHECKPOINT_AFTER
+        )
 
     async def _keep(self) -> Applied:
         """Store what has come since the last time."""
         text = self._collected.text[self._kept :]
-        changes = self._places.changes(text, reasons=bool(self._collected.reasoning))
+        changes = self._places.changes(text, reasons=self._collected.reasons)
         run = self._applied.stored.run
         content = None
         if text:
@@ -214,7 +216,7 @@ class _Stream:
         return self._applied
 
     async def _broken(self, event: ChatBroken) -> Applied:
-        if self._collected.text[self._kept :] and not leased(
+        if self._collected.characters > self._kept and not leased(
             (await self._keep()).stored.run, self._hold.lease_id
         ):
             return self._applied

@@ -1,9 +1,9 @@
 """Save a slice of a response's stream, and load the text of all slices of a turn."""
 
 from shared.core.life import events
-from shared.core.log import TextDelta
+from shared.core.log import TextDelta, TextReplaced
 from shared.core.response import Slice
-from shared.core.run import Continuation, Run
+from shared.core.run import Content, Continuation, Run
 from shared.steps.context import Context
 from shared.steps.transition import Applied, apply
 from shared.store.runs import StoredRun
@@ -34,12 +34,14 @@ async def streamed_text(context: Context, run: Run) -> str:
     """
     if not run.written:
         return ""
-    entries = [line.entry for line in await context.runs.log(run.id)]
-    deltas = [
-        (entry.content, entry)
-        for entry in entries
-        if isinstance(entry, TextDelta) and entry.turn == run.turn and entry.content
-    ]
+    deltas: list[tuple[Content, TextDelta]] = []
+    for line in await context.runs.log(run.id):
+        match line.entry:
+            case TextDelta(turn=run.turn, content=Content() as content) as delta:
+                deltas.append((content, delta))
+            case TextReplaced():
+                # What came before was taken back.
+                deltas.clear()
     # Several entries may point into the same text. `dict.fromkeys` removes duplicates and keeps the order.
     contents = list(dict.fromkeys(content for content, _ in deltas))
     texts = dict(zip(contents, await context.content.load_each(run.id, contents), strict=True))

@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.core import transcript
-from shared.core.chat import NotSendable, chat_messages, chat_tools
+from shared.core.chat.content import NotSendable
+from shared.core.chat.messages import chat_messages
+from shared.core.chat.tools import chat_tools
 from shared.core.limits import MAX_SENT_ARGUMENT_MARKS
 from shared.core.replay import Replay
 from shared.core.transcript import Item, tool_output

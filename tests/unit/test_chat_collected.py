@@ -12,17 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.core import transcript
-from shared.core.chat import (
-    ChatBroken,
-    ChatCall,
-    ChatEnd,
-    ChatEvent,
-    ChatReasoning,
-    ChatText,
-    Collected,
-    EchoFilter,
-    chat_messages,
-)
+from shared.core.chat.collected import Collected
+from shared.core.chat.echo import EchoFilter
+from shared.core.chat.events import ChatBroken, ChatCall, ChatEnd, ChatEvent, ChatReasoning, ChatText
+from shared.core.chat.messages import chat_messages
 from shared.core.life.calling import MAX_CALLS_PER_RUN
 from shared.core.limits import MAX_OUTPUT_BYTES
 from shared.core.response import ResponseStatus, RunError, Snapshot, Usage

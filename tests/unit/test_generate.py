@@ -293,3 +293,28 @@ async def test_a_session_replays_what_was_generated(world, chat):
     await world.until_terminal(second.id)
     messages = json.loads(chat.requests[1].messages)
     assert [each["role"] for each in messages] == ["system", "user", "assistant", "user"]
+
+
+async def test_what_was_taken_back_is_not_continued_when_the_provider_learns_to(chat):
+    world = a_world(chat)
+    chat.streams = [
+        [ChatText("old "), passes(world, 2), ChatText("text "), dies],
+        [ChatText("new "), passes(world, 2), ChatText("text "), dies],
+        [ChatText("end"), END],
+    ]
+    run = await world.start()
+    for _ in range(2):
+        with pytest.raises(Killed):
+            await world.drive(1, seconds=20)
+    world.context.chats["chat"] = ChatService(chat, continues=True)
+    await world.drive(1, seconds=20)
+    run = await world.run(run.id)
+    assert chat.requests[2].prefix == "new text "
+    assert await feed_text(world, run) == text_of(await output_of(world, run)) == "new text end"
+
+
+async def test_an_output_that_is_too_large_ends_the_run(world, chat):
+    chat.streams = [[*([ChatText("x" * 2**20)] * 9), ChatText("never"), END]]
+    run = await world.start()
+    run = await world.until_terminal(run.id)
+    assert (run.status, run.error.code, chat.closed) == (RunStatus.FAILED, "output_too_large", 1)

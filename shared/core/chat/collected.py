@@ -35,12 +35,20 @@ class _Growing:
 
     pieces: list[str]
     characters: WholeCharacters = field(default_factory=WholeCharacters)
+    length: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.length = sum(map(len, self.pieces))
 
     def add(self, piece: str) -> None:
-        self.pieces.append(self.characters.add(piece))
+        self._append(self.characters.add(piece))
 
     def end(self) -> None:
-        self.pieces.append(self.characters.rest())
+        self._append(self.characters.rest())
+
+    def _append(self, piece: str) -> None:
+        self.pieces.append(piece)
+        self.length += len(piece)
 
     def __str__(self) -> str:
         if len(self.pieces) > 1:
@@ -109,6 +117,16 @@ class Collected:
     @property
     def reasoning(self) -> str:
         return str(self._reasoning)
+
+    @property
+    def characters(self) -> int:
+        """How long the text is. Unlike the text itself, this costs nothing after each event."""
+        return self._text.length
+
+    @property
+    def reasons(self) -> bool:
+        """Whether there is any reasoning."""
+        return self._reasoning.length > 0
 
     @property
     def too_large(self) -> bool:
