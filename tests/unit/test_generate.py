@@ -14,6 +14,7 @@ from shared.core.queues import Queue
 from shared.core.response import RunError, Usage
 from shared.core.run import Run, RunStatus, Step
 from shared.ports.chat import ChatRequest, ChatService
+from shared.steps.generate import MAX_HELD_CHARACTERS
 from shared.steps.messages import queue_of
 from shared.usecases.cancel import cancel
 from shared.usecases.feed import read_feed
@@ -208,6 +209,54 @@ async def test_a_provider_that_has_learned_to_continue_gets_no_text_that_was_tak
     run = await world.run(run.id)
     assert chat.requests[2].prefix == "A black "
     assert text_of(await output_of(world, run)) == await feed_text(world, run) == "A black cat"
+
+
+async def resumed(world: World, chat: FakeChat, pieces: list[str]) -> Run:
+    """Return a run whose worker died after these pieces, at an unlucky moment. It is taken up again."""
+    chat.streams = [
+        [*map(ChatText, pieces[:-1]), passes(world, 2), ChatText(pieces[-1]), dies],
+        [ChatText("|rest"), END],
+    ]
+    run = await world.start()
+    with pytest.raises(Killed):
+        await world.drive()
+    await world.drive(2, seconds=20)
+    run = await world.run(run.id)
+    assert (run.status, await feed_text(world, run)) == (
+        RunStatus.COMPLETED,
+        chat.requests[1].prefix + "|rest",
+    )
+    return run
+
+
+@pytest.mark.parametrize(
+    ("pieces", "kept"),
+    [
+        (["one", " two", " three"], "one two three"),
+        (["one", " two", "\n", "\n"], "one two"),
+        # A piece is kept as a whole or not at all, because the model writes it at once.
+        (["one", " two", ".\n\n"], "one two"),
+        (["one", " ", "two", "\u3000"], "one two"),
+    ],
+)
+async def test_a_text_is_stored_up_to_a_place_where_a_provider_that_trims_continues_it(chat, pieces, kept):
+    world = a_world(chat, continues=True, trims=True)
+    run = await resumed(world, chat, pieces)
+    assert chat.requests[1].prefix == kept
+    assert (run.joins, run.loose_joins) == (1, 0)
+
+
+async def test_a_provider_that_does_not_trim_gets_the_white_space_too(world, chat):
+    run = await resumed(world, chat, ["one", "\n\n"])
+    assert chat.requests[1].prefix == "one\n\n"
+    assert (run.joins, run.loose_joins) == (1, 0)
+
+
+async def test_white_space_after_each_piece_does_not_keep_a_text_from_being_stored(chat):
+    world = a_world(chat, continues=True, trims=True)
+    run = await resumed(world, chat, ["word "] * 100)
+    assert len(chat.requests[1].prefix) >= 500 - MAX_HELD_CHARACTERS
+    assert (run.joins, run.loose_joins) == (0, 1)
 
 
 async def test_a_join_after_reasoning_is_best_effort(world, chat):
