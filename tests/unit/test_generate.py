@@ -301,6 +301,24 @@ async def test_a_text_that_cannot_be_continued_is_written_anew_a_few_times_only(
     assert (run.status, run.error.code, len(chat.requests)) == (RunStatus.FAILED, "generate_too_long", 4)
 
 
+async def test_a_text_of_a_later_turn_is_written_anew_without_that_of_the_turn_before(chat):
+    world = a_world(chat)
+    chat.streams = [
+        [ChatText("first"), ChatCall(0, "call_a", "look_up", "{}"), END],
+        [ChatText("lost"), passes(world, 2), ChatText(" text"), dies],
+        [ChatText("second"), END],
+    ]
+    run = await world.start()
+    for _ in range(6):
+        try:
+            await world.drive(1, seconds=20)
+        except Killed:
+            continue
+    run = await world.run(run.id)
+    assert (run.status, run.turn, run.restarts) == (RunStatus.COMPLETED, 2, 1)
+    assert await feed_text(world, run) == text_of(await output_of(world, run)) == "second"
+
+
 async def test_a_provider_that_is_down_is_tried_again(world, chat):
     chat.streams = [[DOWN], [ChatText("a"), DOWN], [ChatText("b"), END]]
     run = await world.start()
@@ -358,6 +376,47 @@ async def test_a_former_holder_stores_nothing(world, chat):
     await world.work(message)
     run = await world.run(run.id)
     assert (run.status, await feed_text(world, run)) == (RunStatus.COMPLETED, "theirs")
+
+
+async def test_a_worker_that_has_read_less_than_is_stored_now_begins_nothing(world, chat):
+    chat.streams = [
+        [ChatText("a"), passes(world, 241), ChatText("b")],
+        [ChatText("c"), passes(world, 241), ChatText("d")],
+        [ChatText("e"), END],
+    ]
+    run = await world.start()
+    [message] = await world.tick(0)
+    await world.work(message)
+    load_each = world.context.content.load_each
+
+    async def late(*given):
+        loaded = await load_each(*given)
+        world.context.content.load_each = load_each
+        await world.work(message)
+        return loaded
+
+    world.context.content.load_each = late
+    await world.work(message)
+    assert [request.prefix for request in chat.requests] == ["", "ab"]
+    await world.work(message)
+    assert await feed_text(world, await world.run(run.id)) == "abcde"
+
+
+async def test_a_text_that_was_taken_back_is_not_continued(chat):
+    world = a_world(chat)
+    chat.streams = [
+        [ChatText("lost "), passes(world, 2), ChatText("text"), DOWN],
+        [ChatText("new "), passes(world, 2), ChatText("text"), DOWN],
+        [ChatText("."), END],
+    ]
+    run = await world.start()
+    await world.drive(1)
+    await world.drive(1, seconds=20)
+    # The app is deployed anew, with what is known of the provider now.
+    world.context.chats["chat"] = ChatService(chat, continues=True)
+    await world.drive(2, seconds=20)
+    assert chat.requests[2].prefix == "new text"
+    assert await feed_text(world, await world.run(run.id)) == "new text."
 
 
 async def test_a_provider_that_is_gone_ends_the_run(world, chat):

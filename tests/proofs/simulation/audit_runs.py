@@ -155,15 +155,18 @@ class RunAuditor:
 
     def _counted_once(self, run: Run) -> None:
         """Each response of a run is one digit of the token sum, in base four."""
-        total, number = run.usage.total_tokens, 0
+        total, number = 0 if run.generates else run.usage.total_tokens, 0
         responses = self._evidence.runs[run.id].responses
         while total:
             total, digit = divmod(total, 4)
-            if digit and (digit > 1 or number >= len(responses) or not responses[number].reported):
+            if digit and (digit > 1 or number >= len(responses) or not responses[number].answers):
                 self._evidence.breach(7, run.id, f"response {number} is counted {digit} times")
             number += 1
 
     def _ended_rightly(self, seen: Seen, before: Run, run: Run, by: Invocation) -> None:
+        """Check the outcome of a run with responses. Those of generated runs are compared with their streams."""
+        if run.generates and run.status is not RunStatus.DELETED:
+            return
         require = self._evidence.require
         require(
             run.status is RunStatus.DELETED or run.continuation is None,
@@ -172,7 +175,7 @@ class RunAuditor:
             "ended, but still to be polled",
         )
         last = self._responses[run.responses[-1]] if run.responses else None
-        reported = last.reported if last else []
+        reported = last.answers if last else []
         match run.status:
             case RunStatus.COMPLETED if run.handed_over:
                 right = all(call.turn == run.turn for call in run.handed_over)
