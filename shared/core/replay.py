@@ -21,7 +21,8 @@ class Replay:
     - Calls without an output and outputs without a call are left out, because providers refuse them.
     - Reasoning is left out: it has no content without its id, and it is refused without the item after it.
     - Items of hosted tools are left out: they are refused without their id, and the messages contain their
-      results.
+      results. So are their approvals once the provider has acted on them: it could take them for new ones, and run the
+      tool again.
     """
 
     _left_out: Counter[str] = field(default_factory=Counter)
@@ -30,6 +31,9 @@ class Replay:
     _open: dict[str, int] = field(default_factory=dict)
     # The positions of calls that are left out unless an output comes.
     _unanswered: set[int] = field(default_factory=set)
+    # The positions of approvals and of what they approve: those that the provider has not acted on, and the others.
+    _approved: set[int] = field(default_factory=set)
+    _spent: set[int] = field(default_factory=set)
     # The call ids as they are sent. A model may use the same id in each turn, but a request must not.
     _sent: dict[str, str] = field(default_factory=dict)
     _used: set[str] = field(default_factory=set)
@@ -39,15 +43,22 @@ class Replay:
     @property
     def items(self) -> list[Item]:
         """The input items. Calls that got no output are left out."""
-        return [item for position, item in enumerate(self._kept) if position not in self._unanswered]
+        hidden = self._unanswered | self._spent
+        return [item for position, item in enumerate(self._kept) if position not in hidden]
 
     @property
     def left_out(self) -> Counter[str]:
         """How many items of each type are left out."""
-        return self._left_out + Counter(_name(self._kept[position]) for position in self._unanswered)
+        hidden = self._unanswered | self._spent
+        return self._left_out + Counter(_name(self._kept[position]) for position in hidden)
 
     def add(self, items: Iterable[Item]) -> None:
-        """Add items of the conversation."""
+        """Add items of the conversation that came together: an input, an output, or the answers to one."""
+        items = list(items)
+        if items:
+            # What was approved before has run, because the conversation went on.
+            self._spent |= self._approved
+            self._approved = set()
         for item in items:
             kind = item.get("type", "message")
             if kind == "message":
@@ -109,6 +120,8 @@ class Replay:
         if position is None:
             return None
         self._unanswered.discard(position)
+        if item.get("type") == "mcp_approval_response" and item.get("approve") is not False:
+            self._approved |= {position, len(self._kept)}
         return item | {"call_id": self._sent[answered]} if "call_id" in item else item
 
     def _message(self, item: Item) -> Item | None:

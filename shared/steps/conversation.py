@@ -90,7 +90,10 @@ async def _tools(context: Context, run: Run, spec: AgentSpec) -> str:
     if run.tools is None:
         return spec.tools
     further = json.loads(await context.content.load(run.id, run.tools))
-    return json.dumps([*json.loads(spec.tools), *further], ensure_ascii=False)
+    # The agent may have got a tool of the same name since the start. Two are refused, and the caller's was asked for.
+    names = {each["name"] for each in further}
+    own = [each for each in json.loads(spec.tools) if each.get("name") not in names]
+    return json.dumps([*own, *further], ensure_ascii=False)
 
 
 async def _outputs_before(context: Context, run: Run) -> list[transcript.Item]:

@@ -25,6 +25,8 @@ class LoadedCalls:
     calls: tuple[ToolCall, ...] = ()
     # The queued calls, each with the wait that it needs, if any.
     queued: Mapping[str, Wait | None] = field(default_factory=dict)
+    # Those of them of which nobody has decided whether they need an approval. They must not run.
+    unclear: frozenset[str] = frozenset()
     # Approved calls whose arguments are not those that were approved. They must not run.
     altered: frozenset[str] = frozenset()
 
@@ -42,10 +44,11 @@ async def load_calls(context: Context, run: Run) -> LoadedCalls:
     # This is decided once, before anything runs.
     needed, now = await _needed(context, run, undecided), context.clock.now()
     waits = {call_id: call.wait or _wait(needed.get(call_id), now) for call_id, call in queued.items()}
-    unclear = {call.call_id for call in undecided} - needed.keys()
-    return LoadedCalls(
-        tuple(replace(call, cleared=call.call_id not in unclear) for call in calls), waits, altered
-    )
+    unclear = frozenset(call.call_id for call in undecided) - needed.keys()
+    # When one of them is taken up again, its arguments may fit its tool, and still nobody has decided about it.
+    barred = unclear | {call.call_id for call in run.calls_of_turn() if not call.cleared}
+    cleared = tuple(replace(call, cleared=call.call_id not in barred) for call in calls)
+    return LoadedCalls(cleared, waits, unclear, altered)
 
 
 def _wait(needed: WaitNeeded | None, now: datetime) -> Wait | None:

@@ -39,7 +39,7 @@ async def work(context: Context, run_id: str) -> tuple[str, ...]:
         log_skip(stored.run, fault)
         return ()
     lease = context.lease()
-    claimed = events.Claimed(lease, stored.run.step, stored.run.turn, calls.queued)
+    claimed = events.Claimed(lease, stored.run.step, stored.run.turn, calls.queued, calls.unclear)
     applied = await apply(context, stored, claimed)
     return (await perform(context, applied, lease, calls=calls)).messages
 

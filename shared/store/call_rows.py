@@ -20,6 +20,8 @@ def _call_values(call: ToolCall) -> dict[str, Value]:
     values: dict[str, Any] = {name: getattr(call, name) for name in _CALL_FIELDS}
     if call.kind is not CallKind.FUNCTION:
         values["kind"] = call.kind.value
+    if not call.cleared:
+        values["cleared"] = False
     if wait := call.wait:
         values |= {
             "wait": wait.kind.value,
@@ -47,6 +49,7 @@ def _read_call(stored: Mapping[str, Any]) -> ToolCall:
         kind=CallKind(stored.get("kind", CallKind.FUNCTION)),
         turn=rows.count(stored, "turn"),
         wait=wait,
+        cleared=bool(stored.get("cleared", True)),
         idempotent=bool(stored["idempotent"]),
         status=status,
         started_at=rows.optional_time(stored, "started_at"),

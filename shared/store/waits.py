@@ -39,14 +39,19 @@ class WaitStore:
     ) -> Sequence[PausedRun]:
         """Return the runs with calls that wait for an approval, from `first` on: those of one owner, or of all.
 
-        At most `limit` of each shard are read. Fewer are returned when rows are broken.
+        At most `limit` of each shard are read, and as many more as there are broken rows, which hide no others.
         """
         begin = rows.paused_key(first.since, first.run_id) if first else "paused|"
         # The same run may be in any shard, so in each one the rows from this key on are read.
         where = {"kind": WaitKind.APPROVAL.value} | ({"owner": owner} if owner is not None else {})
         bounds = dict.fromkeys(all_shards(), (begin, "paused}"))
-        found = await self._table.query_each(bounds, where=where, limit=limit)
-        return sorted(paused for row in found if (paused := _readable(row)))[:limit]
+        broken = 0
+        while True:
+            found = await self._table.query_each(bounds, where=where, limit=limit + broken)
+            readable = [paused for row in found if (paused := _readable(row))]
+            if len(found) - len(readable) <= broken:
+                return sorted(readable)[:limit]
+            broken = len(found) - len(readable)
 
     async def drop_clock(self, clock: ClockRow) -> None:
         """Remove a clock row that ends no wait."""

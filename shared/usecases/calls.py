@@ -68,18 +68,20 @@ async def list_calls(
 ) -> tuple[list[CallView], int | None]:
     """Return up to `limit` calls of a run after the first `after` ones, and the number after which the next page begins.
 
-    Of another owner's run, these are the calls that wait for an approval. Raises NotFound.
+    Of another owner's run, these are the calls that wait for an approval. All calls are counted, because these become
+    fewer while pages are read. Raises NotFound.
     """
     run = (await run_to_answer(context, caller, run_id)).run
-    shown = [call for call in run.calls if _listed(caller, run, call)]
-    views = await _Reader(context, run).views(shown[after : after + limit])
-    reached = after + len(views)
-    return views, reached if reached < len(shown) else None
+    rest = enumerate(run.calls[after:], after + 1)
+    shown = [(number, call) for number, call in rest if _listed(caller, run, call)]
+    views = await _Reader(context, run).views([call for _, call in shown[:limit]])
+    return views, shown[len(views) - 1][0] if len(views) < len(shown) else None
 
 
 def _listed(caller: Caller, run: Run, call: ToolCall) -> bool:
     own = run.owner == caller.owner and Role.READER in caller.roles
-    return own or (sees(caller, run, call) and call.status is CallStatus.WAITING)
+    waiting = call.status is CallStatus.WAITING and run.status is not RunStatus.CANCELLING
+    return own or (waiting and sees(caller, run, call))
 
 
 async def waiting_calls(context: Context, run: Run) -> list[CallView]:
@@ -158,13 +160,15 @@ async def list_waits(
     page: list[CallView] = []
     last, size = after, 0
     for each in paused:
-        views, loaded = await _views_of(context, each, after, limit + 1 - len(page))
+        views, loaded, complete = await _views_of(context, each, after, limit + 1 - len(page))
         size += loaded
         for view in views:
             if len(page) == limit or (page and size > MAX_CALLS_BYTES):
                 return page, last
             page.append(view)
             last = WaitsCursor(each.since, each.run_id, view.id)
+        if not complete:
+            return page, last
         if not views:
             last = WaitsCursor(each.since, each.run_id, _NO_CALL)
     return page, last if len(paused) > limit else None
@@ -172,15 +176,15 @@ async def list_waits(
 
 async def _views_of(
     context: Context, paused: PausedRun, after: WaitsCursor | None, limit: int
-) -> tuple[list[CallView], int]:
-    """Return the calls of a run that wait for an approval, and how many bytes were loaded for them.
+) -> tuple[list[CallView], int, bool]:
+    """Return the calls of a run that wait for an approval, how many bytes were loaded for them, and whether these are all.
 
     There are none when the run was deleted, cannot be read, or is not that of the owner whose wait was found.
     """
     try:
         stored = await context.runs.read(paused.run_id)
         if stored is None or stored.run.owner != paused.owner:
-            return [], 0
+            return [], 0, True
         run = stored.run
         ids = [call_id(call.turn, call.call_id) for call in run.calls]
         shown = after is not None and after.run_id == run.id and after.call_id in ids
@@ -191,10 +195,11 @@ async def _views_of(
             if wait.kind is WaitKind.APPROVAL and call_id(call.turn, call.call_id) not in seen
         ]
         reader = _Reader(context, run)
-        return await reader.views(calls[:limit]), reader.loaded
+        views = await reader.views(calls[:limit])
+        return views, reader.loaded, len(views) == len(calls)
     except UnreadableRow as fault:
         # One broken run must not hide the others.
         log_skipped(fault)
-        return [], 0
+        return [], 0, True
     except NotFound:
-        return [], 0
+        return [], 0, True

@@ -136,6 +136,26 @@ def test_an_approval_is_kept_with_the_request_that_it_names():
     assert replayed([request]) == []
 
 
+def test_an_approval_is_not_given_again_once_the_conversation_went_on():
+    request = {"type": "mcp_approval_request", "id": "mcpr_1", "name": "delete_page", "arguments": "{}"}
+    response = {"type": "mcp_approval_response", "approval_request_id": "mcpr_1", "approve": True}
+    asked, done = {"role": "user", "content": "Go"}, message("Deleted")
+    replay = Replay()
+    for items in ([asked], [request], [response]):
+        replay.add(items)
+    replay.add_own([asked])
+    assert replay.items == [asked, request, response, asked]
+    replay.add([done])
+    assert [item.get("role") for item in replay.items] == ["user", "user", "assistant"]
+    assert replay.left_out == {"mcp_approval_request": 1, "mcp_approval_response": 1}
+
+
+def test_a_refusal_of_a_hosted_call_stays_in_the_conversation():
+    request = {"type": "mcp_approval_request", "id": "mcpr_1", "name": "delete_page", "arguments": "{}"}
+    response = {"type": "mcp_approval_response", "approval_request_id": "mcpr_1", "approve": False}
+    assert replayed([request], own=[response], later=[message("No")])[:2] == [request, response]
+
+
 @pytest.mark.parametrize(
     "item",
     [

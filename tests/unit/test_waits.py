@@ -14,6 +14,7 @@ from shared.core.ids import all_shards, call_id
 from shared.core.life import events
 from shared.core.life.advance import advance
 from shared.core.life.events import Wake
+from shared.core.limits import MAX_CALLS_BYTES
 from shared.core.queues import Queue
 from shared.core.quota import Limits
 from shared.core.response import ResponseStatus, Snapshot, Usage
@@ -22,6 +23,7 @@ from shared.errors import BatonError, Conflict, InvalidInput, NotFound, TooMany
 from shared.ports.agents import WaitNeeded
 from shared.ports.tables import Put, Row
 from shared.steps.messages import clock_message, queue_of
+from shared.steps.transition import apply
 from shared.steps.waits import load_calls
 from shared.store import rows
 from shared.store.waits import wait_writes
@@ -821,3 +823,104 @@ def test_the_log_says_who_answered_and_how():
         log.CallAnswered(1, "call_b", "pay", "refused", "key:anna", "Anna", "no"),
         log.ToolCompleted(1, "call_b", "pay", "refused"),
     )
+
+
+async def test_11_a_call_that_nobody_has_decided_about_is_not_begun_again(world):
+    """It died before its end, and when it is taken up again, its arguments fit its tool."""
+    world.agents.unclear = frozenset({"pay"})
+    world.agents.changes = {"repeatable": frozenset({"pay"})}
+    run = await world.start()
+    world.provider.state["resp_1"] = asks("resp_1", "pay")
+    await world.tick()
+    stored = await world.context.runs.read(run.id)
+    loaded = await load_calls(world.context, stored.run)
+    event = events.Claimed(world.context.lease(), Step.TOOLS, 1, loaded.queued, loaded.unclear)
+    await apply(world.context, stored, event)
+    world.agents.unclear = frozenset()
+    await world.drive(5, 20)
+    ended = await world.run(run.id)
+    assert not world.agents.runs
+    assert ended.calls[0].status in {CallStatus.FAILED, CallStatus.UNKNOWN}
+
+
+async def test_a_page_of_waits_that_is_full_of_bytes_hides_no_call(world):
+    run = await waits(world, "pay", "pay", "pay")
+    stored = await world.context.runs.read(run.id)
+    items = json.loads(asks("resp_1", "pay", "pay", "pay").output)
+    items.append({"type": "reasoning", "summary": "x" * (MAX_CALLS_BYTES + 1)})
+    content = await world.context.content.save(run.id, "turn-01-other", json.dumps(items))
+    await world.context.runs.commit(stored, replace(stored.run, turns=(content,), rev=stored.run.rev + 1))
+    found, cursor = [], None
+    for _ in range(6):
+        views, cursor = await list_waits(world.context, ANNA, after=cursor, limit=10)
+        found += [view.id for view in views]
+        if cursor is None:
+            break
+    assert (found, cursor) == (ids_of(run), None)
+
+
+async def test_an_approver_who_answers_page_by_page_misses_no_call(world):
+    run = await waits(world, *["pay"] * 4)
+    first, after = await list_calls(world.context, ANNA, run.id, after=0, limit=2)
+    for view in first:
+        await answer_call(world.context, ANNA, run.id, view.id, Refuse())
+    rest, _ = await list_calls(world.context, ANNA, run.id, after=after, limit=2)
+    assert [view.id for view in rest] == ids_of(run)[2:]
+
+
+async def test_only_a_completed_run_hands_calls_over(world):
+    run = await waits(world, "pay", "ask", caller_calls=CallerCalls.END)
+    await cancel(world.context, CALLER, run.id)
+    ended = await world.run(run.id)
+    assert [call.status for call in ended.calls] == [CallStatus.CANCELLED, CallStatus.CANCELLED]
+
+
+async def test_the_deletion_of_an_earlier_run_does_not_let_outputs_be_left_out(world):
+    run = await waits(world, "ask", caller_calls=CallerCalls.END)
+    first = run.calls[0].call_id
+    item = {"type": "function_call_output", "call_id": first, "output": "yes"}
+    following = await world.start(
+        session_id=run.session_id,
+        input=json.dumps([item]),
+        answers=Answers({first: "function_call_output"}),
+        caller_calls=CallerCalls.END,
+    )
+    world.provider.state["resp_2"] = asks("resp_2", "ask")
+    await world.until_terminal(following.id)
+    await delete_run(world.context, CALLER, run.id)
+    await refused(InvalidInput, "output_missing", world.start(session_id=run.session_id))
+
+
+async def test_broken_rows_of_waits_hide_no_other_wait(world):
+    run = await waits(world, "pay")
+    values = {"kind": WaitKind.APPROVAL.value, "owner": OWNER}
+    for number in range(40):
+        key = f"paused|2020-01-01T00:00:{number:02d}.000000Z|broken"
+        await world.table.write(run.id[4:6], [Put(Row(key, values))])
+    views, _ = await list_waits(world.context, ANNA, after=None, limit=2)
+    assert [view.id for view in views] == ids_of(run)
+    assert await oldest_wait(world.context) == run.calls[0].wait.since
+
+
+async def test_a_tool_that_the_agent_gets_later_is_not_sent_beside_one_of_the_same_name(world):
+    run = await waits(world, "refund", tools=REFUND)
+    world.agents.changes = {"tools": '[{"type": "function", "name": "refund"}, {"type": "web_search"}]'}
+    await gives(world, run, SendOutput("paid"))
+    await world.drive()
+    tools = json.loads(world.provider.creates[-1].tools)
+    assert [each.get("name", each["type"]) for each in tools] == ["web_search", "refund"]
+
+
+async def test_an_approver_sees_no_call_of_a_run_that_is_being_cancelled(world):
+    found = []
+
+    async def cancelled(*args):
+        run_id = args[1][0].run_id
+        await cancel(world.context, CALLER, run_id)
+        found.append(await list_calls(world.context, ANNA, run_id, after=0, limit=20))
+        async for result in run_tools(*args):
+            yield result
+
+    run_tools, world.agents.run_tools = world.agents.run_tools, cancelled
+    run = await waits(world, "pay", "look_up")
+    assert (run.status, found) == (RunStatus.CANCELLED, [([], None)])

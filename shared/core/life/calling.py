@@ -1,11 +1,10 @@
 """The tools phase: tool calls are queued, started at most once, and completed."""
 
-from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
 
 from shared.core import log
-from shared.core.calls import CallStatus, ToolCall, Wait
+from shared.core.calls import CallStatus, ToolCall
 from shared.core.life import events
 from shared.core.life.events import Effect, Wake
 from shared.core.life.leasing import prolonged
@@ -19,12 +18,13 @@ MAX_CALLS_PER_RUN = 256
 MAX_CALL_ID_BYTES = 24 * 1024
 
 
-def claim_tools(run: Run, loaded: Mapping[str, Wait | None], now: datetime) -> Result:
+def claim_tools(run: Run, event: events.Claimed, now: datetime) -> Result:
     """Mark the calls as started before any of them runs, so that each runs at most once. Those that need an answer wait.
 
-    `loaded` are the queued calls that the worker has loaded, each with the wait that it needs, or for which it was approved, if
-    any. A call that was approved since is left to whoever loads it with the arguments that were approved.
+    A call that was approved since the worker has loaded the queued calls is left to whoever loads it with the arguments that
+    were approved.
     """
+    loaded = event.calls
     calls: list[ToolCall] = []
     effects: list[Effect] = []
     for call in run.calls:
@@ -39,7 +39,8 @@ def claim_tools(run: Run, loaded: Mapping[str, Wait | None], now: datetime) -> R
                 calls.append(waiting)
             case CallStatus.QUEUED:
                 effects.append(log.ToolStarted(call.turn, call.call_id, call.name))
-                calls.append(replace(call, status=CallStatus.IN_PROGRESS, started_at=now))
+                cleared = call.call_id not in event.unclear
+                calls.append(replace(call, status=CallStatus.IN_PROGRESS, started_at=now, cleared=cleared))
             case CallStatus.IN_PROGRESS if not call.idempotent or run.status is RunStatus.CANCELLING:
                 effects.append(completed(call, CallStatus.UNKNOWN))
                 calls.append(replace(call, status=CallStatus.UNKNOWN, completed_at=now))

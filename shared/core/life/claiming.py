@@ -23,5 +23,5 @@ def claimed(run: Run, event: events.Claimed, now: datetime) -> Result:
         case Step.CREATE if lease_expired:
             return counted(leased), (log.TurnCreateRepeated(run.turn),)
         case Step.TOOLS:
-            return claim_tools(leased, event.calls, now)
+            return claim_tools(leased, event, now)
     return leased, ()

@@ -22,6 +22,8 @@ class Claimed:
     # For the tools step: the queued calls that the worker has loaded, each with the wait that it needs, or for which it was
     # approved, if any. Calls that were approved since stay queued.
     calls: Mapping[str, Wait | None] = field(default_factory=dict)
+    # Those of them of which nobody has decided whether they need an approval.
+    unclear: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,7 +60,7 @@ def end(
         missing_since=None,
         waiting=None,
         completed_at=now,
-        calls=tuple(_close_call(call, now) for call in run.calls),
+        calls=tuple(_close_call(call, status, now) for call in run.calls),
         error=error,
         incomplete_reason=reason,
     )
@@ -86,9 +86,12 @@ def expire(run: Run, now: datetime) -> Run:
     return end(run, RunStatus.EXPIRED, now, error=error)
 
 
-def _close_call(call: ToolCall, now: datetime) -> ToolCall:
+def _close_call(call: ToolCall, status: RunStatus, now: datetime) -> ToolCall:
     match call.status:
         case CallStatus.QUEUED | CallStatus.WAITING:
+            return replace(call, status=CallStatus.CANCELLED)
+        case CallStatus.HANDED_OVER if status is not RunStatus.COMPLETED:
+            # Nobody will ask for its output, so the caller must not carry it out.
             return replace(call, status=CallStatus.CANCELLED)
         case CallStatus.IN_PROGRESS:
             return replace(call, status=CallStatus.UNKNOWN, completed_at=now)

@@ -24,7 +24,8 @@ def session_change(before: Run, after: Run) -> SessionChange | None:
     released = after.terminal and not before.terminal
     if before.in_conversation and after.status is RunStatus.DELETED:
         # At the provider, the chain of previous responses still contains the deleted run.
-        return SessionChange(released, "", False if before.handed_over else None)
+        # A later run may have handed over calls as well, so what the next run has to bring stays.
+        return SessionChange(released, "")
     if not released:
         return None
     if after.error and after.error.provider_code == _CHAIN_LOST:

@@ -192,10 +192,10 @@ BUGS = (
         "    if stored is None or stored.run.terminal:",
     ),
     Bug(
-        "a worker claims another turn than it has read",
-        "shared/core/life/claiming.py",
-        "    if not claimable(run, now) or (run.step, run.turn) != (event.step, event.turn):\n",
-        "    if not claimable(run, now):\n",
+        "a worker starts calls that it has not loaded",
+        _CALLING,
+        "            case CallStatus.QUEUED if run.status is RunStatus.CANCELLING or call.call_id not in loaded:",
+        "            case CallStatus.QUEUED if run.status is RunStatus.CANCELLING:",
     ),
     Bug(
         "a response that came too late is not noted",

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from shared.core.calls import CallStatus
+from shared.core.calls import CallStatus, ToolCall
 from shared.core.life.polling import MISSING_GRACE
 from shared.core.response import ResponseStatus, Snapshot
 from shared.core.run import UNANSWERED_CALL, Run, RunStatus, Step
@@ -26,6 +26,12 @@ _DONE = frozenset(
         CallStatus.HANDED_OVER,
     }
 )
+
+
+def _kept_back(was: ToolCall, now: ToolCall, run: Run) -> bool:
+    """Return whether a call that was to be handed over is cancelled, because its run ends in another way."""
+    ended = run.terminal and run.status is not RunStatus.COMPLETED
+    return ended and (was.status, now.status) == (CallStatus.HANDED_OVER, CallStatus.CANCELLED)
 
 
 class RunAuditor:
@@ -139,7 +145,8 @@ class RunAuditor:
         require = self._evidence.require
         for was, now in zip(before.calls, run.calls, strict=False):
             require(
-                was.call_id == now.call_id and (was.status not in _DONE or was.status is now.status),
+                was.call_id == now.call_id
+                and (was.status not in _DONE or was.status is now.status or _kept_back(was, now, run)),
                 3,
                 run.id,
                 f"tool call {was.call_id} went from {was.status} to {now.status}",
@@ -187,6 +194,8 @@ class RunAuditor:
             case _:
                 right = seen.delete_requested or run.session_id in self._evidence.sessions_delete_requested
         require(right, 1, run.id, f"it is {run.status}, without a cause")
+        kept = run.status is RunStatus.COMPLETED or not run.handed_over
+        require(kept, 3, run.id, f"it is {run.status}, and its caller is told to carry out calls")
         if run.status in {RunStatus.CANCELLED, RunStatus.EXPIRED}:
             self._no_answer_was_known(before, run, by)
 
