@@ -127,7 +127,7 @@ async def test_options_cannot_set_what_baton_sets(server, provider, name):
 
 
 async def test_without_a_key_no_credentials_are_sent(server):
-    async with chatting(server, api_key=None, anonymous=True, headers={"x-team": "a"}) as provider:
+    async with chatting(server, api_key=None, open=True, headers={"x-team": "a"}) as provider:
         assert await generated(provider) == AB
     assert "authorization" not in server.requests[0].headers
     assert server.requests[0].headers["x-team"] == "a"

@@ -30,7 +30,7 @@ def azure_base_url(endpoint: str) -> str:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Connection:
-    """How to reach a provider. Without a key, tokens of Microsoft Entra are used, unless it is `anonymous`.
+    """How to reach a provider. Without a key, tokens of Microsoft Entra are used, unless it is `open`.
 
     Raises ValueError when tokens would be sent unencrypted.
     """
@@ -38,8 +38,8 @@ class Connection:
     # The part of all addresses before "/responses" or "/chat/completions".
     base_url: str
     api_key: str | None = field(default=None, repr=False)
-    # Whether requests without a key carry no credentials but those in `headers`.
-    anonymous: bool = False
+    # Whether requests without a key have no Authorization header.
+    open: bool = False
     # Further headers of every request, such as the key of a gateway. Their values are secrets.
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     # What to check when this provider refuses the credentials. Empty: the settings of the app's own provider.
@@ -59,7 +59,7 @@ class Connection:
     slice_pause: timedelta = timedelta(milliseconds=250)
 
     def __post_init__(self) -> None:
-        if not self.api_key and not self.anonymous and not self.base_url.startswith("https://"):
+        if not self.api_key and not self.open and not self.base_url.startswith("https://"):
             raise ValueError(f"{self.base_url} must begin with https:// because access tokens are sent to it")
 
     @property
@@ -134,15 +134,13 @@ class Access:
                 received = received.replace(secret, b"[secret]")
         return received
 
-    async def token(self, ends: float | None = None) -> str:
-        """Return the key, or a token that is renewed before it expires; "" if requests carry none. Raises NoToken.
+    async def token(self, ends: float | None = None) -> str | None:
+        """Return the key, or a token that is renewed before it expires, or None for an open provider. Raises NoToken.
 
         The wait for a token ends when the event loop's clock reaches `ends`.
         """
-        if self._connection.api_key:
+        if self._connection.api_key or self._connection.open:
             return self._connection.api_key
-        if self._connection.anonymous:
-            return ""
         try:
             async with asyncio.timeout_at(ends):
                 return await (self._new_token or self._open())()

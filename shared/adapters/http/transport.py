@@ -189,13 +189,13 @@ class Transport:
         for session in sessions.values():
             await session.close()
 
-    async def _reply(self, request: Request, token: str) -> aiohttp.ClientResponse:
+    async def _reply(self, request: Request, token: str | None) -> aiohttp.ClientResponse:
         """Send a request, and return its reply when the headers have arrived."""
         session = self._sessions.get(request.pool) or self._open(request.pool)
         reply = await session.request(
             request.method,
             URL(request.url, encoded=True),
-            headers={**request.headers, **({"Authorization": f"Bearer {token}"} if token else {})},
+            headers={**request.headers, "Authorization": f"Bearer {token}"} if token else request.headers,
             data=request.body,
             allow_redirects=False,
         )
