@@ -90,8 +90,8 @@ BUGS = (
     Bug(
         "the answer of an earlier turn is shown",
         _POLLING,
-        "turns=turns, answer=event.answer\n",
-        "turns=turns, answer=run.answer or event.answer\n",
+        "answer=event.answer,",
+        "answer=run.answer or event.answer,",
     ),
     Bug(
         "the answer of another output is shown",
@@ -132,8 +132,8 @@ BUGS = (
     Bug(
         "usage is added twice",
         _POLLING,
-        "usage=run.usage + snapshot.usage, turns",
-        "usage=run.usage + snapshot.usage + snapshot.usage, turns",
+        "usage=run.usage + snapshot.usage,",
+        "usage=run.usage + snapshot.usage + snapshot.usage,",
     ),
     Bug(
         "a cancellation replaces a finished answer",

@@ -107,7 +107,7 @@ PROVIDER_BUGS = (
     Bug(
         "a response with an unanswered call is continued",
         "shared/core/life/session.py",
-        'after.previous_response_id if after.chainable else ""',
+        'after.previous_response_id if can_continue else ""',
         "after.responses[-1]",
     ),
     Bug(
@@ -202,10 +202,8 @@ PROVIDER_BUGS = (
     Bug(
         "a run expires without a read of its response",
         _CANCEL,
-        "        reply: CancelReply = await read(context, run, response_id, within)\n"
-        "        if not _finished(reply):\n            reply = await send_cancel(",
-        "        reply: CancelReply = Absent()\n"
-        "        if not _finished(reply):\n            reply = await send_cancel(",
+        "reply: CancelReply = await read(context, run, response_id, within)",
+        "reply: CancelReply = Absent()",
     ),
     Bug(
         "a run expires although its response finished before the cancellation",
