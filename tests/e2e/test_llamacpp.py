@@ -66,7 +66,9 @@ def test_a_run_that_is_killed_twice_has_the_undisturbed_text(new_site: NewSite, 
     stored = 0
     for _ in range(2):
         before = stored
-        wait_until(lambda before=before: characters(site, run_id) > before, "more is stored", PATIENCE_SECONDS)
+        wait_until(
+            lambda before=before: characters(site, run_id) > before, "more is stored", PATIENCE_SECONDS
+        )
         site.crash(0)
         stored = characters(site, run_id)
     run = outcome(site, run_id)
@@ -100,9 +102,7 @@ def test_a_stream_of_its_responses_api_cannot_be_left(new_site: NewSite, server:
     assert "declare it as ChatCompletions" in run["error"]["message"]
 
 
-def test_a_long_answer_of_its_responses_api_ends_with_what_to_declare(
-    new_site: NewSite, server: str
-) -> None:
+def test_a_long_answer_of_its_responses_api_ends_with_what_to_declare(new_site: NewSite, server: str) -> None:
     site = deploy(new_site, server, PROVIDER_CREATE_TIMEOUT_SECONDS="1")
     run = outcome(site, site.start(NOVEL, agent="long"))
     assert (run["status"], run["error"]["code"]) == ("failed", "background_unsupported")
