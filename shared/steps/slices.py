@@ -28,7 +28,7 @@ async def keep(context: Context, stored: StoredRun, received: Slice) -> Applied:
 
 
 async def streamed_text(context: Context, run: Run) -> str:
-    """Return the text of the turn that came in slices.
+    """Return the text of the turn that came in slices, without what was taken back.
 
     Raises LookupError when the run was deleted meanwhile.
     """

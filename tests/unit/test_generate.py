@@ -19,6 +19,7 @@ from shared.steps.messages import queue_of
 from shared.usecases.cancel import cancel
 from shared.usecases.feed import read_feed
 from tests.support.fakes import FakeAgents
+from tests.support.feeds import text_after
 from tests.support.world import CALLER, World
 
 END = ChatEnd("stop", Usage(1, 2, 3))
@@ -79,10 +80,7 @@ async def feed_text(world: World, run: Run) -> str:
     text = ""
     feed = await read_feed(world.context, CALLER, run.id, after=0, limit=1000)
     for line in feed.lines:
-        if line.entry.type == "text.delta":
-            text += line.text
-        elif line.entry.type == "text.replaced":
-            text = line.text
+        text = text_after(text, {"type": line.entry.type, "text": line.text})
     return text
 
 
@@ -178,6 +176,41 @@ async def test_a_turn_goes_on_after_its_worker_died(chat, continues):
     assert (run.joins, run.loose_joins, run.restarts) == ((1, 0, 0) if continues else (0, 0, 1))
 
 
+async def test_a_text_that_is_written_anew_does_not_begin_with_that_of_the_turn_before(chat):
+    world = a_world(chat)
+    chat.streams = [
+        [ChatText("I look."), ChatCall(0, "call_a", "look_up", "{}"), END],
+        [ChatText("The "), passes(world, 2), ChatText("fox "), dies],
+        [ChatText("A "), passes(world, 2), ChatText("cat"), END],
+    ]
+    run = await world.start()
+    with pytest.raises(Killed):
+        await world.drive(3)
+    assert await feed_text(world, await world.run(run.id)) == "The fox "
+    await world.drive(2, seconds=20)
+    run = await world.run(run.id)
+    assert (run.status, run.turn, run.restarts) == (RunStatus.COMPLETED, 2, 1)
+    assert text_of(await output_of(world, run)) == await feed_text(world, run) == "A cat"
+
+
+async def test_a_provider_that_has_learned_to_continue_gets_no_text_that_was_taken_back(chat):
+    world = a_world(chat)
+    chat.streams = [
+        [ChatText("The "), passes(world, 2), ChatText("fox "), dies],
+        [ChatText("A "), passes(world, 2), ChatText("black "), dies],
+        [ChatText("cat"), END],
+    ]
+    run = await world.start()
+    for _ in range(2):
+        with pytest.raises(Killed):
+            await world.drive(1, seconds=20)
+    world.context.chats["chat"] = ChatService(chat, continues=True)
+    await world.drive(2, seconds=20)
+    run = await world.run(run.id)
+    assert chat.requests[2].prefix == "A black "
+    assert text_of(await output_of(world, run)) == await feed_text(world, run) == "A black cat"
+
+
 async def resumed(world: World, chat: FakeChat, pieces: list[str]) -> Run:
     """Return a run whose worker died after these pieces, at an unlucky moment. It is taken up again."""
     chat.streams = [
@@ -268,6 +301,24 @@ async def test_a_text_that_cannot_be_continued_is_written_anew_a_few_times_only(
     assert (run.status, run.error.code, len(chat.requests)) == (RunStatus.FAILED, "generate_too_long", 4)
 
 
+async def test_a_text_of_a_later_turn_is_written_anew_without_that_of_the_turn_before(chat):
+    world = a_world(chat)
+    chat.streams = [
+        [ChatText("first"), ChatCall(0, "call_a", "look_up", "{}"), END],
+        [ChatText("lost"), passes(world, 2), ChatText(" text"), dies],
+        [ChatText("second"), END],
+    ]
+    run = await world.start()
+    for _ in range(6):
+        try:
+            await world.drive(1, seconds=20)
+        except Killed:
+            continue
+    run = await world.run(run.id)
+    assert (run.status, run.turn, run.restarts) == (RunStatus.COMPLETED, 2, 1)
+    assert await feed_text(world, run) == text_of(await output_of(world, run)) == "second"
+
+
 async def test_a_provider_that_is_down_is_tried_again(world, chat):
     chat.streams = [[DOWN], [ChatText("a"), DOWN], [ChatText("b"), END]]
     run = await world.start()
@@ -325,6 +376,47 @@ async def test_a_former_holder_stores_nothing(world, chat):
     await world.work(message)
     run = await world.run(run.id)
     assert (run.status, await feed_text(world, run)) == (RunStatus.COMPLETED, "theirs")
+
+
+async def test_a_worker_that_has_read_less_than_is_stored_now_begins_nothing(world, chat):
+    chat.streams = [
+        [ChatText("a"), passes(world, 241), ChatText("b")],
+        [ChatText("c"), passes(world, 241), ChatText("d")],
+        [ChatText("e"), END],
+    ]
+    run = await world.start()
+    [message] = await world.tick(0)
+    await world.work(message)
+    load_each = world.context.content.load_each
+
+    async def late(*given):
+        loaded = await load_each(*given)
+        world.context.content.load_each = load_each
+        await world.work(message)
+        return loaded
+
+    world.context.content.load_each = late
+    await world.work(message)
+    assert [request.prefix for request in chat.requests] == ["", "ab"]
+    await world.work(message)
+    assert await feed_text(world, await world.run(run.id)) == "abcde"
+
+
+async def test_a_text_that_was_taken_back_is_not_continued(chat):
+    world = a_world(chat)
+    chat.streams = [
+        [ChatText("lost "), passes(world, 2), ChatText("text"), DOWN],
+        [ChatText("new "), passes(world, 2), ChatText("text"), DOWN],
+        [ChatText("."), END],
+    ]
+    run = await world.start()
+    await world.drive(1)
+    await world.drive(1, seconds=20)
+    # The app is deployed anew, with what is known of the provider now.
+    world.context.chats["chat"] = ChatService(chat, continues=True)
+    await world.drive(2, seconds=20)
+    assert chat.requests[2].prefix == "new text"
+    assert await feed_text(world, await world.run(run.id)) == "new text."
 
 
 async def test_a_provider_that_is_gone_ends_the_run(world, chat):

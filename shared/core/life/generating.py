@@ -18,7 +18,10 @@ MAX_RESTARTS = 3
 
 
 def claim_generation(run: Run, event: events.Claimed, now: datetime) -> Result:
-    """Begin the stream of a turn, or take it up again under the lease that `run` has."""
+    """Begin the stream of a turn, or take it up again under the lease that `run` has.
+
+    `claimed` has checked that the worker has loaded all of the text that is stored.
+    """
     if run.status is RunStatus.CANCELLING:
         return end(run, RunStatus.CANCELLED, now), ()
     if run.turn_started_at is None:
@@ -54,7 +57,7 @@ def _restart(run: Run, now: datetime) -> Result:
         return end(run, RunStatus.FAILED, now, error=RunError("generate_too_long", message)), ()
     items = ItemLog.of(run)
     items.close()
-    entries = (*items.entries, log.TextReplaced(len(run.turns)))
+    entries = (*items.entries, log.TextReplaced(0))
     anew = replace(items.into(run), written=0, commented=0, turn_items=0, restarts=run.restarts + 1)
     return anew, entries
 

@@ -77,6 +77,8 @@ class LateClaim:
     hold: Hold
     # Whether it goes on already when a call of this turn was approved.
     until_approved: bool = False
+    # For a turn that is generated: how much text the worker has read. It goes on when more is stored, and the turn is free again.
+    written: int | None = None
 
     def saw(self, run: Run) -> None:
         """Note a new state of the run."""
@@ -84,6 +86,8 @@ class LateClaim:
             call.wait and call.wait.approved and call.status is CallStatus.QUEUED for call in run.calls
         )
         if self.until_approved and approved:
+            self.hold.end()
+        if self.written is not None and run.lease is None and run.written != self.written:
             self.hold.end()
         if run.terminal or (run.turn != self.turn and run.step is Step.TOOLS):
             self.hold.end()

@@ -17,6 +17,8 @@ from tests.proofs.simulation.answers import AnswerAuditor, ClientRequest
 from tests.proofs.simulation.audit_leftovers import audit_leftovers
 from tests.proofs.simulation.audit_logs import audit_logs
 from tests.proofs.simulation.auditor import Auditor
+from tests.proofs.simulation.chats import SimulatedChat
+from tests.proofs.simulation.chatting import CHAT, ChatPlan, Writer
 from tests.proofs.simulation.clients import OWNERS, Clients
 from tests.proofs.simulation.coverage import Coverage, transition
 from tests.proofs.simulation.evidence import Breach, Seen, seconds_of
@@ -106,6 +108,8 @@ class Simulation:
         self.auditor.reads_content_of(self.content_table)
         self.provider = SimulatedProvider(self.gate, self.auditor, LONG_TEXT)
         self.plan = self.provider.creates.endings.plan = Plan.of(seed)
+        self.chat_plan = self.auditor.generated.plan = ChatPlan.of(seed)
+        self.chat = SimulatedChat(seed, self.gate, self.auditor.generated, Writer(self.random, self.plan))
         self.triggers = self._wire(shards)
         limit_owners(seed, self.triggers, self.runs_table)
         answers = AnswerAuditor(self.auditor.evidence, self.coverage, self.auditor.quotas, self.auditor.waits)
@@ -130,12 +134,17 @@ class Simulation:
         tables = stores(self.runs_table, self.content_table, randomness)
         if self.random.random() < _TEXTS_APART:
             tables["content"], self.content_table.lag = RowsOnly(self.content_table), _LAG
+        chat_plan = self.chat_plan
         context = Context(
             **tables,
             observer=self,
             providers={DEFAULT_PROVIDER: self.provider},
             agents=SimulatedAgents(
-                self.gate, self.auditor, self.plan, structured=self.random.random() < _STRUCTURED
+                self.gate,
+                self.auditor,
+                self.plan,
+                structured=self.random.random() < _STRUCTURED,
+                provider=CHAT if chat_plan else DEFAULT_PROVIDER,
             ),
             clock=SimulatedClock(self.scheduler, 0.0),
             keeper=SimulatedKeeper(self.gate, self.runs_table),
@@ -145,7 +154,9 @@ class Simulation:
             chaining=self.random.choice(tuple(Chaining)),
             provider_timeout=PROVIDER_TIMEOUT,
             read_timeout=READ_TIMEOUT,
-            function_timeout=_FUNCTION_TIMEOUT,
+            function_timeout=chat_plan.function_timeout if chat_plan else _FUNCTION_TIMEOUT,
+            chats={CHAT: self.chat.service(chat_plan)} if chat_plan else {},
+            generate_for=chat_plan.generate_for if chat_plan else _FUNCTION_TIMEOUT,
         )
         skewed, wrong = self.faults.draw("seed") == "skewed_clocks", self.faults.draw("seed") == "wrong_clock"
         ahead = [self.random.uniform(-MAX_SKEW, MAX_SKEW) if skewed else 0.0 for _ in range(HOSTS)]
@@ -230,7 +241,7 @@ class Simulation:
 
     def _run_without_faults(self) -> None:
         """Without faults, every run ends by its deadline and two ticks, and deleted runs are purged."""
-        self.faults.on = False
+        self.faults.on = self.chat.faults.on = False
         self.content_table.lag, self.interference.deletes = 0.0, False
         self.interference.rate = 0.0
         # Fewer ticks show the same now, because nothing happens between them.
