@@ -14,6 +14,7 @@ COMMANDS = {
     "key": ("dev.key", "a key of the app's own, for the setting API_KEYS"),
     "demo": ("dev.demo", "one run from start to outcome, with a crash in between"),
     "demo-approval": ("dev.demo_approval", "a refund that waits for a person, with a crash in between"),
+    "demo-chat": ("dev.demo_chat", "a provider without background mode, with two crashes in between"),
 }
 
 

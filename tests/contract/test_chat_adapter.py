@@ -585,3 +585,23 @@ async def test_a_stall_breaks_the_answer(emulated, control):
     assert found.outcome.error.code == "stream_stalled"
     assert found.begins(Collected(TEXT))
     await provider.close()
+
+
+class Deaf(Loopback):
+    """Answers the first request of a connection only, and does not say so."""
+
+    async def handle(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await super().handle(reader, writer)
+        await reader.read()
+
+
+async def streamed(_: Arrived) -> AsyncIterator[bytes]:
+    yield b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n"
+    for part in [*SMALL, b""]:
+        yield b"%x\r\n%b\r\n" % (len(part), part)
+
+
+async def test_each_stream_has_a_connection_of_its_own():
+    async with Deaf(streamed) as server, chatting(server, Dialect(silence=timedelta(seconds=5))) as provider:
+        assert [await generated(provider) for _ in range(3)] == [AB] * 3
+    assert len(server.arrived) == 3

@@ -1,5 +1,6 @@
 """Runs at a real provider that keeps nothing: llama.cpp's own server, with a small model on this machine."""
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -8,6 +9,10 @@ import pytest
 
 from dev import stack
 from dev.provider.model import ModelMissingError, model_file
+from shared.adapters.chat_api.body import Resume
+from shared.adapters.chat_api.provider import ChatCompletionsProvider, Dialect
+from shared.adapters.http.access import Connection
+from shared.ports.chat import ChatEnd, ChatRequest, ChatText
 from tests.e2e.conftest import NewSite
 from tests.e2e.site import Site, wait_until
 from tests.support.oracle import TERMINAL
@@ -78,6 +83,36 @@ def test_a_run_that_is_killed_twice_has_the_undisturbed_text(new_site: NewSite, 
     assert run["joins"] == {"exact": 2, "best_effort": 0}
     assert run["output_text"] == undisturbed["output_text"]
     assert text_of_feed(site, run_id) == run["output_text"]
+
+
+async def test_it_continues_a_text_after_any_word(server: str) -> None:
+    provider = ChatCompletionsProvider(
+        Connection(base_url=server, open=True), Dialect(resume=Resume.TRAILING)
+    )
+
+    async def pieces(prefix: str = "", *, tokens: int) -> list[str]:
+        request = ChatRequest(
+            run_id="run_1",
+            turn=1,
+            model="small",
+            messages=json.dumps([{"role": "user", "content": NOVEL}]),
+            tools="[]",
+            options={"temperature": 0, "max_tokens": tokens},
+            prefix=prefix,
+        )
+        events = [event async for event in provider.generate(request)]
+        assert isinstance(events[-1], ChatEnd), events[-1]
+        return [event.text for event in events if isinstance(event, ChatText)]
+
+    try:
+        written = await pieces(tokens=90)
+        ends = [n for n in range(5, 75, 6) if not written[n - 1][-1].isspace()]
+        assert len(ends) > 6
+        for end in ends:
+            rest = "".join(written[end:])
+            assert rest.startswith("".join(await pieces("".join(written[:end]), tokens=10)))
+    finally:
+        await provider.close()
 
 
 def test_a_short_answer_of_its_responses_api_is_kept(new_site: NewSite, server: str) -> None:
