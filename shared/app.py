@@ -96,6 +96,7 @@ class Baton:
             read_timeout=settings.provider.poll_timeout,
             quotas=QuotaStore(runs, randomness, settings.quotas) if settings.quotas else None,
             function_timeout=settings.function_timeout,
+            generate_for=settings.poll.generate_for,
         )
 
     @cached_property

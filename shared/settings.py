@@ -80,6 +80,8 @@ class PollSettings:
     slice_budget: timedelta
     # A slice ends when no event came for this long.
     slice_pause: timedelta
+    # How long one invocation holds the stream of a turn that the next one can continue.
+    generate_for: timedelta
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -288,6 +290,7 @@ def _poll(read: Reader) -> PollSettings:
         longest_stream=timedelta(seconds=read.number("STREAM_POLL_MAX_SECONDS", 5, 0.1, 600)),
         slice_budget=timedelta(seconds=read.number("STREAM_SLICE_SECONDS", 1, 0.1, 30)),
         slice_pause=timedelta(seconds=read.number("STREAM_PAUSE_SECONDS", 0.25, 0.01, 10)),
+        generate_for=timedelta(seconds=read.number("GENERATE_SECONDS", 240, 1, 1500)),
     )
 
 

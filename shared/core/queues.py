@@ -11,7 +11,7 @@ class Queue(StrEnum):
 
     # Creates, tools, cancellations, purges, polls by workers.
     WORK = "work"
-    # Turns at providers without background mode. Nothing sends there yet.
+    # Turns at providers without background mode.
     GENERATE = "generate"
     # Deliveries to other systems.
     DELIVER = "deliver"

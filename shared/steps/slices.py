@@ -3,7 +3,7 @@
 from shared.core.life import events
 from shared.core.log import TextDelta, TextReplaced
 from shared.core.response import Slice
-from shared.core.run import Continuation, Run
+from shared.core.run import Content, Continuation, Run
 from shared.steps.context import Context
 from shared.steps.transition import Applied, apply
 from shared.store.runs import StoredRun
@@ -28,20 +28,20 @@ async def keep(context: Context, stored: StoredRun, received: Slice) -> Applied:
 
 
 async def streamed_text(context: Context, run: Run) -> str:
-    """Return the text of the turn that came in slices.
+    """Return the text of the turn that came in slices, without what was taken back.
 
     Raises LookupError when the run was deleted meanwhile.
     """
     if not run.written:
         return ""
-    entries = [line.entry for line in await context.runs.log(run.id)]
-    # What was taken back does not count.
-    begin = max((at for at, entry in enumerate(entries) if isinstance(entry, TextReplaced)), default=0)
-    deltas = [
-        (entry.content, entry)
-        for entry in entries[begin:]
-        if isinstance(entry, TextDelta) and entry.turn == run.turn and entry.content
-    ]
+    deltas: list[tuple[Content, TextDelta]] = []
+    for line in await context.runs.log(run.id):
+        match line.entry:
+            case TextDelta(turn=run.turn, content=Content() as content) as delta:
+                deltas.append((content, delta))
+            case TextReplaced():
+                # What came before was taken back.
+                deltas.clear()
     # Several entries may point into the same text. `dict.fromkeys` removes duplicates and keeps the order.
     contents = list(dict.fromkeys(content for content, _ in deltas))
     texts = dict(zip(contents, await context.content.load_each(run.id, contents), strict=True))

@@ -42,7 +42,9 @@ async def check(context: Context, queues: Queues) -> Health:
         tick, runs = view.tick, view.runs
         pending += len(runs)
         overdue += sum(owed.status is not RunStatus.DELETED and owed.expires_at + LATE < now for owed in runs)
-        failing += sum(owed.step is Step.CREATE and owed.waiting is not None for owed in runs)
+        failing += sum(
+            owed.step in {Step.CREATE, Step.GENERATE} and owed.waiting is not None for owed in runs
+        )
         waiting = [owed for owed in runs if owed.due + patience < now]
         late = late or (bool(waiting) and (tick.at is None or tick.at + patience < now))
         last = max((at for at in (last, tick.at) if at), default=None)

@@ -14,6 +14,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from shared.core.chat.events import ChatCall, ChatEnd, ChatReasoning, ChatText
 from shared.core.quota import Limits
 from shared.core.response import (
     Absent,
@@ -23,12 +24,14 @@ from shared.core.response import (
     Slice,
     Snapshot,
     TextAdded,
+    Usage,
 )
 from shared.core.transcript import calls
 from shared.ports.tables import Put, Row, Value
 from shared.store.quotas import QuotaStore
 from tests.support.client import Client
 from tests.support.fakes import Seeded, answer, asks, later
+from tests.support.generating import add_chat, drive_until_death, generates
 from tests.support.memory_table import MemoryTable
 from tests.support.waiting import APPROVAL, OUTPUT
 from tests.support.world import World
@@ -198,6 +201,25 @@ async def unanswered(world: World, client: Client) -> None:
     await client.start(session_id=session_id)
 
 
+async def finished_at_once(world: World, client: Client) -> None:
+    """A run with the finished reply to its create, which its provider does not know."""
+    world.provider.create_replies = [answer("resp_1", _LONG)]
+    world.provider.state["resp_1"] = Absent()
+    await client.start()
+
+
+async def at_another_provider(world: World, client: Client) -> None:
+    """A session whose second run was at a provider that was declared then."""
+    session_id = (await client.start()).json["session_id"]
+    world.provider.state["resp_1"] = answer("resp_1", "Here.")
+    await world.drive(3)
+    world.agents.changes = {"provider": "far"}
+    world.context.providers["far"] = world.provider
+    await client.start(session_id=session_id)
+    world.provider.state["resp_2"] = answer("resp_2", "Afar.")
+    await world.drive(3)
+
+
 async def waiting_for_an_approval(world: World, client: Client) -> None:
     """A run that waits for a person, and for what its caller runs."""
     world.agents.waiting = {"pay": APPROVAL, "ask": OUTPUT}
@@ -277,6 +299,35 @@ async def awaiting_outputs(world: World, client: Client) -> None:
     await world.drive(3)
 
 
+async def generating(world: World, client: Client) -> None:
+    """A run whose worker died while it held a stream. A part of its text is stored."""
+    generates(world, [ChatReasoning("Who?"), 2.0, ChatText("Once "), 2.0, ChatText("upon "), 2.0])
+    await client.start()
+    await drive_until_death(world)
+
+
+async def generated(world: World, client: Client) -> None:
+    """A run with a tool, and with a text that a second worker has continued. Its usage is not known."""
+    generates(
+        world,
+        [ChatCall(0, "call_1", "look_up", "{}"), ChatEnd("tool_calls", None)],
+        [ChatText("Once "), 2.0, ChatText("upon "), 2.0],
+        [ChatText("a time."), ChatEnd("stop", Usage(1, 2, 3))],
+    )
+    await client.start()
+    await drive_until_death(world)
+    await world.drive(3, 20)
+
+
+async def generated_anew(world: World, client: Client) -> None:
+    """A run whose text was taken back once, and is being written anew."""
+    begin = [ChatText("Once "), 2.0, ChatText("more "), 2.0]
+    generates(world, begin, begin, continues=False)
+    await client.start()
+    await drive_until_death(world)
+    await drive_until_death(world, 20)
+
+
 async def within_quotas(world: World, client: Client) -> None:
     """Two starts of an owner who has quotas."""
     limits = Limits(pending_runs=5, starts_per_minute=2)
@@ -290,7 +341,8 @@ SCENES: tuple[Scene, ...] = (
     completed, completed_with_long_texts, completed_with_tools, streaming, streamed, queued, calling_tools, cancelling,
     cancelled, failed, expired, missing, deleted, conversation, late_response, completed_with_content_parts,
     waiting_to_read, waiting_to_create, commenting, refused, unanswered, within_quotas, waiting_for_an_approval, answered,
-    waited, waiting_for_a_hosted_tool, handed_over, awaiting_outputs,
+    waited, waiting_for_a_hosted_tool, handed_over, awaiting_outputs, finished_at_once, at_another_provider,
+    generating, generated, generated_anew,
 )  # fmt: skip
 
 
@@ -340,6 +392,8 @@ _WAITED = {"waiting", "refused", "timed_out", "handed_over"}
 async def restored(recorded: Mapping[str, Any], further: Mapping[str, Value] | None = None) -> World:
     """Return a world that holds recorded rows, at the time of the recording; `further` goes into each row."""
     world = World()
+    for continues in (True, False):
+        add_chat(world, continues=continues)
     world.clock.at = datetime.fromisoformat(recorded["at"])
     for table, name in ((world.table, "runs"), (world.content_table, "content")):
         for partition, rows in recorded[name].items():

@@ -14,10 +14,12 @@ from shared.core.queues import Queue
 from shared.core.response import RunError, Usage
 from shared.core.run import Run, RunStatus, Step
 from shared.ports.chat import ChatRequest, ChatService
+from shared.steps.generate import MAX_HELD_CHARACTERS
 from shared.steps.messages import queue_of
 from shared.usecases.cancel import cancel
 from shared.usecases.feed import read_feed
 from tests.support.fakes import FakeAgents
+from tests.support.feeds import text_after
 from tests.support.world import CALLER, World
 
 END = ChatEnd("stop", Usage(1, 2, 3))
@@ -78,10 +80,7 @@ async def feed_text(world: World, run: Run) -> str:
     text = ""
     feed = await read_feed(world.context, CALLER, run.id, after=0, limit=1000)
     for line in feed.lines:
-        if line.entry.type == "text.delta":
-            text += line.text
-        elif line.entry.type in {"text.replaced", "turn.started"}:
-            text = line.text
+        text = text_after(text, {"type": line.entry.type, "text": line.text})
     return text
 
 
@@ -175,6 +174,89 @@ async def test_a_turn_goes_on_after_its_worker_died(chat, continues):
     assert chat.requests[1].prefix == ("The quick fox " if continues else "")
     assert text_of(await output_of(world, run)) == await feed_text(world, run) == "The quick fox jumps"
     assert (run.joins, run.loose_joins, run.restarts) == ((1, 0, 0) if continues else (0, 0, 1))
+
+
+async def test_a_text_that_is_written_anew_does_not_begin_with_that_of_the_turn_before(chat):
+    world = a_world(chat)
+    chat.streams = [
+        [ChatText("I look."), ChatCall(0, "call_a", "look_up", "{}"), END],
+        [ChatText("The "), passes(world, 2), ChatText("fox "), dies],
+        [ChatText("A "), passes(world, 2), ChatText("cat"), END],
+    ]
+    run = await world.start()
+    with pytest.raises(Killed):
+        await world.drive(3)
+    assert await feed_text(world, await world.run(run.id)) == "The fox "
+    await world.drive(2, seconds=20)
+    run = await world.run(run.id)
+    assert (run.status, run.turn, run.restarts) == (RunStatus.COMPLETED, 2, 1)
+    assert text_of(await output_of(world, run)) == await feed_text(world, run) == "A cat"
+
+
+async def test_a_provider_that_has_learned_to_continue_gets_no_text_that_was_taken_back(chat):
+    world = a_world(chat)
+    chat.streams = [
+        [ChatText("The "), passes(world, 2), ChatText("fox "), dies],
+        [ChatText("A "), passes(world, 2), ChatText("black "), dies],
+        [ChatText("cat"), END],
+    ]
+    run = await world.start()
+    for _ in range(2):
+        with pytest.raises(Killed):
+            await world.drive(1, seconds=20)
+    world.context.chats["chat"] = ChatService(chat, continues=True)
+    await world.drive(2, seconds=20)
+    run = await world.run(run.id)
+    assert chat.requests[2].prefix == "A black "
+    assert text_of(await output_of(world, run)) == await feed_text(world, run) == "A black cat"
+
+
+async def resumed(world: World, chat: FakeChat, pieces: list[str]) -> Run:
+    """Return a run whose worker died after these pieces, at an unlucky moment. It is taken up again."""
+    chat.streams = [
+        [*map(ChatText, pieces[:-1]), passes(world, 2), ChatText(pieces[-1]), dies],
+        [ChatText("|rest"), END],
+    ]
+    run = await world.start()
+    with pytest.raises(Killed):
+        await world.drive()
+    await world.drive(2, seconds=20)
+    run = await world.run(run.id)
+    assert (run.status, await feed_text(world, run)) == (
+        RunStatus.COMPLETED,
+        chat.requests[1].prefix + "|rest",
+    )
+    return run
+
+
+@pytest.mark.parametrize(
+    ("pieces", "kept"),
+    [
+        (["one", " two", " three"], "one two three"),
+        (["one", " two", "\n", "\n"], "one two"),
+        # A piece is kept as a whole or not at all, because the model writes it at once.
+        (["one", " two", ".\n\n"], "one two"),
+        (["one", " ", "two", "\u3000"], "one two"),
+    ],
+)
+async def test_a_text_is_stored_up_to_a_place_where_a_provider_that_trims_continues_it(chat, pieces, kept):
+    world = a_world(chat, continues=True, trims=True)
+    run = await resumed(world, chat, pieces)
+    assert chat.requests[1].prefix == kept
+    assert (run.joins, run.loose_joins) == (1, 0)
+
+
+async def test_a_provider_that_does_not_trim_gets_the_white_space_too(world, chat):
+    run = await resumed(world, chat, ["one", "\n\n"])
+    assert chat.requests[1].prefix == "one\n\n"
+    assert (run.joins, run.loose_joins) == (1, 0)
+
+
+async def test_white_space_after_each_piece_does_not_keep_a_text_from_being_stored(chat):
+    world = a_world(chat, continues=True, trims=True)
+    run = await resumed(world, chat, ["word "] * 100)
+    assert len(chat.requests[1].prefix) >= 500 - MAX_HELD_CHARACTERS
+    assert (run.joins, run.loose_joins) == (0, 1)
 
 
 async def test_a_join_after_reasoning_is_best_effort(world, chat):
@@ -279,6 +361,28 @@ async def test_a_cancellation_closes_the_stream(world, chat):
     assert (run.status, chat.closed) == (RunStatus.CANCELLED, 1)
 
 
+async def test_a_cancellation_does_not_wait_for_a_stream_that_brings_nothing(world, chat):
+    run = await world.start()
+
+    async def stalls() -> None:
+        assert (await cancel(world.context, CALLER, run.id)).stored.run.status is RunStatus.CANCELLING
+        for _ in range(10):
+            world.clock.pass_(4)
+            await world.keeper.kept[0].renewal.renew(world.table)
+            if messages := await world.tick(0):
+                for message in messages:
+                    await world.work(message)
+                break
+        assert (await world.run(run.id)).status is RunStatus.CANCELLED
+
+    chat.streams = [[ChatText("a"), stalls, ChatText("b"), END]]
+    began = world.clock.now()
+    await world.drive()
+    assert (await world.run(run.id)).status is RunStatus.CANCELLED
+    assert chat.closed == len(chat.requests) == 1
+    assert world.clock.now() - began <= timedelta(seconds=25)
+
+
 async def test_the_deadline_ends_a_stream(world, chat):
     chat.streams = [[ChatText("a"), passes(world, 1799), ChatText("b"), passes(world, 2), ChatText("c"), END]]
     world.context.__dict__["generate_for"] = timedelta(hours=1)
@@ -365,3 +469,28 @@ async def test_a_session_replays_what_was_generated(world, chat):
     await world.until_terminal(second.id)
     messages = json.loads(chat.requests[1].messages)
     assert [each["role"] for each in messages] == ["system", "user", "assistant", "user"]
+
+
+async def test_what_was_taken_back_is_not_continued_when_the_provider_learns_to(chat):
+    world = a_world(chat)
+    chat.streams = [
+        [ChatText("old "), passes(world, 2), ChatText("text "), dies],
+        [ChatText("new "), passes(world, 2), ChatText("text "), dies],
+        [ChatText("end"), END],
+    ]
+    run = await world.start()
+    for _ in range(2):
+        with pytest.raises(Killed):
+            await world.drive(1, seconds=20)
+    world.context.chats["chat"] = ChatService(chat, continues=True)
+    await world.drive(1, seconds=20)
+    run = await world.run(run.id)
+    assert chat.requests[2].prefix == "new text "
+    assert await feed_text(world, run) == text_of(await output_of(world, run)) == "new text end"
+
+
+async def test_an_output_that_is_too_large_ends_the_run(world, chat):
+    chat.streams = [[*([ChatText("x" * 2**20)] * 9), ChatText("never"), END]]
+    run = await world.start()
+    run = await world.until_terminal(run.id)
+    assert (run.status, run.error.code, chat.closed) == (RunStatus.FAILED, "output_too_large", 1)

@@ -20,6 +20,7 @@ from shared.usecases.delete import delete_session
 from shared.web.callers.header import DEFAULT_OWNER
 from tests.support.client import Client
 from tests.support.fakes import Seeded, answer
+from tests.support.feeds import follow
 from tests.support.recorded_rows import FOLDER, answers, restored
 from tests.support.runs import NOW, a_run, an_id
 from tests.support.world import CALLER, World
@@ -76,6 +77,25 @@ async def test_every_recorded_run_reaches_its_end(file):
 
 def is_tombstone(row: Row) -> bool:
     return row.values.get("status") == RunStatus.DELETED or bool(row.values.get("deleted"))
+
+
+@pytest.mark.parametrize(
+    ("scene", "text"),
+    [
+        ("generating", "Once upon The end."),
+        ("generated", "Once upon a time."),
+        ("generated_anew", "The end."),
+    ],
+)
+async def test_a_recorded_text_of_a_worker_goes_on(scene, text):
+    recorded = read(FOLDER / "4" / f"{scene}.json")
+    world = await restored(recorded)
+    await carried_to_the_end(world)
+    [run_id] = [key[4:] for key in recorded["runs"][run_shard(recorded)] if key.startswith("run|")]
+    shown = (await Client(world.context).get("/runs/{run_id}", run_id)).json
+    assert (shown["status"], shown["output_text"]) == ("completed", text)
+    reader = await follow(world, run_id)
+    assert reader.text == text
 
 
 async def carried_to_the_end(world: World) -> None:
@@ -135,6 +155,11 @@ def test_a_run_has_no_property_that_its_own_version_does_not_know():
     run = a_run(
         metadata={"a": "b"},
         stream=True,
+        generates=True,
+        restarts=1,
+        joins=2,
+        loose_joins=3,
+        unmetered=True,
         status=RunStatus.REQUIRES_ACTION,
         step=Step.ANSWER,
         lease=Lease("lease", later),

@@ -36,13 +36,19 @@ class Client:
                 self.runs[seen["name"]] = seen["body"]
 
     async def start(
-        self, name: str, text: str, session_id: str | None = None, *, stream: bool = False
+        self,
+        name: str,
+        text: str,
+        session_id: str | None = None,
+        *,
+        agent: str = NAME,
+        stream: bool = False,
     ) -> None:
         """Start a run, or read it if this start has been answered before."""
         if name in self.runs:
             await self.get(name)
             return
-        body = {"agent": NAME, "input": text, "deadline_seconds": _DAY_SECONDS, "stream": stream}
+        body = {"agent": agent, "input": text, "deadline_seconds": _DAY_SECONDS, "stream": stream}
         body |= {"session_id": session_id} if session_id else {}
         request = _request("runs", json.dumps(body).encode(), **{"idempotency-key": name})
         await self._send(name, "start", handlers.start_run, request)

@@ -3,11 +3,13 @@
 import os
 from collections import Counter
 from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from contextlib import aclosing
 from typing import Any, TypeVar
 
 from shared.core.calls import ToolCall, ToolResult
 from shared.core.response import CancelReply, CreateReply, DeleteReply, ReadReply, SliceReply
 from shared.ports.agents import Agents, AgentSpec, Permit, WaitNeeded
+from shared.ports.chat import ChatEvent, ChatProvider, ChatRequest, ChatText
 from shared.ports.providers import Provider, ResponseRequest
 from shared.ports.system import Clock
 from shared.ports.tables import Row, Table, Write
@@ -19,6 +21,7 @@ _T = TypeVar("_T")
 AfterCreate = Callable[[int, str], Awaitable[None]]
 # Gets the id of the call.
 AfterTool = Callable[[str], Awaitable[None]]
+AfterText = Callable[[], None]
 
 
 class Fuse:
@@ -125,6 +128,32 @@ class FusedProvider:
 
     async def delete(self, response_id: str) -> DeleteReply:
         return await self._fuse.call("provider.delete", response_id, self._inner.delete(response_id))
+
+
+class FusedChat:
+    """A `ChatProvider` with crash points around each stream, and before and after the use of each of its events.
+
+    `after_text` is called when a piece of the text has come.
+    """
+
+    def __init__(self, fuse: Fuse, inner: ChatProvider, after_text: AfterText) -> None:
+        self._fuse = fuse
+        self._inner = inner
+        self._after_text = after_text
+
+    async def generate(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
+        about = f"turn {request.turn} after {len(request.prefix)} characters"
+        stream = self._fuse.count("chat.generate")
+        self._fuse.reach("chat.generate", stream, BEFORE, about)
+        async with aclosing(self._inner.generate(request)) as events:
+            async for event in events:
+                ordinal = self._fuse.count("chat.event")
+                self._fuse.reach("chat.event", ordinal, BEFORE, type(event).__name__)
+                if isinstance(event, ChatText):
+                    self._after_text()
+                yield event
+                self._fuse.reach("chat.event", ordinal, AFTER, type(event).__name__)
+        self._fuse.reach("chat.generate", stream, AFTER, about)
 
 
 class FusedAgents:

@@ -13,16 +13,17 @@ from shared.adapters.agents.running import InstalledAgents
 from shared.app import Baton
 from shared.core import ids
 from shared.core.response import ResponseStatus, Snapshot
+from shared.ports.chat import ChatService
 from shared.ports.providers import DEFAULT_PROVIDER
 from shared.settings import load
 from shared.steps.context import Context
 from shared.web.http import Reply, Request
 from shared.web.runs_api.handlers import answer
 from tests.proofs.crash.delays import Delays
-from tests.proofs.crash.fuse import Fuse, FusedAgents, FusedProvider, FusedTable
+from tests.proofs.crash.fuse import Fuse, FusedAgents, FusedChat, FusedProvider, FusedTable
 from tests.proofs.crash.keeper import ManualKeeper
 from tests.proofs.crash.ledger import Ledger
-from tests.proofs.crash.payer import NAME, payer
+from tests.proofs.crash.payer import CONTINUING, RESTARTING, payers
 from tests.proofs.crash.points import Point
 from tests.support.world import stores
 
@@ -32,6 +33,8 @@ TICK = timedelta(seconds=60)
 STANDSTILL = timedelta(minutes=5)
 # The steps in which time passes while something slow is under way. After each of them the lease is due for a renewal.
 SLOW = tuple(timedelta(seconds=seconds) for seconds in (8, 4, 4))
+# How long a provider without background mode writes one piece of a text. After it a worker stores what it has.
+WRITING = timedelta(seconds=2)
 # How often a response is read until the provider has finished it, and the pause between two reads: one minute in
 # all, which is enough also on a busy machine.
 _MOST_READS, _PAUSE_SECONDS = 6000, 0.01
@@ -80,7 +83,8 @@ class _FusedBaton(Baton):
 
     def __init__(self, place: Place, fuse: Fuse, clock: AheadClock, delay: "_Delay") -> None:
         effects = Ledger(place.folder / "effects", sync=True)
-        super().__init__(load(place.environment), InstalledAgents({NAME: payer(fuse, effects)}, {}))
+        settings = load(place.environment, providers=(CONTINUING, RESTARTING))
+        super().__init__(settings, InstalledAgents(payers(fuse, effects), {}))
         self._fuse = fuse
         self._delay = delay
         self.clock, self.keeper = clock, ManualKeeper(clock)
@@ -106,8 +110,15 @@ class _FusedBaton(Baton):
             real,
             **stores(self.runs_table, content, real.randomness),
             providers={DEFAULT_PROVIDER: self.provider},
+            chats={name: self._fused(service) for name, service in real.chats.items()},
             agents=FusedAgents(self._fuse, real.agents, self._delay.after_tool),
         )
+
+    def _fused(self, service: ChatService) -> ChatService:
+        return replace(service, provider=FusedChat(self._fuse, service.provider, self._writing))
+
+    def _writing(self) -> None:
+        self.clock.forward(WRITING)
 
     async def time_passes_under_way(self) -> None:
         """Let time pass while something slow is under way, and renew the leases meanwhile."""

@@ -124,6 +124,8 @@ def _faults_of_runs(trial: Trial) -> Iterator[Finding]:
             seen["responses"] = None
         yield from judge_run(expected, Seen(**seen), effects)
         yield from _faults_of_stored(trial, name, expected)
+        if expected.generated:
+            yield from _faults_of_joins(trial, name)
 
 
 def _faults_of_stored(trial: Trial, name: str, expected: Expected) -> Iterator[Finding]:
@@ -134,6 +136,17 @@ def _faults_of_stored(trial: Trial, name: str, expected: Expected) -> Iterator[F
             yield Finding("no tombstone", f"{name}: {run['stored']}, responses {run['seen']['responses']}")
     elif run["abandoned"] != ["cancelled"] * _noted(trial):
         yield Finding("late responses", f"{name}: {run['abandoned']}, not {_noted(trial)} cancelled ones")
+
+
+def _faults_of_joins(trial: Trial, name: str) -> Iterator[Finding]:
+    """The text that was stored before the crash is continued, or taken back and written anew."""
+    stored = sum(held.written or 0 for held in trial.revival.held)
+    events = trial.findings["runs"][name]["seen"]["events"]
+    joins = [event["characters"] for event in events if event["type"] == "turn.joined"]
+    replaced = sum(event["type"] == "text.replaced" for event in events)
+    wanted = ([stored] if stored else [], 0) if trial.scenario.continues else ([], int(stored > 0))
+    if (joins, replaced) != wanted:
+        yield Finding("wrong join", f"{name}: joined at {joins}, {replaced} times anew, {stored} were stored")
 
 
 def _calls(trial: Trial, name: str) -> list[tuple[str, str]]:

@@ -1,19 +1,28 @@
-"""The agent of the crash tests: its tools write their effects to a file, between two crash points."""
+"""The agents of the crash tests: their tools write their effects to a file, between two crash points."""
 
 from datetime import timedelta
+from typing import Any
 
 from shared.agent import Agent, CallerTool, IdempotencyKey, tool
+from shared.provider import ChatCompletions
 from tests.proofs.crash.fuse import Fuse
 from tests.proofs.crash.ledger import Ledger
 from tests.proofs.crash.points import AFTER, BEFORE
 
 NAME = "payer"
+# The emulator's chat completions: as a provider that continues a text that it has begun, and as one that cannot.
+_PLACE = {"base_url": "%OPENAI_BASE_URL%", "api_key": "%OPENAI_API_KEY%"}
+CONTINUING = ChatCompletions("continuing", resume="prefix", **_PLACE)
+RESTARTING = ChatCompletions("restarting", **_PLACE)
 # How long a donation waits for a person.
 WAIT = timedelta(minutes=5)
 
 
-def payer(fuse: Fuse, effects: Ledger) -> Agent:
-    """Return an agent with a tool that must not be repeated, one that may be, and tools whose calls wait."""
+def payers(fuse: Fuse, effects: Ledger) -> dict[str, Agent]:
+    """Return one agent for each provider, by name.
+
+    It has a tool that must not be repeated, one that may be, and tools whose calls wait.
+    """
 
     def carry_out(name: str, mark: str, key: str, **arguments: int) -> None:
         ordinal = fuse.count(f"tool.{name}")
@@ -48,4 +57,6 @@ def payer(fuse: Fuse, effects: Ledger) -> Agent:
     schema = {"type": "object", "properties": {"mark": {"type": "string"}}, "required": ["mark"]}
     ask = CallerTool("ask", "Ask the user.", schema)
     tools = (pay, look_up, transfer, donate, ask)
-    return Agent(name=NAME, model="scripted", instructions="Follow the script.", tools=tools)
+    fields: dict[str, Any] = {"model": "scripted", "instructions": "Follow the script.", "tools": tools}
+    generating = [Agent(name=each.name, provider=each, **fields) for each in (CONTINUING, RESTARTING)]
+    return {agent.name: agent for agent in (Agent(name=NAME, **fields), *generating)}

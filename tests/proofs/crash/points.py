@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from typing import Self
 
+from shared.ports.chat import ChatProvider
 from shared.ports.providers import Provider
 from shared.ports.tables import Table
 
@@ -36,12 +37,13 @@ def required_methods() -> list[str]:
     """Return every method of the ports that reach outside the process, and each stage of running tools.
 
     `tools.result` before is between a tool's effect and the yield of its result; `tools.result` after follows the
-    checkpoint of that result. `tools.waits` decides which calls wait. `tool.*` are before and after the effect itself.
+    checkpoint of that result. `chat.event` is around the use of each event of a stream. `tools.waits` decides which calls wait. `tool.*` are before and after the effect itself.
     """
     tables = [f"{table}.{method}" for table in ("runs", "content") for method in _methods(Table)]
     provider = [f"provider.{method}" for method in _methods(Provider)]
     tools = ["tools.waits", "tools.run", "tools.result", "tool.pay", "tool.look_up", "tool.transfer"]
-    return [method for method in tables + provider + tools if method not in UNUSED]
+    chat = [f"chat.{method}" for method in _methods(ChatProvider)] + ["chat.event"]
+    return [method for method in tables + provider + chat + tools if method not in UNUSED]
 
 
 def _methods(port: type) -> list[str]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from shared.core.calls import CallStatus
 from shared.core.ids import all_shards
-from shared.core.run import Run
+from shared.core.run import Run, Step
 from shared.steps.context import Context
 from tests.proofs.crash.host import Host
 
@@ -22,6 +22,8 @@ class Held:
     step: str
     leased_until: str
     taken_up: bool
+    # How many characters of a text that a worker wrote were stored. None in other steps.
+    written: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,8 @@ async def _seen_again(context: Context, run: Run) -> Held:
     assert stored is not None
     assert run.lease is not None
     until = run.lease.expires_at.isoformat()
-    return Held(run.id, run.step.value, until, taken_up=stored.run.rev > run.rev)
+    written = run.written if run.step is Step.GENERATE else None
+    return Held(run.id, run.step.value, until, taken_up=stored.run.rev > run.rev, written=written)
 
 
 def _at_work(run: Run) -> list[str]:

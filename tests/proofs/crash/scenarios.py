@@ -9,6 +9,7 @@ from typing import Any
 
 from tests.proofs.crash.client import Client
 from tests.proofs.crash.delays import Delays
+from tests.proofs.crash.payer import CONTINUING, RESTARTING
 from tests.support.oracle import Expected
 
 
@@ -25,6 +26,8 @@ class Scenario:
     # The faults of the provider, for the emulator.
     faults: tuple[Mapping[str, Any], ...] = ()
     session_deleted: bool = False
+    # Whether a provider without background mode continues a text that it has begun.
+    continues: bool = False
 
 
 def _random_text(length: int) -> str:
@@ -36,6 +39,8 @@ def _random_text(length: int) -> str:
 APPROVED = 20
 # Longer than a run's row stores, and longer than one chunk row stores.
 _LONG, _LONGER = _random_text(40_000), _random_text(980_000)
+# A text of a worker, in characters of one to four bytes.
+_GENERATED = "The ice sang \u00e4\u6f22\U0001f680. " * 20
 
 
 def _script(*turns: Mapping[str, Any]) -> str:
@@ -103,6 +108,18 @@ async def _wait(client: Client) -> None:
     # Nobody answers the donation.
     await client.until("first")
     await client.list_calls("first")
+
+
+async def _generate(client: Client) -> None:
+    turns = _calls(1, rent="pay", map="look_up"), {**_text(1, _GENERATED), "deltas": 4}
+    await client.start("first", _script(*turns), agent=CONTINUING.name)
+    await client.until("first")
+
+
+async def _generate_anew(client: Client) -> None:
+    turns = {**_calls(1, map="look_up"), "text": "First I look."}, {**_text(1, _GENERATED), "deltas": 2}
+    await client.start("first", _script(*turns), agent=RESTARTING.name)
+    await client.until("first")
 
 
 async def _cancel(client: Client) -> None:
@@ -203,6 +220,21 @@ SCENARIOS = {
                 )
             },
             creates=2,
+        ),
+        Scenario(
+            name="generate",
+            carry_out=_generate,
+            runs={
+                "first": Expected(text=_GENERATED, calls={"pay rent", "look_up map"}, generated=True),
+            },
+            creates=0,
+            continues=True,
+        ),
+        Scenario(
+            name="generate_anew",
+            carry_out=_generate_anew,
+            runs={"first": Expected(text=_GENERATED, calls={"look_up map"}, generated=True)},
+            creates=0,
         ),
         Scenario(
             name="cancel",

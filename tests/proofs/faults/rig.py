@@ -15,17 +15,21 @@ from typing import TypeVar
 
 from shared.adapters.azure_tables.account import TableAccount
 from shared.adapters.azure_tables.table import AzureTable, TableStorage
+from shared.adapters.chat_api.body import Resume
+from shared.adapters.chat_api.provider import ChatCompletionsProvider, Dialect
 from shared.adapters.http.access import Connection
 from shared.adapters.responses_api.provider import ResponsesProvider
 from shared.adapters.system import SystemRandomness
 from shared.core import ids
 from shared.core.caller import Caller
 from shared.core.calls import AnswerType, CallStatus, ToolCall, ToolResult
+from shared.core.log import TextDelta
 from shared.core.pace import Schedule
 from shared.core.response import Snapshot
 from shared.core.run import Content, Run
 from shared.errors import StorageUnavailable
 from shared.ports.agents import Permit
+from shared.ports.chat import ChatService
 from shared.ports.providers import DEFAULT_PROVIDER, Provider
 from shared.steps.context import Context
 from shared.steps.dispatch import carry_out
@@ -64,6 +68,7 @@ def script(*turns: dict[str, object]) -> str:
 
 
 TOOLS = ("look_up", "pay")
+TOOL_DEFINITIONS = json.dumps([{"type": "function", "name": name, "parameters": {}} for name in TOOLS])
 WITH_TOOLS = script(
     {"calls": [{"name": name, "arguments": {}, "call_id": f"call_{name}"} for name in TOOLS]}, {"text": NOVEL}
 )
@@ -71,6 +76,7 @@ WITH_WAITS = script(
     {"calls": [{"name": name, "arguments": {}, "call_id": f"call_{name}"} for name in ("pay", "ask")]},
     {"text": "done"},
 )
+CONTINUES, RESTARTS = "continues", "restarts"
 ENDLESS = script({"text": "never", "seconds": 1000})
 
 
@@ -112,6 +118,10 @@ class Rig:
     # The first request of this scenario itself, counted from 1. Those before it belong to another scenario.
     first: int = 1
     _messages: list[str] = field(default_factory=list)
+
+    def generates_at(self, provider: str) -> None:
+        """Let the agent use a provider without background mode."""
+        self.agents.changes = {"provider": provider, "tools": TOOL_DEFINITIONS}
 
     async def start(self, text: str) -> None:
         """Start a run as a client does: with a key, and again until there is an answer."""
@@ -232,8 +242,26 @@ class Rig:
         ]
         answers = (await self.plain.runs.answers(run.id)).values()
         changed = [answer.changed for answer in answers if answer.changed]
-        contents: list[Content] = [run.input, *run.turns, *results, *changed]
+        entries = [line.entry for line in await self.plain.runs.log(run.id)]
+        slices = [entry.content for entry in entries if isinstance(entry, TextDelta) and entry.content]
+        contents: list[Content] = [run.input, *run.turns, *results, *changed, *slices]
         return {content.name for content in contents if content.name}
+
+
+@dataclass
+class Connections:
+    """The adapters of an app: of its storage, of a provider with background mode, and of one without."""
+
+    storage: TableStorage
+    provider: ResponsesProvider
+    chat: ChatCompletionsProvider
+
+    def chats(self) -> dict[str, ChatService]:
+        return {CONTINUES: ChatService(self.chat, continues=True), RESTARTS: ChatService(self.chat)}
+
+    async def close(self) -> None:
+        for adapter in (self.provider, self.chat, self.storage):
+            await adapter.close()
 
 
 @dataclass
@@ -241,22 +269,30 @@ class Bench:
     """Builds apps, each with tables of its own, over shared connections."""
 
     network: Network
-    lying: tuple[TableStorage, ResponsesProvider]
-    honest: tuple[TableStorage, ResponsesProvider]
+    lying: "Connections"
+    honest: "Connections"
 
     async def rig(self) -> Rig:
         names = [f"{name}{secrets.token_hex(8)}" for name in ("runs", "content")]
         for name in names:
             # The SDK sends the same request, and takes ten times as long.
-            reply = await self.honest[0].send("POST", "/Tables", _CREATE, json.dumps({"TableName": name}))
+            reply = await self.honest.storage.send(
+                "POST", "/Tables", _CREATE, json.dumps({"TableName": name})
+            )
             assert reply.status_code < 300
         clock, agents = FakeClock(), Agents()
         ports = {"clock": clock, "agents": agents, "randomness": SystemRandomness(), "streaming": _SCHEDULE}
         context, plain = (
-            a_context(*map(storage.table, names), provider, schedule=_SCHEDULE, **ports)
-            for storage, provider in (self.lying, self.honest)
+            a_context(
+                *map(each.storage.table, names),
+                each.provider,
+                schedule=_SCHEDULE,
+                chats=each.chats(),
+                **ports,
+            )
+            for each in (self.lying, self.honest)
         )
-        tables = (self.honest[0].table(names[0]), self.honest[0].table(names[1]))
+        tables = (self.honest.storage.table(names[0]), self.honest.storage.table(names[1]))
         return Rig(self.network, context, plain, tables, clock, agents)
 
 
@@ -265,22 +301,23 @@ async def bench(account: TableAccount, emulator: str, seconds: float) -> AsyncIt
     """Open the connections of an app that waits so many seconds for a reply of the provider."""
     base = f"{emulator}/v1"
     async with Network() as network:
-        lying = TableStorage(replace(account, endpoint=await network.link("table", account.endpoint)))
-        honest = TableStorage(account)
-        provider = _provider(await network.link("provider", base), seconds)
-        direct = _provider(base, PATIENCE_SECONDS)
+        far = replace(account, endpoint=await network.link("table", account.endpoint))
+        lying = _connections(far, await network.link("provider", base), seconds)
+        honest = _connections(account, base, PATIENCE_SECONDS)
         try:
             # Opening the SDK takes long. It must not count as a slow reply.
-            for adapter in (provider, direct):
-                await adapter.delete("resp_none")
-            yield Bench(network, (lying, provider), (honest, direct))
+            for each in (lying, honest):
+                await each.provider.delete("resp_none")
+            yield Bench(network, lying, honest)
         finally:
-            for adapter in (provider, direct, lying, honest):
-                await adapter.close()
+            for each in (lying, honest):
+                await each.close()
 
 
-def _provider(base_url: str, seconds: float) -> ResponsesProvider:
+def _connections(account: TableAccount, base_url: str, seconds: float) -> Connections:
     within = timedelta(seconds=seconds)
-    return ResponsesProvider(
-        Connection(base_url=base_url, api_key="a.test.key", create_timeout=within, read_timeout=within)
+    connection = Connection(
+        base_url=base_url, api_key="a.test.key", create_timeout=within, read_timeout=within
     )
+    chat = ChatCompletionsProvider(connection, Dialect(resume=Resume.PREFIX, silence=within))
+    return Connections(TableStorage(account), ResponsesProvider(connection), chat)

@@ -20,10 +20,12 @@ from shared.usecases.read import output_of, owned_run
 from tests.proofs.faults.conftest import STALL_SECONDS
 from tests.proofs.faults.network import Fault, FaultRule
 from tests.proofs.faults.rig import (
+    CONTINUES,
     ENDLESS,
     FACTS,
     NOVEL,
     PATIENCE_SECONDS,
+    RESTARTS,
     TOOLS,
     WITH_TOOLS,
     WITH_WAITS,
@@ -49,6 +51,26 @@ async def complete(rig: Rig) -> Expected:
     replies = [await rig.provider.read(response_id) for response_id in run.responses]
     used = sum(reply.usage.total_tokens for reply in replies)  # type: ignore[union-attr]
     return Expected(text=NOVEL, calls=CALLS, total_tokens=used)
+
+
+async def generated(rig: Rig) -> Expected:
+    """A run with tools and long texts at a provider without background mode, which continues a text."""
+    return await _generated(rig, CONTINUES)
+
+
+async def generated_anew(rig: Rig) -> Expected:
+    """Such a run at a provider that cannot continue a text."""
+    return await _generated(rig, RESTARTS)
+
+
+async def _generated(rig: Rig, provider: str) -> Expected:
+    rig.generates_at(provider)
+    await rig.start(WITH_TOOLS)
+    rig.from_here()
+    run = await rig.until(lambda run: run.terminal)
+    assert await rig.insist(lambda: read_text(rig)) == NOVEL
+    assert not (run.restarts if provider == CONTINUES else run.joins + run.loose_joins)
+    return Expected(text=NOVEL, calls=CALLS, generated=True)
 
 
 async def read_text(rig: Rig) -> str:
@@ -119,11 +141,17 @@ async def forget(rig: Rig) -> None:
 
 
 SCENARIOS: Mapping[str, Callable[[Rig], Awaitable[Expected]]] = {
-    each.__name__: each for each in (complete, answered, cancelled, deleted, deleted_at_work)
+    each.__name__: each
+    for each in (complete, answered, generated, generated_anew, cancelled, deleted, deleted_at_work)
 }
 # Their long texts make these scenarios slow, so they have only one of those faults that look alike to an app.
 _UNLIKE = (Fault.BUSY, Fault.LATE, Fault.LOST, Fault.BROKEN, Fault.STALLED_AFTER)
-FAULTS = {"deleted": _UNLIKE, "answered": _UNLIKE}
+FAULTS = {
+    "deleted": _UNLIKE,
+    "answered": _UNLIKE,
+    "generated": (Fault.BUSY, Fault.LATE, Fault.LOST, Fault.BROKEN, Fault.CUT_BODY, Fault.CUT_UNSEEN),
+    "generated_anew": (Fault.LOST, Fault.CUT_UNSEEN),
+}
 CASES = [(name, fault) for name in SCENARIOS for fault in FAULTS.get(name, Fault)]
 
 
@@ -155,14 +183,15 @@ async def check_log_and_texts(rig: Rig, run: Run) -> None:
     assert len({identity(line.entry) for line in lines}) == len(lines)
     assert sum(line.entry.stream_events for line in lines) == run.stream_events
     left = await rig.texts() - await rig.texts_meant()
-    # A start that was not accepted leaves its input; all other texts are pointed to.
-    assert all(name.startswith("input-") for name in left), left
+    # A start that was not accepted leaves its input, and a worker the part of a text that it could not save. All other
+    # texts are pointed to.
+    assert all(name.startswith(("input-", "slice-")) for name in left), left
     assert not left or rig.failures
 
 
 def identity(entry: LogEntry) -> tuple[object, ...]:
     """Return a value that is different for each entry of a log."""
-    names = ("type", "turn", "call_id", "item", "part")
+    names = ("type", "turn", "call_id", "item", "part", "start", "content", "characters")
     return tuple(getattr(entry, name, None) for name in names)
 
 

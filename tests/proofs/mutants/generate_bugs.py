@@ -173,8 +173,8 @@ GENERATE_BUGS = (
     Bug(
         "half a character is stored",
         _COLLECTED,
-        "        self.pieces.append(self.characters.add(piece))\n",
-        "        self.pieces.append(piece)\n",
+        "        self._append(self.characters.add(piece))\n",
+        "        self._append(piece)\n",
     ),
     Bug(
         "a provider's pause is ignored",

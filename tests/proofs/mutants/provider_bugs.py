@@ -2,6 +2,8 @@
 
 from tests.proofs.mutants.bug import Bug
 
+_CREATE = "shared/steps/create.py"
+_MISSING = "shared/steps/missing.py"
 _CREATING = "shared/core/life/creating.py"
 _POLLING = "shared/core/life/polling.py"
 _CANCEL = "shared/steps/cancel.py"
@@ -53,6 +55,30 @@ PROVIDER_BUGS = (
         _CREATING,
         "if counted.unusable_creates >= MAX_UNUSABLE_CREATES:",
         "if counted.unusable_creates:",
+    ),
+    Bug(
+        "one create without a reply in time ends the run",
+        _CREATING,
+        "if counted.timed_out_creates >= MAX_TIMED_OUT_CREATES:",
+        "if counted.timed_out_creates:",
+    ),
+    Bug(
+        "a finished reply to a create is not kept",
+        _CREATE,
+        "if reply.status.finished and kept is None:",
+        "if kept is not None:",
+    ),
+    Bug(
+        "a kept reply is not looked for when the response cannot be read",
+        _MISSING,
+        "if stored.run.awaits(response_id) and (kept",
+        "if not stored.run.awaits(response_id) and (kept",
+    ),
+    Bug(
+        "a kept reply is forgotten when the run is saved",
+        "shared/store/run_rows.py",
+        '"kept": rows.content_value(run.kept) if run.kept else None,',
+        '"kept": None,',
     ),
     Bug(
         "the response of another run is adopted",

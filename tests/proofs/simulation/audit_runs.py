@@ -7,7 +7,7 @@ from shared.core.life.polling import MISSING_GRACE
 from shared.core.response import ResponseStatus, Snapshot
 from shared.core.run import UNANSWERED_CALL, Run, RunStatus, Step
 from shared.core.transcript import output_text
-from tests.proofs.simulation.audit_creates import UNUSABLE
+from tests.proofs.simulation.audit_creates import TIMED_OUT, UNUSABLE
 from tests.proofs.simulation.audit_leases import LeaseAuditor
 from tests.proofs.simulation.audit_quotas import QuotaAuditor
 from tests.proofs.simulation.audit_texts import TextAuditor
@@ -205,8 +205,10 @@ class RunAuditor:
     def _failed_rightly(self, seen: Seen, run: Run, reported: Sequence[Snapshot]) -> bool:
         code = run.error.code if run.error else ""
         match code:
-            case "response_not_found" | "background_unsupported":
+            case "response_not_found":
                 return self._was_missing(seen)
+            case "background_unsupported":
+                return self._was_missing(seen) or seen.timed_out[run.turn] >= TIMED_OUT
             case "provider_unusable":
                 return len(seen.unusable[run.turn]) >= UNUSABLE
             case "output_invalid":
@@ -221,6 +223,10 @@ class RunAuditor:
         return run.structured and not denies and unfit(output_text(reported.output))
 
     def _was_missing(self, seen: Seen) -> bool:
+        last = self._responses[seen.run.responses[-1]] if seen.run.responses else None
+        if last and last.at_once and all(last.at_once):
+            # The reply to its create had the answer.
+            return False
         since = seen.absences.get(seen.run.responses[-1]) if seen.run.responses else None
         grace = MISSING_GRACE.total_seconds() - 2 * MAX_SKEW
         return since is not None and self._evidence.now() - since >= grace

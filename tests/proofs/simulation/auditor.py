@@ -108,9 +108,12 @@ class Auditor:
     def answered_create(self, request: ResponseRequest, reply: CreateReply, by: Invocation) -> None:
         seen = self.evidence.runs.get(request.run_id)
         self._creates.answered(request, reply, by, seen.run.responses if seen else ())
-        if isinstance(reply, Snapshot) and reply.status.finished and reply.response_id in self._responses:
-            # It is the answer if the response cannot be read.
-            self._responses[reply.response_id].kept.append(reply)
+        response = self._responses.get(reply.response_id) if isinstance(reply, Snapshot) else None
+        if isinstance(reply, Snapshot) and response and response.request.run_id == request.run_id:
+            response.at_once.append(reply.status.finished)
+            if reply.status.finished:
+                # It may be the answer, when it cannot be read later.
+                self.effects.replied(response, reply, by)
 
     def tool_ran(self, request: ToolCall, by: Invocation) -> str:
         return self.effects.tool_ran(request, by)

@@ -11,6 +11,7 @@ from shared.core.chat.events import ChatBroken, ChatCall, ChatEnd, ChatEvent, Ch
 from shared.core.response import Usage
 from shared.core.text import representable
 from shared.ports.chat import ChatRequest
+from shared.steps.generate import MAX_HELD_CHARACTERS
 from tests.proofs.simulation.scheduler import Invocation
 from tests.proofs.simulation.waiting import ALWAYS, HOSTED, Plan
 
@@ -60,7 +61,9 @@ class ChatPlan:
     def longest(self, stream: "Stream") -> float:
         """Return how many seconds an invocation may hold a stream. What cannot be continued is cut later."""
         longest_work = (self.function_timeout - timedelta(minutes=1)).total_seconds()
-        continued = self.continues and stream.pieces and not stream.calls
+        held = self.trims and len(stream.sent) <= MAX_HELD_CHARACTERS
+        written = any(not (held and piece[-1:].isspace()) for piece in stream.pieces)
+        continued = self.continues and written and not stream.calls
         return min(self.generate_for.total_seconds(), longest_work) if continued else longest_work
 
 

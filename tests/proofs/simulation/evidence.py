@@ -69,6 +69,8 @@ class Seen:
     refusals: set[str] = field(default_factory=set)
     # By turn, the invocations that got a success which cannot be used as the reply to a create.
     unusable: dict[int, list[Invocation]] = field(default_factory=lambda: defaultdict(list))
+    # By turn, how many creates got no reply in time.
+    timed_out: Counter[int] = field(default_factory=Counter)
     # When the reason for which it waits was last written.
     waits_since: float = 0.0
     # The workers that have claimed a poll of it.

@@ -46,6 +46,8 @@ OCCASIONS: Mapping[str, Mapping[str, float]] = {
     "create": {
         "throttled": 0.1,
         "create_reply_lost": 0.1,
+        "create_times_out": 0.1,
+        "background_ignored": 0.1,
         "create_unsure": 0.05,
         "create_stalls": 0.08,
         "chain_broken": 0.3,

@@ -59,6 +59,8 @@ class Response:
     unknown: bool = False
     reads: int = 0
     deletion_refused: bool = False
+    # For each reply to a create that named it, whether it had the finished response.
+    at_once: list[bool] = field(default_factory=list)
     # Every finished state that was sent to a client and counts.
     reported: list[Snapshot] = field(default_factory=list)
     # Finished states that came as the reply to its create. One is the answer if the response cannot be read.

@@ -1,4 +1,4 @@
-"""Two agents at the emulator's chat completions. One provider continues a text that it has begun, and one cannot."""
+"""Agents at the emulator's chat completions. One provider continues a text that it has begun, and one cannot."""
 
 import os
 from datetime import timedelta
@@ -34,5 +34,20 @@ restarting = Agent(
     model="m",
     instructions="Follow the script.",
     provider=anew,
+    deadline=timedelta(minutes=5),
+)
+mover = Agent(
+    name="mover",
+    model="m",
+    instructions="Follow the script.",
+    tools=(pay,),
+    provider=continued if os.environ.get("MOVED") else None,
+    deadline=timedelta(minutes=5),
+)
+plain = Agent(
+    name="plain",
+    model="%WRITER_MODEL%",
+    instructions="Follow the script.",
+    tools=(pay,),
     deadline=timedelta(minutes=5),
 )
