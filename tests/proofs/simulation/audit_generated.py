@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from tests.proofs.simulation.late import LateStream
 
 # What came is stored after this time at the latest, and the longest time of the requests that store it, in seconds.
-_CHECKPOINT, _STORED_WITHIN = 2.0, 15.0
+_CHECKPOINT, _STORED_WITHIN = 2.0, 8.0
 # A stream without text stores nothing. Its worker learns from a renewal, which may be late, that somebody has changed the run.
 _RENEWED_WITHIN = 22.0
 
@@ -134,7 +134,8 @@ class GeneratedAuditor:
         lasted = at - stream.began_at
         what = f"{by.name} has held a stream for {lasted:.0f} s, and goes on"
         require(lasted <= self.plan.longest(stream) + 0.001, 15, run.id, what)
-        within = _CHECKPOINT + _STORED_WITHIN if isinstance(event, ChatText) else _RENEWED_WITHIN
+        stores = isinstance(event, ChatText) and self.plan.stores(event.text)
+        within = _CHECKPOINT + _STORED_WITHIN if stores else _RENEWED_WITHIN
         late = at - seen.statuses[-1][0]
         stopped = run.terminal or run.status is RunStatus.CANCELLING
         require(
@@ -145,7 +146,7 @@ class GeneratedAuditor:
         )
         over = at + by.skew - seconds_of(run.expires_at)
         what = f"its stream goes on {over:.0f} s after its deadline, at {now:.0f}"
-        require(not isinstance(event, ChatText) or over <= within + MAX_SKEW, 15, run.id, what)
+        require(not stores or over <= within + MAX_SKEW, 15, run.id, what)
 
     # What is stored.
 

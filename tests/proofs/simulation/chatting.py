@@ -58,6 +58,10 @@ class ChatPlan:
             random.random() < (0.2 if continues else 0.5),
         )
 
+    def stores(self, text: str) -> bool:
+        """Return whether this piece of a text is stored at a checkpoint: it ends with a character that can be continued."""
+        return text != _HALVES[0] and not (self.trims and text[-1:].isspace())
+
     def longest(self, stream: "Stream") -> float:
         """Return how many seconds an invocation may hold a stream. What cannot be continued is cut later."""
         longest_work = (self.function_timeout - timedelta(minutes=1)).total_seconds()
