@@ -111,6 +111,8 @@ class Simulation:
         self.chat_plan = self.auditor.generated.plan = ChatPlan.of(seed)
         self.chat = self._chat(seed)
         self.triggers = self._wire(shards)
+        if self.chat_plan and self.chat_plan.function_timeout < _FUNCTION_TIMEOUT:
+            self.triggers.ended_after = self.chat_plan.function_timeout.total_seconds()
         limit_owners(seed, self.triggers, self.runs_table)
         answers = AnswerAuditor(self.auditor.evidence, self.coverage, self.auditor.quotas, self.auditor.waits)
         self.clients = Clients(self.gate, self.triggers, answers, LONG_TEXT)

@@ -50,6 +50,8 @@ class Triggers:
     # How many messages of one owner a tick sends. Further ones are bundled.
     messages_per_owner: int = MESSAGES_PER_OWNER
     invocations: int = 0
+    # After how many seconds the host ends an invocation, in the seeds in which one may last so long.
+    ended_after: float | None = None
     # What the process of each host remembers of the runs for which it has woken a worker.
     wakers: tuple[Waker, ...] = field(default_factory=lambda: tuple(Waker() for _ in range(HOSTS)))
 
@@ -61,7 +63,14 @@ class Triggers:
         clock = self.clocks[host]
         clock.compare_now()
         name = f"{operation} #{self.invocations}"
-        return Invocation(name, operation, host, scheduler.now, clock), replace(self.context, clock=clock)
+        invocation = Invocation(name, operation, host, scheduler.now, clock)
+        if self.ended_after is not None:
+            scheduler.after(self.ended_after, lambda: self._end_late(invocation))
+        return invocation, replace(self.context, clock=clock)
+
+    def _end_late(self, invocation: Invocation) -> None:
+        if not invocation.ended:
+            self.gate.scheduler.kill(invocation)
 
     def begin(
         self,
