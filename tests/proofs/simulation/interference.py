@@ -1,6 +1,8 @@
 """Clients and workers that use a run at the same time as somebody else."""
 
+from shared.core.delivery import WAIT, ClockRow
 from shared.core.run import Step
+from shared.steps.messages import clock_message
 from tests.proofs.simulation.clients import Clients
 from tests.proofs.simulation.evidence import Evidence
 from tests.proofs.simulation.late import LONGEST, LateClaim
@@ -15,7 +17,7 @@ _RARE = {
     "work: cancel": 16.0,
     "work: purge": 4.0,
     "work: poll": 16.0,
-    "work: wait": 40.0,
+    "work: wait": 200.0,
     "work: generate": 2.0,
     "answer": 2.0,
     "read": 0.5,
@@ -95,13 +97,19 @@ class Interference:
     def _touched(self, caller: Invocation) -> list[str]:
         return sorted(run_id for run_id in caller.touched if run_id in self._evidence.runs)
 
+    def _wake(self, run_id: str) -> None:
+        """Send a message for a run: for the end of its waits, if it waits."""
+        run = self._evidence.runs[run_id].run
+        ends_at = run.wait_ends_at if run.step is Step.ANSWER else None
+        self._triggers.send(clock_message(ClockRow(ends_at, run_id, WAIT)) if ends_at else run_id)
+
     def _interfere(self, caller: Invocation) -> None:
         """Let a client or a second worker use a run at the same time as `caller`."""
         random, touched = self._gate.random, self._touched(caller)
         if not touched:
             return
         run_id = touched[-1]
-        come = self._clients.visit if random.random() < 0.6 else self._triggers.send
+        come = self._clients.visit if random.random() < 0.6 else self._wake
         # Sometimes several at once.
         for _ in range(random.choice((1, 1, 3))):
             self._gate.scheduler.after(0.3 * random.random(), lambda: come(run_id))
