@@ -8,7 +8,7 @@ INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --require-hash
 # Only a PYTHON that the user names has to be the one of an existing VENV.
 NAMED_PYTHON = $(if $(filter file,$(origin PYTHON)),,$(PYTHON))
 
-.PHONY: has-python has-node help demo demo-model demo-approval up test check unit simulate simulate-new watch mutants crash faults browser clients fuzz soak bench docs lock clean
+.PHONY: has-python has-node help demo demo-model demo-approval demo-chat up test check unit simulate simulate-new watch mutants crash faults browser clients fuzz soak bench docs lock clean
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -20,6 +20,9 @@ demo-model: has-node $(VENV)/model node_modules/ready  ## The same, with prose f
 
 demo-approval: has-node $(VENV)/ready node_modules/ready  ## Let a refund wait for a person while its host is killed
 	@$(BIN)/python -m dev demo-approval
+
+demo-chat: has-node $(VENV)/model node_modules/ready  ## Let a small model write by Chat Completions while its host is killed twice
+	@$(BIN)/python -m dev demo-chat
 
 up: has-node $(VENV)/ready node_modules/ready  ## Run the complete stack until Ctrl-C, with options in ARGS=
 	@$(BIN)/python -m dev up $(ARGS)

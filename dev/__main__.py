@@ -6,6 +6,7 @@ import sys
 COMMANDS = {
     "azurite": ("dev.azurite", "the storage emulator: tables, queues, blobs"),
     "provider": ("dev.provider", "the provider emulator: an OpenAI Responses API"),
+    "model-server": ("dev.model_server", "llama.cpp's own server with a small model"),
     "host": ("dev.host", "the Functions host, serving the app of a folder"),
     "up": ("dev.up", "all three, until Ctrl-C"),
     "poison": ("dev.poison", "messages that failed too often: list them, put them back"),
@@ -13,6 +14,7 @@ COMMANDS = {
     "key": ("dev.key", "a key of the app's own, for the setting API_KEYS"),
     "demo": ("dev.demo", "one run from start to outcome, with a crash in between"),
     "demo-approval": ("dev.demo_approval", "a refund that waits for a person, with a crash in between"),
+    "demo-chat": ("dev.demo_chat", "a provider without background mode, with two crashes in between"),
 }
 
 

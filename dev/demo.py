@@ -12,6 +12,7 @@ from dev.client import Client, Refused
 from dev.demo_stack import DemoStack
 from dev.feed import Reader, Refresh, follow
 from dev.processes import ChildFailed, interrupt_on_sigterm
+from dev.screen import visible
 from dev.watch import TerminalView, moves_cursor
 
 REQUEST = "Write a very long novel about astronauts exploring an unknown galaxy."
@@ -70,7 +71,7 @@ class _Demo:
     def _follow(self, client: Client, run_id: str) -> Reader:
         """Show the run while it works. Kill the host once, while the model writes."""
         reader = Reader()
-        view = TerminalView(reader, sys.stdout, window=WINDOW) if moves_cursor() else _Lines(reader)
+        view = TerminalView(reader, sys.stdout, window=WINDOW) if moves_cursor() else Lines(reader)
         began, writing_since, killed = time.monotonic(), None, False
         try:
             for refresh in follow(reader, lambda after: client.events(run_id, after)):
@@ -87,7 +88,7 @@ class _Demo:
             view.close()
         return reader
 
-    def _kill_and_restart(self, view: "TerminalView | _Lines", run_id: str, reader: Reader) -> None:
+    def _kill_and_restart(self, view: "TerminalView | Lines", run_id: str, reader: Reader) -> None:
         view.note("")
         pid = self._stack.kill_host()
         view.note(f"  kill -9 {pid}   the only host is killed, in the middle of turn {reader.turn}")
@@ -99,7 +100,7 @@ class _Demo:
         view.note("")
 
 
-class _Lines:
+class Lines:
     """The progress of a run where the cursor cannot move: one line for each change."""
 
     def __init__(self, reader: Reader) -> None:
@@ -127,12 +128,18 @@ class _Lines:
         pass
 
 
+def show_text(text: str) -> None:
+    """Show how a text begins."""
+    print("-" * WIDTH)
+    for paragraph in text[:OPENING].rpartition(" ")[0].split("\n"):
+        print(textwrap.fill(visible(paragraph), WIDTH))
+    print("[...]\n" + "-" * WIDTH)
+
+
 def _show_outcome(run: dict[str, Any]) -> None:
     text = run["output_text"]
-    print("\n" + "-" * WIDTH)
-    for paragraph in text[:OPENING].rpartition(" ")[0].split("\n"):
-        print(textwrap.fill(paragraph, WIDTH))
-    print("[...]\n" + "-" * WIDTH)
+    print()
+    show_text(text)
     usage = run["usage"]
     print(f"length     {len(text):,} characters, {len(text.split()):,} words")
     print(f"usage      {usage['input_tokens']:,} tokens in, {usage['output_tokens']:,} out")

@@ -1,8 +1,9 @@
-"""The stack of a demo: storage, the emulator of the provider, and one host that is killed and started again."""
+"""The stack of a demo: storage, a provider, and one host that is killed and started again."""
 
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 
 from dev import azurite, stack
 from dev.client import Client
@@ -18,18 +19,27 @@ class Restarted:
 
 
 class DemoStack:
-    """Everything that a demo needs. It ends with `running`. `settings` are further ones of the host."""
+    """Everything that a demo needs. It ends with `running`. `settings` are further ones of the host.
 
-    def __init__(self, running: ExitStack, *options: str, **settings: str) -> None:
-        self._running = running
+    `provider` is the address of one that runs already. Without it there is the emulator, with these options.
+    """
+
+    def __init__(
+        self,
+        running: ExitStack,
+        *options: str,
+        provider: str | None = None,
+        app: Path = stack.ROOT,
+        **settings: str,
+    ) -> None:
+        self._running, self._app = running, app
         storage, connection = azurite.start()
         running.enter_context(storage)
-        provider, emulator = stack.start_provider(*options)
-        running.enter_context(provider)
-        print(f"storage    Azurite, in memory\nprovider   {emulator}")
-        self._settings = stack.environment(connection, emulator, **settings)
+        address = provider or self._start_emulator(*options)
+        print(f"storage    Azurite, in memory\nprovider   {address}")
+        self._settings = stack.environment(connection, address, **settings)
         self._host, self._base = self._start_host(0)
-        self._key = stack.keys().host
+        self._key = stack.keys(app).host
         print(f"functions  {self._base}/api")
 
     @property
@@ -48,7 +58,12 @@ class DemoStack:
         self._host, _ = self._start_host(int(self._base.rpartition(":")[2]))
         return Restarted(self._host.pid, time.monotonic() - began)
 
+    def _start_emulator(self, *options: str) -> str:
+        emulator, address = stack.start_provider(*options)
+        self._running.enter_context(emulator)
+        return address
+
     def _start_host(self, port: int) -> tuple[ChildProcess, str]:
-        host, base = stack.start_host(self._settings, port=port)
+        host, base = stack.start_host(self._settings, port=port, app=self._app)
         self._running.enter_context(host)
         return host, base

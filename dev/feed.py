@@ -132,6 +132,9 @@ class Reader:
         match kind:
             case "turn.started":
                 self._text, self._replaced, self._activity = [], False, "thinking"
+            case "turn.joined":
+                join = event["join"].replace("_", " ")
+                self._notes.append(f"the text goes on after {event['characters']:,} characters: {join}")
             case "turn.completed":
                 self._mark_in_progress()
                 self._activity = "calling tools" if event.get("tool_calls") else "finishing"

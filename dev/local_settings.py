@@ -32,8 +32,9 @@ _SETTING = re.compile(
     r"OWNER_HEADER|QUOTA_\w+|AUTH|API_KEYS|ENTRA_TENANTS|EASY_AUTH|WEBSITE_AUTH_ENABLED",
     re.IGNORECASE,
 )
-# A setting as the model of an agent, found without an import, because a file may be broken.
-_MODEL = re.compile(r"""(["'])%([A-Za-z_]\w*)%\1""")
+# A setting as the model of an agent, found without an import, because a file may be broken. Values of models are shown, so a
+# setting that a provider names, such as its key, must not be taken for one.
+_MODEL = re.compile(r"""model\w*\s*[=:]\s*(["'])%([A-Za-z_]\w*)%\1""", re.IGNORECASE)
 
 
 @dataclass(frozen=True)

@@ -41,6 +41,12 @@ def start_provider(*options: str) -> tuple[ChildProcess, str]:
     return child, str(json.loads(_ready(child, r"^\{.*$", PROVIDER_READY))["base_url"])
 
 
+def start_model() -> tuple[ChildProcess, str]:
+    """Start llama.cpp's server with the small model; return it with its base address. Raises ChildFailed."""
+    child = ChildProcess("model-server", [sys.executable, "-m", "dev", "model-server"], cwd=ROOT)
+    return child, _ready(child, READY, PROVIDER_READY)
+
+
 def start_host(settings: Mapping[str, str], *, port: int = 0, app: Path = ROOT) -> tuple[ChildProcess, str]:
     """Start a Functions host; return it with its address, once it is ready. Raises ChildFailed."""
     child = launch_host(settings, port=port, app=app)

@@ -20,9 +20,10 @@ from shared.author_faults import (
     faults_of_value,
 )
 from shared.core.calls import WAIT_FOR
+from shared.core.chat.options import RESERVED_CHAT_OPTIONS
 from shared.core.pace import MAX_DEADLINE, MIN_DEADLINE
 from shared.ports.providers import RESERVED_OPTIONS
-from shared.provider import AnyProvider
+from shared.provider import AnyProvider, ChatCompletions
 
 if TYPE_CHECKING:
     # A type checker then finds a misspelt hosted tool before the provider does. Nothing imports this at run time.
@@ -259,12 +260,22 @@ def _faults_of_agent(agent: Agent) -> Iterator[str]:
     yield from faults_of_value("deadline", agent.deadline, timedelta, MIN_DEADLINE, MAX_DEADLINE)
     if agent.provider is not None and not isinstance(agent.provider, AnyProvider):
         yield "its provider must be Responses(...) or ChatCompletions(...) of shared.provider, or None"
+    if isinstance(agent.provider, ChatCompletions):
+        yield from _faults_of_chat(agent)
     text = agent.options.get("text")
     if agent.output_type is not None and isinstance(text, Mapping) and "format" in text:
         yield "options cannot set text.format beside output_type, which sets it"
     for reserved in sorted(RESERVED_OPTIONS & agent.options.keys()):
         yield f"options cannot set {reserved}, which Baton sets itself"
     yield from faults_of_json("options", agent.options)
+
+
+def _faults_of_chat(agent: Agent) -> Iterator[str]:
+    for reserved in sorted((RESERVED_CHAT_OPTIONS - RESERVED_OPTIONS) & agent.options.keys()):
+        yield f"options cannot set {reserved}, which Baton sets itself"
+    for each in agent.tools:
+        if not isinstance(each, Tool | CallerTool):
+            yield f"its provider has no hosted tools, and {each.get('type', 'one of its tools')!r} is one"
 
 
 def _faults_of_tools(agent: Agent) -> Iterator[str]:

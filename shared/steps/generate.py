@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from shared.core import transcript
 from shared.core.chat.collected import Collected
 from shared.core.chat.content import NotSendable
-from shared.core.chat.events import ChatBroken, ChatEnd
+from shared.core.chat.events import ChatBroken, ChatEnd, ChatEvent, ChatText
 from shared.core.chat.messages import chat_messages
 from shared.core.chat.options import chat_options
 from shared.core.chat.tools import chat_tools
@@ -38,7 +38,9 @@ from shared.store.runs import StoredRun
 
 # What came is stored when so much time has passed since the last time, or so much has come.
 CHECKPOINT_AFTER = timedelta(seconds=2)
-CHECKPOINT_BYTES = 16 * 1024
+CHECKPOINT_CHARACTERS = 16 * 1024
+# How much of a text may wait for a place at which its provider can continue it.
+MAX_HELD_CHARACTERS = 64
 
 
 async def loaded_text(context: Context, run: Run) -> str:
@@ -161,6 +163,8 @@ class _Stream:
         self._places = _Places.of(run)
         # How many characters of the text are stored, and when that was.
         self._kept, self._kept_at = len(request.prefix), context.clock.now()
+        # How many characters may be stored.
+        self._storable = self._kept
         longest = context.generate_for if chat.continues else context.longest_work
         self._until = context.clock.now() + min(longest, context.longest_work)
 
@@ -168,7 +172,7 @@ class _Stream:
         """Read the stream to its end, and store it part by part."""
         async with aclosing(self._chat.provider.generate(self._request)) as stream:
             async for event in stream:
-                self._collected.add(event)
+                self._add(event)
                 if isinstance(event, ChatBroken):
                     return await self._broken(event)
                 if isinstance(event, ChatEnd) or self._collected.too_large:
@@ -182,20 +186,30 @@ class _Stream:
                     return await self._pause(now)
         return self._applied
 
+    def _add(self, event: ChatEvent) -> None:
+        """Add an event. A provider that trims a text cannot continue one that ends with white space: that waits."""
+        self._collected.add(event)
+        held = self._collected.characters - self._storable
+        spaced = isinstance(event, ChatText) and event.text[-1:].isspace()
+        if isinstance(event, ChatText) and not (self._chat.trims and spaced and held <= MAX_HELD_CHARACTERS):
+            self._storable = self._collected.characters
+
     def _stopped(self) -> bool:
         """Return whether the lease is lost, or somebody has requested the cancellation."""
         latest = self._hold.latest(self._applied.stored).run
         return self._hold.lease is None or latest.status is RunStatus.CANCELLING
 
     def _is_due(self, now: datetime) -> bool:
-        new = len(self._collected.text) - self._kept
-        begun = bool(self._collected.reasoning) and not self._places.reasoned and self._places.message is None
-        return (new >= CHECKPOINT_BYTES) or ((new > 0 or begun) and now >= self._kept_at + CHECKPOINT_AFTER)
+        new = self._storable - self._kept
+        begun = self._collected.reasons and not self._places.reasoned and self._places.message is None
+        return (new >= CHECKPOINT_CHARACTERS) or (
+            (new > 0 or begun) and now >= self._kept_at + CHECKPOINT_AFTER
+        )
 
     async def _keep(self) -> Applied:
         """Store what has come since the last time."""
-        text = self._collected.text[self._kept :]
-        changes = self._places.changes(text, reasons=bool(self._collected.reasoning))
+        text = self._collected.text[self._kept : self._storable]
+        changes = self._places.changes(text, reasons=self._collected.reasons)
         run = self._applied.stored.run
         content = None
         if text:
@@ -214,9 +228,7 @@ class _Stream:
         return self._applied
 
     async def _broken(self, event: ChatBroken) -> Applied:
-        if self._collected.text[self._kept :] and not leased(
-            (await self._keep()).stored.run, self._hold.lease_id
-        ):
+        if self._storable > self._kept and not leased((await self._keep()).stored.run, self._hold.lease_id):
             return self._applied
         run = self._applied.stored.run
         if event.retryable:

@@ -37,10 +37,11 @@ async def streamed_text(context: Context, run: Run) -> str:
     deltas: list[tuple[Content, TextDelta]] = []
     for line in await context.runs.log(run.id):
         match line.entry:
+            case TextDelta(turn=run.turn, content=Content() as content) as delta:
+                deltas.append((content, delta))
             case TextReplaced():
+                # What came before was taken back.
                 deltas.clear()
-            case TextDelta(turn=run.turn, content=Content() as content) as entry:
-                deltas.append((content, entry))
     # Several entries may point into the same text. `dict.fromkeys` removes duplicates and keeps the order.
     contents = list(dict.fromkeys(content for content, _ in deltas))
     texts = dict(zip(contents, await context.content.load_each(run.id, contents), strict=True))

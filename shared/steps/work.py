@@ -49,7 +49,9 @@ async def work(context: Context, run_id: str, *, generates: bool = False) -> tup
     claimed = events.Claimed(lease, run.step, run.turn, calls.queued, calls.unclear)
     if run.step is Step.GENERATE:
         spec = context.agents.spec(run.agent)
-        claimed = replace(claimed, join=join_of(context, run, text), model=spec.model if spec else "")
+        claimed = replace(
+            claimed, join=join_of(context, run, text), model=spec.model if spec else "", written=len(text)
+        )
     applied = await apply(context, stored, claimed)
     return (await perform(context, applied, lease, calls=calls, input_text=text or None)).messages
 

@@ -155,12 +155,18 @@ def shown(app: Path, environ: Mapping[str, str]) -> str:
 
 def test_what_counts_is_shown_and_no_secret(app: Path) -> None:
     (app / "agents" / "second.py").write_text("Agent(model='%REVIEWER_MODEL%')\ndef broken(:\n")
+    (app / "agents" / "third.py").write_text(
+        "Responses('far', base_url='%FAR_URL%', api_key='%FAR_KEY%', headers={'x-key': \"%FAR_HEADER%\"})\n"
+    )
     names = ("AZURE_OPENAI_API_KEY", "OPENAI_API_KEY", "PROVIDER_HEADERS", "FUNCTIONS_HOST_KEY")
     environ = dict.fromkeys(names, SECRET)
     write(
         app,
         AZURE_OPENAI_ENDPOINT=f"https://u:{SECRET}@mine.example/a?code={SECRET}",
         NOVELIST_MODEL="gpt\x1b",
+        FAR_URL=f"https://{SECRET}",
+        FAR_KEY=SECRET,
+        FAR_HEADER=SECRET,
     )
     text = shown(app, environ)
     assert SECRET not in text

@@ -129,7 +129,7 @@ def test_a_finished_reply_to_a_create_is_the_answer_when_it_cannot_be_read(two: 
     }
     finished = {"status": "completed", "output": [message]}
     two.fault(kind="override", operation="create", contains=mark, set=finished)
-    two.fault(kind="status", operation="retrieve", status=404, contains=mark, times=0)
+    two.fault(kind="status", operation="retrieve", status=404, contains=mark)
     run = two.outcome(two.start(mark + script(turns=[{"text": "later"}]), agent="near"))
     assert (run["status"], run["output_text"]) == ("completed", "at once")
     assert two.api("GET", "health").body["background_ignored_on_host"] == 1
@@ -147,5 +147,4 @@ def test_a_wrong_setting_of_a_provider_stops_the_start(new_site: NewSite) -> Non
     text = str(caught.value)
     assert "FAR_URL, as base_url of the provider far, must be an http or https address" in text
     assert "FAR_KEY, as api_key of the provider far, must be" in text
-    assert "key\n" not in text
     assert "far\u00e4key" not in text

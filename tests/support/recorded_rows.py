@@ -201,6 +201,25 @@ async def unanswered(world: World, client: Client) -> None:
     await client.start(session_id=session_id)
 
 
+async def finished_at_once(world: World, client: Client) -> None:
+    """A run with the finished reply to its create, which its provider does not know."""
+    world.provider.create_replies = [answer("resp_1", _LONG)]
+    world.provider.state["resp_1"] = Absent()
+    await client.start()
+
+
+async def at_another_provider(world: World, client: Client) -> None:
+    """A session whose second run was at a provider that was declared then."""
+    session_id = (await client.start()).json["session_id"]
+    world.provider.state["resp_1"] = answer("resp_1", "Here.")
+    await world.drive(3)
+    world.agents.changes = {"provider": "far"}
+    world.context.providers["far"] = world.provider
+    await client.start(session_id=session_id)
+    world.provider.state["resp_2"] = answer("resp_2", "Afar.")
+    await world.drive(3)
+
+
 async def waiting_for_an_approval(world: World, client: Client) -> None:
     """A run that waits for a person, and for what its caller runs."""
     world.agents.waiting = {"pay": APPROVAL, "ask": OUTPUT}
@@ -322,7 +341,8 @@ SCENES: tuple[Scene, ...] = (
     completed, completed_with_long_texts, completed_with_tools, streaming, streamed, queued, calling_tools, cancelling,
     cancelled, failed, expired, missing, deleted, conversation, late_response, completed_with_content_parts,
     waiting_to_read, waiting_to_create, commenting, refused, unanswered, within_quotas, waiting_for_an_approval, answered,
-    waited, waiting_for_a_hosted_tool, handed_over, awaiting_outputs, generating, generated, generated_anew,
+    waited, waiting_for_a_hosted_tool, handed_over, awaiting_outputs, finished_at_once, at_another_provider,
+    generating, generated, generated_anew,
 )  # fmt: skip
 
 

@@ -118,7 +118,8 @@ def snapshot(status=ResponseStatus.COMPLETED, *names: str, **changes) -> Snapsho
 
 def claims(run: Run, lease: Lease = OTHER, wait: Wait | None = None) -> events.Claimed:
     """Return the claim of a worker that read the run as it is. All of its calls need `wait`, if it is given."""
-    return events.Claimed(lease, run.step, run.turn, {call.call_id: wait for call in run.calls})
+    calls = {call.call_id: wait for call in run.calls}
+    return events.Claimed(lease, run.step, run.turn, calls, written=run.written)
 
 
 def approval(since=NOW, **changes) -> Wait:
@@ -840,7 +841,7 @@ def everything_that_can_happen(run):
             for name in ("pay", "b")
         ),
         events.WaitEnded(),
-        events.Claimed(OTHER, run.step, run.turn, join=Join.EXACT),
+        events.Claimed(OTHER, run.step, run.turn, join=Join.EXACT, written=run.written),
         events.Generated(LEASE, (ItemStarted(0, "message"), TextAdded(0, "text")), OUTPUT),
         events.GenerateDeferred("mine", LATER),
         events.GenerateDeferred("mine", LATER, BUSY),

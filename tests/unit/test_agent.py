@@ -12,6 +12,7 @@ import pytest
 
 from shared.agent import MAX_WAIT, MIN_WAIT, WAIT_FOR, Agent, CallerTool, IdempotencyKey, tool
 from shared.author_faults import MAX_PARAMETERS_BYTES
+from shared.provider import ChatCompletions
 
 
 @tool
@@ -304,3 +305,17 @@ print(sorted({name.split(".")[0] for name in sys.modules} & {"pydantic", "pydant
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_provider_with_chat_completions_has_no_hosted_tools_and_further_reserved_options():
+    chat = ChatCompletions("chat", base_url="https://chat.example.com/v1")
+    with pytest.raises(ValueError, match=r"cannot set messages.*no hosted tools, and 'web_search'"):
+        Agent(
+            name="a",
+            model="m",
+            instructions="i",
+            provider=chat,
+            tools=[{"type": "web_search"}],
+            options={"messages": []},
+        )
+    assert Agent(name="a", model="m", instructions="i", provider=chat).provider is chat

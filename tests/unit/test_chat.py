@@ -10,7 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.core import transcript
-from shared.core.chat import NotSendable, chat_messages, chat_tools
+from shared.core.chat.content import NotSendable
+from shared.core.chat.messages import chat_messages
+from shared.core.chat.tools import chat_tools
 from shared.core.limits import MAX_SENT_ARGUMENT_MARKS
 from shared.core.replay import Replay
 from shared.core.transcript import Item, tool_output
@@ -52,6 +54,8 @@ def answers(call_id: str, content: str) -> Item:
     return {"role": "tool", "tool_call_id": call_id, "content": content}
 
 
+# The id under which a second call "c" is sent. Providers cache a conversation by its beginning, so it must not change.
+AGAIN = "Lg4iXSVxR"
 # What is sent for which items, without instructions.
 CASES: dict[str, tuple[list[Item], list[Item]]] = {
     "nothing": ([], []),
@@ -157,6 +161,10 @@ CASES: dict[str, tuple[list[Item], list[Item]]] = {
     "a call twice": (
         [call("c", "first"), call("c", "again"), tool_output("c", "4"), tool_output("c", "5")],
         [assistant(None, asks("c", "first")), answers("c", "4")],
+    ),
+    "an id of a call without an output again": (
+        [call("c", "forgotten"), user("Go on"), call("c", "answered"), tool_output("c", "4")],
+        [user("Go on"), assistant(None, asks(AGAIN, "answered")), answers(AGAIN, "4")],
     ),
     "a call under the id of its item": (
         [call(None), tool_output("fc_1", "4")],

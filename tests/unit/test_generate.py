@@ -14,6 +14,7 @@ from shared.core.queues import Queue
 from shared.core.response import RunError, Usage
 from shared.core.run import Run, RunStatus, Step
 from shared.ports.chat import ChatRequest, ChatService
+from shared.steps.generate import MAX_HELD_CHARACTERS
 from shared.steps.messages import queue_of
 from shared.usecases.cancel import cancel
 from shared.usecases.feed import read_feed
@@ -210,6 +211,54 @@ async def test_a_provider_that_has_learned_to_continue_gets_no_text_that_was_tak
     assert text_of(await output_of(world, run)) == await feed_text(world, run) == "A black cat"
 
 
+async def resumed(world: World, chat: FakeChat, pieces: list[str]) -> Run:
+    """Return a run whose worker died after these pieces, at an unlucky moment. It is taken up again."""
+    chat.streams = [
+        [*map(ChatText, pieces[:-1]), passes(world, 2), ChatText(pieces[-1]), dies],
+        [ChatText("|rest"), END],
+    ]
+    run = await world.start()
+    with pytest.raises(Killed):
+        await world.drive()
+    await world.drive(2, seconds=20)
+    run = await world.run(run.id)
+    assert (run.status, await feed_text(world, run)) == (
+        RunStatus.COMPLETED,
+        chat.requests[1].prefix + "|rest",
+    )
+    return run
+
+
+@pytest.mark.parametrize(
+    ("pieces", "kept"),
+    [
+        (["one", " two", " three"], "one two three"),
+        (["one", " two", "\n", "\n"], "one two"),
+        # A piece is kept as a whole or not at all, because the model writes it at once.
+        (["one", " two", ".\n\n"], "one two"),
+        (["one", " ", "two", "\u3000"], "one two"),
+    ],
+)
+async def test_a_text_is_stored_up_to_a_place_where_a_provider_that_trims_continues_it(chat, pieces, kept):
+    world = a_world(chat, continues=True, trims=True)
+    run = await resumed(world, chat, pieces)
+    assert chat.requests[1].prefix == kept
+    assert (run.joins, run.loose_joins) == (1, 0)
+
+
+async def test_a_provider_that_does_not_trim_gets_the_white_space_too(world, chat):
+    run = await resumed(world, chat, ["one", "\n\n"])
+    assert chat.requests[1].prefix == "one\n\n"
+    assert (run.joins, run.loose_joins) == (1, 0)
+
+
+async def test_white_space_after_each_piece_does_not_keep_a_text_from_being_stored(chat):
+    world = a_world(chat, continues=True, trims=True)
+    run = await resumed(world, chat, ["word "] * 100)
+    assert len(chat.requests[1].prefix) >= 500 - MAX_HELD_CHARACTERS
+    assert (run.joins, run.loose_joins) == (0, 1)
+
+
 async def test_a_join_after_reasoning_is_best_effort(world, chat):
     chat.streams = [
         [ChatReasoning("think"), passes(world, 2), ChatText("a"), passes(world, 2), ChatText("b"), dies],
@@ -250,6 +299,24 @@ async def test_a_text_that_cannot_be_continued_is_written_anew_a_few_times_only(
             continue
     run = await world.run(run.id)
     assert (run.status, run.error.code, len(chat.requests)) == (RunStatus.FAILED, "generate_too_long", 4)
+
+
+async def test_a_text_of_a_later_turn_is_written_anew_without_that_of_the_turn_before(chat):
+    world = a_world(chat)
+    chat.streams = [
+        [ChatText("first"), ChatCall(0, "call_a", "look_up", "{}"), END],
+        [ChatText("lost"), passes(world, 2), ChatText(" text"), dies],
+        [ChatText("second"), END],
+    ]
+    run = await world.start()
+    for _ in range(6):
+        try:
+            await world.drive(1, seconds=20)
+        except Killed:
+            continue
+    run = await world.run(run.id)
+    assert (run.status, run.turn, run.restarts) == (RunStatus.COMPLETED, 2, 1)
+    assert await feed_text(world, run) == text_of(await output_of(world, run)) == "second"
 
 
 async def test_a_provider_that_is_down_is_tried_again(world, chat):
@@ -333,6 +400,47 @@ async def test_a_former_holder_stores_nothing(world, chat):
     assert (run.status, await feed_text(world, run)) == (RunStatus.COMPLETED, "theirs")
 
 
+async def test_a_worker_that_has_read_less_than_is_stored_now_begins_nothing(world, chat):
+    chat.streams = [
+        [ChatText("a"), passes(world, 241), ChatText("b")],
+        [ChatText("c"), passes(world, 241), ChatText("d")],
+        [ChatText("e"), END],
+    ]
+    run = await world.start()
+    [message] = await world.tick(0)
+    await world.work(message)
+    load_each = world.context.content.load_each
+
+    async def late(*given):
+        loaded = await load_each(*given)
+        world.context.content.load_each = load_each
+        await world.work(message)
+        return loaded
+
+    world.context.content.load_each = late
+    await world.work(message)
+    assert [request.prefix for request in chat.requests] == ["", "ab"]
+    await world.work(message)
+    assert await feed_text(world, await world.run(run.id)) == "abcde"
+
+
+async def test_a_text_that_was_taken_back_is_not_continued(chat):
+    world = a_world(chat)
+    chat.streams = [
+        [ChatText("lost "), passes(world, 2), ChatText("text"), DOWN],
+        [ChatText("new "), passes(world, 2), ChatText("text"), DOWN],
+        [ChatText("."), END],
+    ]
+    run = await world.start()
+    await world.drive(1)
+    await world.drive(1, seconds=20)
+    # The app is deployed anew, with what is known of the provider now.
+    world.context.chats["chat"] = ChatService(chat, continues=True)
+    await world.drive(2, seconds=20)
+    assert chat.requests[2].prefix == "new text"
+    assert await feed_text(world, await world.run(run.id)) == "new text."
+
+
 async def test_a_provider_that_is_gone_ends_the_run(world, chat):
     run = await world.start()
     world.context.chats.clear()
@@ -348,3 +456,28 @@ async def test_a_session_replays_what_was_generated(world, chat):
     await world.until_terminal(second.id)
     messages = json.loads(chat.requests[1].messages)
     assert [each["role"] for each in messages] == ["system", "user", "assistant", "user"]
+
+
+async def test_what_was_taken_back_is_not_continued_when_the_provider_learns_to(chat):
+    world = a_world(chat)
+    chat.streams = [
+        [ChatText("old "), passes(world, 2), ChatText("text "), dies],
+        [ChatText("new "), passes(world, 2), ChatText("text "), dies],
+        [ChatText("end"), END],
+    ]
+    run = await world.start()
+    for _ in range(2):
+        with pytest.raises(Killed):
+            await world.drive(1, seconds=20)
+    world.context.chats["chat"] = ChatService(chat, continues=True)
+    await world.drive(1, seconds=20)
+    run = await world.run(run.id)
+    assert chat.requests[2].prefix == "new text "
+    assert await feed_text(world, run) == text_of(await output_of(world, run)) == "new text end"
+
+
+async def test_an_output_that_is_too_large_ends_the_run(world, chat):
+    chat.streams = [[*([ChatText("x" * 2**20)] * 9), ChatText("never"), END]]
+    run = await world.start()
+    run = await world.until_terminal(run.id)
+    assert (run.status, run.error.code, chat.closed) == (RunStatus.FAILED, "output_too_large", 1)

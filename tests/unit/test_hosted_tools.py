@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from shared import app
+from shared.adapters.agents.discover import Discovered
 from shared.adapters.agents.hosted import warn_of_unanswered_tools
 from shared.agent import Agent
 
@@ -75,7 +76,7 @@ def test_the_app_starts_and_warns_once_for_each_tool(
     }
     for name, value in settings.items():
         monkeypatch.setenv(name, value)
-    monkeypatch.setattr(app, "discover", lambda: agents)
+    monkeypatch.setattr(app, "discover_all", lambda: Discovered(agents, {}))
     assert app.application.__wrapped__().settings.poll
     assert [(each["agent"], each["tool"]) for each in warnings(caplog)] == [
         ("a", "custom"),

@@ -74,6 +74,17 @@ def test_each_turn_may_use_the_same_call_id_again():
     assert replayed(turn + turn) == once + [item | {"call_id": "c_2"} for item in once]
 
 
+def test_an_output_answers_the_last_call_with_its_id():
+    replay = Replay()
+    replay.add([call("c", "forgotten")])
+    replay.add([{"role": "user", "content": "go on"}])
+    replay.add([call("c", "answered")])
+    replay.add([transcript.tool_output("c", "4")])
+    names = [item.get("name") for item in replay.items if item.get("type") == "function_call"]
+    assert names == ["answered"]
+    assert replay.left_out == {"function_call": 1}
+
+
 def test_references_and_plain_messages_are_replayed_as_they_are():
     plain = [{"type": "item_reference", "id": "msg_9"}, {"role": "assistant", "content": "hello"}]
     assert replayed(plain) == plain

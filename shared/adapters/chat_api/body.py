@@ -3,21 +3,9 @@
 import json
 from enum import StrEnum
 
+from shared.core.chat.options import RESERVED_CHAT_OPTIONS
 from shared.core.text import representable
 from shared.ports.chat import ChatRequest
-
-# Fields of a request that Baton sets itself, so options cannot set them.
-RESERVED_CHAT_OPTIONS = frozenset(
-    {
-        "add_generation_prompt",
-        "continue_final_message",
-        "messages",
-        "model",
-        "stream",
-        "stream_options",
-        "tools",
-    }
-)
 
 
 class Resume(StrEnum):

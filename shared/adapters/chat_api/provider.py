@@ -97,7 +97,7 @@ class ChatCompletionsProvider:
         return Request(
             method="POST",
             url=self._url,
-            pool=Pool.WORK,
+            pool=Pool.STREAMS,
             within=self._dialect.silence,
             headers=_HEADERS,
             body=chat_body(request, self._dialect.resume, usage=usage),

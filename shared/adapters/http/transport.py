@@ -37,10 +37,13 @@ _FAULTS = (aiohttp.ClientError, TimeoutError, NoToken)
 
 
 class Pool(Enum):
-    """The pool of connections that a request uses. Requests of one pool never wait for those of the other."""
+    """The pool of connections that a request uses. Requests of one pool never wait for those of another."""
 
     POLLS = auto()
     WORK = auto()
+    # Each of its requests has a connection of its own. Some servers close one after a stream without saying so, and the
+    # next request on it would fail.
+    STREAMS = auto()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -212,10 +215,14 @@ class Transport:
         bytes(4 * READ_BUFFER_BYTES)
         headers = CIMultiDict({"User-Agent": "baton", "Accept": "application/json"})
         headers.update(self._access.headers)
-        self._sessions[pool] = session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(
+        if pool is Pool.STREAMS:
+            connector = aiohttp.TCPConnector(limit=self._connections, force_close=True)
+        else:
+            connector = aiohttp.TCPConnector(
                 limit=self._connections, keepalive_timeout=KEEP_ALIVE.total_seconds()
-            ),
+            )
+        self._sessions[pool] = session = aiohttp.ClientSession(
+            connector=connector,
             cookie_jar=aiohttp.DummyCookieJar(),
             headers=headers,
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECT_TIMEOUT.total_seconds()),

@@ -16,7 +16,7 @@ _ALPHABET = string.digits + string.ascii_letters
 
 
 def made_id(name: str, taken: Container[str]) -> str:
-    """Return an id that is not taken yet: nine letters and digits, the same for each call with the same arguments."""
+    """Return an id that is not taken yet: nine letters and digits, the same for the same arguments."""
     return next(found for number in count() if (found := _digest(f"{number} {name}")) not in taken)
 
 
@@ -28,14 +28,14 @@ def _digest(text: str) -> str:
 
 @dataclass
 class SentIds:
-    """The ids of calls as they are sent in one request. Each is sent once, and the same one in each request."""
+    """The ids of calls as they are sent in a request: none twice, and the same in each request."""
 
     _used: set[str] = field(default_factory=set)
     # How often each id came.
     _seen: Counter[str] = field(default_factory=Counter)
 
     def sent(self, call_id: str) -> str:
-        """Return the id under which the next call with this id is sent. A call without an id has an empty one."""
+        """Return the id under which the next call with this id is sent. An empty one: it has none."""
         self._seen[call_id] += 1
         sent = call_id
         if not _SENDABLE.fullmatch(call_id) or call_id in self._used:

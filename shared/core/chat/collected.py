@@ -35,12 +35,20 @@ class _Growing:
 
     pieces: list[str]
     characters: WholeCharacters = field(default_factory=WholeCharacters)
+    length: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.length = sum(map(len, self.pieces))
 
     def add(self, piece: str) -> None:
-        self.pieces.append(self.characters.add(piece))
+        self._append(self.characters.add(piece))
 
     def end(self) -> None:
-        self.pieces.append(self.characters.rest())
+        self._append(self.characters.rest())
+
+    def _append(self, piece: str) -> None:
+        self.pieces.append(piece)
+        self.length += len(piece)
 
     def __str__(self) -> str:
         if len(self.pieces) > 1:
@@ -53,30 +61,12 @@ class _Draft:
     """A call that is being written."""
 
     call_id: str
-    # Whether its first piece brought all of its arguments.
-    whole: bool
     name: str = ""
     pieces: list[str] = field(default_factory=list)
 
-    def precedes(self, piece: ChatCall) -> bool:
-        """Return whether a piece with the same index begins another call.
-
-        Some providers give all calls of an answer the same index. Each then has an id of its own, or comes in one piece.
-        Others give each piece of a call another id, but the name to the first one only.
-        """
-        if not piece.name:
-            return False
-        if self.call_id and piece.call_id:
-            return self.call_id != piece.call_id
-        return self.whole and is_object(piece.arguments)
-
     def add(self, piece: ChatCall) -> None:
         self.call_id = self.call_id or piece.call_id
-        # Most providers send the name once, some with each piece, and some in pieces.
-        if piece.name.startswith(self.name):
-            self.name = piece.name
-        elif piece.name != self.name:
-            self.name += piece.name
+        self.name = self.name or piece.name
         self.pieces.append(piece.arguments)
 
     @property
@@ -87,8 +77,8 @@ class _Draft:
 class Collected:
     """Joins the events of a turn, in their order, to its output.
 
-    A turn that is taken up again begins with the text and the reasoning that were saved of it. `turn` names the turn of
-    a run: the ids of calls that the provider gave no id are made of it.
+    A turn that is taken up again begins with the text and the reasoning that were saved of it. `turn` names
+    the turn of a run: the ids of calls that the provider gave no id are made of it.
     """
 
     def __init__(self, turn: str, *, text: str = "", reasoning: str = "") -> None:
@@ -109,6 +99,16 @@ class Collected:
     @property
     def reasoning(self) -> str:
         return str(self._reasoning)
+
+    @property
+    def characters(self) -> int:
+        """How long the text is. Unlike the text itself, this costs nothing after each event."""
+        return self._text.length
+
+    @property
+    def reasons(self) -> bool:
+        """Whether there is any reasoning."""
+        return self._reasoning.length > 0
 
     @property
     def too_large(self) -> bool:
@@ -137,11 +137,11 @@ class Collected:
 
     def _add_call(self, piece: ChatCall) -> None:
         draft = self._current.get(piece.index)
-        if draft is None or draft.precedes(piece):
+        if draft is None:
             # One more than a run may have is enough for the rule that refuses them.
             if len(self._drafts) > MAX_CALLS_PER_RUN:
                 return
-            draft = self._current[piece.index] = _Draft(piece.call_id, whole=is_object(piece.arguments))
+            draft = self._current[piece.index] = _Draft(piece.call_id)
             self._drafts.append(draft)
         draft.add(piece)
 

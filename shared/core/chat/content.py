@@ -14,7 +14,7 @@ _SEPARATOR = "\n\n"
 
 
 class NotSendable(ValueError):
-    """Something cannot be expressed in Chat Completions. The message names it, and says what to do: two sentences."""
+    """Something cannot be expressed in Chat Completions. The message names it, and says what to do."""
 
     def __init__(self, what: str, advice: str) -> None:
         super().__init__(f"{what} cannot be sent to a provider of chat completions. {advice}")
@@ -27,9 +27,10 @@ def said(text: str) -> bool:
 
 
 def user_content(content: object, where: str) -> str | list[Item] | None:
-    """Return the content of a user's message: a text, or a list of parts when it has images. None when it says nothing.
+    """Return the content of a user's message: a text, or parts when it has images. None when it says nothing.
 
-    Many models without eyes accept a text only, so parts that are texts become one. Raises NotSendable.
+    Providers of models that read no images often accept a text only, so parts that are texts become one.
+    Raises NotSendable.
     """
     if isinstance(content, str):
         return representable(content) if said(content) else None

@@ -6,8 +6,8 @@ from shared.core.chat.characters import WholeCharacters
 class EchoFilter:
     """Removes the text so far from the begin of its continuation, if all of it is repeated there.
 
-    Text is held back while it may be a repetition. When it turns out to be none, it is passed on unchanged: nothing is
-    dropped, nothing doubled. A character that comes in halves is passed on as a whole.
+    Text is held back while it may be a repetition. When it turns out to be none, it is passed on unchanged:
+    nothing is dropped, nothing doubled. A character that comes in halves is passed on as a whole.
     """
 
     def __init__(self, prefix: str) -> None:
@@ -22,7 +22,7 @@ class EchoFilter:
         return self._new(self._characters.add(text))
 
     def rest(self) -> str:
-        """Return what was held back, at the end of the stream: the answer ended before all of it was repeated."""
+        """Return what was held back, at the end of the stream: not all of the prefix was repeated."""
         return self._new(self._characters.rest()) + self._held()
 
     def _new(self, text: str) -> str:

@@ -22,10 +22,10 @@ class ChatReasoning:
 
 @dataclass(frozen=True, slots=True)
 class ChatCall:
-    """A piece of a function call. Pieces with the same index are joined; most bring arguments only."""
+    """A piece of a function call. The pieces of one call have the same index, and no other call has it."""
 
     index: int
-    # Empty where the piece does not bring it.
+    # In the first piece that brings them, and empty in most others.
     call_id: str
     name: str
     arguments: str

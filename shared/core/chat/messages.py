@@ -2,8 +2,8 @@
 
 The order of the messages is one that all known providers accept:
 
-- One message of the role `system` comes first. Templates of some models allow no other, so instructions that come later in the
-  conversation are moved there.
+- One message of the role `system` comes first. Templates of some models allow no other, so instructions that come
+  later in the conversation are moved there.
 - The outputs of calls follow their calls, and nothing else comes between them.
 - The assistant comes between tools and the user: Mistral's models refuse it otherwise.
 """
@@ -43,6 +43,8 @@ class _Call:
 
     item: Item
     sent_id: str
+    # How often the others had spoken before it.
+    answer: int
     output: Item | None = None
 
     @property
@@ -53,10 +55,12 @@ class _Call:
 def chat_messages(instructions: str, items: Sequence[Item]) -> list[Item]:
     """Return a conversation as chat messages, oldest first.
 
-    - Texts and images of the user, texts and calls of the assistant, and outputs of calls are sent. Custom tools become
-      functions with the parameter `input`.
-    - Reasoning is left out. So are the items of hosted tools and MCP servers, of computers and shells: chat has nothing for them.
-    - Calls without an output and outputs without a call are left out, because providers refuse them. So is what says nothing.
+    - Texts and images of the user, texts and calls of the assistant, and outputs of calls are sent. Custom tools
+      become functions with the parameter `input`.
+    - Reasoning is left out. So are the items of hosted tools and MCP servers, of computers and shells: chat has
+      nothing for them.
+    - Calls without an output and outputs without a call are left out, because providers refuse them. So is what
+      says nothing.
 
     Raises NotSendable for files, and for what names an item or a file that is stored at another provider.
     """
@@ -72,9 +76,11 @@ def chat_messages(instructions: str, items: Sequence[Item]) -> list[Item]:
 @dataclass
 class _Conversation:
     _system: list[str]
-    # Messages of user and assistant, and calls, in their order. None: the outputs of the calls before it are known.
+    # Messages of user and assistant, and calls, in their order. None: outputs of the calls before it came.
     _turns: list[Item | _Call | None] = field(default_factory=list)
     _ids: SentIds = field(default_factory=SentIds)
+    # How often user or tools have spoken: what comes between is one answer of the model.
+    _answers: int = 0
     # The calls that have no output yet, by their ids. Of those without an id, an output answers the oldest.
     _open: dict[str, deque[_Call]] = field(default_factory=dict)
 
@@ -96,6 +102,7 @@ class _Conversation:
         match item.get("role"):
             case "user":
                 asked = user_content(content, f"the user's message at position {position}")
+                self._answers += 1
                 if asked is not None:
                     self._turns.append({"role": "user", "content": asked})
             case "assistant" if said(text := assistant_text(content)):
@@ -107,9 +114,12 @@ class _Conversation:
         call_id = _text_or_empty(call_id_of(item))
         waiting = self._open.setdefault(call_id, deque())
         if call_id and waiting:
-            # A request must not have the same id twice. The first one is answered.
-            return
-        call = _Call(item, self._ids.sent(call_id))
+            if waiting[0].answer == self._answers:
+                # Of the calls of an answer, the first with an id is carried out.
+                return
+            # A later answer uses the id of a call again that nobody has answered.
+            waiting.clear()
+        call = _Call(item, self._ids.sent(call_id), self._answers)
         waiting.append(call)
         self._turns.append(call)
 
@@ -117,6 +127,7 @@ class _Conversation:
         if waiting := self._open.get(_text_or_empty(item.get("call_id"))):
             waiting.popleft().output = item
             self._turns.append(None)
+            self._answers += 1
 
     def messages(self) -> list[Item]:
         written = _Written()

@@ -3,6 +3,18 @@
 from collections.abc import Mapping
 from typing import Any
 
+# Fields of a request that Baton sets itself, so options cannot set them.
+RESERVED_CHAT_OPTIONS = frozenset(
+    {
+        "add_generation_prompt",
+        "continue_final_message",
+        "messages",
+        "model",
+        "stream",
+        "stream_options",
+        "tools",
+    }
+)
 # Those with another name, and nothing else that is different.
 _RENAMED = {"max_output_tokens": "max_tokens"}
 

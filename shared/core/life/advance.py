@@ -87,7 +87,7 @@ MOVES: Mapping[type[Event], Mapping[State, set[State]]] = {
     events.Renewed: {
         state: {state} for state in (*_RUNNING, _PURGE) if state not in {_Q_GENERATE, _C_GENERATE}
     },
-    events.Created: {state: {state} for state in (*_PENDING, *_ENDED)}
+    events.Created: {state: {state} for state in (*_PENDING, *_ENDED) if state[1] is not Step.GENERATE}
     | {
         _Q_CREATE: {_Q_CREATE, _Q_POLL, _P_POLL},
         _P_CREATE: {_P_CREATE, _P_POLL},

@@ -15,6 +15,10 @@ def claimed(run: Run, event: events.Claimed, now: datetime) -> Result:
     # What was read before the claim belongs to one step of one turn. Another one may be owed by now.
     if not claimable(run, now) or (run.step, run.turn) != (event.step, event.turn):
         return run, ()
+    known = not run.turn_started_at or run.status is RunStatus.CANCELLING or run.written == event.written
+    if run.step is Step.GENERATE and not known:
+        # Another worker has stored more meanwhile. A text is continued only by who has loaded all of it.
+        return run, ()
     # The lease of another worker has expired, and it is unknown what this worker did.
     lease_expired = run.lease is not None
     leased = replace(run, lease=event.lease, due=event.lease.expires_at)

@@ -68,6 +68,9 @@ def _bytes(ids: tuple[str, ...]) -> int:
 
 def created(run: Run, event: events.Created, now: datetime) -> Result:
     snapshot = event.snapshot
+    if run.step is Step.GENERATE:
+        # Its provider creates no responses.
+        return run, ()
     if not holds(run, event.lease_id, Step.CREATE):
         return _abandon(run, snapshot.response_id, now)
     adopted = replace(

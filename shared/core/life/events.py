@@ -38,6 +38,8 @@ class Claimed:
     join: Join | None = None
     # For the generate step: the model that is requested.
     model: str = ""
+    # For the generate step: how many characters of the turn's text the worker has loaded.
+    written: int = 0
 
 
 @dataclass(frozen=True, slots=True)

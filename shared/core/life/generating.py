@@ -18,7 +18,10 @@ MAX_RESTARTS = 3
 
 
 def claim_generation(run: Run, event: events.Claimed, now: datetime) -> Result:
-    """Begin the stream of a turn, or take it up again under the lease that `run` has."""
+    """Begin the stream of a turn, or take it up again under the lease that `run` has.
+
+    `claimed` has checked that the worker has loaded all of the text that is stored.
+    """
     if run.status is RunStatus.CANCELLING:
         return end(run, RunStatus.CANCELLED, now), ()
     if run.turn_started_at is None:

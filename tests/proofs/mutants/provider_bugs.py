@@ -2,6 +2,8 @@
 
 from tests.proofs.mutants.bug import Bug
 
+_CREATE = "shared/steps/create.py"
+_MISSING = "shared/steps/missing.py"
 _CREATING = "shared/core/life/creating.py"
 _POLLING = "shared/core/life/polling.py"
 _CANCEL = "shared/steps/cancel.py"
@@ -55,6 +57,30 @@ PROVIDER_BUGS = (
         "if counted.unusable_creates:",
     ),
     Bug(
+        "one create without a reply in time ends the run",
+        _CREATING,
+        "if counted.timed_out_creates >= MAX_TIMED_OUT_CREATES:",
+        "if counted.timed_out_creates:",
+    ),
+    Bug(
+        "a finished reply to a create is not kept",
+        _CREATE,
+        "if reply.status.finished and kept is None:",
+        "if kept is not None:",
+    ),
+    Bug(
+        "a kept reply is not looked for when the response cannot be read",
+        _MISSING,
+        "if stored.run.awaits(response_id) and (kept",
+        "if not stored.run.awaits(response_id) and (kept",
+    ),
+    Bug(
+        "a kept reply is forgotten when the run is saved",
+        "shared/store/run_rows.py",
+        '"kept": rows.content_value(run.kept) if run.kept else None,',
+        '"kept": None,',
+    ),
+    Bug(
         "the response of another run is adopted",
         _CREATING,
         "if other != run.id:",
@@ -81,8 +107,8 @@ PROVIDER_BUGS = (
     Bug(
         "a response with an unanswered call is continued",
         "shared/core/life/session.py",
-        'after.previous_response_id if after.chainable else ""',
-        "after.responses[-1]",
+        'after.previous_response_id if can_continue else ""',
+        'after.responses[-1] if after.responses else ""',
     ),
     Bug(
         "a run with an unanswered call is left out of its conversation",
@@ -101,8 +127,8 @@ PROVIDER_BUGS = (
     Bug(
         "an answer that does not fit the output type is completed",
         _POLLING,
-        "            if event.invalid:\n",
-        "            if event.invalid and now < done.created_at:\n",
+        "            if invalid:\n",
+        "            if invalid and now < done.created_at:\n",
     ),
     Bug(
         "a call without an output is replayed",
@@ -176,10 +202,8 @@ PROVIDER_BUGS = (
     Bug(
         "a run expires without a read of its response",
         _CANCEL,
-        "        reply: CancelReply = await read(context, run, response_id, within)\n"
-        "        if not _finished(reply):\n            reply = await send_cancel(",
-        "        reply: CancelReply = Absent()\n"
-        "        if not _finished(reply):\n            reply = await send_cancel(",
+        "        reply: CancelReply = await read(context, run, response_id, within)\n",
+        "        reply: CancelReply = Absent()\n",
     ),
     Bug(
         "a run expires although its response finished before the cancellation",

@@ -12,6 +12,8 @@ from tests.proofs.simulation.scheduler import NORMAL, Invocation
 
 # So many creates of a turn whose replies cannot be used are enough.
 UNUSABLE = 3
+# So many creates of a turn without a reply in time mean that the provider has no background mode.
+TIMED_OUT = 2
 
 
 class CreateAuditor:
@@ -111,6 +113,8 @@ class CreateAuditor:
                 self._chain_refused[request.run_id, request.turn] += 1
             case KeyRefused():
                 self._key_refused.setdefault(request.run_id, (self._evidence.now(), by))
+            case NotNow(timed_out=True):
+                seen.timed_out[request.turn] += 1
             case NotNow(unusable=True):
                 seen.unusable[request.turn].append(by)
             case Snapshot(run_id=run_id, response_id=response_id):

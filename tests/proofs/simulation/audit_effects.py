@@ -76,9 +76,10 @@ class EffectAuditor:
             chained = [one.id for one in before] == [request.previous_response_id]
             self._evidence.require(chained, 5, run.id, f"turn {request.turn} continues another response")
         for call in calls:
-            self._output_is_true(run.id, request.turn - 1, call, sent.get(call.call_id, ""))
+            self.output_is_true(run.id, request.turn - 1, call, sent.get(call.call_id, ""))
 
-    def _output_is_true(self, run_id: str, turn: int, call: ToolCall, output: str) -> None:
+    def output_is_true(self, run_id: str, turn: int, call: ToolCall, output: str) -> None:
+        """Check what the model is told of a call."""
         call_id, run = call.call_id, self._evidence.runs[run_id].run
         expected = self._waits.expected(run, turn, call_id)
         if call.kind is CallKind.MCP_APPROVAL:
@@ -170,7 +171,7 @@ class EffectAuditor:
 
     def _was_requested(self, run_id: str, request: ToolCall, by: Invocation) -> None:
         evidence, seen = self._evidence, self._evidence.runs[run_id]
-        requested = any(call.call_id == request.call_id for one in seen.responses for call in one.calls)
+        requested = any(call.call_id == request.call_id for call in seen.requested)
         evidence.require(requested, 3, run_id, f"the model did not request {request.call_id}")
         status = seen.status_at(by.started_at)
         evidence.require(

@@ -1,6 +1,7 @@
 """Compares leases with their holders, with their renewals and with what is done under them."""
 
 from dataclasses import replace
+from datetime import timedelta
 
 from shared.core.life.leasing import ENOUGH, LEASE
 from shared.core.run import Run, Step
@@ -8,7 +9,12 @@ from shared.steps.lease import MARGIN
 from tests.proofs.simulation.evidence import Evidence, seconds_of
 from tests.proofs.simulation.scheduler import LONGEST_TOOL, PROVIDER_TIMEOUT, Invocation
 
-_LONGEST = {Step.CREATE: PROVIDER_TIMEOUT + MARGIN, Step.TOOLS: LONGEST_TOOL + MARGIN}
+_LONGEST = {
+    Step.CREATE: PROVIDER_TIMEOUT + MARGIN,
+    Step.TOOLS: LONGEST_TOOL + MARGIN,
+    # As long as any invocation may work.
+    Step.GENERATE: timedelta(minutes=9),
+}
 
 
 class LeaseAuditor:

@@ -7,7 +7,7 @@ from shared.core.life.polling import MISSING_GRACE
 from shared.core.response import ResponseStatus, Snapshot
 from shared.core.run import UNANSWERED_CALL, Run, RunStatus, Step
 from shared.core.transcript import output_text
-from tests.proofs.simulation.audit_creates import UNUSABLE
+from tests.proofs.simulation.audit_creates import TIMED_OUT, UNUSABLE
 from tests.proofs.simulation.audit_leases import LeaseAuditor
 from tests.proofs.simulation.audit_quotas import QuotaAuditor
 from tests.proofs.simulation.audit_texts import TextAuditor
@@ -155,15 +155,18 @@ class RunAuditor:
 
     def _counted_once(self, run: Run) -> None:
         """Each response of a run is one digit of the token sum, in base four."""
-        total, number = run.usage.total_tokens, 0
+        total, number = 0 if run.generates else run.usage.total_tokens, 0
         responses = self._evidence.runs[run.id].responses
         while total:
             total, digit = divmod(total, 4)
-            if digit and (digit > 1 or number >= len(responses) or not responses[number].reported):
+            if digit and (digit > 1 or number >= len(responses) or not responses[number].answers):
                 self._evidence.breach(7, run.id, f"response {number} is counted {digit} times")
             number += 1
 
     def _ended_rightly(self, seen: Seen, before: Run, run: Run, by: Invocation) -> None:
+        """Check the outcome of a run with responses. Those of generated runs are compared with their streams."""
+        if run.generates and run.status is not RunStatus.DELETED:
+            return
         require = self._evidence.require
         require(
             run.status is RunStatus.DELETED or run.continuation is None,
@@ -172,7 +175,7 @@ class RunAuditor:
             "ended, but still to be polled",
         )
         last = self._responses[run.responses[-1]] if run.responses else None
-        reported = last.reported if last else []
+        reported = last.answers if last else []
         match run.status:
             case RunStatus.COMPLETED if run.handed_over:
                 right = all(call.turn == run.turn for call in run.handed_over)
@@ -202,8 +205,10 @@ class RunAuditor:
     def _failed_rightly(self, seen: Seen, run: Run, reported: Sequence[Snapshot]) -> bool:
         code = run.error.code if run.error else ""
         match code:
-            case "response_not_found" | "background_unsupported":
+            case "response_not_found":
                 return self._was_missing(seen)
+            case "background_unsupported":
+                return self._was_missing(seen) or seen.timed_out[run.turn] >= TIMED_OUT
             case "provider_unusable":
                 return len(seen.unusable[run.turn]) >= UNUSABLE
             case "output_invalid":
@@ -218,6 +223,10 @@ class RunAuditor:
         return run.structured and not denies and unfit(output_text(reported.output))
 
     def _was_missing(self, seen: Seen) -> bool:
+        last = self._responses[seen.run.responses[-1]] if seen.run.responses else None
+        if last and last.at_once and all(last.at_once):
+            # The reply to its create had the answer.
+            return False
         since = seen.absences.get(seen.run.responses[-1]) if seen.run.responses else None
         grace = MISSING_GRACE.total_seconds() - 2 * MAX_SKEW
         return since is not None and self._evidence.now() - since >= grace

@@ -21,7 +21,7 @@ class TextAuditor:
 
     def saw(self, before: Run, run: Run, by: Invocation) -> None:
         """Check that a new output is stored, and that it is the provider's."""
-        if len(run.turns) <= len(before.turns):
+        if run.generates or len(run.turns) <= len(before.turns):
             return
         require = self._evidence.require
         for content, response_id in zip(run.turns[len(before.turns) :], run.responses[-1:], strict=True):
@@ -29,7 +29,7 @@ class TextAuditor:
             digit = run.usage.total_tokens // 4**response.number % 4
             require(digit == 1, 7, run.id, f"the tokens of {response_id} are counted {digit} times")
             text = self.load(run.id, content)
-            right = text is not None and any(_follows(text, one, response) for one in response.reported)
+            right = text is not None and any(_follows(text, one, response) for one in response.answers)
             require(right, 4, run.id, f"the text of {response_id} is not the provider's")
             items = transcript.parse(text or "[]")
             self._evidence.runs[run.id].outputs.append(items)

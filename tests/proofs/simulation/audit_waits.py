@@ -293,7 +293,7 @@ class WaitAuditor:
 
     def _requested(self, run_id: str, call_id: str) -> ToolCall | None:
         seen = self.evidence.runs[run_id]
-        return next((call for one in seen.responses for call in one.calls if call.call_id == call_id), None)
+        return next((call for call in seen.requested if call.call_id == call_id), None)
 
     def expected(self, run: Run, turn: int, call_id: str) -> str | None:
         """Return what the model has to read in the output of a call that was answered, or whose wait has ended.

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 
 from shared.core.calls import ToolCall
 from shared.core.pace import Schedule
-from shared.core.response import CancelReply, CreateReply, ReadReply
+from shared.core.response import CancelReply, CreateReply, ReadReply, Snapshot
 from shared.core.run import Run, Step
 from shared.ports.providers import ResponseRequest
 from shared.ports.tables import Delete, Write
 from shared.store.run_rows import read_run
 from tests.proofs.simulation.audit_creates import CreateAuditor
 from tests.proofs.simulation.audit_effects import EffectAuditor
+from tests.proofs.simulation.audit_generated import GeneratedAuditor
 from tests.proofs.simulation.audit_leases import LeaseAuditor
 from tests.proofs.simulation.audit_polls import PollAuditor
 from tests.proofs.simulation.audit_runs import RunAuditor
@@ -36,6 +37,8 @@ class Auditor:
         self.effects = EffectAuditor(self.evidence, schedules, self._creates, self.waits)
         self._responses: dict[str, Response] = {}
         self._leases = LeaseAuditor(self.evidence)
+        self.generated = GeneratedAuditor(self.evidence, self._leases)
+        self.generated.output_is_true = self.effects.output_is_true
         self._runs = RunAuditor(self.evidence, self._responses, self._leases)
         self.quotas = self._runs.quotas
 
@@ -46,7 +49,7 @@ class Auditor:
     def reads_content_of(self, table: MemoryTable) -> None:
         """Set the table that stores the texts of runs."""
         self._runs.texts.content = table
-        self.waits.load = self._runs.texts.load
+        self.waits.load = self.generated.load = self._runs.texts.load
 
     def looked(self, key: str, by: Invocation) -> None:
         if key.startswith("run|"):
@@ -70,6 +73,7 @@ class Auditor:
                 seen = self.evidence.runs.get(run.id)
                 changed.append((seen.run if seen else None, run))
                 self._runs.saw(run, by)
+        self.generated.wrote(writes, changed, by)
         self.waits.wrote(writes, changed, by)
 
     def created(self, response: Response, requested_at: float) -> None:
@@ -104,6 +108,12 @@ class Auditor:
     def answered_create(self, request: ResponseRequest, reply: CreateReply, by: Invocation) -> None:
         seen = self.evidence.runs.get(request.run_id)
         self._creates.answered(request, reply, by, seen.run.responses if seen else ())
+        response = self._responses.get(reply.response_id) if isinstance(reply, Snapshot) else None
+        if isinstance(reply, Snapshot) and response and response.request.run_id == request.run_id:
+            response.at_once.append(reply.status.finished)
+            if reply.status.finished:
+                # It may be the answer, when it cannot be read later.
+                self.effects.replied(response, reply, by)
 
     def tool_ran(self, request: ToolCall, by: Invocation) -> str:
         return self.effects.tool_ran(request, by)

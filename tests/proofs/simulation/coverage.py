@@ -6,19 +6,22 @@ from dataclasses import dataclass, field
 from itertools import combinations_with_replacement
 
 from shared.core.life.advance import MOVES, State
-from tests.proofs.simulation.faults import KINDS, PROPERTIES
+from tests.proofs.simulation.faults import CHAT_KINDS, KINDS, PROPERTIES
 
 # The operations that can use a run. A list, and a page of a session, use many runs.
 OPERATIONS = (
     "start", "events", "read", "cancel", "delete", "delete session", "list", "session page",
     "poll", "work: poll", "work: create", "work: tools", "work: cancel", "work: purge", "answer", "work: wait",
+    "work: generate",
 )  # fmt: skip
 # A rule guards against this, but no process can do it: a function ends before a run is purged for the second time.
 _IMPOSSIBLE = frozenset({"Created: deleted/nothing -> deleted/purge"})
 # A list shows no deleted run. To meet a purge, it would have to stand still between two requests longer than it may.
 # A run that waits is neither polled nor cancelled by workers. What is so late that it meets the next turn is too rare.
 _LATE = ("answer + work: poll", "work: cancel + work: wait", "work: poll + work: wait")
-_NEVER = frozenset({"list + work: purge", *_LATE})
+# A run is created and polled at its provider, or workers generate its turns.
+_APART = ("work: create + work: generate", "work: generate + work: poll", "work: cancel + work: generate")
+_NEVER = frozenset({"list + work: purge", *_LATE, *_APART})
 
 
 def transitions() -> list[str]:
@@ -63,7 +66,7 @@ class Coverage:
         wanted = {
             "transition": (sorted({*transitions()} - _IMPOSSIBLE), self.transitions),
             "pair of operations": (pairs(), self.pairs),
-            "fault": ([*KINDS, *PROPERTIES], self.faults),
+            "fault": ([*KINDS, *CHAT_KINDS, *PROPERTIES], self.faults),
         }
         return {
             kind: never

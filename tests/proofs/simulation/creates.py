@@ -36,7 +36,7 @@ _REFUSALS = {
     "quota_exhausted": RunError("quota_exhausted", "There is no quota left."),
 }
 # The replies whose response is lost for the caller.
-_LOST = frozenset({"create_reply_lost", "create_unusable"})
+_LOST = frozenset({"create_reply_lost", "create_times_out", "create_unusable"})
 # How often a client cancels the run while the provider refuses a create.
 _CANCELLED_MEANWHILE = 0.05
 # How often the next reply to a create of the same turn cannot be used either.
@@ -103,12 +103,21 @@ class Creates:
         self._keys.remember(request, response)
         if fault in _LOST:
             response.unknown = True
-        if fault == "create_reply_lost":
-            return later("the reply is lost", unknown=True)
+        if fault in {"create_reply_lost", "create_times_out"}:
+            return later("there is no reply", unknown=True, timed_out=fault == "create_times_out")
         if fault == "create_unusable":
             self._unusable.add(turn)
             return replace(later("unreadable", unknown=True, unusable=True), error=unreadable("no id"))
+        if fault == "background_ignored" and not known and not request.stream:
+            return self._at_once(response)
         return self._created(response)
+
+    def _at_once(self, response: Response) -> Snapshot:
+        """Finish a response while its client waits. It is not kept."""
+        response.working_at = response.finishes_at = self._gate.scheduler.now
+        finished = self._created(response)
+        response.forgotten = True
+        return finished
 
     def _created(self, response: Response) -> Snapshot:
         state = self._state(response)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from shared.core.calls import ToolCall
 from shared.core.run import Run, RunStatus
 from shared.core.transcript import Item
 from tests.proofs.simulation.scheduler import Hold, Invocation
@@ -68,6 +69,8 @@ class Seen:
     refusals: set[str] = field(default_factory=set)
     # By turn, the invocations that got a success which cannot be used as the reply to a create.
     unusable: dict[int, list[Invocation]] = field(default_factory=lambda: defaultdict(list))
+    # By turn, how many creates got no reply in time.
+    timed_out: Counter[int] = field(default_factory=Counter)
     # When the reason for which it waits was last written.
     waits_since: float = 0.0
     # The workers that have claimed a poll of it.
@@ -80,12 +83,19 @@ class Seen:
     disturbed: bool = False
     claims: list[Claim] = field(default_factory=list)
     responses: list["Response"] = field(default_factory=list)
+    # The calls of the streams that have ended as they should, at a provider without background mode.
+    generated: list[ToolCall] = field(default_factory=list)
     # How often it was polled after its deadline.
     late_polls: int = 0
 
     @property
     def deleted(self) -> bool:
         return self.run.status is RunStatus.DELETED
+
+    @property
+    def requested(self) -> list[ToolCall]:
+        """The calls that the model has requested completely."""
+        return [*self.generated, *(call for one in self.responses for call in one.calls)]
 
     def status_at(self, time: float) -> RunStatus | None:
         """Return its status just before `time`, or None if it did not exist yet."""

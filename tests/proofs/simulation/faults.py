@@ -46,6 +46,8 @@ OCCASIONS: Mapping[str, Mapping[str, float]] = {
     "create": {
         "throttled": 0.1,
         "create_reply_lost": 0.1,
+        "create_times_out": 0.1,
+        "background_ignored": 0.1,
         "create_unsure": 0.05,
         "create_stalls": 0.08,
         "chain_broken": 0.3,
@@ -114,6 +116,13 @@ OCCASIONS: Mapping[str, Mapping[str, float]] = {
     },
 }
 KINDS = tuple(dict.fromkeys(kind for kinds in OCCASIONS.values() for kind in kinds))
+# At a provider without background mode: before its stream, and in it.
+CHAT_OCCASIONS: Mapping[str, Mapping[str, float]] = {
+    "chat": {"chat_refused": 0.03, "chat_throttled": 0.1, "chat_unavailable": 0.08},
+    "chat stream": {"chat_cut": 0.25, "chat_not_ended": 0.06, "chat_stalls": 0.06},
+    "chat piece": {"chat_overtaken": 0.03},
+}
+CHAT_KINDS = tuple(kind for kinds in CHAT_OCCASIONS.values() for kind in kinds)
 # What follows from a property of a seed's provider, without a draw: it honours the keys of creates, and it refuses to
 # cancel what has finished.
 PROPERTIES = ("key_repeated", "finished_not_cancelled")
@@ -125,17 +134,25 @@ _QUIET_SEEDS = 0.08
 class Faults:
     """Draws faults. Each seed has only some kinds, so that no kind hides the effect of another."""
 
-    def __init__(self, random: Random) -> None:
+    def __init__(self, random: Random, occasions: Mapping[str, Mapping[str, float]] = OCCASIONS) -> None:
         self._random = random
+        known = tuple(dict.fromkeys(kind for kinds in occasions.values() for kind in kinds))
         self.counts: Counter[str] = Counter()
         self.on = True
         quiet = random.random() < _QUIET_SEEDS
         share, strength = random.choice((0.2, 0.5, 0.8)), random.choice((0.5, 1.0, 2.0, 4.0))
-        factors = {} if quiet else {kind: strength for kind in KINDS if random.random() < share}
+        factors = {} if quiet else {kind: strength for kind in known if random.random() < share}
         self._rates = {
             occasion: tuple((kind, rate * factors[kind]) for kind, rate in kinds.items() if kind in factors)
-            for occasion, kinds in OCCASIONS.items()
+            for occasion, kinds in occasions.items()
         }
+
+    @classmethod
+    def of_chats(cls, seed: int, counts: Counter[str]) -> "Faults":
+        """Return those of a provider without background mode. Drawn apart, so that the other seeds stay as they are."""
+        faults = cls(Random(f"faults of chats of {seed}"), CHAT_OCCASIONS)
+        faults.counts = counts
+        return faults
 
     def note(self, kind: str) -> None:
         """Count what follows from a property."""

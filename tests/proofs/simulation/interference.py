@@ -16,6 +16,7 @@ _RARE = {
     "work: purge": 4.0,
     "work: poll": 16.0,
     "work: wait": 40.0,
+    "work: generate": 2.0,
     "answer": 2.0,
     "read": 0.5,
     "poll": 0.5,
@@ -24,6 +25,8 @@ _RARE = {
 _DELETED_MEANWHILE = {"start": 0.03, "work: tools": 0.25, "session page": 0.7}
 # How often a client intervenes when a run does not move.
 _INTERVENED = 0.6
+# How often a worker that generates a turn claims it late.
+_LATE_GENERATIONS = 0.3
 # How often a late claim comes when one of the calls was approved meanwhile.
 _UNTIL_APPROVED = 0.7
 
@@ -57,16 +60,22 @@ class Interference:
     def _overtaken(self, caller: Invocation) -> Hold | None:
         """Return when a worker goes on that has read the tools of a turn and has not claimed them."""
         evidence = self._evidence
-        if caller.operation != "work: tools" or len(caller.touched) != 1:
+        step = {"work: tools": Step.TOOLS, "work: generate": Step.GENERATE}.get(caller.operation)
+        if step is None or len(caller.touched) != 1:
             return None
         [run_id] = caller.touched
         run = evidence.runs[run_id].run
-        if run.step is not Step.TOOLS or run.lease or run_id in evidence.late_claims:
+        # The lease of a worker that has died while it generated a turn may have ended.
+        worked_on = run.lease is not None and (step is Step.TOOLS or run_id in caller.leases)
+        if run.step is not step or worked_on or run_id in evidence.late_claims:
+            return None
+        if step is Step.GENERATE and self._gate.random.random() > _LATE_GENERATIONS:
             return None
         if self._gate.faults.draw("claim") is None:
             return None
         waits = self._clients.plan is not None and self._gate.random.random() < _UNTIL_APPROVED
-        evidence.late_claims[run_id] = LateClaim(run.turn, Hold(), waits)
+        written = run.written if step is Step.GENERATE else None
+        evidence.late_claims[run_id] = LateClaim(run.turn, Hold(), waits, written)
         self.prolong_faults(self._gate.scheduler.now + LONGEST)
         return evidence.late_claims[run_id].hold
 

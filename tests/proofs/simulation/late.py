@@ -77,6 +77,8 @@ class LateClaim:
     hold: Hold
     # Whether it goes on already when a call of this turn was approved.
     until_approved: bool = False
+    # For a turn that is generated: how much text the worker has read. It goes on when more is stored, and the turn is free again.
+    written: int | None = None
 
     def saw(self, run: Run) -> None:
         """Note a new state of the run."""
@@ -85,5 +87,22 @@ class LateClaim:
         )
         if self.until_approved and approved:
             self.hold.end()
+        if self.written is not None and run.lease is None and run.written != self.written:
+            self.hold.end()
         if run.terminal or (run.turn != self.turn and run.step is Step.TOOLS):
+            self.hold.end()
+
+
+@dataclass(frozen=True, slots=True)
+class LateStream:
+    """Lets a worker stand still in its stream until another one has taken the turn, and perhaps stored text of it."""
+
+    lease_id: str
+    hold: Hold
+    until_stored: bool
+
+    def saw(self, before: Run, run: Run) -> None:
+        """Note a new state of the run."""
+        taken = run.lease is not None and run.lease.id != self.lease_id
+        if run.terminal or (taken and (not self.until_stored or run.written > before.written)):
             self.hold.end()

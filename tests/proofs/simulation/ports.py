@@ -8,7 +8,7 @@ from email.utils import format_datetime
 
 from shared.adapters.system import SystemClock
 from shared.core.calls import CallStatus, ToolCall, ToolResult
-from shared.core.run import Content, Step
+from shared.core.run import DEFAULT_PROVIDER, Content, Step
 from shared.errors import RowConflict, StorageUnavailable
 from shared.ports.agents import AgentSpec, Permit, WaitNeeded
 from shared.ports.tables import Delete, Insert, Merge, Put, Row, Write
@@ -268,11 +268,20 @@ class RowsOnly(ContentStore):
 class SimulatedAgents:
     """One agent with two tools: `look_up` is declared idempotent, `pay` is not. In some seeds it has others, whose calls wait."""
 
-    def __init__(self, gate: Gate, auditor: Auditor, plan: Plan | None, *, structured: bool) -> None:
+    def __init__(
+        self,
+        gate: Gate,
+        auditor: Auditor,
+        plan: Plan | None,
+        *,
+        structured: bool,
+        provider: str = DEFAULT_PROVIDER,
+    ) -> None:
         self._gate, self._auditor, self._plan = gate, auditor, plan
         waiting = (ALWAYS, BY_PREDICATE, RAISES, OF_AGENT) if plan else ()
         self._spec = AgentSpec(
             structured=structured,
+            provider=provider,
             name="writer",
             description="Writes.",
             model="m",

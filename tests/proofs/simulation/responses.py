@@ -59,8 +59,12 @@ class Response:
     unknown: bool = False
     reads: int = 0
     deletion_refused: bool = False
+    # For each reply to a create that named it, whether it had the finished response.
+    at_once: list[bool] = field(default_factory=list)
     # Every finished state that was sent to a client and counts.
     reported: list[Snapshot] = field(default_factory=list)
+    # Finished states that came as the reply to its create. One is the answer if the response cannot be read.
+    kept: list[Snapshot] = field(default_factory=list)
     # Finished states at the end of its stream that a read of it denies.
     denied: list[Snapshot] = field(default_factory=list)
     # The calls in its stored output, once that is stored.
@@ -75,6 +79,11 @@ class Response:
     def calls(self) -> tuple[ToolCall, ...]:
         """The calls that the model requested, also when reads lack them."""
         return self.ending.full.calls
+
+    @property
+    def answers(self) -> list[Snapshot]:
+        """Every finished state that may be its answer."""
+        return self.reported + self.kept
 
     @property
     def denies(self) -> bool:

@@ -40,6 +40,8 @@ class Invocation:
     clock: "SimulatedClock"
     dead: bool = False
     ended: bool = False
+    # Whether it was woken by a message of the queue for generating turns.
+    generates: bool = False
     # Seconds for which it stood still.
     stalled: float = 0.0
     # Whether its whole process stands still now, and with it what renews its leases.

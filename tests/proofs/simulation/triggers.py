@@ -12,6 +12,7 @@ from shared.steps.dispatch import carry_out
 from shared.steps.due import Due, claim_due
 from shared.steps.messages import (
     clock_of_message,
+    generate_of_message,
     poll_of_message,
     queue_of,
     shard_message,
@@ -119,10 +120,12 @@ class Triggers:
             self._poll_shards((shard,))
             return
         clock, polled = clock_of_message(message), poll_of_message(message)
-        operation = "work: poll" if polled else self._owed(message)
+        generated = generate_of_message(message)
+        operation = "work: poll" if polled else self._owed(generated or message)
         if clock:
             operation = "work: wait" if clock.name == WAIT else "deliver"
         invocation, context = self.invocation(operation)
+        invocation.generates = generated is not None
         if polled:
             self.note_late_poll(polled, invocation)
 
@@ -145,7 +148,7 @@ class Triggers:
         self.begin(invocation, carry_out(context, message), done, failed)
 
     def _owed(self, run_id: str) -> str:
-        """Return the operation of a worker that takes the run's step now."""
+        """Return the operation of a worker that takes the run's step now. A bundle takes none."""
         seen = self.auditor.evidence.runs.get(run_id)
         return f"work: {seen.run.step}" if seen and seen.run.step.worked_on else "work"
 
