@@ -23,6 +23,3 @@ MAX_SENT_ARGUMENT_MARKS = 20_000
 MAX_TOOL_OUTPUT_BYTES = 1024 * 1024
 # Why a person refuses a call, or why a call of the caller failed.
 MAX_REASON_CHARACTERS = 2_000
-# The longest output of a response that is kept, in UTF-8.
-MAX_OUTPUT_BYTES = 8 * 1024 * 1024
-MAX_SENT_ARGUMENT_MARKS = 20_000

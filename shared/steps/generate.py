@@ -250,7 +250,12 @@ class _Stream:
 
     async def _finished(self) -> Applied:
         context, run = self._context, self._applied.stored.run
-        snapshot = self._places.aligned(self._collected.snapshot(""))
+        collected = self._collected.snapshot("")
+        if collected.error:
+            # It is too large, and nothing of it is kept.
+            refused = events.GenerateRefused(self._hold.lease_id, collected.error)
+            return (await self._hold.apply(self._applied.stored, refused)).after(self._applied)
+        snapshot = self._places.aligned(collected)
         items = transcript.parse(snapshot.output)
         output, answer = await save_output(context, run, snapshot.output, items)
         spec = context.agents.spec(run.agent)

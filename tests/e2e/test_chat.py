@@ -147,7 +147,7 @@ def test_a_stream_that_brings_nothing_holds_up_no_end(site: Site, ends: str) -> 
     mark = f"stalled-{ends}"
     site.fault(kind="stream_stalls", operation="chat", times=0, after=30, contains=mark)
     text = script(turns=[{"text": f"{mark} {TEXT}", "deltas": 120}])
-    run_id = site.start(text, agent="chatting", deadline_seconds=8 if ends == "expired" else 200)
+    run_id = site.start(text, agent="chatting", deadline_seconds=10 if ends == "expired" else 200)
     wait_until(lambda: site.get(run_id)["status"] == "in_progress", "it is at work")
     if ends == "cancelled":
         assert site.api("POST", f"runs/{run_id}/cancel").status == 202

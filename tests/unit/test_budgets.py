@@ -6,11 +6,13 @@ import tracemalloc
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 
 import pytest
 
 from shared.core import limits
 from shared.core.calls import CallStatus, ToolCall, ToolResult
+from shared.core.chat.events import ChatCall, ChatEnd, ChatText
 from shared.core.life.calling import MAX_CALLS_PER_RUN
 from shared.core.response import ChainBroken, ItemStarted, PartStarted, RunError, Slice, TextAdded
 from shared.core.run import Chaining, RunStatus
@@ -20,6 +22,8 @@ from shared.ports.agents import Permit
 from shared.steps.poll import poll
 from tests.support.client import Client
 from tests.support.fakes import FakeAgents, answer, asks, message
+from tests.support.feeds import follow
+from tests.support.generating import drive_until_death, generates
 from tests.support.waiting import DAY, gives, waiting_world, waits
 from tests.support.world import World
 
@@ -189,6 +193,53 @@ async def test_a_page_of_calls_ends_before_it_is_too_long():
             page = await client.follow(page.json["nextLink"])
         assert sum(pages) == (3 if ids else 9)
         assert ids or len(pages) >= 3
+
+
+# Texts that a worker generates.
+
+
+@pytest.mark.parametrize("begun", [False, True], ids=["at once", "after a join"])
+async def test_a_text_that_is_too_long_ends_its_stream_at_once(begun):
+    world = World()
+    piece, too_much = ChatText("x" * MIB), [ChatText("x" * MIB)] * (limits.MAX_OUTPUT_BYTES // MIB + 1)
+    before = [[piece, 2.0, piece, 2.0]] if begun else []
+    endless = [each for _ in range(100) for each in (ChatText("x"), 60.0)]
+    generates(world, *before, [*too_much, *endless])
+    run, began = await world.start(), world.clock.now()
+    if begun:
+        await drive_until_death(world)
+    await world.drive(2, 20)
+    shown = (await Client(world.context).get("/runs/{run_id}", run.id)).json
+    assert (shown["status"], shown["error"]["code"]) == ("failed", "output_too_large")
+    assert world.clock.now() - began < timedelta(minutes=2)
+    assert (await follow(world, run.id)).text == ""
+
+
+async def test_as_many_calls_as_a_run_has_may_be_generated_and_each_transaction_has_few_writes():
+    world = World()
+    calls = [ChatCall(n, f"call_{n}", "look_up", "{}") for n in range(MAX_CALLS_PER_RUN)]
+    generates(world, [*calls, ChatEnd("tool_calls", None)])
+    sizes = measured(world)
+    run = await world.start()
+    run = await world.until_terminal(run.id)
+    assert (run.status, len(run.calls)) == (RunStatus.COMPLETED, MAX_CALLS_PER_RUN)
+    assert max(sizes) < 10
+
+
+async def test_a_run_does_not_grow_with_the_joins_of_its_texts():
+    sizes = []
+    for joins in (1, 5):
+        world = World()
+        generates(world, *[[ChatText("x" * 100), 2.0, ChatText("y"), 300.0, ChatText("z")]] * joins)
+        run = await world.start()
+        [message] = await world.tick()
+        for _ in range(joins):
+            [message] = await world.work(message)
+        stored = await world.run(run.id)
+        assert stored.joins == joins - 1
+        [row] = await world.table.query(run.id[4:6], f"run|{run.id}", f"run|{run.id}~")
+        sizes.append(sum(len(str(value)) for value in row.values.values()))
+    assert max(sizes) - min(sizes) < 30
 
 
 # Replays.

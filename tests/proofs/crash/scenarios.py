@@ -117,7 +117,10 @@ async def _generate(client: Client) -> None:
 
 
 async def _generate_anew(client: Client) -> None:
-    turns = {**_calls(1, map="look_up"), "text": "First I look."}, {**_text(1, _GENERATED), "deltas": 2}
+    turns = (
+        {**_calls(1, map="look_up"), "text": "First I look.", "deltas": 1},
+        {**_text(1, _GENERATED), "deltas": 2},
+    )
     await client.start("first", _script(*turns), agent=RESTARTING.name)
     await client.until("first")
 
