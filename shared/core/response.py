@@ -177,7 +177,7 @@ class NotNow:
     unknown: bool = False
     # Whether the provider reported success, with a reply that cannot be used.
     unusable: bool = False
-    # Whether the request was sent, and the time limit passed before there was a reply.
+    # Whether the time limit passed before there was a reply, and not while connecting.
     timed_out: bool = False
 
 

@@ -127,7 +127,7 @@ async def test_options_cannot_set_what_baton_sets(server, provider, name):
 
 
 async def test_without_a_key_no_credentials_are_sent(server):
-    async with chatting(server, api_key=None, anonymous=True, headers={"x-team": "a"}) as provider:
+    async with chatting(server, api_key=None, open=True, headers={"x-team": "a"}) as provider:
         assert await generated(provider) == AB
     assert "authorization" not in server.requests[0].headers
     assert server.requests[0].headers["x-team"] == "a"
@@ -299,14 +299,39 @@ async def test_the_body_says_what_it_is_and_not_its_type(kind, body):
         assert await generated(provider) == AB
 
 
+class Turns(asyncio.Semaphore):
+    """Turns that say when the first one is taken."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__(count)
+        self.taken = asyncio.Event()
+
+    async def acquire(self) -> bool:
+        acquired = await super().acquire()
+        self.taken.set()
+        return acquired
+
+
 async def test_large_answers_in_one_piece_take_turns():
-    body = b" " * 2**20 + json.dumps({"pad": "x" * 2**20, **json.loads(WHOLE)}).encode()
-    async with (
-        Loopback(always(reply(200, body))) as server,
-        chatting(server) as provider,
-        asyncio.timeout(60),
-    ):
-        assert await asyncio.gather(*(generated(provider) for _ in range(9))) == [AB] * 9
+    """The first one holds the only turn until it is complete."""
+    whole = reply(200, json.dumps({"pad": "x" * 2**20} | json.loads(WHOLE)).encode())
+    turns, release = Turns(1), asyncio.Event()
+
+    async def answering(_: Arrived) -> AsyncIterator[bytes]:
+        yield whole[:-2]
+        if len(server.arrived) == 1:
+            await release.wait()
+        yield whole[-2:]
+
+    async with Loopback(answering) as server, chatting(server) as provider, asyncio.timeout(60):
+        provider._transport._large = turns
+        first = asyncio.create_task(generated(provider))
+        await turns.taken.wait()
+        second = asyncio.create_task(generated(provider))
+        done, _ = await asyncio.wait([second], timeout=0.5)
+        assert not done
+        release.set()
+        assert await asyncio.gather(first, second) == [AB, AB]
 
 
 STATUSES: dict[int, tuple[str, bool]] = {

@@ -180,7 +180,9 @@ async def test_the_time_limit_covers_the_wait_for_a_connection():
         holding = [asyncio.create_task(sending.send(get(server))) for _ in range(3)]
         await server.until(3)
         found = await sending.send(get(server, within=timedelta(milliseconds=20)))
-        assert found == NoAnswer("the provider gave no answer: TimeoutError", may_be_done=True)
+        assert found == NoAnswer(
+            "the provider gave no answer: TimeoutError", may_be_done=True, timed_out=True
+        )
         release.set()
         assert [each.status for each in await asyncio.gather(*holding)] == [200] * 3
     assert len(server.arrived) == 3

@@ -145,7 +145,7 @@ class Site:
         url = path if path.startswith("http") else f"{self.bases[host]}/api/{path}"
         return call(method, url, body, {"x-functions-key": self.keys.host, **given})
 
-    def start(self, text: str, *, host: int = 0, **fields: Any) -> str:
+    def start(self, text: Any, *, host: int = 0, **fields: Any) -> str:
         reply = self.api("POST", "runs", {"agent": "scripted", "input": text, **fields}, host=host)
         assert reply.status in {200, 202}, reply
         return str(reply.body["id"])
@@ -228,6 +228,11 @@ class Site:
     def provider_sees(self, response_id: str) -> Any:
         """Return a response as the provider stores it: its request and its conversation."""
         return self._control("GET", f"responses/{response_id}").body
+
+    def chats(self, mark: str) -> list[Any]:
+        """Return the requests for chat completions that contain a text, as the provider got them."""
+        found = self._control("GET", "chats").body["chats"]
+        return [request for request in found if mark in json.dumps(request, ensure_ascii=False)]
 
     def _status_at_provider(self, response_id: str) -> str:
         reply = call(

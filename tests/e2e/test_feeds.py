@@ -1,53 +1,15 @@
 """Feeds over real hosts: readers that lose connections at random, killed hosts, broken streams."""
 
 import random
-import threading
 import time
-import urllib.error
 import urllib.request
-from dataclasses import dataclass, field
 
 import pytest
 
-from tests.e2e.site import PATIENCE_SECONDS, Site, script, tool_call, wait_until
+from tests.e2e.readers import PROSE, Client, Readers
+from tests.e2e.site import Site, script, tool_call, wait_until
 from tests.support.feeds import Reader
 from tests.support.oracle import TERMINAL
-
-READERS = 10
-# Characters of one, two, three and four bytes, and those that JSON and server-sent events must escape.
-PROSE = 'Über den Wolken \u2028 "宇宙" \\n\r\n🚀 \x00 data: id: 7\n\n'
-
-
-@dataclass
-class Client:
-    """A client that reads a feed in pages, loses its connection at random, and comes back."""
-
-    site: Site
-    run_id: str
-    random: random.Random
-    reader: Reader = field(default_factory=Reader)
-    dropped: int = 0
-
-    def follow(self) -> None:
-        end = time.monotonic() + 2 * PATIENCE_SECONDS
-        while not self.reader.done and time.monotonic() < end:
-            try:
-                page = self._read()
-            except (OSError, urllib.error.URLError, ValueError):
-                page = None
-            if page is None or self.random.random() < 0.3:
-                # The page is lost. The client requests it again.
-                self.dropped += 1
-            else:
-                self.reader.read_page(page)
-            time.sleep(self.random.uniform(0.05, 0.5))
-
-    def _read(self) -> dict:
-        query = f"after={self.reader.last_id}&limit={self.random.choice((1, 2, 5, 100))}"
-        reply = self.site.api("GET", f"runs/{self.run_id}/events?{query}", accept="application/json")
-        if reply.status != 200:
-            raise ValueError(reply.status)
-        return reply.body
 
 
 def follow(site: Site, run_id: str, seed: int = 1) -> Reader:
@@ -64,25 +26,15 @@ def test_ten_readers_that_lose_connections_get_the_complete_text_although_the_ho
     run_id = site.start(
         script(turns=[{"text": PROSE, "repeat": 300, "seconds": 10, "deltas": 400}]), stream=True
     )
-    clients = [Client(site, run_id, random.Random(seed)) for seed in range(READERS)]
-    threads = [threading.Thread(target=client.follow) for client in clients]
-    for thread in threads:
-        thread.start()
-    wait_until(lambda: site.get(run_id)["progress"]["characters"] > 0, "a part of the text is written")
-    for _ in range(2):
-        site.crash(0)
-        time.sleep(2)
-    for thread in threads:
-        thread.join()
+    with Readers(site, run_id) as readers:
+        wait_until(lambda: site.get(run_id)["progress"]["characters"] > 0, "a part of the text is written")
+        for _ in range(2):
+            site.crash(0)
+            time.sleep(2)
     run = site.outcome(run_id)
     assert run["status"] == "completed"
     assert run["output_text"] == PROSE * 300
-    for client in clients:
-        assert client.reader.done
-        assert client.reader.text == run["output_text"]
-    assert sum(client.dropped for client in clients) > READERS
-    # The text came in several deltas: a client saw it grow.
-    assert clients[0].reader.last_id > 5
+    readers.check(run)
 
 
 def test_two_hosts_tools_and_streaming_together(new_site) -> None:

@@ -6,12 +6,15 @@ import random
 import tracemalloc
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from copy import deepcopy
 
 import pytest
 
 from shared.core.calls import CallStatus
+from shared.core.chat.events import ChatEvent, ChatReasoning, ChatText
 from shared.core.run import Chaining, RunStatus
+from shared.errors import StorageUnavailable
 from shared.ports.tables import Put, Row, Value
 from shared.steps.tick import tick
 from shared.store import rows
@@ -19,6 +22,7 @@ from shared.web.http import Request
 from shared.web.runs_api import handlers
 from tests.support.client import Client
 from tests.support.fakes import FakeAgents, answer, asks
+from tests.support.generating import drive_until_death, generates
 from tests.support.waiting import DAY, gives, waiting_world, waits
 from tests.support.world import World
 
@@ -142,6 +146,36 @@ async def check_waits(town: WaitingTown) -> None:
     await tick(town.world.context, 10)
 
 
+class GeneratingTown(Town):
+    """A world whose victim has lost its worker, which has stored a part of a text. Another worker takes it up."""
+
+    async def settle(self) -> "GeneratingTown":
+        begun: list[ChatEvent | float] = [
+            ChatReasoning("Who?"),
+            2.0,
+            ChatText("Once "),
+            2.0,
+            ChatText("upon "),
+            2.0,
+        ]
+        generates(self.world, begun)
+        self.victim = (await self.client.start(headers={"Idempotency-Key": "a"}, metadata={"a": "b"})).json
+        await drive_until_death(self.world)
+        self.world.agents.changes = {}
+        self.other = await self.neighbour()
+        self.other = await self.world.start(session_id=self.other.session_id)
+        return self
+
+
+async def check_worker(town: GeneratingTown) -> None:
+    """Check that a worker who gets the victim fails by name at most, and harms nobody else."""
+    for _ in range(3):
+        for message in await town.world.tick(20):
+            with suppress(StorageUnavailable):
+                await town.world.work(message)
+    await check(town)
+
+
 async def check(town: Town) -> None:
     """Check that the neighbour is polled, and that clients get an answer about everything."""
     world, client = town.world, town.client
@@ -233,6 +267,43 @@ async def test_a_missing_property_of_a_run_that_waits_stops_only_it():
             own = (await stored(fresh))[where]
             await broken(fresh, where, Row(own.key, {k: v for k, v in own.values.items() if k != name}))
             await check_waits(fresh)
+
+
+def about_texts(row: Row) -> list[str]:
+    """Return the properties of a row that a worker needs to go on with a text."""
+    of_runs = {
+        "provider", "generates", "restarts", "joins", "loose_joins", "unmetered", "status", "step", "turn",
+        "turn_started_at", "written", "items", "turn_items", "open_items", "activity",
+    }  # fmt: skip
+    kind = row.key.partition("|")[0]
+    return list(row.values) if kind == "event" else [name for name in row.values if name in of_runs]
+
+
+@pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
+async def test_a_hostile_value_of_a_run_whose_worker_died_stops_only_it(value):
+    town = await GeneratingTown().settle()
+    further = {"restarts": 0, "joins": 0, "loose_joins": 0, "unmetered": True}
+    for where, row in (await stored(town)).items():
+        added = further if row.key.startswith("run|") else {}
+        for name in about_texts(Row(row.key, {**row.values, **added})):
+            fresh = deepcopy(town)
+            own = (await stored(fresh))[where]
+            await broken(fresh, where, Row(own.key, {**own.values, name: value}))
+            await check_worker(fresh)
+    [(run_id, texts)] = town.world.content_table._partitions.items()
+    for key, row in texts.items():
+        fresh = deepcopy(town)
+        await fresh.world.content_table.write(run_id, [Put(Row(key, {**row.values, "c00": value}))])
+        await check_worker(fresh)
+
+
+async def test_a_run_whose_worker_died_goes_on_if_nothing_is_broken():
+    town = await GeneratingTown().settle()
+    for where, row in (await stored(town)).items():
+        await broken(town, where, Row(row.key, {**row.values, "of_tomorrow": 2**40}))
+    await check_worker(town)
+    shown = (await town.client.get("/runs/{run_id}", town.victim["id"])).json
+    assert (shown["status"], shown["output_text"]) == ("completed", "Once upon The end.")
 
 
 @pytest.mark.parametrize("kind", ["answer|", "paused|", "pending~", "run|", "tool|", "event|"])

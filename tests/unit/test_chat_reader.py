@@ -303,6 +303,9 @@ CALLS: dict[str, tuple[list[dict[str, Any]], list[list[str]]]] = {
     "only names": ([{"name": "f", "args": '{"x": 1}'}, {"name": "f", "args": '{"x": 2}'}], [["", "f", '{"x": 1}'], ["", "f", '{"x": 2}']]),
     "only names, repeated": ([{"name": "f", "args": '{"x"'}, {"name": "f", "args": ": 1}"}, {"name": "g", "args": "{}"}], [["", "f", '{"x": 1}'], ["", "g", "{}"]]),
     "no arguments": ([{"id": "a", "name": "f", "args": ""}, {"id": "b", "name": "f", "args": ""}], [["a", "f", ""], ["b", "f", ""]]),
+    "the name once more at the end": ([{"i": 0, "name": "f", "args": '{"x": 1}'}, {"i": 0, "id": "a", "name": "f", "args": ""}], ONE),
+    "no arguments, the same index": ([{"i": 0, "id": "a", "name": "f", "args": ""}, {"i": 0, "id": "b", "name": "f", "args": ""}], [["a", "f", ""], ["b", "f", ""]]),
+    "only a name at first": ([{"name": "f", "args": ""}, {"name": "f", "args": '{"x": 1}'}], [["", "f", '{"x": 1}']]),
     "the same id at another index": ([{"i": 0, "id": "a", "name": "f", "args": "{}"}, {"i": 1, "id": "a", "name": "g", "args": "{}"}], [["a", "f", "{}"], ["a", "g", "{}"]]),
     "odd indexes": ([{"i": True, "id": "a", "name": "f", "args": '{"x"'}, {"i": -1, "args": ": 1}"}, {"i": "0", "id": "b", "name": "f", "args": '{"x": 2}'}], TWO),
     "odd fields": ([{"i": 0, "id": 7, "name": ["f"], "args": 1.5}, {"i": 0, "id": "a", "name": "f", "args": '{"x": 1}'}], ONE),
@@ -331,6 +334,12 @@ def test_an_answer_in_one_piece(before, size):
     chunks = [body[at : at + size] for at in range(0, len(body), size)]
     assert read(*chunks) == Collected("a\U0001f680\x00", "Hm.", outcome=ChatEnd("stop", Usage(1, 2, 3)))
     assert read(*chunks, broken=CUT) == Collected(outcome=CUT)
+
+
+def test_an_answer_in_one_piece_needs_no_reason():
+    assert read(b'{"choices": [{"message": {"content": "a"}}]}') == Collected(
+        "a", outcome=ChatEnd(None, None)
+    )
 
 
 JUNK = {

@@ -1,12 +1,21 @@
 """What each action costs in storage operations: the figures of docs/performance.md."""
 
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+
 import pytest
 
 from shared.core.caller import Caller
+from shared.core.chat.events import ChatEnd, ChatEvent, ChatText
+from shared.core.ids import all_shards
 from shared.core.log import TextDelta
 from shared.core.quota import Limits
-from shared.core.response import ItemStarted, NoStream, ResponseStatus, Slice, Snapshot, TextAdded
+from shared.core.response import ItemStarted, NoStream, ResponseStatus, Slice, Snapshot, TextAdded, Usage
 from shared.core.run import RunStatus
+from shared.ports.tables import Row
 from shared.steps.due import claim_due
 from shared.steps.poll import poll
 from shared.steps.work import work
@@ -14,6 +23,7 @@ from shared.usecases.feed import read_feed
 from shared.usecases.read import owned_run
 from tests.support.client import Client
 from tests.support.fakes import answer, asks
+from tests.support.generating import Died, add_chat, generates
 from tests.support.waiting import gives, waiting_world, waits
 from tests.support.world import CALLER, World
 
@@ -313,3 +323,113 @@ async def test_a_long_output_is_chunks_first_and_then_one_transaction(world):
     rows = await world.content_table.query(run.id, "", "~")
     assert len(rows) == world.content_table.taken()["write"] > 1
     assert all(len(value) <= 65536 for row in rows for value in row.values.values())
+
+
+# Runs whose turns a worker generates.
+
+
+async def costs_of(*streams: Sequence[ChatEvent | float]) -> tuple[World, tuple[dict, dict]]:
+    """Return what workers cost for a run at a provider without background mode, after its start."""
+    world = World()
+    generates(world, *streams)
+    await world.start()
+    [message] = await world.tick()
+    world.table.taken()
+    world.content_table.taken()
+    await work_each(world, message)
+    return world, (world.table.taken(), world.content_table.taken())
+
+
+async def work_each(world: World, message: str) -> None:
+    more = [message]
+    while more:
+        with suppress(Died):
+            more += await world.work(more.pop())
+
+
+async def test_a_start_at_a_provider_without_background_mode_is_one_transaction():
+    world = World()
+    generates(world)
+    await world.start()
+    assert (world.table.taken(), world.content_table.taken()) == ({"write": 1}, {})
+
+
+@pytest.mark.parametrize("pieces", [0, 1, 5])
+async def test_a_checkpoint_is_a_text_and_a_transaction(pieces):
+    # Each piece but the last is stored when two seconds have passed. That one is stored with the end of the turn.
+    written = [each for n in range(pieces) for each in (2.0, ChatText(f"{n} "))]
+    _, taken = await costs_of([ChatText("Once "), *written, ChatEnd("stop", Usage(1, 2, 3))])
+    # The run is read once, before its claim. The other two transactions are the claim and the end of the turn.
+    assert taken == ({"get": 1, "write": 2 + pieces}, {"write": pieces} if pieces else {})
+
+
+async def test_a_piece_that_comes_early_costs_nothing():
+    _, taken = await costs_of([*[ChatText("Once ")] * 500, ChatEnd("stop", None)])
+    assert taken == ({"get": 1, "write": 2}, {})
+
+
+async def test_a_long_text_is_stored_although_no_time_has_passed():
+    _, (runs, texts) = await costs_of([*[ChatText("x" * 1024)] * 33, ChatEnd("stop", None)])
+    assert (runs["write"], texts["write"]) == (2 + 2, 2)
+
+
+async def test_whoever_continues_a_text_reads_the_log_and_all_of_the_text_with_one_query_each():
+    begun = [each for n in range(4) for each in (ChatText(f"{n} "), 2.0)]
+    world, _ = await costs_of(begun)
+    [message] = await world.tick(20)
+    world.table.taken()
+    world.content_table.taken()
+    await work_each(world, message)
+    assert world.table.taken() == {"get": 1, "query": 1, "write": 2}
+    assert world.content_table.taken() == {"query": 1}
+
+
+async def test_a_checkpoint_does_not_grow_with_the_text_before_it():
+    sizes = []
+    for before in (1, 40):
+        begun = [each for n in range(before) for each in (ChatText(f"{n:02d} " * 100), 2.0)]
+        world, _ = await costs_of([*begun, ChatText("x"), 2.0])
+        rows = await world.table.query((await world.owed())[0].run_id[4:6], "run|", "run}")
+        sizes.append(sum(len(str(value)) for row in rows for value in row.values.values()))
+    assert max(sizes) - min(sizes) < 20
+
+
+async def test_a_run_at_the_providers_of_the_settings_costs_the_same_beside_others():
+    costs = []
+    for beside in (False, True):
+        world = World()
+        if beside:
+            add_chat(world)
+        await world.start()
+        world.provider.state["resp_1"] = asks("resp_1", "look_up")
+        world.provider.state["resp_2"] = answer("resp_2")
+        await world.drive(4)
+        [row] = [row for row in await every_row(world) if row.key.startswith("run|")]
+        assert row.values["status"] == "completed"
+        costs.append((world.table.taken(), world.content_table.taken(), sorted(row.values)))
+    assert costs[0] == costs[1]
+    assert not {"generates", "restarts", "joins", "loose_joins", "unmetered"} & {*costs[0][2]}
+
+
+async def every_row(world: World) -> list[Row]:
+    return [row for shard in all_shards() for row in await world.table.query(shard, "", "~")]
+
+
+def test_an_app_without_such_providers_does_not_load_their_adapter():
+    settings = {
+        "AzureWebJobsStorage": "UseDevelopmentStorage=true",
+        "OPENAI_BASE_URL": "http://127.0.0.1:1/v1",
+        "OPENAI_API_KEY": "local",
+    }
+    code = (
+        "import sys; from shared.app import application; application();"
+        "print([name for name in sys.modules if name.startswith('shared.adapters.chat_api')])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, **settings},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert run.stdout.strip() == "[]"

@@ -348,6 +348,28 @@ async def test_a_cancellation_closes_the_stream(world, chat):
     assert (run.status, chat.closed) == (RunStatus.CANCELLED, 1)
 
 
+async def test_a_cancellation_does_not_wait_for_a_stream_that_brings_nothing(world, chat):
+    run = await world.start()
+
+    async def stalls() -> None:
+        assert (await cancel(world.context, CALLER, run.id)).stored.run.status is RunStatus.CANCELLING
+        for _ in range(10):
+            world.clock.pass_(4)
+            await world.keeper.kept[0].renewal.renew(world.table)
+            if messages := await world.tick(0):
+                for message in messages:
+                    await world.work(message)
+                break
+        assert (await world.run(run.id)).status is RunStatus.CANCELLED
+
+    chat.streams = [[ChatText("a"), stalls, ChatText("b"), END]]
+    began = world.clock.now()
+    await world.drive()
+    assert (await world.run(run.id)).status is RunStatus.CANCELLED
+    assert chat.closed == len(chat.requests) == 1
+    assert world.clock.now() - began <= timedelta(seconds=25)
+
+
 async def test_the_deadline_ends_a_stream(world, chat):
     chat.streams = [[ChatText("a"), passes(world, 1799), ChatText("b"), passes(world, 2), ChatText("c"), END]]
     world.context.__dict__["generate_for"] = timedelta(hours=1)

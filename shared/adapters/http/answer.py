@@ -60,5 +60,5 @@ class NoAnswer:
     denied: bool = False
     # Whether a part of the answer had come when the time was over.
     slow: bool = False
-    # Whether the request was sent, and the time was over before the answer was complete.
+    # Whether the time was over before the answer was complete. Perhaps the request waited for a connection.
     timed_out: bool = False

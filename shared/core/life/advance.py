@@ -84,7 +84,9 @@ MOVES: Mapping[type[Event], Mapping[State, set[State]]] = {
         _C_CANCEL: {_C_CANCEL},
         _PURGE: {_PURGE},
     },
-    events.Renewed: {state: {state} for state in (*_RUNNING, _PURGE) if state != _Q_GENERATE},
+    events.Renewed: {
+        state: {state} for state in (*_RUNNING, _PURGE) if state not in {_Q_GENERATE, _C_GENERATE}
+    },
     events.Created: {state: {state} for state in (*_PENDING, *_ENDED) if state[1] is not Step.GENERATE}
     | {
         _Q_CREATE: {_Q_CREATE, _Q_POLL, _P_POLL},

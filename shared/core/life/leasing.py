@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from shared.core.life import events
 from shared.core.life.rule import Result
-from shared.core.run import Lease, Run, Step
+from shared.core.run import Lease, Run, RunStatus, Step
 
 # How long a lease lasts, and after which time it is renewed first.
 LEASE = timedelta(seconds=15)
@@ -42,6 +42,9 @@ def pause_before_renewal(lease: Lease, now: datetime) -> timedelta:
 def renewed(run: Run, event: events.Renewed, now: datetime) -> Result:
     """Prolong a lease: not one that has ended, not that of another worker, and never past the end of the step's work."""
     if run.lease is None or run.lease.id != event.lease_id or now >= run.lease.expires_at:
+        return run, ()
+    if run.step is Step.GENERATE and run.status is RunStatus.CANCELLING:
+        # The stream may bring nothing for minutes. When the lease has ended, another worker ends the run.
         return run, ()
     until = min(now + RENEWED_FOR, event.ends_at)
     if until <= run.lease.expires_at:

@@ -1,6 +1,7 @@
 """Bugs that a change could introduce, each as a replacement in the source."""
 
 from tests.proofs.mutants.bug import Bug
+from tests.proofs.mutants.generate_bugs import GENERATE_BUGS
 from tests.proofs.mutants.lease_bugs import LEASE_BUGS
 from tests.proofs.mutants.log_bugs import LOG_BUGS
 from tests.proofs.mutants.provider_bugs import PROVIDER_BUGS
@@ -90,8 +91,8 @@ BUGS = (
     Bug(
         "the answer of an earlier turn is shown",
         _POLLING,
-        "turns=turns, answer=event.answer\n",
-        "turns=turns, answer=run.answer or event.answer\n",
+        "        answer=event.answer,\n    )\n    if event.unread",
+        "        answer=run.answer or event.answer,\n    )\n    if event.unread",
     ),
     Bug(
         "the answer of another output is shown",
@@ -132,8 +133,8 @@ BUGS = (
     Bug(
         "usage is added twice",
         _POLLING,
-        "usage=run.usage + snapshot.usage, turns",
-        "usage=run.usage + snapshot.usage + snapshot.usage, turns",
+        "usage=run.usage + snapshot.usage,\n",
+        "usage=run.usage + snapshot.usage + snapshot.usage,\n",
     ),
     Bug(
         "a cancellation replaces a finished answer",
@@ -250,4 +251,5 @@ BUGS = (
     *QUOTA_BUGS,
     *LEASE_BUGS,
     *WAIT_BUGS,
+    *GENERATE_BUGS,
 )

@@ -107,8 +107,8 @@ PROVIDER_BUGS = (
     Bug(
         "a response with an unanswered call is continued",
         "shared/core/life/session.py",
-        'after.previous_response_id if after.chainable else ""',
-        "after.responses[-1]",
+        'after.previous_response_id if can_continue else ""',
+        'after.responses[-1] if after.responses else ""',
     ),
     Bug(
         "a run with an unanswered call is left out of its conversation",
@@ -127,8 +127,8 @@ PROVIDER_BUGS = (
     Bug(
         "an answer that does not fit the output type is completed",
         _POLLING,
-        "            if event.invalid:\n",
-        "            if event.invalid and now < done.created_at:\n",
+        "            if invalid:\n",
+        "            if invalid and now < done.created_at:\n",
     ),
     Bug(
         "a call without an output is replayed",
@@ -202,10 +202,8 @@ PROVIDER_BUGS = (
     Bug(
         "a run expires without a read of its response",
         _CANCEL,
-        "        reply: CancelReply = await read(context, run, response_id, within)\n"
-        "        if not _finished(reply):\n            reply = await send_cancel(",
-        "        reply: CancelReply = Absent()\n"
-        "        if not _finished(reply):\n            reply = await send_cancel(",
+        "        reply: CancelReply = await read(context, run, response_id, within)\n",
+        "        reply: CancelReply = Absent()\n",
     ),
     Bug(
         "a run expires although its response finished before the cancellation",

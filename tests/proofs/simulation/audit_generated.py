@@ -4,7 +4,7 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shared.core import transcript
 from shared.core.calls import ToolCall
@@ -19,10 +19,13 @@ from tests.proofs.simulation.evidence import Evidence, seconds_of
 from tests.proofs.simulation.responses import unfit
 from tests.proofs.simulation.scheduler import MAX_SKEW, Invocation
 
+if TYPE_CHECKING:
+    from tests.proofs.simulation.late import LateStream
+
 # What came is stored after this time at the latest, and the longest time of the requests that store it, in seconds.
 _CHECKPOINT, _STORED_WITHIN = 2.0, 15.0
 # A stream without text stores nothing. Its worker learns from a renewal, which may be late, that somebody has changed the run.
-_RENEWED_WITHIN = 30.0
+_RENEWED_WITHIN = 22.0
 
 
 @dataclass(eq=False, slots=True)
@@ -52,7 +55,11 @@ class GeneratedAuditor:
         # Checks what the model is told of a call: run, turn, call, output.
         self.output_is_true: Callable[[str, int, ToolCall, str], None] = lambda *_: None
         self._told: dict[str, _Told] = defaultdict(_Told)
+        # By run, the worker that stands still in its stream.
+        self.late: dict[str, LateStream] = {}
         self._streams: dict[tuple[str, Invocation], Stream] = {}
+        # By run, the stream whose provider has requested a pause last, and when that ends.
+        self._pauses: dict[str, tuple[Stream, float]] = {}
 
     # What the provider sees.
 
@@ -70,7 +77,17 @@ class GeneratedAuditor:
         same = request.prefix == told.text
         what = f"its provider has to continue {request.prefix[-30:]!r}, and {told.text[-30:]!r} is stored"
         require(same and (self.plan.continues or not request.prefix), 15, run_id, what)
+        self._has_waited(stream)
         self._conversation_is_right(run, stream)
+
+    def _has_waited(self, stream: Stream) -> None:
+        """Check that a provider's pause was kept, if its worker could store it."""
+        run_id = stream.request.run_id
+        refused, until = self._pauses.pop(run_id, (stream, 0.0))
+        if refused.by.disturbed or refused.by.clock.correction or stream.by.clock.correction:
+            return
+        early = until - self._evidence.now() - 2 * MAX_SKEW
+        self._evidence.require(early <= 0, 15, run_id, f"its provider is asked {early:.1f} s too early")
 
     def _conversation_is_right(self, run: Run, stream: Stream) -> None:
         messages = json.loads(stream.request.messages)
@@ -99,6 +116,9 @@ class GeneratedAuditor:
         seen = self._evidence.runs[stream.request.run_id]
         if isinstance(event, ChatBroken) and not event.retryable:
             seen.refusals.add(event.error.code)
+        if isinstance(event, ChatBroken) and event.retry_after is not None:
+            until = self._evidence.now() + event.retry_after.total_seconds()
+            self._pauses[stream.request.run_id] = stream, until
         if stream.finished:
             seen.generated += stream.calls
 
@@ -125,9 +145,6 @@ class GeneratedAuditor:
         what = f"its stream goes on {over:.0f} s after its deadline, at {now:.0f}"
         require(not isinstance(event, ChatText) or over <= within + MAX_SKEW, 15, run.id, what)
 
-    def ended(self, stream: Stream) -> None:
-        """Note that a stream has ended, or was closed."""
-
     # What is stored.
 
     def wrote(self, writes: Sequence[Write], runs: Sequence[tuple[Run | None, Run]], by: Invocation) -> None:
@@ -141,6 +158,8 @@ class GeneratedAuditor:
         for before, run in runs:
             if run.generates and before is not None and run.rev != before.rev:
                 self._went_on(before, run, entries, by)
+                if late := self.late.get(run.id):
+                    late.saw(before, run)
 
     def _went_on(self, before: Run, run: Run, entries: Sequence[Mapping[str, Any]], by: Invocation) -> None:
         if run.status is RunStatus.DELETED:

@@ -37,6 +37,8 @@ class ChatPlan:
     trims: bool
     generate_for: timedelta
     function_timeout: timedelta
+    # Whether most streams are cut.
+    fragile: bool
 
     @classmethod
     def of(cls, seed: int) -> "ChatPlan | None":
@@ -52,6 +54,7 @@ class ChatPlan:
             continues and random.random() < 0.4,
             timedelta(seconds=seconds),
             timedelta(minutes=minutes),
+            random.random() < (0.2 if continues else 0.5),
         )
 
     @property
@@ -125,7 +128,7 @@ class Writer:
         random, events = self.random, list[ChatEvent]()
         self._streams += 1
         if random.random() < (0.15 if request.prefix else 0.35):
-            events += [ChatReasoning(f"thought {n} ") for n in range(random.choice((1, 3)))]
+            events += [ChatReasoning(f"thought {n} ") for n in range(random.choice((1, 3, 12)))]
         text, calls = self._text(request), self._calls(request)
         events += [*calls, *text] if random.random() < 0.15 else [*text, *calls]
         usage = None

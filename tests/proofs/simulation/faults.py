@@ -120,6 +120,7 @@ KINDS = tuple(dict.fromkeys(kind for kinds in OCCASIONS.values() for kind in kin
 CHAT_OCCASIONS: Mapping[str, Mapping[str, float]] = {
     "chat": {"chat_refused": 0.03, "chat_throttled": 0.1, "chat_unavailable": 0.08},
     "chat stream": {"chat_cut": 0.25, "chat_not_ended": 0.06, "chat_stalls": 0.06},
+    "chat piece": {"chat_overtaken": 0.03},
 }
 CHAT_KINDS = tuple(kind for kinds in CHAT_OCCASIONS.values() for kind in kinds)
 # What follows from a property of a seed's provider, without a draw: it honours the keys of creates, and it refuses to

@@ -26,7 +26,7 @@ _DELETED_MEANWHILE = {"start": 0.03, "work: tools": 0.25, "session page": 0.7}
 # How often a client intervenes when a run does not move.
 _INTERVENED = 0.6
 # How often a worker that generates a turn claims it late.
-_LATE_GENERATIONS = 0.15
+_LATE_GENERATIONS = 0.3
 # How often a late claim comes when one of the calls was approved meanwhile.
 _UNTIL_APPROVED = 0.7
 
@@ -65,7 +65,9 @@ class Interference:
             return None
         [run_id] = caller.touched
         run = evidence.runs[run_id].run
-        if run.step is not step or run.lease or run_id in evidence.late_claims:
+        # The lease of a worker that has died while it generated a turn may have ended.
+        worked_on = run.lease is not None and (step is Step.TOOLS or run_id in caller.leases)
+        if run.step is not step or worked_on or run_id in evidence.late_claims:
             return None
         if step is Step.GENERATE and self._gate.random.random() > _LATE_GENERATIONS:
             return None

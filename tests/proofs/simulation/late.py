@@ -91,3 +91,18 @@ class LateClaim:
             self.hold.end()
         if run.terminal or (run.turn != self.turn and run.step is Step.TOOLS):
             self.hold.end()
+
+
+@dataclass(frozen=True, slots=True)
+class LateStream:
+    """Lets a worker stand still in its stream until another one has taken the turn, and perhaps stored text of it."""
+
+    lease_id: str
+    hold: Hold
+    until_stored: bool
+
+    def saw(self, before: Run, run: Run) -> None:
+        """Note a new state of the run."""
+        taken = run.lease is not None and run.lease.id != self.lease_id
+        if run.terminal or (taken and (not self.until_stored or run.written > before.written)):
+            self.hold.end()

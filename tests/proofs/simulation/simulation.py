@@ -109,7 +109,7 @@ class Simulation:
         self.provider = SimulatedProvider(self.gate, self.auditor, LONG_TEXT)
         self.plan = self.provider.creates.endings.plan = Plan.of(seed)
         self.chat_plan = self.auditor.generated.plan = ChatPlan.of(seed)
-        self.chat = SimulatedChat(seed, self.gate, self.auditor.generated, Writer(self.random, self.plan))
+        self.chat = self._chat(seed)
         self.triggers = self._wire(shards)
         limit_owners(seed, self.triggers, self.runs_table)
         answers = AnswerAuditor(self.auditor.evidence, self.coverage, self.auditor.quotas, self.auditor.waits)
@@ -119,15 +119,21 @@ class Simulation:
         self.interference = Interference(self.gate, self.auditor.evidence, self.clients, self.triggers)
         self.interference.prolong_faults = self._prolong_faults
         self.provider.creates.prolong_faults = self._prolong_faults
-        self.provider.creates.cancel_run = lambda run_id: self.scheduler.after(
-            0.0, lambda: self.clients.cancel(run_id)
-        )
+        self.provider.creates.cancel_run = self._cancel_soon
+        if self.chat:
+            self.chat.cancel_run = self._cancel_soon
         self.faults_end = self.random.choice((20.0, 30.0, 60.0))
         self._timer_dead = self.faults.draw("seed") == "timer_dead"
         self._timer_stops = self.random.uniform(0, self.faults_end) if self._timer_dead else inf
         self._period = self.random.choice((3.0, 5.0, 5.0, 8.0))
         self.interference.deletes = self.content_table.lag > 0
         self.interference.rate = self.random.choice((0.0, 0.02, 0.06))
+
+    def _chat(self, seed: int) -> SimulatedChat | None:
+        if self.chat_plan is None:
+            return None
+        writer = Writer(self.random, self.plan)
+        return SimulatedChat(seed, self.chat_plan, self.gate, self.auditor.generated, writer)
 
     def _wire(self, shards: int) -> Triggers:
         randomness = SimulatedRandomness(self.random, shards)
@@ -155,7 +161,7 @@ class Simulation:
             provider_timeout=PROVIDER_TIMEOUT,
             read_timeout=READ_TIMEOUT,
             function_timeout=chat_plan.function_timeout if chat_plan else _FUNCTION_TIMEOUT,
-            chats={CHAT: self.chat.service(chat_plan)} if chat_plan else {},
+            chats={CHAT: self.chat.service} if self.chat else {},
             generate_for=chat_plan.generate_for if chat_plan else _FUNCTION_TIMEOUT,
         )
         skewed, wrong = self.faults.draw("seed") == "skewed_clocks", self.faults.draw("seed") == "wrong_clock"
@@ -207,6 +213,9 @@ class Simulation:
         while self.scheduler.now < self.faults_end and not self._over():
             self.scheduler.run(self.faults_end, self._over)
 
+    def _cancel_soon(self, run_id: str) -> None:
+        self.scheduler.after(0.0, lambda: self.clients.cancel(run_id))
+
     def _prolong_faults(self, until: float) -> None:
         if self.faults.on:
             self.faults_end = max(self.faults_end, until)
@@ -241,7 +250,9 @@ class Simulation:
 
     def _run_without_faults(self) -> None:
         """Without faults, every run ends by its deadline and two ticks, and deleted runs are purged."""
-        self.faults.on = self.chat.faults.on = False
+        self.faults.on = False
+        if self.chat:
+            self.chat.faults.on = False
         self.content_table.lag, self.interference.deletes = 0.0, False
         self.interference.rate = 0.0
         # Fewer ticks show the same now, because nothing happens between them.

@@ -1,4 +1,4 @@
-"""Two agents at the emulator's chat completions. One provider continues a text that it has begun, and one cannot."""
+"""Agents at the emulator's chat completions. One provider continues a text that it has begun, and one cannot."""
 
 import os
 from datetime import timedelta
@@ -34,6 +34,14 @@ restarting = Agent(
     model="m",
     instructions="Follow the script.",
     provider=anew,
+    deadline=timedelta(minutes=5),
+)
+mover = Agent(
+    name="mover",
+    model="m",
+    instructions="Follow the script.",
+    tools=(pay,),
+    provider=continued if os.environ.get("MOVED") else None,
     deadline=timedelta(minutes=5),
 )
 plain = Agent(
