@@ -16,7 +16,7 @@ from shared.core.transcript import ItemOutline
 class Join(StrEnum):
     """How a text goes on after a part of it was stored."""
 
-    # With the next character that its provider would have sent.
+    # Where it stopped. A provider that repeats itself then sends what it would have sent.
     EXACT = "exact"
     # As well as its provider can. Nobody can know whether that is what it would have sent.
     BEST_EFFORT = "best_effort"
