@@ -6,6 +6,9 @@ from shared.core.run import Run, RunStatus, Session
 from shared.steps.context import Context
 from shared.store.runs import StoredRun
 
+# How many runs without an outcome may come after the run whose calls are answered.
+_LOOK_BACK = 20
+
 
 async def run_of_session(context: Context, run_id: str, session: Session | Run) -> StoredRun | None:
     """Return a run if it belongs to a session and its owner. Of a tombstone only the session is known."""
@@ -24,3 +27,15 @@ async def runs_back(context: Context, run_id: str | None, session: Session | Run
         seen.add(run_id)
         yield stored
         run_id = stored.run.previous_run_id
+
+
+async def last_in_conversation(context: Context, run_id: str | None, session: Session | Run) -> Run | None:
+    """Return the run whose calls a later one may answer: the last one of the conversation, from a run to older ones."""
+    read = 0
+    async for stored in runs_back(context, run_id, session):
+        if stored.run.in_conversation:
+            return stored.run
+        read += 1
+        if read == _LOOK_BACK:
+            break
+    return None

@@ -14,7 +14,7 @@ from shared.core.times import spoken
 from shared.log import log_event
 from shared.ports.agents import AgentSpec
 from shared.ports.providers import ResponseRequest
-from shared.steps.chain import runs_back
+from shared.steps.chain import last_in_conversation, runs_back
 from shared.steps.context import Context
 from shared.store.runs import StoredResult
 
@@ -98,12 +98,8 @@ async def _tools(context: Context, run: Run, spec: AgentSpec) -> str:
 
 async def _outputs_before(context: Context, run: Run) -> list[transcript.Item]:
     """Return the outputs of the calls beside those that the run's input answers: the app has carried them out."""
-    read = 0
-    async for stored in runs_back(context, run.previous_run_id, run):
-        read += 1
-        if stored.run.in_conversation or read == _MAX_READ:
-            return await _tool_outputs(context, stored.run, stored.run.turn)
-    return []
+    previous = await last_in_conversation(context, run.previous_run_id, run)
+    return await _tool_outputs(context, previous, previous.turn) if previous else []
 
 
 def _options(spec: AgentSpec, input_items: str) -> Mapping[str, object]:

@@ -10,8 +10,7 @@ from datetime import datetime
 
 from shared.core.delivery import CancelResponse, ClockRow, Deliverable, Delivery
 from shared.core.ids import shard_of
-from shared.errors import RowConflict, UnreadableRow
-from shared.log import log_skipped
+from shared.errors import RowConflict
 from shared.ports.system import Randomness
 from shared.ports.tables import Delete, Insert, Put, Row, Table, Value, Write
 from shared.store import rows
@@ -107,11 +106,7 @@ def read_delivery(row: Row) -> Delivery | None:
 
     None when the row is broken or was written by a later version.
     """
-    try:
-        return _read(row)
-    except UnreadableRow as fault:
-        log_skipped(fault)
-        return None
+    return rows.readable(_read, row)
 
 
 @rows.reader

@@ -53,8 +53,8 @@ class QuotaStore:
     async def read(self, owner: str, *, again: bool = False) -> StoredQuota:
         """Return the quota of an owner with his pending runs, in one operation.
 
-        The row of the quota comes before those of pending runs, with or without waits. So a run that is missing because it was stored during the
-        query has changed the quota since, also when the storage answers the query in pages.
+        The row of the quota comes before those of pending runs, with or without waits. So a run that is missing because it
+        was stored during the query has changed the quota since, also when the storage answers the query in pages.
 
         `again`: the quota was read before, and could not be written. A row that does not name its owner is found then too.
         """
@@ -111,7 +111,7 @@ def _read_starts(row: Row) -> tuple[datetime, ...]:
 
 def _is_pending(row: Row) -> bool:
     """Return whether a row is that of a pending run. A broken one must not count for ever."""
-    if row.key.startswith("paused|"):
+    if row.key.startswith(rows.PAUSED):
         # Other runs with calls that wait are owed a step, too, and have a row for that.
         return bool(row.values.get("paused"))
     if not row.key.startswith(rows.TICK_KEY):

@@ -19,9 +19,11 @@ from shared.core.structure import has_more_marks
 from shared.core.text import is_name
 from shared.core.times import is_usable
 from shared.errors import UnreadableRow
+from shared.log import log_skipped
 from shared.ports.tables import Row, Value
 
 TICK_KEY = "pending|"
+PAUSED = "paused|"
 
 # Shorter values are not compressed. It would take longer than to read and write the rest of the row.
 _SHORT_BYTES = 512
@@ -48,6 +50,15 @@ def reader(read: Callable[[Row], _T]) -> Callable[[Row], _T]:
     return checked
 
 
+def readable(read: Callable[[Row], _T], row: Row) -> _T | None:
+    """Return what a row holds. None when it is broken, so that it does not hide other rows."""
+    try:
+        return read(row)
+    except UnreadableRow as fault:
+        log_skipped(fault)
+        return None
+
+
 def run_key(run_id: str) -> str:
     return f"run|{run_id}"
 
@@ -65,7 +76,7 @@ def paused_key(since: datetime, run_id: str) -> str:
 
     These rows come right before those of runs that are owed a step, so one query finds all pending runs.
     """
-    return f"paused|{time_text(since)}|{run_id}"
+    return f"{PAUSED}{time_text(since)}|{run_id}"
 
 
 def owed_bounds(now: datetime) -> tuple[str, str]:

@@ -11,8 +11,6 @@ from shared.core.delivery import Delivery
 from shared.core.ids import all_shards, is_id, position, shard_of
 from shared.core.log import LogEntry, LogLine
 from shared.core.run import Content, Owed, Run, RunStatus
-from shared.errors import UnreadableRow
-from shared.log import log_skipped
 from shared.ports.system import Randomness
 from shared.ports.tables import Delete, Insert, Merge, Put, Row, Table, Value, Write
 from shared.store import rows
@@ -194,7 +192,7 @@ class RunStore:
         broken, runs = 0, list[Run]()
         for _ in range(_ATTEMPTS_TO_LIST):
             found = await self._table.query_each(bounds, where=where, limit=limit + broken)
-            runs = [run for row in found if (run := _readable(row))]
+            runs = [run for row in found if (run := rows.readable(read_run, row))]
             # Broken rows took the place of others, so as many more are read.
             if len(found) - len(runs) <= broken:
                 break
@@ -210,15 +208,6 @@ def _read_result(row: Row) -> StoredResult:
         output=rows.read_content(row.values.get("output")),
         parts=bool(row.values.get("parts")),
     )
-
-
-def _readable(row: Row) -> Run | None:
-    """Return the run of a row. None when the row is broken, so that it does not hide the other runs."""
-    try:
-        return read_run(row)
-    except UnreadableRow as fault:
-        log_skipped(fault)
-        return None
 
 
 def _owed_writes(before: Run | None, after: Run) -> list[Write]:

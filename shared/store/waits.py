@@ -12,8 +12,7 @@ from shared.core.calls import WaitKind
 from shared.core.delivery import WAIT, ClockRow
 from shared.core.ids import all_shards, shard_of
 from shared.core.run import Run, RunStatus
-from shared.errors import RowConflict, UnreadableRow
-from shared.log import log_skipped
+from shared.errors import RowConflict
 from shared.ports.tables import Delete, Put, Row, Table, Write
 from shared.store import rows
 
@@ -41,14 +40,16 @@ class WaitStore:
 
         At most `limit` of each shard are read, and as many more as there are broken rows, which hide no others.
         """
-        begin = rows.paused_key(first.since, first.run_id) if first else "paused|"
+        begin, end = rows.bounds("paused")
+        if first:
+            begin = rows.paused_key(first.since, first.run_id)
         # The same run may be in any shard, so in each one the rows from this key on are read.
         where = {"kind": WaitKind.APPROVAL.value} | ({"owner": owner} if owner is not None else {})
-        bounds = dict.fromkeys(all_shards(), (begin, "paused}"))
+        bounds = dict.fromkeys(all_shards(), (begin, end))
         broken = 0
         while True:
             found = await self._table.query_each(bounds, where=where, limit=limit + broken)
-            readable = [paused for row in found if (paused := _readable(row))]
+            readable = [paused for row in found if (paused := rows.readable(_read, row))]
             if len(found) - len(readable) <= broken:
                 return sorted(readable)[:limit]
             broken = len(found) - len(readable)
@@ -84,15 +85,6 @@ def _rows_of(run: Run) -> Mapping[str, Row]:
     clock = Row(rows.clock_key(ClockRow(ends_at, run.id, WAIT)), {})
     row = Row(rows.paused_key(since, run.id), rows.present(values))
     return {row.key: row, clock.key: clock}
-
-
-def _readable(row: Row) -> PausedRun | None:
-    """Return the run of a row. None when the row is broken, so that it does not hide others."""
-    try:
-        return _read(row)
-    except UnreadableRow as fault:
-        log_skipped(fault)
-        return None
 
 
 @rows.reader

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
 from shared.core import ids
@@ -80,8 +80,10 @@ async def answer_call(
         given = await _stored_answer(context, caller, view, answer, changed, fingerprint)
         applied = await _store(context, stored, given, _result(call, answer))
         if applied.changed:
+            # From what is known: a deletion that follows may have taken the stored answer already.
             fresh = _call_of(caller, applied.stored.run, call_id)
-            return await view_call(context, applied.stored.run, fresh), applied
+            known = replace(fresh, arguments=view.call.arguments, server=view.call.server)
+            return CallView(applied.stored.run, known, given, changed), applied
     raise StorageUnavailable(f"Run {run_id} kept changing while a call was answered.")
 
 

@@ -8,7 +8,7 @@ from shared.core.caller import Caller
 from shared.core.input_items import open_calls
 from shared.core.run import Session
 from shared.errors import Conflict, InvalidInput, NotFound
-from shared.steps.chain import runs_back
+from shared.steps.chain import last_in_conversation
 from shared.steps.context import Context
 from shared.store.sessions import StoredSession
 from shared.usecases.read import output_of
@@ -21,10 +21,6 @@ class Answers:
     given: Mapping[str, str] = field(default_factory=dict)
     # Whether the session must have left these calls open. An input that may hold anything brings its own calls.
     checked: bool = True
-
-
-# How many runs without an outcome may come after the run whose call is answered.
-_LOOK_BACK = 20
 
 
 async def continued_session(
@@ -74,16 +70,12 @@ async def _open_calls(context: Context, session: Session) -> tuple[Mapping[str, 
 
     Returns also the ids of those that its last run has handed over.
     """
-    read = 0
-    async for stored in runs_back(context, session.last_run_id, session):
-        if stored.run.in_conversation:
-            found = open_calls(transcript.parse(await output_of(context, stored.run) or "[]"))
-            handed_over = frozenset(call.call_id for call in stored.run.handed_over)
-            return found | dict.fromkeys(handed_over, "function_call_output"), handed_over
-        read += 1
-        if read == _LOOK_BACK:
-            break
-    return {}, frozenset()
+    run = await last_in_conversation(context, session.last_run_id, session)
+    if run is None:
+        return {}, frozenset()
+    found = open_calls(transcript.parse(await output_of(context, run) or "[]"))
+    handed_over = frozenset(call.call_id for call in run.handed_over)
+    return found | dict.fromkeys(handed_over, "function_call_output"), handed_over
 
 
 def _not_open() -> InvalidInput:

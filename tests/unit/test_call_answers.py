@@ -2,6 +2,7 @@
 
 import pytest
 
+from shared.ports.tables import Put
 from tests.support.client import DOCUMENT, Client, conform
 from tests.support.fakes import answer, asks
 from tests.support.waiting import DAY, gives, waiting_world, waits
@@ -266,3 +267,20 @@ async def test_the_id_of_a_call_of_another_run_is_not_found(world, client, run):
     other = (await client.start()).json
     reply = await gives(client, (other["id"], run["calls"][0][1]), {"approve": True})
     assert (reply.status, reply.json["code"]) == (404, "call_not_found")
+
+
+async def test_an_answer_is_told_although_the_run_is_deleted_right_after_it(world, client, run, monkeypatch):
+    write = world.table.write
+
+    async def write_and_delete(partition, writes):
+        tag = await write(partition, writes)
+        if any(isinstance(each, Put) and each.row.key.startswith("answer|") for each in writes):
+            monkeypatch.undo()
+            await client.delete("/runs/{run_id}", run["id"])
+            await world.drive(5)
+        return tag
+
+    monkeypatch.setattr(world.table, "write", write_and_delete)
+    reply = await gives(client, run["calls"][0], {"approve": True})
+    assert (reply.status, reply.json["answer"]["type"]) == (200, "approved")
+    assert (await client.get("/runs/{run_id}", run["id"])).status == 404

@@ -12,6 +12,7 @@ from shared.core.input_items import InputRules
 from shared.core.limits import MAX_REASON_CHARACTERS, MAX_TOOL_OUTPUT_BYTES
 from shared.core.times import is_usable
 from shared.errors import InvalidInput, Malformed, NotFound, TooLarge, UnreadableRow
+from shared.store.rows import time_text
 from shared.usecases.answer import Answer, Approve, Refuse, SendError, SendOutput
 from shared.usecases.calls import CallView, WaitsCursor
 from shared.web.bodies import read_object
@@ -29,7 +30,7 @@ _BESIDE = {
     "output": frozenset[str](),
     "error": frozenset[str](),
 }
-_FIELDS = frozenset({"approve", "arguments", "reason", "output", "error"})
+_FIELDS = frozenset(_BESIDE).union(*_BESIDE.values())
 
 
 def call_id(text: str) -> str:
@@ -128,8 +129,7 @@ def waits_cursor(request: Request) -> WaitsCursor | None:
 
 
 def waits_cursor_text(cursor: WaitsCursor) -> str:
-    at = cursor.since.isoformat(timespec="microseconds").replace("+00:00", "Z")
-    return f"{at}~{cursor.run_id}~{cursor.call_id}"
+    return f"{time_text(cursor.since)}~{cursor.run_id}~{cursor.call_id}"
 
 
 def _bad_cursor() -> Malformed:
