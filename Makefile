@@ -5,6 +5,9 @@ BIN := $(VENV)/bin
 # Nothing is installed that is not listed with its hash, and no package runs code of its own while it is installed.
 INSTALL := $(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --only-binary :all:
 
+# LiteLLM needs other versions of the app's packages.
+LITELLM ?= .venv-litellm
+
 # Only a PYTHON that the user names has to be the one of an existing VENV.
 NAMED_PYTHON = $(if $(filter file,$(origin PYTHON)),,$(PYTHON))
 
@@ -87,6 +90,7 @@ lock: $(VENV)/ready  ## Compile what pyproject.toml and package.json require, an
 	$(COMPILE) --python-version 3.11 --group browser -c requirements-dev.txt -o requirements-browser.txt
 	$(COMPILE) --python-version 3.11 --group clients -c requirements-dev.txt -o requirements-clients.txt
 	$(COMPILE) --python-version 3.11 --group bench -c requirements-dev.txt -o requirements-bench.txt
+	$(COMPILE) --python-version 3.11 --group litellm -o requirements-litellm.txt
 	$(COMPILE) --python-version 3.11 --group model --no-deps -o requirements-model.txt
 	$(COMPILE) --python-version 3.13 --group worker --no-deps -o requirements-worker.txt
 	$(BIN)/python -m dev.requirements
@@ -127,6 +131,11 @@ $(VENV)/clients: $(VENV)/ready requirements-clients.txt
 
 $(VENV)/bench: $(VENV)/ready requirements-bench.txt
 	$(INSTALL) -r requirements-bench.txt
+	@touch $@
+
+$(LITELLM)/ready: requirements-litellm.txt | has-python
+	$(PYTHON) -m venv $(LITELLM)
+	$(subst $(BIN),$(LITELLM)/bin,$(INSTALL)) -r requirements-litellm.txt
 	@touch $@
 
 node_modules/ready: package.json package-lock.json | has-node
