@@ -60,6 +60,8 @@ _DELIVERED_WITHIN, _GIVEN_UP_WITHIN = 900.0, 4500.0
 # How long the timer stands still in the end, and how long a run may be late then. A worker is woken a minute after the
 # deadline, and again after a minute; a lease ends within a minute.
 _NO_TIMER, _LATE_WITHOUT_TIMER = 600.0, 200.0
+# The timer sends its reminders at growing intervals, from the first of these to the second.
+_FIRST_REMINDER, _LONGEST_REMINDER = 5.0, 600.0
 # How long after the faults a worker that stands still may keep the lease of a poll.
 _STILL_KEPT = 60.0
 # A worker has a message this long after the tick that found its step due.
@@ -317,7 +319,10 @@ class Simulation:
     def _due(self, seen: Seen) -> float:
         """Return when a run has to go on, or to end: its deadline, or the first end of its waits."""
         if seen.run.status is RunStatus.REQUIRES_ACTION and seen.run.wait_ends_at:
-            return max(seconds_of(seen.run.wait_ends_at), seen.changed_at)
+            ended = max(seconds_of(seen.run.wait_ends_at), seen.changed_at)
+            # Messages that were lost until the faults ended have made the timer's reminders rare.
+            over = max(0.0, self.faults_end - ended)
+            return ended + min(2 * over + _FIRST_REMINDER, over + _LONGEST_REMINDER) if over else ended
         # A run whose clock went on only now may have its deadline behind it.
         due = max(seconds_of(seen.run.expires_at), seen.went_on_at)
         if seen.run.lease and seen.run.step is Step.POLL:
