@@ -218,9 +218,9 @@ class RunAuditor:
     def _denied(self, run: Run, response: Response | None, reported: Snapshot) -> bool:
         """Return whether an answer does not fit the output type. One that denies what was streamed may be stored otherwise."""
         denies = response is not None and response.denies
-        # A last event without the output does not take back what was streamed.
-        emptied = response is not None and response.ending.emptied
-        output = response.ending.full.output if response and emptied else reported.output
+        # An end without the output does not take back what was streamed.
+        streamed = run.stream and reported.output == "[]"
+        output = response.ending.full.output if response and streamed else reported.output
         return run.structured and not denies and unfit(output_text(output))
 
     def _was_missing(self, seen: Seen) -> bool:
