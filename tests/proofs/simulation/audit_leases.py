@@ -29,6 +29,10 @@ class LeaseAuditor:
         """Check a lease that was written."""
         if run.lease is None or (before and before.lease == run.lease):
             return
+        again = before is not None and before.rev != run.rev and run.step is Step.CREATE
+        if again and by.leases.get(run.id) == run.lease.id:
+            # The holder begins its step anew, with another request.
+            self._work_began.pop((run.id, run.turn, run.step, run.lease.id), None)
         if before is None or before.lease is None or before.lease.id != run.lease.id:
             by.leases[run.id] = run.lease.id
         require = self._evidence.require

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from shared.core.calls import CallStatus, ToolCall
+from shared.core.life.leasing import ENOUGH
 from shared.core.life.polling import MISSING_GRACE
 from shared.core.response import ResponseStatus, Snapshot
 from shared.core.run import UNANSWERED_CALL, Run, RunStatus, Step
@@ -11,9 +12,9 @@ from tests.proofs.simulation.audit_creates import TIMED_OUT, UNUSABLE
 from tests.proofs.simulation.audit_leases import LeaseAuditor
 from tests.proofs.simulation.audit_quotas import QuotaAuditor
 from tests.proofs.simulation.audit_texts import TextAuditor
-from tests.proofs.simulation.evidence import Claim, Evidence, Seen
+from tests.proofs.simulation.evidence import Claim, Evidence, Seen, seconds_of
 from tests.proofs.simulation.responses import Response, is_answer, unfit
-from tests.proofs.simulation.scheduler import MAX_SKEW, Invocation
+from tests.proofs.simulation.scheduler import MAX_SKEW, NORMAL, Invocation
 
 _DONE = frozenset(
     {
@@ -88,7 +89,9 @@ class RunAuditor:
         if by.disturbed:
             seen.disturbed = True
         if run.lease and run.lease != before.lease:
-            seen.claims.append(Claim(by, by.stalled))
+            left = seconds_of(run.lease.expires_at) - self._evidence.now() - by.skew
+            short = by.stalled > 0 and left < ENOUGH.total_seconds() + NORMAL / 2
+            seen.claims.append(Claim(by, by.stalled, short))
         if run.waiting != before.waiting:
             seen.waits_since = self._evidence.now()
         if by.operation == "work: poll" and run.step is Step.POLL and run.due > before.due:
@@ -220,7 +223,10 @@ class RunAuditor:
     def _denied(self, run: Run, response: Response | None, reported: Snapshot) -> bool:
         """Return whether an answer does not fit the output type. One that denies what was streamed may be stored otherwise."""
         denies = response is not None and response.denies
-        return run.structured and not denies and unfit(output_text(reported.output))
+        # An end without the output does not take back what was streamed.
+        streamed = run.stream and reported.output == "[]"
+        output = response.ending.full.output if response and streamed else reported.output
+        return run.structured and not denies and unfit(output_text(output))
 
     def _was_missing(self, seen: Seen) -> bool:
         last = self._responses[seen.run.responses[-1]] if seen.run.responses else None

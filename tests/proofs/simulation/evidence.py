@@ -39,11 +39,13 @@ class Claim:
     by: Invocation
     # How long it had stood still before.
     stalled: float
+    # Whether it stood still while it was claiming, so that not enough of its lease was left to begin.
+    short: bool
 
     @property
     def failed(self) -> bool:
         """Whether a fault may have kept the worker from what it had claimed."""
-        return self.by.dead or self.by.stalled > self.stalled or self.by.storage_faults > 0
+        return self.short or self.by.dead or self.by.stalled > self.stalled or self.by.storage_faults > 0
 
 
 @dataclass(eq=False, slots=True)
