@@ -20,7 +20,6 @@ from shared.author_faults import (
     faults_of_value,
 )
 from shared.core.calls import WAIT_FOR
-from shared.core.chat.options import RESERVED_CHAT_OPTIONS
 from shared.core.pace import MAX_DEADLINE, MIN_DEADLINE
 from shared.ports.providers import RESERVED_OPTIONS
 from shared.provider import AnyProvider, ChatCompletions
@@ -271,6 +270,8 @@ def _faults_of_agent(agent: Agent) -> Iterator[str]:
 
 
 def _faults_of_chat(agent: Agent) -> Iterator[str]:
+    from shared.core.chat.options import RESERVED_CHAT_OPTIONS  # noqa: PLC0415 - for apps that need it
+
     for reserved in sorted((RESERVED_CHAT_OPTIONS - RESERVED_OPTIONS) & agent.options.keys()):
         yield f"options cannot set {reserved}, which Baton sets itself"
     for each in agent.tools:

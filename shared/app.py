@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from functools import cache, cached_property, partial
+from typing import TYPE_CHECKING
 
 from shared.adapters.agents.discover import discover_all, placeholders
 from shared.adapters.agents.hosted import warn_of_unanswered_tools
@@ -25,7 +26,6 @@ from shared.core.input_items import InputRules
 from shared.core.pace import Schedule
 from shared.declared_providers import DeclaredProvider
 from shared.log import quiet_libraries
-from shared.ports.chat import ChatServices
 from shared.ports.providers import DEFAULT_PROVIDER
 from shared.ports.tables import Table
 from shared.provider import ChatCompletions, Responses
@@ -45,6 +45,9 @@ from shared.store.waits import WaitStore
 from shared.web.callers.header import header_callers
 from shared.web.http import Request
 from shared.web.runs_api.handlers import Api
+
+if TYPE_CHECKING:
+    from shared.ports.chat import ChatServices
 
 # How many leases are renewed at the same moment.
 _KEEPER_CONNECTIONS = 16
@@ -203,7 +206,7 @@ def _declared_responses(settings: Settings) -> dict[str, ResponsesProvider]:
 class _Chats:
     """The declared providers with the Chat Completions API that no setting is missing for, by name."""
 
-    services: ChatServices
+    services: "ChatServices"
     close: Callable[[], Awaitable[None]]
 
 

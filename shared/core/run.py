@@ -243,7 +243,7 @@ class Run:
     answer: Content | None = None
     calls: tuple[ToolCall, ...] = ()
     usage: Usage = field(default_factory=Usage)
-    # Whether the usage of a turn is not known, because its provider did not send it.
+    # Whether the usage of a finished turn is not known, because its provider did not send it for all of its requests.
     unmetered: bool = False
     error: RunError | None = None
     incomplete_reason: str | None = None
@@ -251,6 +251,11 @@ class Run:
     @property
     def terminal(self) -> bool:
         return self.status.terminal
+
+    @property
+    def metered(self) -> bool:
+        """Whether its usage is known. A turn that is generated has one when its stream has ended as it should."""
+        return not (self.unmetered or (self.generates and self.turn_started_at))
 
     @property
     def in_conversation(self) -> bool:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
 
 from shared.core.invocation import FUNCTION_TIMEOUT, time_for_work
 from shared.core.life.leasing import LEASE
@@ -9,7 +10,6 @@ from shared.core.pace import Schedule
 from shared.core.response import RunError
 from shared.core.run import Chaining, Continuation, Lease
 from shared.ports.agents import Agents
-from shared.ports.chat import ChatServices
 from shared.ports.leases import Keeper
 from shared.ports.providers import Provider, Providers
 from shared.ports.system import Clock, NoObserver, Observer, Randomness
@@ -23,6 +23,10 @@ from shared.store.runs import RunStore
 from shared.store.sessions import SessionStore
 from shared.store.shards import ShardStore
 from shared.store.waits import WaitStore
+
+if TYPE_CHECKING:
+    # Apps without such providers do not import this.
+    from shared.ports.chat import ChatServices
 
 _JITTER = 0.2
 
@@ -54,7 +58,7 @@ class Context:
     # The time after which the host ends an invocation.
     function_timeout: timedelta = FUNCTION_TIMEOUT
     # The providers without background mode.
-    chats: ChatServices = field(default_factory=dict)
+    chats: "ChatServices" = field(default_factory=dict)
     # How long one invocation holds the stream of a turn, if the next one can continue it.
     generate_for: timedelta = timedelta(minutes=4)
     observer: Observer = field(default_factory=NoObserver)

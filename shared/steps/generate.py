@@ -29,11 +29,11 @@ from shared.ports.agents import AgentSpec
 from shared.ports.chat import ChatRequest, ChatService
 from shared.steps.context import Context
 from shared.steps.conversation import ConversationTooLong, request_for
-from shared.steps.lease import Hold, leased, may_begin
+from shared.steps.lease import Hold, holding, leased, may_begin
 from shared.steps.no_provider import provider_gone
 from shared.steps.settle import fault_of_answer, save_output
 from shared.steps.slices import streamed_text
-from shared.steps.transition import Applied, log_skip, reread
+from shared.steps.transition import Applied, apply, log_skip, reread
 from shared.store.runs import StoredRun
 
 # What came is stored when so much time has passed since the last time, or so much has come.
@@ -43,12 +43,32 @@ CHECKPOINT_CHARACTERS = 16 * 1024
 MAX_HELD_CHARACTERS = 64
 
 
-async def loaded_text(context: Context, run: Run) -> str:
-    """Return the text of the turn that is stored. Raises LookupError when the content of the run was removed."""
-    return await streamed_text(context, run) if run.turn_started_at else ""
+async def generate_turn(context: Context, stored: StoredRun) -> Applied:
+    """Claim a run's turn, and hold its stream until it ends, or this invocation has lasted long enough."""
+    run = stored.run
+    try:
+        text = await streamed_text(context, run) if run.turn_started_at else ""
+    except LookupError as fault:
+        log_skip(run, fault)
+        return Applied(stored)
+    spec, lease = context.agents.spec(run.agent), context.lease()
+    claimed = events.Claimed(
+        lease,
+        run.step,
+        run.turn,
+        join=_join_of(context, run, text),
+        model=spec.model if spec else "",
+        written=len(text),
+    )
+    applied = await apply(context, stored, claimed)
+    if not leased(applied.stored.run, lease.id):
+        return applied
+    with holding(context, applied.stored, lease) as hold:
+        hold.begin(applied.stored.run)
+        return (await _generate(context, applied.stored, hold, text)).after(applied)
 
 
-def join_of(context: Context, run: Run, text: str) -> Join | None:
+def _join_of(context: Context, run: Run, text: str) -> Join | None:
     """Return how the provider of a run continues a text. None when it cannot."""
     chat = context.chats.get(run.provider)
     if chat is None or not chat.continues:
@@ -63,11 +83,8 @@ def _reasoned(run: Run) -> bool:
     return run.turn_items > (1 if run.written else 0)
 
 
-async def generate(context: Context, stored: StoredRun, hold: Hold, text: str) -> Applied:
-    """Hold the stream of the run's turn until it ends, or this invocation has lasted long enough.
-
-    `text` is what is stored of the turn.
-    """
+async def _generate(context: Context, stored: StoredRun, hold: Hold, text: str) -> Applied:
+    """Hold the stream of the run's turn, of which `text` is stored."""
     run = stored.run
     spec, chat = context.agents.spec(run.agent), context.chats.get(run.provider)
     if refusal := _refusal(run, spec, chat):

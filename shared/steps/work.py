@@ -5,7 +5,6 @@ because it can be repeated without harm.
 """
 
 import logging
-from dataclasses import replace
 
 from shared.core.life import events
 from shared.core.life.rule import claimable
@@ -15,7 +14,6 @@ from shared.log import log_event
 from shared.steps.cancel import cancel, expire
 from shared.steps.context import Context
 from shared.steps.create import create
-from shared.steps.generate import generate, join_of, loaded_text
 from shared.steps.lease import holding, leased
 from shared.steps.messages import step_message
 from shared.steps.purge import purge
@@ -39,21 +37,19 @@ async def work(context: Context, run_id: str, *, generates: bool = False) -> tup
     run = stored.run
     if run.step is Step.GENERATE and not generates:
         return (step_message(run),)
+    if run.step is Step.GENERATE:
+        from shared.steps.generate import generate_turn  # noqa: PLC0415 - for apps that need it
+
+        return (await generate_turn(context, stored)).messages
     try:
         calls = await load_calls(context, run) if run.step is Step.TOOLS else LoadedCalls()
-        text = await loaded_text(context, run) if run.step is Step.GENERATE else ""
     except LookupError as fault:
-        log_skip(stored.run, fault)
+        log_skip(run, fault)
         return ()
     lease = context.lease()
     claimed = events.Claimed(lease, run.step, run.turn, calls.queued, calls.unclear)
-    if run.step is Step.GENERATE:
-        spec = context.agents.spec(run.agent)
-        claimed = replace(
-            claimed, join=join_of(context, run, text), model=spec.model if spec else "", written=len(text)
-        )
     applied = await apply(context, stored, claimed)
-    return (await perform(context, applied, lease, calls=calls, input_text=text or None)).messages
+    return (await perform(context, applied, lease, calls=calls)).messages
 
 
 async def perform(
@@ -76,8 +72,6 @@ async def perform(
             match run.step:
                 case Step.CREATE:
                     done = await create(context, applied.stored, hold, input_text)
-                case Step.GENERATE:
-                    done = await generate(context, applied.stored, hold, input_text or "")
                 case Step.TOOLS:
                     done = await run_tools(context, applied.stored, hold, calls)
                 case Step.PURGE:

@@ -18,6 +18,7 @@ from shared.steps.generate import MAX_HELD_CHARACTERS
 from shared.steps.messages import queue_of
 from shared.usecases.cancel import cancel
 from shared.usecases.feed import read_feed
+from tests.support.client import Client
 from tests.support.fakes import FakeAgents
 from tests.support.feeds import text_after
 from tests.support.world import CALLER, World
@@ -452,6 +453,42 @@ async def test_a_text_that_was_taken_back_is_not_continued(chat):
     await world.drive(2, seconds=20)
     assert chat.requests[2].prefix == "new text"
     assert await feed_text(world, await world.run(run.id)) == "new text."
+
+
+@pytest.mark.parametrize("continues", [True, False])
+async def test_usage_is_unknown_when_a_part_of_the_text_came_from_a_stream_that_broke(chat, continues):
+    world = a_world(chat, continues=continues)
+    chat.streams = [[ChatText("one "), passes(world, 2), ChatText("two"), DOWN], [ChatText(" end"), END]]
+    run = await world.start()
+    await world.drive(1)
+    # The turn has begun, and nobody knows yet what it costs.
+    assert await told_usage(world, run) is None
+    run = await world.until_terminal(run.id)
+    usage = await told_usage(world, run)
+    # A text that was written anew came from one stream, which has told all of it.
+    assert usage == (None if continues else 3)
+
+
+@pytest.mark.parametrize("told", [True, False])
+async def test_usage_of_a_finished_turn_is_what_the_stream_has_told(world, chat, told):
+    chat.streams = [[ChatText("one"), END if told else ChatEnd("stop", None)]]
+    run = await world.until_terminal((await world.start()).id)
+    assert await told_usage(world, run) == (3 if told else None)
+
+
+async def test_usage_of_a_turn_that_was_cut_is_unknown(world, chat):
+    async def cancels() -> None:
+        await cancel(world.context, CALLER, chat.requests[0].run_id)
+
+    chat.streams = [[ChatText("one"), cancels, passes(world, 3), ChatText("two"), END]]
+    run = await world.until_terminal((await world.start()).id)
+    assert (run.status, await told_usage(world, run)) == (RunStatus.CANCELLED, None)
+
+
+async def told_usage(world: World, run: Run) -> int | None:
+    """Return the tokens of a run as its status tells them. None when they are not known."""
+    usage = (await Client(world.context).get("/runs/{run_id}", run.id)).json["usage"]
+    return usage and usage["total_tokens"]
 
 
 async def test_a_provider_that_is_gone_ends_the_run(world, chat):

@@ -42,7 +42,10 @@ def claim_generation(run: Run, event: events.Claimed, now: datetime) -> Result:
         return run, ()
     if run.written and event.join is not None:
         loose = event.join is events.Join.BEST_EFFORT
-        joined = replace(run, joins=run.joins + (not loose), loose_joins=run.loose_joins + loose)
+        # What the text so far has cost was not reported, because its stream did not end.
+        joined = replace(
+            run, joins=run.joins + (not loose), loose_joins=run.loose_joins + loose, unmetered=True
+        )
         return joined, (log.TurnJoined(run.turn, run.written, event.join.value),)
     return _restart(run, now)
 

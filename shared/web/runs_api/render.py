@@ -76,7 +76,7 @@ def run_summary(
         "metadata": dict(run.metadata),
         "tool_calls": [_tool_call(call) for call in run.calls],
         "joins": {"exact": run.joins, "best_effort": run.loose_joins} if run.generates else None,
-        "usage": None if run.unmetered else _usage(run.usage),
+        "usage": _usage(run.usage) if run.metered else None,
     }
 
 

@@ -79,9 +79,21 @@ GENERATE_BUGS = (
         "unmetered=run.unmetered,",
     ),
     Bug(
+        "usage counts as known although a stream of the text broke",
+        _GENERATING,
+        "loose_joins=run.loose_joins + loose, unmetered=True\n",
+        "loose_joins=run.loose_joins + loose\n",
+    ),
+    Bug(
+        "usage of a turn that was cut is told as 0",
+        "shared/core/run.py",
+        "        return not (self.unmetered or (self.generates and self.turn_started_at))\n",
+        "        return not self.unmetered\n",
+    ),
+    Bug(
         "usage that never came is told as 0",
         "shared/web/runs_api/render.py",
-        '"usage": None if run.unmetered else _usage(run.usage),',
+        '"usage": _usage(run.usage) if run.metered else None,',
         '"usage": _usage(run.usage),',
     ),
     Bug(

@@ -204,7 +204,8 @@ class AnswerAuditor:
         """Check that usage which never came is null, and that joins are told."""
         run = seen.run
         if run.terminal and not seen.deleted and body["status"] == run.status:
-            right = (body["usage"] is None) == run.unmetered
+            cut = run.generates and run.turn_started_at is not None
+            right = (body["usage"] is None) == (seen.unmetered or cut)
             self._require(right, 15, run.id, f"its usage is told as {body['usage']}")
             joins = {"exact": run.joins, "best_effort": run.loose_joins} if run.generates else None
             self._require(body["joins"] == joins, 15, run.id, f"its joins are told as {body['joins']}")

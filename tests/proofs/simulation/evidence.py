@@ -87,6 +87,8 @@ class Seen:
     responses: list["Response"] = field(default_factory=list)
     # The calls of the streams that have ended as they should, at a provider without background mode.
     generated: list[ToolCall] = field(default_factory=list)
+    # Whether the usage of a finished turn was not told by the provider.
+    unmetered: bool = False
     # How often it was polled after its deadline.
     late_polls: int = 0
 
