@@ -66,3 +66,17 @@ def test_waiting_ends_with_any_other_event(api: FakeApi, open_page: Open) -> Non
     run.fields["waiting_for"] = None
     run.note("item.of.the.future")
     expect(bar).not_to_have_class("running")
+
+
+def test_a_joined_text_and_usage_that_is_not_known_are_told(api: FakeApi, open_page: Open) -> None:
+    run = running(fields={"usage": None}).note("turn.started", turn=1, model="small").write("One ")
+    for join in ("exact", "best_effort"):
+        run.note("turn.joined", 1, turn=1, characters=4, join=join)
+    api.add(run.write("two.").end())
+    page = open_page(f"#/runs/{run.id}").page
+    joined = page.locator("#steps li:visible").filter(has_text="the text goes on where it stopped")
+    exact, loose = joined.nth(0).locator(".what"), joined.nth(1).locator(".what")
+    expect(exact).to_have_text("Turn 1: the text goes on where it stopped")
+    expect(loose).to_have_text("Turn 1: the text goes on where it stopped, as well as the provider can")
+    expect(page.locator("#usage")).to_have_text("Totalnot known")
+    expect(page.locator("#text")).to_have_text("One two.")
