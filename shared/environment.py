@@ -68,10 +68,15 @@ def is_https(text: str) -> bool:
 
 
 def is_url(text: str) -> bool:
+    # `urlsplit` leaves out control characters, and an empty query or fragment.
+    if not text.isprintable() or any(each in " ?#\\" for each in text):
+        return False
     try:
         parts = urlsplit(text)
         # Reading the port checks it.
-        plain = parts.port != 0 and not (parts.query or parts.fragment or parts.username)
+        plain = parts.port != 0 and "@" not in parts.netloc
+        # A connection needs the name in this form. Each of its labels has 1 to 63 characters.
+        (parts.hostname or "").encode("idna")
     except ValueError:
         return False
     return plain and parts.scheme in {"http", "https"} and bool(parts.hostname)

@@ -216,6 +216,18 @@ WRONG = {
         "http://a:99999",
         "http://a:b",
         "https://a?b=c",
+        # With what is added, these would be other addresses than they seem, or none.
+        "https://a/v1?",
+        "https://a/v1#",
+        "https://:s3cret@a/v1",
+        "https://@a/v1",
+        "https://a/v1\r\nX-Key: s3cret",
+        "https://a b/v1",
+        "https://a/v\x001",
+        "https://a\\@b/v1",
+        "https://a..b/v1",
+        "https://.a/v1",
+        f"https://{'a' * 64}.example/v1",
     ],
     "AZURE_OPENAI_ENDPOINT": ["res.openai.azure.com", "https://res]"],
     "PUBLIC_BASE_URL": [
