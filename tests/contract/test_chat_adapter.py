@@ -154,6 +154,21 @@ async def test_a_provider_that_refuses_to_report_its_usage_is_not_asked_for_it(s
     assert ["stream_options" in sent.json for sent in server.arrived] == [True, False, False]
 
 
+async def test_a_refusal_that_repeats_the_request_is_not_about_its_usage():
+    """One conversation that is refused must not cost all later ones their usage."""
+
+    async def answering(arrived: Arrived) -> AsyncIterator[bytes]:
+        if len(server.arrived) <= 2:
+            yield reply(422, json.dumps({"detail": [{"msg": "Wrong role", "input": arrived.json}, {"msg": "stream_options"}]}).encode())  # fmt: skip
+        else:
+            yield reply(200, b"".join(SMALL), content_type="text/event-stream")
+
+    async with Loopback(answering) as server, chatting(server) as provider:
+        assert (await generated(provider)).outcome.error.code == "provider_rejected"
+        assert await generated(provider) == AB
+    assert ["stream_options" in sent.json for sent in server.arrived] == [True, False, True]
+
+
 async def test_another_refusal_is_not_repeated():
     async with (
         Loopback(always(reply(400, b'{"error": {"message": "No."}}'))) as server,

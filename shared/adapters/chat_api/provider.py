@@ -87,10 +87,12 @@ class ChatCompletionsProvider:
             asks, sent = self._asks_for_usage, self._request(request, usage=self._asks_for_usage)
             reply = await opened.enter_async_context(self._transport.stream(sent))
             if asks and _refuses_usage(reply):
-                self._asks_for_usage = False
-                log_event("chat.usage_refused")
                 sent = self._request(request, usage=False)
                 reply = await opened.enter_async_context(self._transport.stream(sent))
+                # Some errors repeat the whole request, so that the first refusal may have had another reason.
+                if isinstance(reply, ByteStream):
+                    self._asks_for_usage = False
+                    log_event("chat.usage_refused")
             yield reply
 
     def _request(self, request: ChatRequest, *, usage: bool) -> Request:
