@@ -65,7 +65,7 @@ class Collected:
                 self.reasoning += text
             case ChatCall(index, call_id, name, arguments):
                 pieces = (call_id, name, arguments)
-                if index == len(self.calls):
+                while index >= len(self.calls):
                     self.calls.append(["", "", ""])
                 self.calls[index] = [
                     before + new for before, new in zip(self.calls[index], pieces, strict=True)

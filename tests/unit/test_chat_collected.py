@@ -94,6 +94,12 @@ def test_a_name_that_is_repeated_is_one(names):
     assert calls(*(ChatCall(0, "c", name, text) for name, text in pieces), CALLS) == [("c", "f", '{"a": 1}')]
 
 
+def test_a_name_may_come_in_pieces():
+    assert calls(ChatCall(0, "c", "look_", ""), ChatCall(0, "", "up", "{}"), CALLS) == [
+        ("c", "look_up", "{}")
+    ]
+
+
 def test_an_id_may_come_after_the_name():
     pieces = [ChatCall(0, "", "f", ""), ChatCall(0, "c", "", "{"), ChatCall(0, "c", "", "}")]
     assert calls(*pieces, CALLS) == [("c", "f", "{}")]

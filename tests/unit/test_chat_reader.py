@@ -108,6 +108,11 @@ ENDS: dict[str, tuple[bytes, ChatEnd | str]] = {
     "text after [DONE]": (events(content("a")) + DONE + events(content("b")), ChatEnd(None, None)),
     "an error after the reason": (events(chunk({"content": "a"}, "stop"), {"error": {"message": "x"}}), ChatEnd("stop", None)),
     "junk after the reason": (events(chunk({"content": "a"}, "stop")) + b"data: {junk\n\n" + DONE, ChatEnd("stop", None)),
+    "no reason as a word": (events(chunk({"content": "a"}, "null"), chunk(finish="None")), "stream_broken"),
+    "the provider gives up in capitals": (events(content("a"), chunk(finish="ERROR")), "provider_unavailable"),
+    "the provider has lost its model": (events(content("a"), chunk(finish="network_error")), "provider_unavailable"),
+    "the whole answer once more": (events(content("a"), {"choices": [{"message": {"content": "a"}, "finish_reason": "stop"}]}) + DONE, ChatEnd("stop", None)),
+    "the whole answer beside an empty delta": (events(content("a"), {"choices": [{"delta": {}, "message": {"content": "a"}, "finish_reason": "stop"}]}), ChatEnd("stop", None)),
 }  # fmt: skip
 
 
@@ -138,6 +143,9 @@ ERRORS: dict[str, tuple[Any, tuple[str, bool]]] = {
     "in the choices": ({"choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "error", "error": {"code": 502, "message": "Bad."}}]}, LATER),
     "beside the choices": ({"choices": [{"index": 0, "delta": {"content": ""}, "finish_reason": "error"}], "error": {"code": 502, "message": "Bad."}}, LATER),
     "a text in the choices": ({"choices": [{"error": "Bad."}]}, LATER),
+    "a short name for the message": ({"code": 401, "msg": "No."}, ("provider_denied", False)),
+    "a list of details": ({"detail": [{"loc": ["body"], "msg": "Broken."}]}, LATER),
+    "a list of errors": ({"success": False, "errors": [{"code": 7, "message": "Broken."}]}, LATER),
 }  # fmt: skip
 
 
@@ -149,6 +157,17 @@ def test_an_error_inside_an_answer(value, expected, whole):
     assert found.text == ("" if whole else "a")
     assert isinstance(found.outcome, ChatBroken)
     assert (found.outcome.error.code, found.outcome.retryable) == expected
+
+
+def test_an_error_may_have_a_field_of_its_own():
+    """llama.cpp has sent it in the place of `data`."""
+    line = b'error: {"code":400,"message":"Too long.","type":"invalid_request_error"}\n\n'
+    found = read(events(content("a")) + line)
+    assert (found.text, found.outcome.error.code, found.outcome.retryable) == (
+        "a",
+        "provider_rejected",
+        False,
+    )
 
 
 @pytest.mark.parametrize("error", [None, {}, "", [], 0, False])
@@ -268,7 +287,7 @@ def test_half_a_character_at_a_cut_is_not_given():
 
 def pieces(*given: dict[str, Any]) -> list[list[str]]:
     """Return the calls of deltas with `i`, `id`, `name` and `args`, each in an event of its own."""
-    found = read(events(*(chunk({"tool_calls": [_piece(**each)]}) for each in given)) + DONE)
+    found = read(events(*(chunk({"tool_calls": [_piece(**each)]}) for each in given), chunk(finish="stop")))
     assert isinstance(found.outcome, ChatEnd)
     return found.calls
 
@@ -308,6 +327,10 @@ CALLS: dict[str, tuple[list[dict[str, Any]], list[list[str]]]] = {
     "only a name at first": ([{"name": "f", "args": ""}, {"name": "f", "args": '{"x": 1}'}], [["", "f", '{"x": 1}']]),
     "the same id at another index": ([{"i": 0, "id": "a", "name": "f", "args": "{}"}, {"i": 1, "id": "a", "name": "g", "args": "{}"}], [["a", "f", "{}"], ["a", "g", "{}"]]),
     "odd indexes": ([{"i": True, "id": "a", "name": "f", "args": '{"x"'}, {"i": -1, "args": ": 1}"}, {"i": "0", "id": "b", "name": "f", "args": '{"x": 2}'}], TWO),
+    "complete calls with the same index and no ids": ([{"i": 0, "id": "", "name": name, "args": args} for name, args in (("f", '{"x": 1}'), ("f", '{"x": 2}'), ("g", "{}"))], [["", "f", '{"x": 1}'], ["", "f", '{"x": 2}'], ["", "g", "{}"]]),
+    "the name in pieces": ([{"i": 0, "id": "a", "name": "look_"}, {"i": 0, "name": "up", "args": ""}, {"i": 0, "args": "{}"}], [["a", "look_up", "{}"]]),
+    "the name in pieces with the id": ([{"i": 0, "id": "a", "name": each} for each in ("look", "_", "up")], [["a", "look_up", ""]]),
+    "the name as far as it came": ([{"i": 0, "id": "a", "name": each} for each in ("look", "look_up")], [["a", "look_up", ""]]),
     "odd fields": ([{"i": 0, "id": 7, "name": ["f"], "args": 1.5}, {"i": 0, "id": "a", "name": "f", "args": '{"x": 1}'}], ONE),
 }  # fmt: skip
 
@@ -321,6 +344,30 @@ def test_a_complete_answer_may_have_calls_of_the_same_function():
     body = {"message": {"content": None, "tool_calls": [_piece(**each) for each in FULL]}}
     found = read(json.dumps({"choices": [{**body, "finish_reason": "tool_calls"}]}).encode())
     assert found == Collected(calls=TWO, outcome=ChatEnd("tool_calls", None))
+
+
+@pytest.mark.parametrize("index", [{}, {"i": 0}])
+def test_calls_beside_each_other_are_several(index):
+    """Without ids and arguments, only their places tell them apart."""
+    beside = [_piece(name=name, args="", **index) for name in ("f", "f", "g")]
+    found = read(events(chunk({"tool_calls": beside}, "tool_calls")))
+    assert found.calls == [["", "f", ""], ["", "f", ""], ["", "g", ""]]
+
+
+def test_a_call_may_have_the_form_of_before_there_were_several():
+    deltas = [chunk({"function_call": each}) for each in ({"name": "f", "arguments": ""}, {"arguments": '{"x"'}, {"arguments": ": 1}"}, None)]  # fmt: skip
+    assert read(events(*deltas, chunk(finish="function_call"))).calls == [["", "f", '{"x": 1}']]
+    message = {"content": None, "function_call": {"name": "f", "arguments": '{"x": 1}'}}
+    assert read(json.dumps({"choices": [{"message": message}]}).encode()).calls == [["", "f", '{"x": 1}']]
+
+
+def test_a_call_whose_arguments_have_not_begun_is_not_whole_without_a_reason():
+    """The host would take it for a call without arguments, and run it."""
+    begun = events(chunk({"tool_calls": [_piece(i=0, id="a", name="f", args="")]}))
+    assert read(begun + DONE).outcome.error.code == "stream_broken"
+    assert read(begun + events(chunk(finish="tool_calls")) + DONE).outcome == ChatEnd("tool_calls", None)
+    more = events(chunk({"tool_calls": [_piece(i=0, args="{}")]}))
+    assert read(begun + more + DONE).outcome == ChatEnd(None, None)
 
 
 # Complete answers.

@@ -26,18 +26,27 @@ class Calls:
     """The calls of one answer, numbered from 0 in the order in which they begin."""
 
     def __init__(self) -> None:
-        self.count = 0
+        self._all: list[_Call] = []
         self._by_index: dict[int, _Call] = {}
         self._by_id: dict[str, _Call] = {}
         self._last: _Call | None = None
         self._parses = 0
 
+    @property
+    def count(self) -> int:
+        return len(self._all)
+
+    @property
+    def unwritten(self) -> bool:
+        """Whether a call has a name, and no arguments yet."""
+        return any(call.name and not "".join(call.arguments).strip() for call in self._all)
+
     def place(self, piece: CallPiece) -> ChatCall:
-        """Return a piece with the number of its call. Its id and its name are given once."""
+        """Return a piece with the number of its call. Its id is given once, and so is each part of its name."""
         call = self._call_of(piece)
         new_id = piece.call_id if not call.call_id else ""
-        new_name = piece.name if not call.name else ""
-        call.call_id, call.name = call.call_id or new_id, call.name or new_name
+        new_name = _rest_of_name(call, piece.name)
+        call.call_id, call.name = call.call_id or new_id, call.name + new_name
         if piece.index is not None:
             self._by_index[piece.index] = call
         if new_id:
@@ -60,13 +69,16 @@ class Calls:
         if not piece.name:
             # There are providers that send another id with each piece.
             return False
+        if piece.beside and not piece.call_id:
+            return True
         if piece.call_id and current.call_id:
             if piece.call_id == current.call_id:
                 return False
             # With the same index, each piece of one call may have an id of its own.
             return piece.index is None or piece.name != current.name or self._complete(current, empty=True)
         if piece.index is not None:
-            return False
+            # Some number every call 0, and send each of them in one piece.
+            return bool(piece.arguments.strip()) and self._complete(current, empty=False)
         return bool(current.name) and (
             piece.name != current.name or self._complete(current, empty=bool(piece.call_id))
         )
@@ -86,5 +98,12 @@ class Calls:
         return True
 
     def _new(self) -> _Call:
-        self.count += 1
-        return _Call(self.count - 1)
+        self._all.append(_Call(len(self._all)))
+        return self._all[-1]
+
+
+def _rest_of_name(call: _Call, name: str) -> str:
+    """Return what a piece adds to the name of its call. A name may come in pieces, or again and again."""
+    if name.startswith(call.name):
+        return name.removeprefix(call.name)
+    return "" if call.length else name

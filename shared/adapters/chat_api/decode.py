@@ -4,15 +4,17 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from shared.adapters.http.provider_error import error_in
+from shared.adapters.http.provider_error import error_in, message_of
 from shared.adapters.http.tokens import tokens, tokens_in
 from shared.core.response import Usage
 from shared.core.text import json_text
 
 # An index that is larger counts as missing.
 MAX_CALL_INDEX = 10_000
-# With these the provider says that it gave up, not that the answer is over.
-_GIVEN_UP = frozenset({"error", "insufficient_system_resource"})
+# With these the provider says that it gave up, not that the answer is over. The last one is Zhipu's.
+_GIVEN_UP = frozenset({"error", "insufficient_system_resource", "network_error"})
+# How some write that the answer goes on. DashScope's own API has the first one.
+_NO_REASON = frozenset({"null", "none"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +25,8 @@ class CallPiece:
     call_id: str
     name: str
     arguments: str
+    # Whether it follows another one in the same list.
+    beside: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +37,8 @@ class Piece:
     choice: object = None
     # Whether it has a choice at all.
     chosen: bool = False
+    # Whether it is not a part of the answer but all of it.
+    whole: bool = False
     reasoning: str = ""
     text: str = ""
     calls: tuple[CallPiece, ...] = ()
@@ -52,18 +58,20 @@ def read_piece(value: object, choice: object = None) -> Piece:
     if found is None:
         return Piece(usage=usage, error=error)
     finish = _first_text(found.get("finish_reason"))
-    if finish in _GIVEN_UP and error is None:
+    if finish.lower() in _GIVEN_UP and error is None:
         error = {"message": f"The provider gave up: {finish}."}
     # A complete answer has a message in the place of the delta.
-    delta = _object(found.get("delta")) or _object(found.get("message"))
+    whole = not _object(found.get("delta"))
+    delta = _object(found.get("message" if whole else "delta"))
     text, thought = _content(delta.get("content"))
     return Piece(
         choice=found.get("index"),
         chosen=True,
+        whole=whole,
         reasoning=_first_text(delta.get("reasoning_content"), delta.get("reasoning")) or thought,
         text=text + _first_text(delta.get("refusal")),
-        calls=tuple(_calls(delta.get("tool_calls"))),
-        finish_reason=finish or None,
+        calls=tuple(_calls(delta)),
+        finish_reason=finish if finish.lower() not in _NO_REASON else None,
         usage=usage,
         error=error,
     )
@@ -75,8 +83,7 @@ def _error_in(value: object) -> Mapping[str, Any] | None:
         return found
     choices = value.get("choices")
     if not isinstance(choices, list):
-        message = value.get("message") or value.get("detail")
-        return found or (value if isinstance(message, str) else None)
+        return found or (value if message_of(value) else None)
     if found is not None and found is not value:
         return found
     for each in choices:
@@ -109,16 +116,19 @@ def _thought(value: object) -> str:
     return value if isinstance(value, str) else _content(value)[0]
 
 
-def _calls(value: object) -> Iterator[CallPiece]:
-    for call in value if isinstance(value, list) else ():
-        if not isinstance(call, dict):
-            continue
+def _calls(delta: Mapping[str, Any]) -> Iterator[CallPiece]:
+    value = delta.get("tool_calls")
+    calls = [each for each in value if isinstance(each, dict)] if isinstance(value, list) else []
+    # Before there could be several calls, the only one had a field of its own.
+    only = _object(delta.get("function_call"))
+    for number, call in enumerate(calls or ([{"function": only}] if only else [])):
         function = _object(call.get("function"))
         yield CallPiece(
             _index(call.get("index")),
             _first_text(call.get("id")),
             _first_text(function.get("name")),
             _arguments(function.get("arguments")),
+            beside=number > 0,
         )
 
 

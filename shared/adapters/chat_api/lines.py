@@ -1,7 +1,7 @@
 """Reads the events of a stream that may last for many minutes, line by line.
 
 Source: the WHATWG's HTML standard, "Server-sent events". Beyond it, servers are understood that leave out the empty line
-after an event, and the line end after the last one.
+after an event, and the line end after the last one. So are those that write `error:` in the place of `data:`.
 """
 
 import codecs
@@ -12,7 +12,8 @@ MAX_EVENT_BYTES = 8 * 1024 * 1024
 
 DONE = b"[DONE]"
 _LINE_END = re.compile(rb"\r\n|\r|\n")
-_DATA = b"data:"
+# Older servers of llama.cpp have the second one.
+_DATA = re.compile(rb"(?:data|error): ?")
 
 
 class LineReader:
@@ -63,8 +64,8 @@ class LineReader:
         line = line.removeprefix(codecs.BOM_UTF8)
         if not line:
             self._dispatch(events)
-        elif line.startswith(_DATA):
-            data = line.removeprefix(_DATA).removeprefix(b" ")
+        elif field := _DATA.match(line):
+            data = line[field.end() :]
             if self._data and _is_another(self._data[-1], data):
                 self._dispatch(events)
             self._data.append(data)

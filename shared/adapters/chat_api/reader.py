@@ -2,6 +2,7 @@
 
 import codecs
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from shared.adapters.chat_api.broken import cut, junk, too_large
@@ -52,6 +53,8 @@ class AnswerReader:
         self._head: bytearray | None = bytearray()
         self._received = self._written = self._events = 0
         self._choice: object = None
+        # Whether a part of the answer came that was not all of it.
+        self._parted = False
         self._halves: dict[object, str] = {}
         self._echo = EchoFilter(echo)
         self._calls = Calls()
@@ -125,6 +128,8 @@ class AnswerReader:
             return []
         self._events += 1
         if text == DONE:
+            if self._calls.unwritten:
+                self._close(cut("a call has no arguments, and the answer no reason for its end"))
             self.finish_reason = self.finish_reason or ""
             return self._finish()
         if not text.startswith((b"{", b"[")):
@@ -148,6 +153,7 @@ class AnswerReader:
         if piece.chosen and self._choice is None:
             self._choice = piece.choice
         self._usage = piece.usage or self._usage
+        piece = self._unrepeated(piece)
         if reasoning := self._joined(ChatReasoning, piece.reasoning):
             yield ChatReasoning(reasoning)
         if text := self._echo.passed(self._joined(ChatText, piece.text)):
@@ -166,6 +172,13 @@ class AnswerReader:
             self.outcome = too_large(f"it is larger than {MAX_ANSWER_BYTES // _MIB} MiB")
         elif self._calls.count > MAX_CALLS:
             self.outcome = too_large(f"it has more than {MAX_CALLS:,} calls")
+
+    def _unrepeated(self, piece: Piece) -> Piece:
+        """Return a piece without what came before: some services repeat the complete answer in the last event."""
+        if piece.whole:
+            return replace(piece, reasoning="", text="", calls=()) if self._parted else piece
+        self._parted = self._parted or bool(piece.text or piece.reasoning or piece.calls)
+        return piece
 
     def _close(self, broken: ChatBroken) -> None:
         """End the answer, unless the provider had ended it: then what is wrong after it does not matter."""

@@ -68,7 +68,7 @@ class ProviderError:
             value = {"code": value, "message": value}
         if not isinstance(value, dict):
             return cls()
-        code, message = value.get("code"), _message_of(value)
+        code, message = value.get("code"), message_of(value)
         if isinstance(code, int) and not isinstance(code, bool):
             code = str(code)
         shown = read_error({"code": code, "message": message}, secret)
@@ -126,9 +126,9 @@ def error_in(value: object) -> Mapping[str, Any] | None:
     return value if is_error else None
 
 
-def _message_of(value: Mapping[str, Any]) -> str | None:
+def message_of(value: Mapping[str, Any]) -> str | None:
     """Return the text of an error: `message`, or the names that frameworks have for it."""
-    for given in (value.get("message"), value.get("detail"), value.get("errors")):
+    for given in map(value.get, ("message", "msg", "detail", "errors")):
         first = given[0] if isinstance(given, list) and given else given
         text = first.get("message") or first.get("msg") if isinstance(first, dict) else first
         if isinstance(text, str) and text:

@@ -66,7 +66,8 @@ class _Draft:
 
     def add(self, piece: ChatCall) -> None:
         self.call_id = self.call_id or piece.call_id
-        self.name = self.name or piece.name
+        if piece.name != self.name:
+            self.name += piece.name
         self.pieces.append(piece.arguments)
 
     @property

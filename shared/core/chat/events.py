@@ -25,8 +25,9 @@ class ChatCall:
     """A piece of a function call. The pieces of one call have the same index, and no other call has it."""
 
     index: int
-    # In the first piece that brings them, and empty in most others.
+    # In the first piece that brings it, and empty in most others.
     call_id: str
+    # The same. Where it comes in pieces, each has what is new.
     name: str
     arguments: str
 
