@@ -141,6 +141,16 @@ def test_a_call_with_wrong_arguments_is_kept_for_the_model_to_be_told():
     ]
 
 
+def test_an_empty_object_before_the_arguments_is_none():
+    first = ChatCall(0, "c", "f", "{}")
+    assert calls(first, ChatCall(0, "", "", '{"a"'), ChatCall(0, "", "", ": 1}"), CALLS) == [
+        ("c", "f", '{"a": 1}')
+    ]
+    assert calls(first, ChatCall(0, "", "", " "), CALLS) == [("c", "f", "{} ")]
+    assert calls(first, ChatCall(0, "", "", '{"a"'), CALLS) == [("c", "f", '{}{"a"')]
+    assert calls(first, ChatCall(0, "", "", '{"a"'), ChatEnd("length", None)) == []
+
+
 def test_an_empty_piece_is_no_call():
     assert calls(ChatCall(0, "", "", ""), ChatCall(1, "c", "f", "{}"), STOP) == [("c", "f", "{}")]
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from shared.adapters.chat_api import calls, lines, reader
 from shared.adapters.chat_api.broken import cut
+from shared.adapters.chat_api.decode import read_piece
 from shared.core.chat.echo import EchoFilter
 from shared.core.response import Usage
 from shared.ports.chat import ChatBroken, ChatEnd
@@ -314,6 +315,8 @@ CALLS: dict[str, tuple[list[dict[str, Any]], list[list[str]]]] = {
     "the name comes late": ([{"i": 0, "id": "a"}, {"i": 0, "name": "f", "args": '{"x": 1}'}], ONE),
     "empty texts": ([{"i": 0, "id": "a", "name": "f", "args": '{"x"'}, {"i": 0, "id": "", "name": "", "args": ": 1}"}], ONE),
     "an object as arguments": ([{"i": 0, "id": "a", "name": "f", "args": {"x": 1}}], ONE),
+    "an empty list as arguments": ([{"i": 0, "id": "a", "name": "f", "args": []}], [["a", "f", ""]]),
+    "a list as arguments": ([{"i": 0, "id": "a", "name": "f", "args": [1]}], [["a", "f", "[1]"]]),
     "an index that begins at 1": ([{"i": 1, "id": "a", "name": "f", "args": '{"x": 1}'}, {"i": 2, "id": "b", "name": "f", "args": '{"x": 2}'}], TWO),
     "calls in turn": ([{"i": 0, "id": "a", "name": "f", "args": '{"x"'}, {"i": 1, "id": "b", "name": "f", "args": '{"x"'}, {"i": 0, "args": ": 1}"}, {"i": 1, "args": ": 2}"}], TWO),
     "complete calls without an index": (list(FULL), TWO),
@@ -352,6 +355,15 @@ def test_calls_beside_each_other_are_several(index):
     beside = [_piece(name=name, args="", **index) for name in ("f", "f", "g")]
     found = read(events(chunk({"tool_calls": beside}, "tool_calls")))
     assert found.calls == [["", "f", ""], ["", "f", ""], ["", "g", ""]]
+
+
+def test_arguments_that_cannot_be_written_as_a_text_are_not_empty():
+    """The host would take them for those of a call without arguments, and run it."""
+    nested: dict[str, Any] = {}
+    for _ in range(100_000):
+        nested = {"a": nested}
+    [found] = read_piece(chunk({"tool_calls": [_piece(name="f", args=nested)]})).calls
+    assert found.arguments.strip()
 
 
 def test_a_call_may_have_the_form_of_before_there_were_several():

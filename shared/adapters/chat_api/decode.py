@@ -13,6 +13,8 @@ from shared.core.text import json_text
 MAX_CALL_INDEX = 10_000
 # With these the provider says that it gave up, not that the answer is over. The last one is Zhipu's.
 _GIVEN_UP = frozenset({"error", "insufficient_system_resource", "network_error"})
+# In the place of arguments that cannot be written as a text. It is no JSON, so that the call is not run.
+_TOO_DEEP = "(nested too deeply)"
 # How some write that the answer goes on. DashScope's own API has the first one.
 _NO_REASON = frozenset({"null", "none"})
 
@@ -134,11 +136,11 @@ def _calls(delta: Mapping[str, Any]) -> Iterator[CallPiece]:
 
 def _arguments(value: object) -> str:
     """Return the JSON text of arguments. Some providers send the object itself."""
-    if isinstance(value, dict):
+    if isinstance(value, dict | list) and value != []:
         try:
             return json_text(value)
         except RecursionError:
-            return ""
+            return _TOO_DEEP
     return _first_text(value)
 
 

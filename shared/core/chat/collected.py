@@ -72,7 +72,10 @@ class _Draft:
 
     @property
     def arguments(self) -> str:
-        return representable("".join(self.pieces))
+        text = representable("".join(self.pieces))
+        # Some services send an empty object before the arguments, in the place of nothing.
+        rest = text.removeprefix("{}")
+        return rest if rest != text and is_object(rest) else text
 
 
 class Collected:
