@@ -4,7 +4,15 @@ from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from shared.core.chat.events import ChatBroken, ChatCall, ChatEnd, ChatEvent, ChatReasoning, ChatText
+from shared.core.chat.events import (
+    ChatBroken,
+    ChatCall,
+    ChatEnd,
+    ChatEvent,
+    ChatReasoning,
+    ChatRefusal,
+    ChatText,
+)
 
 __all__ = [
     "ChatBroken",
@@ -13,6 +21,7 @@ __all__ = [
     "ChatEvent",
     "ChatProvider",
     "ChatReasoning",
+    "ChatRefusal",
     "ChatRequest",
     "ChatService",
     "ChatServices",

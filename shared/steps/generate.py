@@ -205,10 +205,10 @@ class _Stream:
     def _longest(self) -> timedelta:
         """Return for how long this invocation may hold the stream.
 
-        Reasoning and calls cannot be continued. If they were cut, the next invocation would come no further.
+        Reasoning, refusals and calls cannot be continued. If they were cut, the next invocation would come no further.
         """
         written = self._storable > len(self._request.prefix)
-        if self._chat.continues and written and not self._collected.calls:
+        if self._chat.continues and written and not self._collected.calls_or_refuses:
             return min(self._context.generate_for, self._context.longest_work)
         return self._context.longest_work
 

@@ -19,6 +19,7 @@ from shared.ports.chat import (
     ChatEnd,
     ChatEvent,
     ChatReasoning,
+    ChatRefusal,
     ChatRequest,
     ChatText,
 )
@@ -43,6 +44,7 @@ class Collected:
 
     text: str = ""
     reasoning: str = ""
+    refusal: str = ""
     # Id, name and arguments of each call.
     calls: list[list[str]] = field(default_factory=list)
     outcome: ChatEnd | ChatBroken | None = None
@@ -63,6 +65,9 @@ class Collected:
             case ChatReasoning(text):
                 assert text
                 self.reasoning += text
+            case ChatRefusal(text):
+                assert text
+                self.refusal += text
             case ChatCall(index, call_id, name, arguments):
                 pieces = (call_id, name, arguments)
                 while index >= len(self.calls):
@@ -78,6 +83,7 @@ class Collected:
         return (
             whole.text.startswith(self.text)
             and whole.reasoning.startswith(self.reasoning)
+            and whole.refusal.startswith(self.refusal)
             and len(self.calls) <= len(whole.calls)
             and all(
                 longer.startswith(shorter)

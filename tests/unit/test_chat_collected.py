@@ -13,7 +13,15 @@ from hypothesis import strategies as st
 from shared.core import transcript
 from shared.core.chat.collected import Collected
 from shared.core.chat.echo import EchoFilter
-from shared.core.chat.events import ChatBroken, ChatCall, ChatEnd, ChatEvent, ChatReasoning, ChatText
+from shared.core.chat.events import (
+    ChatBroken,
+    ChatCall,
+    ChatEnd,
+    ChatEvent,
+    ChatReasoning,
+    ChatRefusal,
+    ChatText,
+)
 from shared.core.chat.messages import chat_messages
 from shared.core.life.calling import MAX_CALLS_PER_RUN
 from shared.core.limits import MAX_OUTPUT_BYTES
@@ -66,6 +74,15 @@ def test_reasoning_comes_first_and_is_not_sent_back():
         transcript.message_of("4"),
     ]
     assert chat_messages("", items) == [{"role": "assistant", "content": "4"}]
+
+
+def test_a_refusal_is_a_part_of_its_own():
+    (refused,) = output(ChatRefusal("I "), ChatRefusal("cannot."), STOP)
+    part = {"type": "refusal", "refusal": "I cannot."}
+    assert refused == {"type": "message", "role": "assistant", "status": "completed", "content": [part]}
+    (both,) = output(ChatRefusal("No.\ud83d"), ChatText("Hm."), STOP)
+    assert both["content"] == [*transcript.message_of("Hm.")["content"], {**part, "refusal": "No.\ufffd"}]
+    assert chat_messages("", [refused]) == [{"role": "assistant", "content": "I cannot."}]
 
 
 def test_an_answer_without_anything_has_no_items():
@@ -253,10 +270,11 @@ def test_the_usual_answer_as_it_grows_up_to_the_limit():
     [
         [ChatText("x" * (MAX_OUTPUT_BYTES + 1))],
         [ChatText("x" * MAX_OUTPUT_BYTES), ChatReasoning("y")],
+        [ChatText("x" * MAX_OUTPUT_BYTES), ChatRefusal("y")],
         [ChatText("\u00e9" * (MAX_OUTPUT_BYTES // 2)), ChatCall(0, "c", "f", "{}")],
         [ChatCall(0, "x" * (MAX_OUTPUT_BYTES + 1), "f", "{}")],
     ],
-    ids=["text", "reasoning", "bytes", "call"],
+    ids=["text", "reasoning", "refusal", "bytes", "call"],
 )
 def test_an_answer_beyond_the_limit_fails_the_run(events):
     found = Collected("t")
@@ -287,6 +305,7 @@ _TEXT = st.text(st.characters(), max_size=6) | st.sampled_from(["", "\ud83d", "\
 _EVENT = st.one_of(
     st.builds(ChatText, _TEXT),
     st.builds(ChatReasoning, _TEXT),
+    st.builds(ChatRefusal, _TEXT),
     st.builds(
         ChatCall,
         st.integers(0, 2),

@@ -270,7 +270,7 @@ def test_characters_that_deltas_split_are_joined(text, luck):
         else:
             pieces.append(half)
     whole = units.decode("utf-16-le", "replace")
-    for kind, name in (("content", "text"), ("reasoning_content", "reasoning")):
+    for kind, name in (("content", "text"), ("reasoning_content", "reasoning"), ("refusal", "refusal")):
         found = read(events(*(chunk({kind: piece}) for piece in pieces)) + DONE)
         assert getattr(found, name) == whole
     call = [chunk({"tool_calls": [{"index": 0, "function": {"arguments": piece}}]}) for piece in pieces]
@@ -281,6 +281,19 @@ def test_characters_that_deltas_split_are_joined(text, luck):
 def test_half_a_character_at_a_cut_is_not_given():
     assert read(events(content("a\ud83d"))).text == "a"
     assert read(events(content("a\ud83d")) + DONE).text == "a\ufffd"
+
+
+def test_a_refusal_is_no_text():
+    """OpenAI has it in a field of its own."""
+    deltas = [chunk({"role": "assistant", "content": "", "refusal": None}), chunk({"refusal": "I "}), chunk({"refusal": "cannot."}, "stop")]  # fmt: skip
+    refused = Collected(refusal="I cannot.", outcome=ChatEnd("stop", None))
+    assert read(events(*deltas) + DONE) == refused
+    message = {"content": None, "refusal": "I cannot."}
+    assert read(json.dumps({"choices": [{"message": message, "finish_reason": "stop"}]}).encode()) == refused
+    assert (
+        read(events(*deltas[:2], {"choices": [{"message": message, "finish_reason": "stop"}]})).refusal
+        == "I "
+    )
 
 
 # Calls.
@@ -458,6 +471,7 @@ def test_an_answer_is_not_longer_than_its_limit(monkeypatch):
     for delta in (
         {"content": "ä" * 500},
         {"reasoning": "ä" * 500},
+        {"refusal": "ä" * 500},
         {"tool_calls": [_piece(i=0, name="f", args="ä" * 500)]},
     ):
         assert isinstance(read(events(*[chunk(delta)] * 3) + DONE).outcome, ChatEnd)

@@ -8,8 +8,17 @@ from datetime import timedelta
 
 import pytest
 
+from shared.core import transcript
 from shared.core.calls import CallStatus
-from shared.core.chat.events import ChatBroken, ChatCall, ChatEnd, ChatEvent, ChatReasoning, ChatText
+from shared.core.chat.events import (
+    ChatBroken,
+    ChatCall,
+    ChatEnd,
+    ChatEvent,
+    ChatReasoning,
+    ChatRefusal,
+    ChatText,
+)
 from shared.core.queues import Queue
 from shared.core.response import RunError, Usage
 from shared.core.run import Run, RunStatus, Step
@@ -273,6 +282,19 @@ async def test_a_join_after_reasoning_is_best_effort(world, chat):
     assert (run.status, run.joins, run.loose_joins) == (RunStatus.COMPLETED, 0, 1)
     assert [item["type"] for item in await output_of(world, run)] == ["reasoning", "message"]
     assert await feed_text(world, run) == "abc"
+
+
+async def test_a_refusal_is_shown_and_no_answer(world, chat):
+    chat.streams = [[ChatReasoning("think"), passes(world, 2), ChatRefusal("I "), passes(world, 241), ChatRefusal("cannot."), END]]  # fmt: skip
+    run = await world.start()
+    await world.drive()
+    run = await world.run(run.id)
+    assert (run.status, await feed_text(world, run)) == (RunStatus.COMPLETED, "")
+    items = await output_of(world, run)
+    assert [item["type"] for item in items] == ["reasoning", "message"]
+    assert transcript.refusal_of(items) == "I cannot."
+    feed = await read_feed(world.context, CALLER, run.id, after=0, limit=1000)
+    assert [line.text for line in feed.lines if line.entry.type == "refusal"] == ["I cannot."]
 
 
 async def test_a_long_turn_goes_on_in_the_next_invocation(world, chat):

@@ -43,6 +43,7 @@ class Piece:
     whole: bool = False
     reasoning: str = ""
     text: str = ""
+    refusal: str = ""
     calls: tuple[CallPiece, ...] = ()
     finish_reason: str | None = None
     usage: Usage | None = None
@@ -71,7 +72,8 @@ def read_piece(value: object, choice: object = None) -> Piece:
         chosen=True,
         whole=whole,
         reasoning=_first_text(delta.get("reasoning_content"), delta.get("reasoning")) or thought,
-        text=text + _first_text(delta.get("refusal")),
+        text=text,
+        refusal=_first_text(delta.get("refusal")),
         calls=tuple(_calls(delta)),
         finish_reason=finish if finish.lower() not in _NO_REASON else None,
         usage=usage,

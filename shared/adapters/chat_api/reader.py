@@ -13,7 +13,7 @@ from shared.adapters.http.answer import MAX_REPLY_BYTES
 from shared.adapters.http.json_body import TooManyMarks, read_json
 from shared.core.chat.echo import EchoFilter
 from shared.core.text import clipped, representable
-from shared.ports.chat import ChatBroken, ChatCall, ChatEnd, ChatEvent, ChatReasoning, ChatText
+from shared.ports.chat import ChatBroken, ChatCall, ChatEnd, ChatEvent, ChatReasoning, ChatRefusal, ChatText
 
 if TYPE_CHECKING:
     from shared.core.response import Usage
@@ -154,10 +154,7 @@ class AnswerReader:
             self._choice = piece.choice
         self._usage = piece.usage or self._usage
         piece = self._unrepeated(piece)
-        if reasoning := self._joined(ChatReasoning, piece.reasoning):
-            yield ChatReasoning(reasoning)
-        if text := self._echo.passed(self._joined(ChatText, piece.text)):
-            yield ChatText(text)
+        yield from self._texts(piece)
         for call in piece.calls:
             placed = self._calls.place(call)
             arguments = self._joined(placed.index, placed.arguments)
@@ -173,11 +170,18 @@ class AnswerReader:
         elif self._calls.count > MAX_CALLS:
             self.outcome = too_large(f"it has more than {MAX_CALLS:,} calls")
 
+    def _texts(self, piece: Piece) -> Iterator[ChatEvent]:
+        for kind, given in ((ChatReasoning, piece.reasoning), (ChatRefusal, piece.refusal)):
+            if joined := self._joined(kind, given):
+                yield kind(joined)
+        if text := self._echo.passed(self._joined(ChatText, piece.text)):
+            yield ChatText(text)
+
     def _unrepeated(self, piece: Piece) -> Piece:
         """Return a piece without what came before: some services repeat the complete answer in the last event."""
         if piece.whole:
-            return replace(piece, reasoning="", text="", calls=()) if self._parted else piece
-        self._parted = self._parted or bool(piece.text or piece.reasoning or piece.calls)
+            return replace(piece, reasoning="", refusal="", text="", calls=()) if self._parted else piece
+        self._parted = self._parted or bool(piece.text or piece.reasoning or piece.refusal or piece.calls)
         return piece
 
     def _close(self, broken: ChatBroken) -> None:
@@ -196,7 +200,10 @@ class AnswerReader:
         for key, half in halves.items():
             if half:
                 text = representable(half)
-                events.append(ChatCall(key, "", "", text) if isinstance(key, int) else ChatReasoning(text))
+                if isinstance(key, int):
+                    events.append(ChatCall(key, "", "", text))
+                else:
+                    events.append(ChatRefusal(text) if key is ChatRefusal else ChatReasoning(text))
         self.outcome = ChatEnd(self.finish_reason or None, self._usage)
         return events
 

@@ -6,7 +6,15 @@ from dataclasses import dataclass, field
 from shared.core import transcript
 from shared.core.chat.call_ids import made_id
 from shared.core.chat.characters import WholeCharacters
-from shared.core.chat.events import ChatBroken, ChatCall, ChatEnd, ChatEvent, ChatReasoning, ChatText
+from shared.core.chat.events import (
+    ChatBroken,
+    ChatCall,
+    ChatEnd,
+    ChatEvent,
+    ChatReasoning,
+    ChatRefusal,
+    ChatText,
+)
 from shared.core.chat.messages import is_object
 from shared.core.life.calling import MAX_CALLS_PER_RUN
 from shared.core.limits import MAX_OUTPUT_BYTES
@@ -89,6 +97,7 @@ class Collected:
         self._turn = turn
         self._text = _Growing([representable(text)])
         self._reasoning = _Growing([representable(reasoning)])
+        self._refusal = _Growing([""])
         self._drafts: list[_Draft] = []
         # The draft that the next piece with an index belongs to.
         self._current: dict[int, _Draft] = {}
@@ -105,9 +114,9 @@ class Collected:
         return str(self._reasoning)
 
     @property
-    def calls(self) -> bool:
-        """Whether a call has begun."""
-        return bool(self._drafts)
+    def calls_or_refuses(self) -> bool:
+        """Whether a call has begun, or a refusal."""
+        return bool(self._drafts) or self._refusal.length > 0
 
     @property
     def characters(self) -> int:
@@ -133,12 +142,15 @@ class Collected:
                 self._text.add(text)
             case ChatReasoning(text) if self._fits(text):
                 self._reasoning.add(text)
+            case ChatRefusal(text) if self._fits(text):
+                self._refusal.add(text)
             case ChatCall() if self._fits(event.call_id + event.name + event.arguments):
                 self._add_call(event)
             case ChatEnd() | ChatBroken():
                 self._end = event
                 self._text.end()
                 self._reasoning.end()
+                self._refusal.end()
 
     def _fits(self, text: str) -> bool:
         self._size += len(text.encode("utf-8", "surrogatepass"))
@@ -199,8 +211,11 @@ class Collected:
         if reasoning := self.reasoning:
             part = {"type": "reasoning_text", "text": reasoning}
             output.append({"type": "reasoning", "summary": [], "content": [part]})
-        if text := self.text:
-            output.append(transcript.message_of(text) | {"status": status.value})
+        content = transcript.message_of(text)["content"] if (text := self.text) else []
+        if refusal := str(self._refusal):
+            content.append({"type": "refusal", "refusal": refusal})
+        if content:
+            output.append(transcript.message_of("") | {"status": status.value, "content": content})
         if status is ResponseStatus.COMPLETED:
             return output + self._calls(lambda draft: bool(draft.name or draft.arguments))
         if reason in _INCOMPLETE.values():

@@ -21,6 +21,13 @@ class ChatReasoning:
 
 
 @dataclass(frozen=True, slots=True)
+class ChatRefusal:
+    """Text with which the model refuses to answer."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class ChatCall:
     """A piece of a function call. The pieces of one call have the same index, and no other call has it."""
 
@@ -53,4 +60,4 @@ class ChatBroken:
     retryable: bool
 
 
-ChatEvent = ChatText | ChatReasoning | ChatCall | ChatEnd | ChatBroken
+ChatEvent = ChatText | ChatReasoning | ChatRefusal | ChatCall | ChatEnd | ChatBroken
