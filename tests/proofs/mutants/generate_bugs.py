@@ -129,7 +129,7 @@ GENERATE_BUGS = (
     Bug(
         "a stream is cut in its calls to be continued",
         _GENERATE,
-        "        if self._chat.continues and written and not self._collected.calls:\n",
+        "        if self._chat.continues and written and not self._collected.calls_or_refuses:\n",
         "        if self._chat.continues and written:\n",
     ),
     Bug(
