@@ -9,7 +9,7 @@ import pytest
 from dev.litellm_proxy import KEY, LiteLLMMissingError, Proxy, Route, program
 from tests.e2e import novels
 from tests.e2e.conftest import NewSite
-from tests.e2e.site import Site, script, wait_until
+from tests.e2e.site import Site, script
 
 AGENTS = Path(__file__).parent / "litellm_agents" / "agents"
 
