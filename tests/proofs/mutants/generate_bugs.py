@@ -91,6 +91,12 @@ GENERATE_BUGS = (
         "        return joined, ()\n",
     ),
     Bug(
+        "a text is joined again although nothing came since",
+        _GENERATING,
+        "        if run.joined == run.written:\n",
+        "        if run.joined > run.written:\n",
+    ),
+    Bug(
         "a stream goes on after its run was cancelled or taken over",
         _GENERATE,
         "        return self._hold.lease is None or latest.status is RunStatus.CANCELLING\n",
