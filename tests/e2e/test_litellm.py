@@ -1,6 +1,7 @@
 """Runs at a real gateway: LiteLLM's proxy, in front of llama.cpp's own server and of the emulator."""
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from dev.litellm_proxy import KEY, LiteLLMMissingError, Proxy, Route, program
 from tests.e2e import novels
 from tests.e2e.conftest import NewSite
-from tests.e2e.site import Site, script
+from tests.e2e.site import Site, script, wait_until
 
 AGENTS = Path(__file__).parent / "litellm_agents" / "agents"
 
@@ -108,6 +109,18 @@ def test_the_background_mode_of_a_service_behind_it_works(
     assert following["status"] == "completed"
 
 
+def test_a_cancellation_and_a_deletion_reach_the_service_behind_it(new_site: NewSite, proxy: Proxy) -> None:
+    site = deploy(new_site, proxy, PROVIDER_CREATE_TIMEOUT_SECONDS="30")
+    before = succeeded(site)
+    run_id = site.start(script(turns=[{"text": "too late", "seconds": 60}]), agent="polled")
+    wait_until(lambda: site.get(run_id)["status"] == "in_progress", "its response is read")
+    assert site.api("POST", f"runs/{run_id}/cancel").status in {200, 202}
+    assert site.outcome(run_id)["status"] == "cancelled"
+    assert (succeeded(site) - before)["cancel"] == 1
+    assert site.api("DELETE", f"runs/{run_id}").status == 204
+    wait_until(lambda: (succeeded(site) - before)["delete"] == 1, "its response is deleted")
+
+
 @pytest.mark.parametrize("agent", ["chatting", "short"])
 def test_a_wrong_key_ends_the_run_and_is_shown_nowhere(new_site: NewSite, proxy: Proxy, agent: str) -> None:
     wrong = "sk-that-the-proxy-does-not-know"
@@ -122,6 +135,11 @@ def test_a_wrong_key_ends_the_run_and_is_shown_nowhere(new_site: NewSite, proxy:
 def test_it_fetches_nothing(proxy: Proxy) -> None:
     lines = proxy.log.splitlines()
     assert [line for line in lines if "fetch" in line.lower()] == []
+
+
+def succeeded(site: Site) -> Counter[str]:
+    """Return how many requests of each kind the emulator has carried out."""
+    return Counter(each["operation"] for each in site.provider_log()["requests"] if each["status"] == 200)
 
 
 def calls_and_writes(mark: str, seconds: float = 0) -> str:
