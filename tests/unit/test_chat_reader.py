@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from shared.adapters.chat_api.echo import Echo
 
 from shared.adapters.chat_api import calls, lines, reader
 from shared.adapters.chat_api.broken import cut
+from shared.core.chat.echo import EchoFilter
 from shared.core.response import Usage
 from shared.ports.chat import ChatBroken, ChatEnd
 from tests.support.chats import DONE, RECORDED, Collected, Recorded, a_reader, chunk, content, events, read
@@ -435,8 +435,8 @@ def test_an_answer_has_no_more_calls_than_the_limit():
 
 @given(st.text("ab", max_size=6), st.lists(st.text("ab", max_size=4), max_size=6))
 def test_only_a_complete_repetition_is_removed(prefix, deltas):
-    text, echo = "".join(deltas), Echo(prefix)
-    given_on = "".join([*(echo.pass_on(each) for each in deltas), echo.end()])
+    text, echo = "".join(deltas), EchoFilter(prefix)
+    given_on = "".join([*(echo.passed(each) for each in deltas), echo.rest()])
     assert given_on == text.removeprefix(prefix)
 
 
