@@ -11,7 +11,7 @@ LITELLM ?= .venv-litellm
 # Only a PYTHON that the user names has to be the one of an existing VENV.
 NAMED_PYTHON = $(if $(filter file,$(origin PYTHON)),,$(PYTHON))
 
-.PHONY: has-python has-node help demo demo-model demo-approval demo-chat up test check unit simulate simulate-new watch mutants crash faults browser clients fuzz soak bench docs lock clean
+.PHONY: has-python has-node help demo demo-model demo-approval demo-chat up test check unit simulate simulate-new watch mutants crash faults real browser clients fuzz soak bench docs lock clean
 help:  ## List the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/'
 
@@ -60,6 +60,9 @@ crash: has-node $(VENV)/ready node_modules/ready  ## Crash the app before and af
 
 faults: has-node $(VENV)/ready node_modules/ready  ## Inject network faults between the app, its storage and its provider
 	@$(BIN)/pytest -q -n 4 --dist loadgroup tests/proofs/faults
+
+real: has-node $(VENV)/model $(LITELLM)/ready node_modules/ready  ## Run agents at real servers: llama.cpp's, and LiteLLM's proxy in front of it
+	@LITELLM='$(LITELLM)' $(BIN)/python -m pytest -q -p tests.support.no_skips tests/e2e/test_llamacpp.py tests/e2e/test_litellm.py
 
 browser: has-node $(VENV)/browser node_modules/ready  ## Test the dashboard in Debian's Chromium
 	@$(BIN)/pytest -q -n 2 --dist loadgroup tests/browser

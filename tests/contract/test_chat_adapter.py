@@ -383,6 +383,7 @@ async def test_what_a_status_means(status, expected):
 
 
 CODES = {
+    "no_db_connection": (400, ("provider_denied", False)),
     "insufficient_quota": (429, ("quota_exhausted", False)),
     "model_not_found": (400, ("model_not_found", False)),
     "context_length_exceeded": (400, ("provider_rejected", False)),

@@ -4,6 +4,7 @@ from pathlib import Path
 import pytest
 
 from dev import stack
+from dev.provider.model import ModelMissingError, model_file
 from shared.adapters.agents.discover import discover, placeholders
 from tests.e2e.site import ROOT, SCRIPTED, Site
 
@@ -14,6 +15,18 @@ NewSite = Callable[..., Site]
 def provider() -> Iterator[str]:
     """The provider emulator, which writes as fast as it can."""
     child, base = stack.start_provider("--pace", "0")
+    with child:
+        yield base
+
+
+@pytest.fixture(scope="module")
+def llamacpp() -> Iterator[str]:
+    """The base address of llama.cpp's server. Tests that need it are skipped where it is not installed."""
+    try:
+        model_file()
+    except ModelMissingError as missing:
+        pytest.skip(f"not installed, so nothing was run at llama.cpp: {missing}")
+    child, base = stack.start_model()
     with child:
         yield base
 

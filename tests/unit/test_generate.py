@@ -269,6 +269,22 @@ async def test_white_space_after_each_piece_does_not_keep_a_text_from_being_stor
     assert (run.joins, run.loose_joins) == (0, 1)
 
 
+async def test_a_text_is_joined_once_although_its_provider_was_down_meanwhile(world, chat):
+    chat.streams = [
+        [ChatText("one"), passes(world, 2), ChatText(" two"), DOWN],
+        [DOWN],
+        [DOWN],
+        [ChatText(" three"), passes(world, 2), ChatText(" four"), DOWN],
+        [ChatText(" five"), END],
+    ]
+    run = await world.start()
+    await world.drive(20, seconds=20)
+    run = await world.run(run.id)
+    assert [request.prefix for request in chat.requests[1:]] == ["one two"] * 3 + ["one two three four"]
+    assert (run.status, run.joins, run.loose_joins) == (RunStatus.COMPLETED, 2, 0)
+    assert await feed_text(world, run) == "one two three four five"
+
+
 async def test_a_join_after_reasoning_is_best_effort(world, chat):
     chat.streams = [
         [ChatReasoning("think"), passes(world, 2), ChatText("a"), passes(world, 2), ChatText("b"), dies],

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from shared.adapters.http.answer import DENIED, Answer, NoAnswer, is_transient
+from shared.adapters.http.answer import Answer, NoAnswer, is_transient
 from shared.adapters.http.failures import LATER, NO_QUOTA, Failures, run_error
 from shared.adapters.http.provider_error import ProviderError
 from shared.core.response import NotNow, RunError, unreadable
@@ -37,7 +37,7 @@ def _explained(
     """Return what an error means. `later` is for one after which a repetition may help."""
     if error.quota or status == 402:
         return ChatBroken(run_error("quota_exhausted", error, NO_QUOTA), None, retryable=False)
-    if status in DENIED:
+    if error.denies(status):
         denied = RunError("provider_denied", failures.denied(status, error), error.shown_code)
         return ChatBroken(denied, None, retryable=False)
     if is_transient(status) or is_transient(error.status or 0):

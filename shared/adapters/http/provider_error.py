@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from shared.adapters.http.answer import DENIED
 from shared.adapters.http.shown_error import is_quota, read_error
 
 # The complete conversation would be refused for the same reason as the request that continues a response.
@@ -22,6 +23,8 @@ _SHARED_BY_REPLAY = frozenset(
 _STATUSES = {
     "invalid_api_key": 401,
     "authentication_error": 401,
+    # LiteLLM's proxy without a database, for each key but its own.
+    "no_db_connection": 401,
     "permission_denied": 403,
     "permission_error": 403,
     "model_not_found": 404,
@@ -87,6 +90,11 @@ class ProviderError:
     def quota(self) -> bool:
         """Whether the account cannot pay for any request."""
         return is_quota(self.code) or is_quota(self.type) or self.status == 402
+
+    def denies(self, status: int) -> bool:
+        """Whether it refuses the credentials, sent with an HTTP status: some services send 400 for that."""
+        named = any(_status_of(each) in DENIED for each in (self.code, self.type))
+        return status in DENIED or (status == 400 and named)
 
     @property
     def shared_by_replay(self) -> bool:

@@ -136,7 +136,7 @@ class Interpreter(Failures):
         no_reason = f"The provider answered HTTP {status} and gave no reason."
         if error.quota or (status == 402 and request.previous_response_id is None):
             return Refused(run_error("quota_exhausted", error, NO_QUOTA))
-        if status in DENIED:
+        if error.denies(status):
             return Refused(RunError("provider_denied", self.denied(status, error), error.shown_code))
         if error.about_key and 400 <= status < 500 and request.idempotency_key:
             # With 409, an earlier request with this key is still being carried out.

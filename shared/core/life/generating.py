@@ -32,6 +32,7 @@ def claim_generation(run: Run, event: events.Claimed, now: datetime) -> Result:
             commented=0,
             turn_items=0,
             restarts=0,
+            joined=0,
             activity="",
             turn_started_at=now,
             started_at=run.started_at or now,
@@ -41,10 +42,17 @@ def claim_generation(run: Run, event: events.Claimed, now: datetime) -> Result:
         # Nothing of it is stored.
         return run, ()
     if run.written and event.join is not None:
+        if run.joined == run.written:
+            # Nothing came since, so it is the same join.
+            return run, ()
         loose = event.join is events.Join.BEST_EFFORT
-        # What the text so far has cost was not reported, because its stream did not end.
         joined = replace(
-            run, joins=run.joins + (not loose), loose_joins=run.loose_joins + loose, unmetered=True
+            run,
+            joins=run.joins + (not loose),
+            loose_joins=run.loose_joins + loose,
+            joined=run.written,
+            # What the text so far has cost was not reported, because its stream did not end.
+            unmetered=True,
         )
         return joined, (log.TurnJoined(run.turn, run.written, event.join.value),)
     return _restart(run, now)
@@ -61,7 +69,7 @@ def _restart(run: Run, now: datetime) -> Result:
     items = ItemLog.of(run)
     items.close()
     entries = (*items.entries, log.TextReplaced(0))
-    anew = replace(items.into(run), written=0, commented=0, turn_items=0, restarts=run.restarts + 1)
+    anew = replace(items.into(run), written=0, commented=0, turn_items=0, joined=0, restarts=run.restarts + 1)
     return anew, entries
 
 

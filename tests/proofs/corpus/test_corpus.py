@@ -239,9 +239,9 @@ async def test_a_body_that_is_cut_anywhere_ends_no_run(name):
         assert not (isinstance(reply, Snapshot) and reply.status.finished)
 
 
-async def test_there_are_401_cases_each_with_a_description_of_its_own():
+async def test_there_are_402_cases_each_with_a_description_of_its_own():
     files = [path for path in FOLDER.rglob("*.toml") if path != TABLE]
     assert {f"{path.parent.name}/{path.stem}" for path in files} <= ALL.keys()
-    assert len(ALL) == 401
+    assert len(ALL) == 402
     assert {case.request for case in ALL.values()} == set(REQUESTS)
     assert len({case.about for case in ALL.values()}) == len(ALL)

@@ -81,8 +81,8 @@ GENERATE_BUGS = (
     Bug(
         "usage counts as known although a stream of the text broke",
         _GENERATING,
-        "loose_joins=run.loose_joins + loose, unmetered=True\n",
-        "loose_joins=run.loose_joins + loose\n",
+        "            unmetered=True,\n",
+        "",
     ),
     Bug(
         "usage of a turn that was cut is told as 0",
@@ -101,6 +101,12 @@ GENERATE_BUGS = (
         _GENERATING,
         "        return joined, (log.TurnJoined(run.turn, run.written, event.join.value),)\n",
         "        return joined, ()\n",
+    ),
+    Bug(
+        "a text is joined again although nothing came since",
+        _GENERATING,
+        "        if run.joined == run.written:\n",
+        "        if run.joined > run.written:\n",
     ),
     Bug(
         "a stream goes on after its run was cancelled or taken over",

@@ -44,6 +44,8 @@ class _Told:
     added: str = ""
     # The joins that are logged.
     joins: Counter[str] = field(default_factory=Counter)
+    # After how many characters the text of this turn was joined.
+    joined: set[int] = field(default_factory=set)
 
 
 class GeneratedAuditor:
@@ -202,12 +204,17 @@ class GeneratedAuditor:
         match entry["type"]:
             case "turn.started":
                 told.text, told.reasoned = "", False
+                told.joined.clear()
             case "text.replaced":
                 turn = int(entry.get("turn", 0))
                 told.text, told.replaced = told.outputs[turn - 1] if turn else "", True
                 told.reasoned = False
+                told.joined.clear()
             case "turn.joined":
                 told.joins[str(entry["join"])] += 1
+                where = entry["characters"]
+                self._evidence.require(where not in told.joined, 15, run.id, f"it joined twice after {where}")
+                told.joined.add(where)
                 right = entry["characters"] == len(told.text)
                 self._evidence.require(right, 15, run.id, f"it is told as joined after {entry['characters']}")
             case "item.started" if entry["kind"] == "reasoning":
