@@ -5,6 +5,7 @@ import gzip
 import json
 import logging
 import random
+import re
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -167,6 +168,48 @@ async def test_a_refusal_that_repeats_the_request_is_not_about_its_usage():
         assert (await generated(provider)).outcome.error.code == "provider_rejected"
         assert await generated(provider) == AB
     assert ["stream_options" in sent.json for sent in server.arrived] == [True, False, True]
+
+
+def asked(*call_ids: str) -> list[Json]:
+    calls = [
+        {"id": each, "type": "function", "function": {"name": "f", "arguments": "{}"}} for each in call_ids
+    ]
+    outputs = [{"role": "tool", "tool_call_id": each, "content": each} for each in call_ids]
+    return [GO, {"role": "assistant", "content": None, "tool_calls": calls}, *outputs]
+
+
+async def test_a_provider_that_knows_only_ids_of_its_own_form_gets_them():
+    """Mistral's models refuse the ids of others, which are in a conversation that began elsewhere."""
+
+    async def answering(arrived: Arrived) -> AsyncIterator[bytes]:
+        bad = [each["id"] for message in arrived.json["messages"] for each in message.get("tool_calls", ()) if not re.fullmatch("[a-zA-Z0-9]{9}", each["id"])]  # fmt: skip
+        if bad:
+            message = f"Tool call id was {bad[0]} but must be a-z, A-Z, 0-9, with a length of 9."
+            yield reply(400, json.dumps({"object": "error", "message": message, "code": "3280"}).encode())
+        else:
+            yield reply(200, b"".join(SMALL), content_type="text/event-stream")
+
+    given = asked("call_0", "D681PevKs", "call_1")
+    async with Loopback(answering) as server, chatting(server) as provider:
+        assert [await generated(provider, messages=json.dumps(given)) for _ in range(2)] == [AB, AB]
+    first, second, third = (sent.json["messages"] for sent in server.arrived)
+    assert first == given
+    assert second == third
+    ids = [each["id"] for each in second[1]["tool_calls"]]
+    assert ids == [each["tool_call_id"] for each in second[2:]]
+    assert len(set(ids)) == 3
+    assert ids[1] == "D681PevKs"
+    # Nothing else is different.
+    assert [each["content"] for each in second] == [each["content"] for each in given]
+
+
+async def test_a_provider_that_refuses_all_ids_is_asked_twice_only():
+    refusal = b'{"message": "Tool call id was x but must be a-z, A-Z, 0-9, with a length of 9."}'
+    async with Loopback(always(reply(400, refusal))) as server, chatting(server) as provider:
+        found = await generated(provider, messages=json.dumps(asked("call_0")))
+        assert found.outcome.error.code == "provider_rejected"
+        assert await generated(provider) == Collected(outcome=found.outcome)
+    assert len(server.arrived) == 3
 
 
 async def test_another_refusal_is_not_repeated():

@@ -3,13 +3,14 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Protocol
 
 from shared.adapters.chat_api import broken
 from shared.adapters.chat_api.body import Resume, chat_body
+from shared.adapters.chat_api.ids import has_other_ids, with_made_ids
 from shared.adapters.chat_api.reader import AnswerReader
 from shared.adapters.http.access import Access, Connection
 from shared.adapters.http.answer import Answer, NoAnswer
@@ -26,8 +27,11 @@ IDLE = timedelta(minutes=10)
 # When the answer is complete, the usage and the end of the stream may follow within this time.
 AFTER_FINISH = timedelta(seconds=10)
 
-# The statuses with which a service refuses a field that it does not know.
+# The statuses with which a service refuses a field that it does not know, or what is in it.
 _FIELD_REFUSED = frozenset({400, 422})
+# What such an error has in it: one of these names, or what Mistral's models say of an id.
+_USAGE = (b"stream_options", b"include_usage")
+_OTHER_IDS = b"with a length of 9"
 _HEADERS = {"Content-Type": "application/json", "Accept": "text/event-stream, application/json"}
 
 
@@ -61,8 +65,7 @@ class ChatCompletionsProvider:
         self._transport = transport or Transport(self._access, connection.connections)
         self._url = connection.base_url.rstrip("/") + "/chat/completions"
         self._failures = Failures(to_check=connection.to_check, secret=connection.secrets)
-        # Whether streams are asked for their usage. Some providers refuse that.
-        self._asks_for_usage = True
+        self._manner = _Manner()
 
     async def generate(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
         """Raises ValueError for a request that no provider of this dialect may get: see `chat_body`."""
@@ -84,25 +87,28 @@ class ChatCompletionsProvider:
     @asynccontextmanager
     async def _reply(self, request: ChatRequest) -> AsyncIterator[ByteStream | Answer | NoAnswer]:
         async with AsyncExitStack() as opened:
-            asks, sent = self._asks_for_usage, self._request(request, usage=self._asks_for_usage)
-            reply = await opened.enter_async_context(self._transport.stream(sent))
-            if asks and _refuses_usage(reply):
-                sent = self._request(request, usage=False)
+            first = manner = self._manner
+            reply = await opened.enter_async_context(self._transport.stream(self._request(request, manner)))
+            while (other := manner.other(request, reply)) is not None:
+                manner = other
+                sent = self._request(request, manner)
                 reply = await opened.enter_async_context(self._transport.stream(sent))
-                # Some errors repeat the whole request, so that the first refusal may have had another reason.
-                if isinstance(reply, ByteStream):
-                    self._asks_for_usage = False
-                    log_event("chat.usage_refused")
+            # Some errors repeat the whole request, so that the first refusal may have had another reason.
+            if manner != first and isinstance(reply, ByteStream):
+                self._manner = manner
+                log_event("chat.adapted", usage=manner.usage, made_ids=manner.made_ids)
             yield reply
 
-    def _request(self, request: ChatRequest, *, usage: bool) -> Request:
+    def _request(self, request: ChatRequest, manner: "_Manner") -> Request:
+        if manner.made_ids:
+            request = replace(request, messages=with_made_ids(request.messages))
         return Request(
             method="POST",
             url=self._url,
             pool=Pool.STREAMS,
             within=self._dialect.silence,
             headers=_HEADERS,
-            body=chat_body(request, self._dialect.resume, usage=usage),
+            body=chat_body(request, self._dialect.resume, usage=manner.usage),
         )
 
     def _reader(self, request: ChatRequest) -> AnswerReader:
@@ -161,8 +167,22 @@ class Reading:
         return (silence, silence) if silence < left else (idle, max(left, 0.0))
 
 
-def _refuses_usage(reply: ByteStream | Answer | NoAnswer) -> bool:
-    """Return whether a provider refuses that a stream is asked for its usage."""
-    if not isinstance(reply, Answer) or reply.status not in _FIELD_REFUSED:
-        return False
-    return any(name in (reply.body or b"") for name in (b"stream_options", b"include_usage"))
+@dataclass(frozen=True, slots=True)
+class _Manner:
+    """What some providers refuse, as they say when they are asked for the first time."""
+
+    # Whether streams are asked for their usage.
+    usage: bool = True
+    # Whether all ids of calls have the one form that Mistral's models accept.
+    made_ids: bool = False
+
+    def other(self, request: ChatRequest, reply: ByteStream | Answer | NoAnswer) -> "_Manner | None":
+        """Return how to repeat a request that was refused for its manner. None when it was not."""
+        if not isinstance(reply, Answer) or reply.status not in _FIELD_REFUSED:
+            return None
+        body = reply.body or b""
+        if self.usage and any(name in body for name in _USAGE):
+            return replace(self, usage=False)
+        if not self.made_ids and _OTHER_IDS in body and has_other_ids(request.messages):
+            return replace(self, made_ids=True)
+        return None

@@ -1,4 +1,4 @@
-"""Ids of calls that every provider accepts. Only some accept their own ids of any form."""
+"""Ids of calls that providers accept. Only some accept their own ids of any form, and Mistral's models no others."""
 
 import hashlib
 import re
@@ -12,6 +12,7 @@ from itertools import count
 _SENDABLE = re.compile(r"[a-zA-Z0-9_-]{1,40}")
 # Mistral's models accept exactly so many letters and digits, and nothing else.
 _MADE_LENGTH = 9
+_MADE = re.compile(rf"[a-zA-Z0-9]{{{_MADE_LENGTH}}}")
 _ALPHABET = string.digits + string.ascii_letters
 
 
@@ -24,6 +25,11 @@ def _digest(text: str) -> str:
     number = int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest(), "big")
     places = (number // len(_ALPHABET) ** place for place in range(_MADE_LENGTH))
     return "".join(_ALPHABET[rest % len(_ALPHABET)] for rest in places)
+
+
+def is_made(call_id: str) -> bool:
+    """Return whether an id has the form of those that `made_id` returns."""
+    return _MADE.fullmatch(call_id) is not None
 
 
 @dataclass
