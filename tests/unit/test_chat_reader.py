@@ -2,6 +2,7 @@
 
 import json
 import random
+import time
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from shared.adapters.chat_api import calls, lines, reader
 from shared.adapters.chat_api.broken import cut
-from shared.adapters.chat_api.decode import read_piece
+from shared.adapters.chat_api.decode import CallPiece, read_piece
 from shared.core.chat.echo import EchoFilter
 from shared.core.response import Usage
 from shared.ports.chat import ChatBroken, ChatEnd
@@ -360,6 +361,23 @@ def test_a_complete_answer_may_have_calls_of_the_same_function():
     body = {"message": {"content": None, "tool_calls": [_piece(**each) for each in FULL]}}
     found = read(json.dumps({"choices": [{**body, "finish_reason": "tool_calls"}]}).encode())
     assert found == Collected(calls=TWO, outcome=ChatEnd("tool_calls", None))
+
+
+@pytest.mark.parametrize("ids", [[""], ["a"], ["a", "b"]], ids=["none", "one", "changing"])
+def test_a_long_call_whose_name_is_repeated_with_each_piece_is_one(ids):
+    """It is not parsed again and again, and so not known to be incomplete. Its index says that it is one."""
+    words = ["{", '"x": "', *["a} "] * 3 * calls.MAX_PARSES, "y" * calls.MAX_PARSED_CHARACTERS, "z", '"}']
+    given = [{"i": 0, "id": ids[n % len(ids)], "name": "f", "args": word} for n, word in enumerate(words)]
+    assert pieces(*given) == [[ids[0], "f", "".join(words)]]
+
+
+def test_a_name_that_is_repeated_with_each_piece_costs_little():
+    placed, began = calls.Calls(), time.process_time()
+    for number in range(60_000):
+        placed.place(CallPiece(0, str(number), "f", "x" if number else "{"))
+    assert placed.count == 1
+    # To join the pieces each time took five seconds.
+    assert time.process_time() - began < 2
 
 
 @pytest.mark.parametrize("index", [{}, {"i": 0}])

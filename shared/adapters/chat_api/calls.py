@@ -20,6 +20,8 @@ class _Call:
     name: str = ""
     arguments: list[str] = field(default_factory=list)
     length: int = 0
+    # Whether any of its arguments says something.
+    written: bool = False
 
 
 class Calls:
@@ -39,7 +41,7 @@ class Calls:
     @property
     def unwritten(self) -> bool:
         """Whether a call has a name, and no arguments yet."""
-        return any(call.name and not "".join(call.arguments).strip() for call in self._all)
+        return any(call.name and not call.written for call in self._all)
 
     def place(self, piece: CallPiece) -> ChatCall:
         """Return a piece with the number of its call. Its id is given once, and so is each part of its name."""
@@ -52,6 +54,7 @@ class Calls:
         if new_id:
             self._by_id.setdefault(new_id, call)
         self._last = call
+        call.written = call.written or bool(piece.arguments.strip())
         if call.length <= MAX_PARSED_CHARACTERS:
             call.arguments.append(piece.arguments)
             call.length += len(piece.arguments)
@@ -75,24 +78,30 @@ class Calls:
             if piece.call_id == current.call_id:
                 return False
             # With the same index, each piece of one call may have an id of its own.
-            return piece.index is None or piece.name != current.name or self._complete(current, empty=True)
+            return (
+                piece.index is None
+                or piece.name != current.name
+                or self._complete(current, empty=True, unknown=False)
+            )
         if piece.index is not None:
             # Some number every call 0, and send each of them in one piece.
-            return bool(piece.arguments.strip()) and self._complete(current, empty=False)
+            return bool(piece.arguments.strip()) and self._complete(current, empty=False, unknown=False)
         return bool(current.name) and (
             piece.name != current.name or self._complete(current, empty=bool(piece.call_id))
         )
 
-    def _complete(self, call: _Call, *, empty: bool) -> bool:
-        """Return whether the arguments of a call are complete. `empty`: what to return when there are none."""
-        text = "".join(call.arguments)
-        if not text.strip():
+    def _complete(self, call: _Call, *, empty: bool, unknown: bool = True) -> bool:
+        """Return whether the arguments of a call are complete.
+
+        `empty`: what to return when there are none. `unknown`: what to return when to parse them would take too long.
+        """
+        if not call.written:
             return empty
-        if len(text) > MAX_PARSED_CHARACTERS or self._parses >= MAX_PARSES:
-            return True
+        if call.length > MAX_PARSED_CHARACTERS or self._parses >= MAX_PARSES:
+            return unknown
         self._parses += 1
         try:
-            json.loads(text)
+            json.loads("".join(call.arguments))
         except (ValueError, RecursionError):
             return False
         return True
