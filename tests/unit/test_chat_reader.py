@@ -187,6 +187,8 @@ NOTHING: dict[str, bytes] = {
     "empty data": b"data:\n\ndata: \n\n",
     "a word": b"data: ping\n\n",
     "a mark": b"data: [HEARTBEAT]\n\n",
+    "a word without an empty line": b"data: ping\n",
+    "a mark without an empty line": b"data: [HEARTBEAT]\n",
     "no field": b"ping\n\n",
     "NUL": b"\x00\n\n",
     "invalid UTF-8": b": \xff\xfe\n\n",

@@ -12,6 +12,8 @@ MAX_EVENT_BYTES = 8 * 1024 * 1024
 
 DONE = b"[DONE]"
 _LINE_END = re.compile(rb"\r\n|\r|\n")
+# A sign of life, such as [HEARTBEAT].
+_MARK = re.compile(rb"\[[A-Z_ -]*[A-Z]\]")
 # Older servers of llama.cpp have the second one.
 _DATA = re.compile(rb"(?:data|error): ?")
 
@@ -66,7 +68,7 @@ class LineReader:
             self._dispatch(events)
         elif field := _DATA.match(line):
             data = line[field.end() :]
-            if self._data and _is_another(self._data[-1], data):
+            if self._data and _is_another(self._data, data):
                 self._dispatch(events)
             self._data.append(data)
             self._size += len(line)
@@ -79,7 +81,12 @@ class LineReader:
         self._data, self._size = [], 0
 
 
-def _is_another(before: bytes, data: bytes) -> bool:
-    """Return whether a line of data begins another event. No JSON text has such a line after such a line."""
+def _is_another(before: list[bytes], data: bytes) -> bool:
+    """Return whether a line of data begins another event. No JSON text has such a line after such lines."""
     begins = data.lstrip().startswith(b"{") or data.strip() == DONE
-    return begins and before.rstrip().endswith(b"}")
+    return begins and (before[-1].rstrip().endswith(b"}") or not _may_be_json(before))
+
+
+def _may_be_json(lines: list[bytes]) -> bool:
+    first = next((line.strip() for line in lines if line.strip()), b"")
+    return first.startswith(b"{") or (first.startswith(b"[") and not _MARK.fullmatch(first))
