@@ -444,6 +444,22 @@ async def test_what_a_code_means(code, expected):
     assert found.error.provider_code == code
 
 
+@pytest.mark.parametrize(
+    ("kind", "reason"),
+    [
+        ("text/plain; charset=utf-8", f"Failed to read [secret]: role \ufffd {'x' * 400}"),
+        ("text/html", "The provider answered HTTP 422 and gave no reason."),
+    ],
+)
+async def test_a_reason_may_be_a_plain_text(kind, reason):
+    body = f"Failed to read {KEY}: role ".encode() + b"\xff " + b"x" * 400 + b"\n"
+    async with (
+        Loopback(always(reply(422, body, content_type=kind))) as server,
+        chatting(server, api_key=KEY) as provider,
+    ):
+        assert (await generated(provider)).outcome.error == RunError("provider_rejected", reason)
+
+
 # Secrets and limits.
 
 KEY, HEADER = "key-0123456789abcdef-0123", "GatewayKey7-GatewayKey7"

@@ -59,7 +59,11 @@ class Failures:
         return RunError(code, f"{answer.reason[0].upper()}{answer.reason[1:]}.")
 
     def error_of(self, answer: Answer) -> ProviderError:
-        value = json_of(answer.body or b"")
+        body = answer.body or b""
+        value = json_of(body)
+        if value is None and answer.headers.get("Content-Type", "").startswith("text/plain"):
+            # Some services refuse a request that they cannot read in a sentence alone.
+            value = body.decode(errors="replace").strip()
         # API gateways leave out the object around the error.
         found = error_in(value)
         return ProviderError.of(found if found is not None else value, self.secret)
