@@ -75,8 +75,11 @@ def is_url(text: str) -> bool:
         parts = urlsplit(text)
         # Reading the port checks it.
         plain = parts.port != 0 and "@" not in parts.netloc
+        host = parts.hostname or ""
+        # An address of IPv6 may have one. Elsewhere a setting was meant, and no setting has such a name.
+        plain = plain and ("%" not in host or ":" in host)
         # A connection needs the name in this form. Each of its labels has 1 to 63 characters.
-        (parts.hostname or "").encode("idna")
+        host.encode("idna")
     except ValueError:
         return False
-    return plain and parts.scheme in {"http", "https"} and bool(parts.hostname)
+    return plain and parts.scheme in {"http", "https"} and bool(host)

@@ -52,6 +52,7 @@ def faults_of(*providers: Responses | ChatCompletions, **settings: str) -> tuple
         ({"base_url": f"{URL}?a=b"}, "its base_url must be an http or https address"),
         ({"base_url": "https://me:pw@gateway.example"}, "its base_url must be an http or https address"),
         ({"base_url": "https://:pw@gateway.example"}, "its base_url must be an http or https address"),
+        ({"base_url": "https://%GATEWAY-HOST%/v1"}, "its base_url must be an http or https address"),
         ({"base_url": ""}, "its base_url must be"),
         ({"base_url": None}, "its base_url must be"),
         ({"api_key": ""}, "its api_key must be"),
