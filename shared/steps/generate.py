@@ -101,6 +101,8 @@ async def _generate(context: Context, stored: StoredRun, hold: Hold, text: str) 
         return await hold.apply(stored, events.GenerateRefused(hold.lease_id, RunError(code, str(fault))))
     if not may_begin(hold, run):
         return Applied(stored)
+    # It may bring nothing for minutes, and the host ends a function that waits too long, with everything beside it.
+    request = replace(request, within=max(hold.ends_at - context.clock.now(), timedelta()))
     return await _Stream(context, stored, hold, chat, request).hold_it()
 
 
@@ -234,7 +236,7 @@ class _Stream:
 
     async def _keep(self) -> Applied:
         """Store what has come since the last time."""
-        text = self._collected.text[self._kept : self._storable]
+        text = self._collected.text_between(self._kept, self._storable)
         changes = self._places.changes(text, reasons=self._collected.reasons)
         run = self._applied.stored.run
         content = None

@@ -531,3 +531,18 @@ async def test_an_output_that_is_too_large_ends_the_run(world, chat):
     run = await world.start()
     run = await world.until_terminal(run.id)
     assert (run.status, run.error.code, chat.closed) == (RunStatus.FAILED, "output_too_large", 1)
+
+
+async def test_a_stream_that_brings_nothing_ends_before_its_function_does(world, chat):
+    chat.streams = [[ChatText("a"), END]]
+    load = world.context.content.load
+
+    async def slow(*given):
+        world.clock.pass_(7)
+        return await load(*given)
+
+    world.context.content.load = slow
+    run = await world.until_terminal((await world.start()).id)
+    assert run.status is RunStatus.COMPLETED
+    # A minute before the time-out, counted from the begin of the invocation.
+    assert chat.requests[0].within == world.context.longest_work - timedelta(seconds=7)

@@ -1,6 +1,7 @@
 """A `ChatProvider` for chat completions: at any service that has `/chat/completions`."""
 
 import asyncio
+import math
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
@@ -66,10 +67,11 @@ class ChatCompletionsProvider:
 
     async def generate(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
         """Raises ValueError for a request that no provider of this dialect may get: see `chat_body`."""
-        async with self._reply(request) as reply:
+        clock = asyncio.get_running_loop().time
+        ends = clock() + request.within.total_seconds()
+        async with self._reply(request, ends) as reply:
             if isinstance(reply, ByteStream):
-                clock = asyncio.get_running_loop().time
-                reading = Reading(reply, self._reader(request), self._dialect, clock)
+                reading = Reading(reply, self._reader(request), self._dialect, clock, ends)
                 while (outcome := reading.outcome) is None:
                     for event in await reading.next():
                         yield event
@@ -82,23 +84,26 @@ class ChatCompletionsProvider:
         await self._access.close()
 
     @asynccontextmanager
-    async def _reply(self, request: ChatRequest) -> AsyncIterator[ByteStream | Answer | NoAnswer]:
+    async def _reply(
+        self, request: ChatRequest, ends: float
+    ) -> AsyncIterator[ByteStream | Answer | NoAnswer]:
         async with AsyncExitStack() as opened:
-            asks, sent = self._asks_for_usage, self._request(request, usage=self._asks_for_usage)
+            asks, sent = self._asks_for_usage, self._request(request, ends, usage=self._asks_for_usage)
             reply = await opened.enter_async_context(self._transport.stream(sent))
             if asks and _refuses_usage(reply):
                 self._asks_for_usage = False
                 log_event("chat.usage_refused")
-                sent = self._request(request, usage=False)
+                sent = self._request(request, ends, usage=False)
                 reply = await opened.enter_async_context(self._transport.stream(sent))
             yield reply
 
-    def _request(self, request: ChatRequest, *, usage: bool) -> Request:
+    def _request(self, request: ChatRequest, ends: float, *, usage: bool) -> Request:
+        left = timedelta(seconds=max(ends - asyncio.get_running_loop().time(), 0.0))
         return Request(
             method="POST",
             url=self._url,
             pool=Pool.STREAMS,
-            within=self._dialect.silence,
+            within=min(self._dialect.silence, left),
             headers=_HEADERS,
             body=chat_body(request, self._dialect.resume, usage=usage),
         )
@@ -120,12 +125,19 @@ class Reading:
     """Reads the bytes of one reply, and waits for them no longer than the dialect allows."""
 
     def __init__(
-        self, reply: Bytes, reader: AnswerReader, dialect: Dialect, clock: Callable[[], float]
+        self,
+        reply: Bytes,
+        reader: AnswerReader,
+        dialect: Dialect,
+        clock: Callable[[], float],
+        ends: float = math.inf,
     ) -> None:
+        """`ends`: when nobody may wait any longer, by the clock."""
         self._reply = reply
         self._reader = reader
         self._dialect = dialect
         self._clock = clock
+        self._ends = ends
         # Since when nothing of the answer came. None: something has just come.
         self._idle_since: float | None = None
 
@@ -139,7 +151,7 @@ class Reading:
         limit, seconds = self._patience()
         received = await self._reply.read(seconds)
         if isinstance(received, NoAnswer):
-            return reader.end(broken.stalled(limit) if received.slow else broken.cut(received.reason))
+            return reader.end(self._why(received, limit))
         if not received:
             return reader.end()
         events = reader.feed(received)
@@ -148,15 +160,21 @@ class Reading:
             self._idle_since = None
         return events
 
+    def _why(self, received: NoAnswer, limit: float) -> ChatBroken:
+        if not received.slow:
+            return broken.cut(received.reason)
+        return broken.over() if self._clock() >= self._ends else broken.stalled(limit)
+
     def _patience(self) -> tuple[float, float]:
-        """Return the time limit that ends first, and how much of it is left, in seconds."""
+        """Return the time limit of the provider that ends first, and how many seconds may be waited."""
         now, dialect = self._clock(), self._dialect
         if self._idle_since is None:
             self._idle_since = now
         finished = self._reader.finish_reason is not None
         idle = (dialect.after_finish if finished else dialect.idle).total_seconds()
         silence, left = dialect.silence.total_seconds(), self._idle_since + idle - now
-        return (silence, silence) if silence < left else (idle, max(left, 0.0))
+        limit, seconds = (silence, silence) if silence < left else (idle, left)
+        return limit, max(min(seconds, self._ends - now), 0.0)
 
 
 def _refuses_usage(reply: ByteStream | Answer | NoAnswer) -> bool:

@@ -8,6 +8,7 @@ from shared.core.chat.call_ids import made_id
 from shared.core.chat.characters import WholeCharacters
 from shared.core.chat.events import ChatBroken, ChatCall, ChatEnd, ChatEvent, ChatReasoning, ChatText
 from shared.core.chat.messages import is_object
+from shared.core.chat.pieces import Pieces
 from shared.core.life.calling import MAX_CALLS_PER_RUN
 from shared.core.limits import MAX_OUTPUT_BYTES
 from shared.core.response import ResponseStatus, RunError, Snapshot
@@ -29,31 +30,18 @@ _INCOMPLETE = {
 }
 
 
-@dataclass
 class _Growing:
-    """A text that comes in pieces."""
+    """A text that comes in pieces, whole characters only."""
 
-    pieces: list[str]
-    characters: WholeCharacters = field(default_factory=WholeCharacters)
-    length: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.length = sum(map(len, self.pieces))
+    def __init__(self, text: str) -> None:
+        self.pieces = Pieces(representable(text))
+        self._characters = WholeCharacters()
 
     def add(self, piece: str) -> None:
-        self._append(self.characters.add(piece))
+        self.pieces.add(self._characters.add(piece))
 
     def end(self) -> None:
-        self._append(self.characters.rest())
-
-    def _append(self, piece: str) -> None:
-        self.pieces.append(piece)
-        self.length += len(piece)
-
-    def __str__(self) -> str:
-        if len(self.pieces) > 1:
-            self.pieces = ["".join(self.pieces)]
-        return self.pieces[0]
+        self.pieces.add(self._characters.rest())
 
 
 @dataclass
@@ -62,16 +50,16 @@ class _Draft:
 
     call_id: str
     name: str = ""
-    pieces: list[str] = field(default_factory=list)
+    pieces: Pieces = field(default_factory=Pieces)
 
     def add(self, piece: ChatCall) -> None:
         self.call_id = self.call_id or piece.call_id
         self.name = self.name or piece.name
-        self.pieces.append(piece.arguments)
+        self.pieces.add(piece.arguments)
 
     @property
     def arguments(self) -> str:
-        return representable("".join(self.pieces))
+        return representable(str(self.pieces))
 
 
 class Collected:
@@ -83,8 +71,8 @@ class Collected:
 
     def __init__(self, turn: str, *, text: str = "", reasoning: str = "") -> None:
         self._turn = turn
-        self._text = _Growing([representable(text)])
-        self._reasoning = _Growing([representable(reasoning)])
+        self._text = _Growing(text)
+        self._reasoning = _Growing(reasoning)
         self._drafts: list[_Draft] = []
         # The draft that the next piece with an index belongs to.
         self._current: dict[int, _Draft] = {}
@@ -94,11 +82,15 @@ class Collected:
     @property
     def text(self) -> str:
         """The text so far. It only grows."""
-        return str(self._text)
+        return str(self._text.pieces)
+
+    def text_between(self, start: int, end: int) -> str:
+        """Return a part of the text. It costs as much as what comes after `start` is long."""
+        return self._text.pieces.since(start)[: end - start]
 
     @property
     def reasoning(self) -> str:
-        return str(self._reasoning)
+        return str(self._reasoning.pieces)
 
     @property
     def calls(self) -> bool:
@@ -108,12 +100,12 @@ class Collected:
     @property
     def characters(self) -> int:
         """How long the text is. Unlike the text itself, this costs nothing after each event."""
-        return self._text.length
+        return self._text.pieces.length
 
     @property
     def reasons(self) -> bool:
         """Whether there is any reasoning."""
-        return self._reasoning.length > 0
+        return self._reasoning.pieces.length > 0
 
     @property
     def too_large(self) -> bool:
