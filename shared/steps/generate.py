@@ -251,7 +251,10 @@ class _Stream:
     async def _pause(self, now: datetime) -> Applied:
         """Leave the rest of the stream to the next invocation."""
         if leased((await self._keep()).stored.run, self._hold.lease_id):
-            deferred = events.GenerateDeferred(self._hold.lease_id, now)
+            run = self._applied.stored.run
+            taken_back = run.turn_items and not (run.written and self._chat.continues)
+            in_call = self._collected.calls and not taken_back
+            deferred = events.GenerateDeferred(self._hold.lease_id, now, in_call=in_call)
             self._applied = (await self._hold.apply(self._applied.stored, deferred)).after(self._applied)
         return self._applied
 

@@ -269,6 +269,13 @@ async def test_a_server_that_does_not_answer_is_no_answer(server):
     assert (found.outcome.error.code, found.outcome.retryable) == ("provider_unreachable", True)
 
 
+async def test_nobody_waits_longer_for_an_answer_than_its_function_may_last(server, provider):
+    server.head, server.parts, server.then = b"", [], "stalls"
+    async with asyncio.timeout(LONG.total_seconds() / 2):
+        found = await generated(provider, within=SHORT)
+    assert (found.outcome.error.code, found.outcome.retryable) == ("provider_unreachable", True)
+
+
 async def test_a_server_that_is_not_there_is_no_answer(server):
     async with chatting(server) as provider:
         await server.__aexit__()

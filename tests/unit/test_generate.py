@@ -17,7 +17,9 @@ from shared.ports.chat import ChatRequest, ChatService
 from shared.steps.generate import MAX_HELD_CHARACTERS
 from shared.steps.messages import queue_of
 from shared.usecases.cancel import cancel
+from shared.usecases.delete import delete_run
 from shared.usecases.feed import read_feed
+from shared.usecases.start import CallerTools
 from tests.support.client import Client
 from tests.support.fakes import FakeAgents
 from tests.support.feeds import text_after
@@ -546,3 +548,26 @@ async def test_a_stream_that_brings_nothing_ends_before_its_function_does(world,
     assert run.status is RunStatus.COMPLETED
     # A minute before the time-out, counted from the begin of the invocation.
     assert chat.requests[0].within == world.context.longest_work - timedelta(seconds=7)
+
+
+@pytest.mark.parametrize("continues", [True, False])
+@pytest.mark.parametrize(
+    "begin", [[], [ChatText("I look.")], [ChatReasoning("hm")]], ids=["", "text", "reasoning"]
+)
+async def test_a_call_that_is_too_long_for_a_function_is_written_a_few_times_only(chat, continues, begin):
+    world = a_world(chat, continues=continues)
+    world.agents.changes |= {"deadline": timedelta(hours=23)}
+    # Longer than a function may last.
+    cut = [*begin, ChatCall(0, "call_a", "look_up", "{"), passes(world, 1741), ChatCall(0, "", "", "1")]
+    chat.streams = [cut] * 9
+    run = await world.until_terminal((await world.start()).id, seconds=20)
+    assert (run.status, run.error.code, len(chat.requests)) == (RunStatus.FAILED, "generate_too_long", 4)
+    assert not run.calls
+
+
+async def test_nothing_of_a_deleted_run_is_left_although_it_brought_tools(world, chat):
+    tools = CallerTools(frozenset({"mine"}), '[{"type": "function", "name": "mine"}]')
+    run = await world.start(tools=tools)
+    assert run.tools
+    await delete_run(world.context, CALLER, run.id)
+    assert (await world.run(run.id)).tools is None
