@@ -1,6 +1,7 @@
 """The generate step: hold the stream of a turn at a provider without background mode, and store what comes."""
 
 import json
+import logging
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -14,6 +15,7 @@ from shared.core.chat.options import chat_options
 from shared.core.chat.tools import chat_tools
 from shared.core.life import events
 from shared.core.life.events import Join
+from shared.core.life.polling import MISSING_GRACE
 from shared.core.response import (
     ItemCompleted,
     ItemStarted,
@@ -25,6 +27,7 @@ from shared.core.response import (
 )
 from shared.core.run import Run, RunStatus
 from shared.core.text import json_text
+from shared.log import log_event
 from shared.ports.agents import AgentSpec
 from shared.ports.chat import ChatRequest, ChatService
 from shared.steps.context import Context
@@ -52,6 +55,8 @@ async def generate_turn(context: Context, stored: StoredRun) -> Applied:
         log_skip(run, fault)
         return Applied(stored)
     spec, lease = context.agents.spec(run.agent), context.lease()
+    if _is_for_another_host(context, run, spec):
+        return Applied(stored)
     claimed = events.Claimed(
         lease,
         run.step,
@@ -66,6 +71,18 @@ async def generate_turn(context: Context, stored: StoredRun) -> Applied:
     with holding(context, applied.stored, lease) as hold:
         hold.begin(applied.stored.run)
         return (await _generate(context, applied.stored, hold, text)).after(applied)
+
+
+def _is_for_another_host(context: Context, run: Run, spec: AgentSpec | None) -> bool:
+    """Return whether a turn that cannot be generated here is left to others for now.
+
+    Its message comes to any host. While the app is deployed, that may be one of the version before.
+    """
+    refusal = _refusal(run, spec, context.chats.get(run.provider))
+    if not refusal or run.status is RunStatus.CANCELLING or context.clock.now() - run.due >= MISSING_GRACE:
+        return False
+    log_event("step.skipped", level=logging.WARNING, run_id=run.id, step=run.step, reason=refusal.message)
+    return True
 
 
 def _join_of(context: Context, run: Run, text: str) -> Join | None:

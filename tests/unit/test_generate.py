@@ -78,6 +78,13 @@ def dies() -> None:
     raise Killed
 
 
+class NoAgents(FakeAgents):
+    """Those of an app that does not have the agent."""
+
+    def spec(self, _name):
+        return None
+
+
 async def feed_text(world: World, run: Run) -> str:
     """Return the text of the answer as a reader of the feed joins it."""
     text = ""
@@ -571,3 +578,32 @@ async def test_nothing_of_a_deleted_run_is_left_although_it_brought_tools(world,
     assert run.tools
     await delete_run(world.context, CALLER, run.id)
     assert (await world.run(run.id)).tools is None
+
+
+@pytest.mark.parametrize("gone", ["provider", "agent", "setting"])
+async def test_a_host_of_the_version_before_does_not_end_a_run_of_the_next_one(world, chat, gone):
+    chat.streams = [[ChatText("a"), passes(world, 2), ChatText("b"), DOWN], [ChatText("c"), END]]
+    run = await world.start()
+    await world.drive(1)
+    changes, chats = world.agents.changes, dict(world.context.chats)
+    if gone == "provider":
+        world.context.chats.clear()
+    elif gone == "agent":
+        world.context.__dict__["agents"] = NoAgents()
+    else:
+        world.agents.changes = changes | {"missing_settings": ("CLERK_MODEL",)}
+    await world.drive(3)
+    world.agents.changes = changes
+    world.context.chats.update(chats)
+    world.context.__dict__["agents"] = world.agents
+    run = await world.until_terminal(run.id)
+    assert (run.status, run.restarts, await feed_text(world, run)) == (RunStatus.COMPLETED, 0, "abc")
+
+
+async def test_a_run_whose_provider_stays_away_ends_after_a_minute(world, chat):
+    run = await world.start()
+    world.context.chats.clear()
+    began = world.clock.now()
+    run = await world.until_terminal(run.id)
+    assert timedelta(seconds=60) <= run.completed_at - began <= timedelta(seconds=90)
+    assert (run.error.code, len(chat.requests)) == ("provider_gone", 0)
