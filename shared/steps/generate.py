@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -120,7 +121,11 @@ async def _generate(context: Context, stored: StoredRun, hold: Hold, text: str) 
         return Applied(stored)
     # It may bring nothing for minutes, and the host ends a function that waits too long, with everything beside it.
     request = replace(request, within=max(hold.ends_at - context.clock.now(), timedelta()))
-    return await _Stream(context, stored, hold, chat, request).hold_it()
+    held = _Stream(context, stored, hold, chat, request.prefix)
+    stream = chat.provider.generate(request)
+    # A conversation may have megabytes, and a function may hold many streams.
+    del request
+    return await held.hold_it(stream)
 
 
 def _refusal(run: Run, spec: AgentSpec | None, chat: ChatService | None) -> RunError | None:
@@ -190,22 +195,22 @@ class _Stream:
     """The stream of a turn, and what of it is stored."""
 
     def __init__(
-        self, context: Context, stored: StoredRun, hold: Hold, chat: ChatService, request: ChatRequest
+        self, context: Context, stored: StoredRun, hold: Hold, chat: ChatService, prefix: str
     ) -> None:
-        self._context, self._hold, self._chat, self._request = context, hold, chat, request
+        self._context, self._hold, self._chat = context, hold, chat
         self._applied = Applied(stored)
         run = stored.run
-        self._collected = Collected(f"{run.id} {run.turn}", text=request.prefix)
+        self._collected = Collected(f"{run.id} {run.turn}", text=prefix)
         self._places = _Places.of(run)
         # How many characters of the text are stored, and when that was.
-        self._kept, self._kept_at = len(request.prefix), context.clock.now()
+        self._kept, self._kept_at = len(prefix), context.clock.now()
         self._began = context.clock.now()
-        # How many characters may be stored.
-        self._storable = self._kept
+        # How many characters may be stored, and how many were when this worker took the turn up.
+        self._storable = self._resumed_at = self._kept
 
-    async def hold_it(self) -> Applied:
+    async def hold_it(self, events_of_turn: AsyncGenerator[ChatEvent, None]) -> Applied:
         """Read the stream to its end, and store it part by part."""
-        async with aclosing(self._chat.provider.generate(self._request)) as stream:
+        async with aclosing(events_of_turn) as stream:
             async for event in stream:
                 self._add(event)
                 if isinstance(event, ChatBroken):
@@ -226,7 +231,7 @@ class _Stream:
 
         Reasoning and calls cannot be continued. If they were cut, the next invocation would come no further.
         """
-        written = self._storable > len(self._request.prefix)
+        written = self._storable > self._resumed_at
         if self._chat.continues and written and not self._collected.calls:
             return min(self._context.generate_for, self._context.longest_work)
         return self._context.longest_work

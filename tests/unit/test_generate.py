@@ -1,5 +1,6 @@
 """Runs at providers without background mode: a worker holds the stream of a turn, and stores what comes."""
 
+import gc
 import inspect
 import json
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -607,3 +608,22 @@ async def test_a_run_whose_provider_stays_away_ends_after_a_minute(world, chat):
     run = await world.until_terminal(run.id)
     assert timedelta(seconds=60) <= run.completed_at - began <= timedelta(seconds=90)
     assert (run.error.code, len(chat.requests)) == ("provider_gone", 0)
+
+
+def requests_in_memory() -> list[ChatRequest]:
+    return [each for each in gc.get_objects() if isinstance(each, ChatRequest)]
+
+
+async def test_a_worker_keeps_no_conversation_while_it_holds_a_stream(world, chat):
+    # Those of other tests.
+    before, kept = {id(each) for each in requests_in_memory()}, []
+
+    async def generate(request):
+        del request
+        yield ChatText("a")
+        kept.extend(each for each in requests_in_memory() if id(each) not in before)
+        yield END
+
+    chat.generate = generate
+    run = await world.until_terminal((await world.start()).id)
+    assert (run.status, kept) == (RunStatus.COMPLETED, [])

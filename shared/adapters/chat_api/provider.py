@@ -2,8 +2,8 @@
 
 import asyncio
 import math
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -69,33 +69,37 @@ class ChatCompletionsProvider:
         """Raises ValueError for a request that no provider of this dialect may get: see `chat_body`."""
         clock = asyncio.get_running_loop().time
         ends = clock() + request.within.total_seconds()
-        async with self._reply(request, ends) as reply:
+        model, reader = request.model, self._reader(request)
+        async with AsyncExitStack() as opened:
+            reply = await self._reply(request, ends, opened)
+            # A conversation may have megabytes, and an answer may take half an hour.
+            del request
             if isinstance(reply, ByteStream):
-                reading = Reading(reply, self._reader(request), self._dialect, clock, ends)
+                reading = Reading(reply, reader, self._dialect, clock, ends)
                 while (outcome := reading.outcome) is None:
                     for event in await reading.next():
                         yield event
             else:
-                outcome = broken.refused(self._failures, request.model, reply, datetime.now(UTC))
+                outcome = broken.refused(self._failures, model, reply, datetime.now(UTC))
         yield outcome
 
     async def close(self) -> None:
         await self._transport.close()
         await self._access.close()
 
-    @asynccontextmanager
     async def _reply(
-        self, request: ChatRequest, ends: float
-    ) -> AsyncIterator[ByteStream | Answer | NoAnswer]:
-        async with AsyncExitStack() as opened:
-            asks, sent = self._asks_for_usage, self._request(request, ends, usage=self._asks_for_usage)
-            reply = await opened.enter_async_context(self._transport.stream(sent))
-            if asks and _refuses_usage(reply):
-                self._asks_for_usage = False
-                log_event("chat.usage_refused")
-                sent = self._request(request, ends, usage=False)
-                reply = await opened.enter_async_context(self._transport.stream(sent))
-            yield reply
+        self, request: ChatRequest, ends: float, opened: AsyncExitStack
+    ) -> ByteStream | Answer | NoAnswer:
+        asks = self._asks_for_usage
+        reply = await self._opened(self._request(request, ends, usage=asks), opened)
+        if not asks or not _refuses_usage(reply):
+            return reply
+        self._asks_for_usage = False
+        log_event("chat.usage_refused")
+        return await self._opened(self._request(request, ends, usage=False), opened)
+
+    async def _opened(self, sent: Request, opened: AsyncExitStack) -> ByteStream | Answer | NoAnswer:
+        return await opened.enter_async_context(self._transport.stream(sent))
 
     def _request(self, request: ChatRequest, ends: float, *, usage: bool) -> Request:
         left = timedelta(seconds=max(ends - asyncio.get_running_loop().time(), 0.0))
