@@ -172,8 +172,8 @@ GENERATE_BUGS = (
     Bug(
         "the text so far is not part of the output",
         _GENERATE,
-        'Collected(f"{run.id} {run.turn}", text=request.prefix)',
-        'Collected(f"{run.id} {run.turn}", text=request.prefix[:0])',
+        'Collected(f"{run.id} {run.turn}", text=prefix)',
+        'Collected(f"{run.id} {run.turn}", text=prefix[:0])',
     ),
     Bug(
         "a finished stream is given up for a cancellation",
@@ -185,8 +185,8 @@ GENERATE_BUGS = (
     Bug(
         "half a character is stored",
         _COLLECTED,
-        "        self._append(self.characters.add(piece))\n",
-        "        self._append(piece)\n",
+        "        self.pieces.add(self._characters.add(piece))\n",
+        "        self.pieces.add(piece)\n",
     ),
     Bug(
         "a provider's pause is ignored",
