@@ -28,6 +28,7 @@ from shared.core.response import (
 )
 from shared.core.run import Run, RunStatus
 from shared.core.text import json_text
+from shared.errors import StorageUnavailable
 from shared.log import log_event
 from shared.ports.agents import AgentSpec
 from shared.ports.chat import ChatRequest, ChatService
@@ -45,6 +46,8 @@ CHECKPOINT_AFTER = timedelta(seconds=2)
 CHECKPOINT_CHARACTERS = 16 * 1024
 # How much of a text may wait for a place at which its provider can continue it.
 MAX_HELD_CHARACTERS = 64
+# How many times it is tried to store the end of a turn.
+_ATTEMPTS_TO_END = 3
 
 
 async def generate_turn(context: Context, stored: StoredRun) -> Applied:
@@ -312,8 +315,18 @@ class _Stream:
             outline=transcript.outline(items),
             repeatable=spec.repeatable if spec else frozenset(),
         )
-        applied = (await self._hold.apply(self._applied.stored, finished)).after(self._applied)
+        applied = (await self._end(finished)).after(self._applied)
         if output not in applied.stored.run.turns:
             for content in filter(None, (output, answer)):
                 await context.content.drop(run.id, content)
         return applied
+
+    async def _end(self, finished: events.GenerateFinished) -> Applied:
+        """Store the end of the turn. This is tried again when it fails, because the stream cannot be read again."""
+        for _ in range(_ATTEMPTS_TO_END - 1):
+            try:
+                return await self._hold.apply(self._applied.stored, finished)
+            except StorageUnavailable as fault:
+                run_id, reason = self._applied.stored.run.id, str(fault)
+                log_event("generate.save_failed", level=logging.WARNING, run_id=run_id, reason=reason)
+        return await self._hold.apply(self._applied.stored, finished)

@@ -14,6 +14,7 @@ from shared.core.chat.events import ChatBroken, ChatCall, ChatEnd, ChatEvent, Ch
 from shared.core.queues import Queue
 from shared.core.response import RunError, Usage
 from shared.core.run import Run, RunStatus, Step
+from shared.errors import StorageUnavailable
 from shared.ports.chat import ChatRequest, ChatService
 from shared.steps.generate import MAX_HELD_CHARACTERS
 from shared.steps.messages import queue_of
@@ -627,3 +628,39 @@ async def test_a_worker_keeps_no_conversation_while_it_holds_a_stream(world, cha
     chat.generate = generate
     run = await world.until_terminal((await world.start()).id)
     assert (run.status, kept) == (RunStatus.COMPLETED, [])
+
+
+async def test_a_cancellation_does_not_wait_for_other_streams(world, chat):
+    """The workers of the other queue may all hold streams."""
+    run = await world.start()
+
+    async def stalls() -> None:
+        await cancel(world.context, CALLER, run.id)
+        # Its worker hears nothing, and its lease ends.
+        world.clock.pass_(16)
+        for message in await world.tick(0):
+            assert queue_of(message) is Queue.WORK
+            await world.work(message)
+        assert (await world.run(run.id)).status is RunStatus.CANCELLED
+
+    chat.streams = [[ChatText("a"), stalls, ChatText("b"), END]]
+    await world.drive()
+    assert (await world.run(run.id)).status is RunStatus.CANCELLED
+    assert len(chat.requests) == 1
+
+
+async def test_an_answer_is_not_lost_with_one_write(world, chat):
+    chat.streams = [[ChatText("a"), END]]
+    run, failures = await world.start(), [1, 2]
+    write = world.table.write
+
+    async def failing(partition, writes):
+        if failures and any(f"turn_{1:02d}" in str(each) for each in writes):
+            failures.pop()
+            raise StorageUnavailable("busy")
+        return await write(partition, writes)
+
+    world.table.write = failing
+    await world.drive()
+    assert ((await world.run(run.id)).status, failures) == (RunStatus.COMPLETED, [])
+    assert len(chat.requests) == 1

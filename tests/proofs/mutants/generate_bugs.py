@@ -135,8 +135,8 @@ GENERATE_BUGS = (
     Bug(
         "a worker of another queue holds a stream",
         "shared/steps/work.py",
-        "    if run.step is Step.GENERATE and not generates:\n",
-        "    if run.step is Step.GENERATE and not generates and run.turn == 1:\n",
+        "    if streams and not generates:\n",
+        "    if streams and not generates and run.turn == 1:\n",
     ),
     Bug(
         "a worker that has run tools holds the stream of the next turn",
