@@ -222,7 +222,7 @@ class _Stream:
                     return await self._finished()
                 now = self._context.clock.now()
                 if self._stopped():
-                    return await self._keep()
+                    return await self._stop()
                 if self._is_due(now) and not leased((await self._keep()).stored.run, self._hold.lease_id):
                     return self._applied
                 if now >= self._began + self._longest():
@@ -258,6 +258,13 @@ class _Stream:
         return (new >= CHECKPOINT_CHARACTERS) or (
             (new > 0 or begun) and now >= self._kept_at + CHECKPOINT_AFTER
         )
+
+    async def _stop(self) -> Applied:
+        """Let the run be cancelled, if this worker still has it. Nothing of its text would count."""
+        if self._hold.lease is None:
+            return self._applied
+        event = events.Generated(self._hold.prolonged(), ())
+        return (await self._hold.apply(self._applied.stored, event)).after(self._applied)
 
     async def _keep(self) -> Applied:
         """Store what has come since the last time."""

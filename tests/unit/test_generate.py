@@ -664,3 +664,20 @@ async def test_an_answer_is_not_lost_with_one_write(world, chat):
     await world.drive()
     assert ((await world.run(run.id)).status, failures) == (RunStatus.COMPLETED, [])
     assert len(chat.requests) == 1
+
+
+@pytest.mark.parametrize("taken", [True, False])
+async def test_a_worker_that_knows_that_nothing_counts_any_more_saves_no_text(world, chat, taken):
+    run, rows = await world.start(), []
+
+    async def ends() -> None:
+        world.clock.pass_(9)
+        await (delete_run if taken else cancel)(world.context, CALLER, run.id)
+        rows.append(len(world.content_table._partitions[run.id]))
+        await world.keeper.kept[0].renewal.renew(world.table)
+
+    chat.streams = [[ChatText("a"), passes(world, 2), ChatText("b"), ends, ChatText("c"), END]]
+    await world.drive()
+    assert (await world.run(run.id)).status is (RunStatus.DELETED if taken else RunStatus.CANCELLED)
+    assert len(world.content_table._partitions[run.id]) == rows[0]
+    assert chat.closed == 1
