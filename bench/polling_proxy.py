@@ -24,7 +24,8 @@ from bench.measure import Meter, Usage
 from bench.novel import INSTRUCTIONS, REQUEST
 from dev.processes import ChildProcess
 
-ENVIRONMENT = os.environ.get("LITELLM", ".venv-litellm")
+_DEFAULT = ".venv-litellm"
+ENVIRONMENT = os.environ.get("LITELLM", _DEFAULT)
 _DIRECTORY = Path(__file__).parents[1] / ENVIRONMENT
 _KEY = "sk-bench"
 _STORED = "litellm:polling:response:"
@@ -44,7 +45,8 @@ def installed_version() -> str:
     packages = map(str, _DIRECTORY.glob("lib/python*/site-packages"))
     found = next(iter(distributions(name="litellm", path=list(packages))), None)
     if found is None or not (_DIRECTORY / "ready").exists():
-        raise NotInstalled(f"LiteLLM is not installed: run `make {ENVIRONMENT}/ready`")
+        chosen = "" if ENVIRONMENT == _DEFAULT else f"LITELLM={ENVIRONMENT} "
+        raise NotInstalled(f"LiteLLM is not installed: run `make {chosen}{ENVIRONMENT}/ready`")
     return found.version
 
 
@@ -71,8 +73,9 @@ class Redis:
         named = (line.removeprefix("cmdstat_").split(":calls=") for line in lines if ":calls=" in line)
         return {name: int(rest.partition(",")[0]) for name, rest in named}
 
-    def close(self) -> None:
+    async def close(self) -> None:
         self._writer.close()
+        await self._writer.wait_closed()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +103,9 @@ class PollingProxy:
         body = {"model": "stub", "instructions": INSTRUCTIONS, "input": REQUEST, "background": True}
         async with self.client.post(f"{self.url}/v1/responses", json=body) as reply:
             key = _STORED + (await reply.json())["id"]
-        for asked in range(1, 1_000_000):
+        asked = 0
+        while True:
+            asked += 1
             # The value is JSON in a JSON string.
             found = json.loads(json.loads(await self.redis.ask(f"GET {key}")))
             if found["status"] == "completed":
@@ -109,7 +114,6 @@ class PollingProxy:
                 return asked
             assert found["status"] in {"queued", "in_progress"}, found
             await asyncio.sleep(_LOOK_AGAIN_SECONDS)
-        raise AssertionError("it never ends")
 
 
 @asynccontextmanager
@@ -136,7 +140,7 @@ async def polling_proxy(provider: str) -> AsyncIterator[PollingProxy]:
         connection = Redis(*await asyncio.open_connection("127.0.0.1", redis_port))
         async with aiohttp.ClientSession(headers={"Authorization": f"Bearer {_KEY}"}) as client:
             yield PollingProxy(f"http://127.0.0.1:{port}", proxy.pid, connection, client)
-        connection.close()
+        await connection.close()
 
 
 def _configuration(provider: str, redis_port: int) -> dict[str, object]:
@@ -160,9 +164,9 @@ def _configuration(provider: str, redis_port: int) -> dict[str, object]:
     }
 
 
-def _free_ports(count: int) -> list[int]:
+def _free_ports(number: int) -> list[int]:
     with ExitStack() as opened:
-        bound = [opened.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
+        bound = [opened.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(number)]
         return [each.getsockname()[1] for each in bound]
 
 
