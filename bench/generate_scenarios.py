@@ -25,7 +25,7 @@ _BATON, _LITELLM = "bench.generate:stored_streams", f"{_PROXY}stored_streams"
 
 def sections(share: int) -> tuple[Section, ...]:
     return (
-        _streams("generate", f"{DELTAS:,} deltas a stream, all at once", DELTAS, timedelta(), 20 // share),
+        _streams("generate", f"{DELTAS:,} deltas a stream, all at once", DELTAS, timedelta(), 10 // share),
         _streams("paced", f"{PACED_DELTAS:,} deltas a stream, 10 ms apart", PACED_DELTAS, GAP, 4),
         _held(),
     )
