@@ -27,13 +27,14 @@ from shared.core.response import (
     TextAdded,
 )
 from shared.core.run import Run, RunStatus
-from shared.core.text import json_text
+from shared.core.text import clipped, json_text
 from shared.errors import StorageUnavailable
 from shared.log import log_event
 from shared.ports.agents import AgentSpec
 from shared.ports.chat import ChatRequest, ChatService
 from shared.steps.context import Context
 from shared.steps.conversation import ConversationTooLong, request_for
+from shared.steps.create import MAX_MODEL
 from shared.steps.lease import Hold, holding, leased, may_begin
 from shared.steps.no_provider import provider_gone
 from shared.steps.settle import fault_of_answer, save_output
@@ -66,7 +67,7 @@ async def generate_turn(context: Context, stored: StoredRun) -> Applied:
         run.step,
         run.turn,
         join=_join_of(context, run, text),
-        model=spec.model if spec else "",
+        model=clipped(spec.model, MAX_MODEL) if spec else "",
         written=len(text),
     )
     applied = await apply(context, stored, claimed)

@@ -25,6 +25,7 @@ from shared.core.response import RunError, Usage
 from shared.core.run import Run, RunStatus, Step
 from shared.errors import StorageUnavailable
 from shared.ports.chat import ChatRequest, ChatService
+from shared.steps.create import MAX_MODEL
 from shared.steps.generate import MAX_HELD_CHARACTERS
 from shared.steps.messages import queue_of
 from shared.usecases.cancel import cancel
@@ -719,3 +720,12 @@ async def test_a_worker_that_knows_that_nothing_counts_any_more_saves_no_text(wo
     assert (await world.run(run.id)).status is (RunStatus.DELETED if taken else RunStatus.CANCELLED)
     assert len(world.content_table._partitions[run.id]) == rows[0]
     assert chat.closed == 1
+
+
+async def test_a_long_name_of_a_model_is_cut_in_the_log(world, chat):
+    chat.streams = [[ChatText("a"), END]]
+    world.agents.changes |= {"model": "m" * 100_000}
+    run = await world.until_terminal((await world.start()).id)
+    feed = await read_feed(world.context, CALLER, run.id, after=0, limit=1000)
+    [model] = [line.entry.model for line in feed.lines if line.entry.type == "turn.started"]
+    assert (run.status, len(model)) == (RunStatus.COMPLETED, MAX_MODEL)
