@@ -78,8 +78,8 @@ MINUTES ?= 10
 soak: has-node $(VENV)/ready node_modules/ready  ## Keep 1,000 runs pending for MINUTES=10, and kill a host every 30 seconds
 	@$(BIN)/python -m tests.proofs.soak --minutes $(MINUTES)
 
-bench: has-node $(VENV)/bench node_modules/ready  ## Measure time and memory, compared with the alternatives
-	@$(BIN)/python -m bench
+bench: has-node $(VENV)/bench $(LITELLM)/ready node_modules/ready  ## Measure time and memory, compared with the alternatives
+	@LITELLM='$(LITELLM)' $(BIN)/python -m bench
 
 docs: $(VENV)/ready  ## Generate the pages of docs/ that follow from the code
 	$(BIN)/python -m dev.run_states

@@ -7,8 +7,11 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError
 
+from bench.generate_scenarios import uses_proxy
 from bench.measure import Measurement, measure, median
-from bench.scenarios import Section, sections
+from bench.polling_proxy import NotInstalled, installed_version
+from bench.scenarios import sections
+from bench.section import Section
 from bench.table import heading, section_text, targets_text
 from bench.targets import targets
 from dev.processes import ChildFailed, interrupt_on_sigterm
@@ -50,12 +53,13 @@ def main(argv: list[str]) -> int:
     ]
     interrupt_on_sigterm()
     try:
-        head = heading(datetime.now(UTC), repeats)
+        proxy = [f"litellm {installed_version()}"] if any(map(uses_proxy, chosen)) else []
+        head = heading(datetime.now(UTC), repeats, *proxy)
         results = run(chosen, repeats)
     except PackageNotFoundError as error:
         print(f"{error}: run `pip install -r requirements-bench.txt`", file=sys.stderr)
         return 1
-    except ChildFailed as error:
+    except (ChildFailed, NotInstalled) as error:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:

@@ -16,7 +16,7 @@ import resource
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, field
 from datetime import timedelta
@@ -33,7 +33,7 @@ _MAXRSS_UNIT = 1 if sys.platform == "darwin" else 1024  # getrusage(2): bytes on
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Measurement:
-    """The figures of one measured block. CPU is user and system time of this process alone, never of the servers."""
+    """The figures of one measured block. CPU is user and system time of one process alone, never of its servers."""
 
     count: int
     cpu_seconds: float
@@ -50,6 +50,19 @@ class Measurement:
         return self.cpu_seconds / self.count
 
 
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """What a process has used since it began."""
+
+    cpu_seconds: float
+    peak_bytes: int
+
+
+def own_usage() -> Usage:
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    return Usage(used.ru_utime + used.ru_stime, used.ru_maxrss * _MAXRSS_UNIT)
+
+
 class Meter:
     """Measures one block of a target; a target uses it exactly once."""
 
@@ -58,22 +71,27 @@ class Meter:
         self.notes: dict[str, float] = {}
 
     @contextmanager
-    def measuring(self, *, count: int, events: int = 0) -> Iterator[None]:
-        """Measure the block, which does its work `count` times, with so many `events` of a stream each time."""
+    def measuring(
+        self, *, count: int, events: int = 0, usage: Callable[[], Usage] = own_usage
+    ) -> Iterator[None]:
+        """Measure the block, which does its work `count` times, with so many `events` of a stream each time.
+
+        `usage` is that of the process that does the work.
+        """
         assert self.measurement is None, "one measurement a process"
         gc.collect()
-        before, started = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+        before, started = usage(), time.perf_counter()
         yield
-        wall, after = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF)
-        cpu = after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime
+        wall, after = time.perf_counter() - started, usage()
+        cpu = after.cpu_seconds - before.cpu_seconds
         if events:
             self.notes["us an event"] = round(1e6 * cpu / (count * events), 1)
         self.measurement = Measurement(
             count=count,
             cpu_seconds=cpu,
             wall_seconds=wall,
-            peak_bytes=after.ru_maxrss * _MAXRSS_UNIT,
-            peak_growth_bytes=(after.ru_maxrss - before.ru_maxrss) * _MAXRSS_UNIT,
+            peak_bytes=after.peak_bytes,
+            peak_growth_bytes=after.peak_bytes - before.peak_bytes,
             notes=self.notes,
         )
 

@@ -1,6 +1,6 @@
 """The loop that one writes from the documentation: default clients; read the row, retrieve, write the row back.
 
-And a stream resumed as the documentation shows it, with nothing stored.
+And streams read as the documentation shows it, with nothing stored: a response's, resumed, and a chat completion.
 """
 
 from collections.abc import AsyncIterator
@@ -13,6 +13,7 @@ from openai import AsyncOpenAI
 from bench import stream
 from bench.load import drive
 from bench.measure import Meter
+from bench.novel import REQUEST
 from bench.operations import count, counted
 
 
@@ -85,3 +86,21 @@ async def slices(meter: Meter, *, provider: str, slices: int, events: int, in_fl
         await drive(read, times=in_flight, in_flight=in_flight)
         with meter.measuring(count=slices, events=events):
             await drive(read, times=slices, in_flight=in_flight)
+
+
+async def chats(meter: Meter, *, provider: str, streams: int, events: int, in_flight: int) -> None:
+    expected = stream.text(0, events)
+    async with AsyncOpenAI(api_key="bench", base_url=provider) as client:
+
+        async def read(_number: int) -> None:
+            text = ""
+            async for chunk in await client.chat.completions.create(
+                model="stub", messages=[{"role": "user", "content": REQUEST}], stream=True
+            ):
+                if chunk.choices:
+                    text += chunk.choices[0].delta.content or ""
+            assert text == expected
+
+        await read(0)
+        with meter.measuring(count=stream.thousands(streams, events)):
+            await drive(read, times=streams, in_flight=in_flight)

@@ -1,11 +1,11 @@
 """The scenarios that are measured, and those that they are compared with."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import timedelta
-from enum import Enum, auto
 
+from bench import generate_scenarios
 from bench.measure import Scenario
+from bench.section import Column, Section
 
 UNCHANGED_POLLS = 6
 """Reads of a complete run that find it in progress; the one after them finds it completed."""
@@ -21,28 +21,6 @@ IN_FLIGHT = 500
 """The default of POLL_CONCURRENCY."""
 
 
-class Column(Enum):
-    CPU = auto()
-    RATE = auto()
-    WALL = auto()
-    MEMORY = auto()
-    NOTES = auto()
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Section:
-    """Scenarios in one table. Each is compared with the scenario of least CPU in every group in `references`."""
-
-    key: str
-    title: str
-    unit: str
-    scenarios: tuple[Scenario, ...]
-    references: tuple[str, ...] = ()
-    columns: tuple[Column, ...] = (Column.CPU, Column.RATE, Column.WALL, Column.MEMORY)
-    counts_only: bool = False
-    """Operations are counted once; times are measured several times."""
-
-
 def sections(share: int = 1) -> tuple[Section, ...]:
     """Return all sections; a `share` of 5 measures a fifth as much."""
     requests = (
@@ -53,7 +31,7 @@ def sections(share: int = 1) -> tuple[Section, ...]:
         _table_request("query", 40 // share),
     )
     timed = (_poll(share), _slices(share), _run(share), _slow(share), _big(share))
-    return (*timed, _operations(), _cold(), *requests)
+    return (*timed, *generate_scenarios.sections(share), _operations(share), _cold(), *requests)
 
 
 def _poll(share: int) -> Section:
@@ -280,7 +258,7 @@ def _request(
     )
 
 
-def _operations() -> Section:
+def _operations(share: int) -> Section:
     def baton(
         name: str, counted: str, *, provider_reads: int = UNCHANGED_POLLS, events: int = 0, **options: object
     ) -> Scenario:
@@ -321,6 +299,7 @@ def _operations() -> Section:
             baton("a feed read with nothing new", "feed", events=30, slices=20, new=False),
             baton("a tick over a shard, nothing due", "tick", due=False),
             baton("a tick over a shard, a run due, unchanged", "tick", due=True),
+            *generate_scenarios.operations(share),
         ),
     )
 

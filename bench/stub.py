@@ -1,9 +1,10 @@
-"""A Responses API that uses almost no CPU, so that a benchmark measures its client.
+"""A Responses API, and Chat Completions, that use almost no CPU, so that a benchmark measures their client.
 
 `python -m bench.stub` prints `ready URL` and serves until it is ended.
 A response is `queued` when created, `in_progress` for `--unchanged-polls` reads and `completed`
 after that. An id that was never created is served too, because a benchmark may write its rows itself.
-Each request for a stream gets the next `--events` events, and the connection is closed.
+Each request for a stream gets the next `--events` events, and the connection is closed. A chat completion is a stream
+with so many deltas of its text.
 """
 
 import argparse
@@ -28,6 +29,7 @@ OUTPUT_TEXT = ("Beyond the last charted star the crew heard a voice. " * 40)[:20
 NEVER = sys.maxsize
 
 _REQUEST = re.compile(rb"(GET|POST|DELETE) /v1/responses(?:/([^/ ?]+))?(/cancel)?(?:\?(\S*))? HTTP/1\.1\r\n")
+_CHAT = b"POST /v1/chat/completions HTTP/1.1\r\n"
 _RESUMED = re.compile(rb"\bstarting_after=(\d+)")
 _NOT_FOUND = b"HTTP/1.1 404 Not Found\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 
@@ -115,6 +117,12 @@ class Stub:
     reads: Counter[bytes] = field(default_factory=Counter)
     numbers: "itertools.count[int]" = field(default_factory=lambda: itertools.count(1))
 
+    def reply(self, request: bytes) -> bytes | Sequence[bytes]:
+        if request.startswith(_CHAT):
+            return stream.chat_reply(self.events)
+        match = _REQUEST.match(request)
+        return self.answer(*match.groups()) if match else _NOT_FOUND
+
     def answer(
         self, method: bytes, response_id: bytes | None, cancel: bytes | None, query: bytes | None
     ) -> bytes | Sequence[bytes]:
@@ -152,8 +160,7 @@ class Connection(asyncio.Protocol):
         self._buffer += data
         while (end := end_of_request(self._buffer)) is not None:
             request, self._buffer = self._buffer[:end], self._buffer[end:]
-            match = _REQUEST.match(request)
-            reply = self._stub.answer(*match.groups()) if match else _NOT_FOUND
+            reply = self._stub.reply(request)
             if self._delay_seconds:
                 self._loop.call_later(self._delay_seconds, self._send, reply)
             else:

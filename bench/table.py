@@ -8,21 +8,22 @@ from pathlib import Path
 from typing import assert_never
 
 from bench.measure import Measurement
-from bench.scenarios import Column, Section
+from bench.section import Column, Section
 from bench.targets import Target
 
 SHOWN_VERSIONS = ("aiohttp", "azure-data-tables", "openai", "agent-framework-core", "agent-framework-openai")
 _MIB = 1024 * 1024
 
 
-def heading(now: datetime, repeats: int) -> str:
-    versions = ", ".join(f"{name} {version(name)}" for name in SHOWN_VERSIONS)
+def heading(now: datetime, repeats: int, *further_versions: str) -> str:
+    versions = ", ".join([*(f"{name} {version(name)}" for name in SHOWN_VERSIONS), *further_versions])
     return (
         f"{now.astimezone(UTC):%Y-%m-%d %H:%M} UTC, Python {platform.python_version()}, {_processor()}\n"
         f"{versions}\n"
         f"Each figure is the median of {repeats}, each in a new process. CPU is user and system time of the\n"
-        "client alone; memory is that of the process, in brackets what the measured block added. `X = 1` compares\n"
-        "how much work one core does in a second with the row of X that takes the least CPU."
+        "client alone, or of LiteLLM's proxy; memory is that of the same process, in brackets what the measured\n"
+        "block added. `X = 1` compares how much work one core does in a second with the row of X that takes the\n"
+        "least CPU."
     )
 
 

@@ -5,10 +5,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from bench.measure import Measurement
-from bench.scenarios import RUNS, SLOW_ANSWER, Section
+from bench.scenarios import RUNS, SLOW_ANSWER
+from bench.section import Section
 
 TIMES_NAIVE = 6
 TIMES_TYPED = 3
+TIMES_PROXY = 3
 TICK_INTERVAL = timedelta(seconds=5)
 """The default of POLL_SCHEDULE."""
 LEFT_OUT_OF_STATUS = ("openai", "azure.identity", "azure.storage.queue")
@@ -39,6 +41,11 @@ def targets(sections: Sequence[Section], results: Results) -> Iterator[Target]:
                     f"a long slice, stored, takes at most 1/{TIMES_TYPED} of the CPU of openai's typed events"
                 )
                 yield Target(text, f"1/{times:.1f}", times >= TIMES_TYPED)
+            case "generate" | "paced":
+                times = _lowest(measured["litellm"]) / _highest(measured["baton"])
+                way = "at once" if section.key == "generate" else "one by one"
+                text = f"a delta that came {way}, stored, takes at most 1/{TIMES_PROXY} of the CPU of LiteLLM's proxy"
+                yield Target(text, f"1/{times:.1f}", times >= TIMES_PROXY)
             case "run":
                 part = _highest(measured["baton"]) / _lowest(measured["agent-framework"])
                 text = "a complete run takes no more CPU than agent-framework's loop"

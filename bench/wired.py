@@ -23,6 +23,7 @@ from shared.store.sessions import StoredSession
 from shared.web.http import Reply, Request
 from shared.web.runs_api import handlers
 
+NOVELIST = Agent(name=AGENT, model="stub", instructions=INSTRUCTIONS)
 _BODY = json.dumps({"agent": AGENT, "input": REQUEST}).encode()
 _URL = "http://127.0.0.1/api/runs"
 _LAID_AT_ONCE = 32
@@ -124,7 +125,9 @@ class WiredBaton:
 
 
 @asynccontextmanager
-async def wired(provider: str, storage: str, **settings: str) -> AsyncIterator[WiredBaton]:
+async def wired(
+    provider: str, storage: str, agent: Agent = NOVELIST, /, **settings: str
+) -> AsyncIterator[WiredBaton]:
     log = Listener()
     logging.getLogger().addHandler(log)
     logging.getLogger().setLevel(logging.INFO)
@@ -135,8 +138,9 @@ async def wired(provider: str, storage: str, **settings: str) -> AsyncIterator[W
         "OPENAI_API_KEY": "bench",
         **settings,
     }
-    agents = InstalledAgents({AGENT: Agent(name=AGENT, model="stub", instructions=INSTRUCTIONS)}, {})
-    app, clock = Baton(load(environment), agents), MovedClock()
+    declared = [agent.provider] if agent.provider else []
+    app = Baton(load(environment, providers=declared), InstalledAgents({AGENT: agent}, {}))
+    clock = MovedClock()
     app.context = replace(app.context, clock=clock)
     await app.prepare()
     try:

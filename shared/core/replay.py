@@ -70,7 +70,7 @@ class Replay:
             elif (call_id := asked_id(item)) is not None and self._open.get(call_id, -1) < begin:
                 # Of calls that came together, the first with an id counts. A later output uses the id again.
                 self._unanswered.add(len(self._kept))
-                self._add_call(_sendable(item), call_id)
+                self._add_call(_sendable(item), call_id, _short(call_id))
             else:
                 self._keep(kind, None)
 
@@ -78,7 +78,7 @@ class Replay:
         """Add the input of the run itself. It may answer calls of the conversation."""
         for item in items:
             if (call_id := asked_id(item)) is not None:
-                self._add_call(item, call_id)
+                self._add_call(item, call_id, call_id)
             elif (answered := answered_id(item)) is not None:
                 self._kept.append(self._answer(item, answered) or item)
             else:
@@ -90,21 +90,17 @@ class Replay:
         else:
             self._kept.append(item)
 
-    def _add_call(self, item: Item, call_id: str) -> None:
+    def _add_call(self, item: Item, call_id: str, wanted: str) -> None:
         self._open[call_id] = len(self._kept)
-        self._sent[call_id] = sent = self._unique(call_id)
+        self._sent[call_id] = sent = self._unique(wanted)
         self._used.add(sent)
         self._kept.append(item | {"call_id": sent} if "call_id" in item else item)
 
-    def _unique(self, call_id: str) -> str:
-        """Return an id that was not sent yet: the call's own, or one with a number."""
-        if call_id not in self._used:
-            return call_id
-        start = (
-            call_id
-            if len(call_id) < _MAX_SENT_CALL_ID - 8
-            else hashlib.sha256(call_id.encode()).hexdigest()[:32]
-        )
+    def _unique(self, wanted: str) -> str:
+        """Return an id that was not sent yet: the one that is wanted, or one with a number."""
+        if wanted not in self._used:
+            return wanted
+        start = _short(wanted, _MAX_SENT_CALL_ID - 9)
         number = max(self._numbers[start], 2)
         while f"{start}_{number}" in self._used:
             number += 1
@@ -136,6 +132,11 @@ class Replay:
             else:
                 self._left_out[f"part {_name(part)}"] += 1
         return _without_id(item) | {"type": "message", "content": parts} if parts else None
+
+
+def _short(call_id: str, longest: int = _MAX_SENT_CALL_ID) -> str:
+    """Return an id that is no longer than this. Another provider may have given a longer one."""
+    return call_id if len(call_id) <= longest else hashlib.sha256(call_id.encode()).hexdigest()[:32]
 
 
 def asked_id(item: Item) -> str | None:

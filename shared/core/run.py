@@ -213,7 +213,7 @@ class Run:
     repeats: int = 0
     # Whether creates have no Idempotency-Key, because the provider refused it.
     keyless: bool = False
-    # How many times the text of the current turn was taken back and written anew.
+    # How many times the text of the current turn, or a call of it that was cut, was taken back and written anew.
     restarts: int = 0
     # How many times the text of a turn was continued: exactly, and as well as its provider can.
     joins: int = 0

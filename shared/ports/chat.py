@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Protocol
 
 from shared.core.chat.events import (
@@ -13,6 +14,7 @@ from shared.core.chat.events import (
     ChatRefusal,
     ChatText,
 )
+from shared.core.invocation import END_MARGIN, FUNCTION_TIMEOUT
 
 __all__ = [
     "ChatBroken",
@@ -46,6 +48,8 @@ class ChatRequest:
     options: Mapping[str, object] = field(default_factory=dict)
     # The text of the answer so far, which is to be continued. Empty when the answer begins.
     prefix: str = ""
+    # How long the answer may take, however little of it comes. Whoever waits longer is ended by the host.
+    within: timedelta = FUNCTION_TIMEOUT - END_MARGIN
 
 
 class ChatProvider(Protocol):

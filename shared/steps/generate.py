@@ -1,6 +1,8 @@
 """The generate step: hold the stream of a turn at a provider without background mode, and store what comes."""
 
 import json
+import logging
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -14,6 +16,7 @@ from shared.core.chat.options import chat_options
 from shared.core.chat.tools import chat_tools
 from shared.core.life import events
 from shared.core.life.events import Join
+from shared.core.life.polling import MISSING_GRACE
 from shared.core.response import (
     ItemCompleted,
     ItemStarted,
@@ -24,11 +27,14 @@ from shared.core.response import (
     TextAdded,
 )
 from shared.core.run import Run, RunStatus
-from shared.core.text import json_text
+from shared.core.text import clipped, json_text
+from shared.errors import StorageUnavailable
+from shared.log import log_event
 from shared.ports.agents import AgentSpec
 from shared.ports.chat import ChatRequest, ChatService
 from shared.steps.context import Context
 from shared.steps.conversation import ConversationTooLong, request_for
+from shared.steps.create import MAX_MODEL
 from shared.steps.lease import Hold, holding, leased, may_begin
 from shared.steps.no_provider import provider_gone
 from shared.steps.settle import fault_of_answer, save_output
@@ -41,6 +47,8 @@ CHECKPOINT_AFTER = timedelta(seconds=2)
 CHECKPOINT_CHARACTERS = 16 * 1024
 # How much of a text may wait for a place at which its provider can continue it.
 MAX_HELD_CHARACTERS = 64
+# How many times it is tried to store the end of a turn.
+_ATTEMPTS_TO_END = 3
 
 
 async def generate_turn(context: Context, stored: StoredRun) -> Applied:
@@ -52,12 +60,14 @@ async def generate_turn(context: Context, stored: StoredRun) -> Applied:
         log_skip(run, fault)
         return Applied(stored)
     spec, lease = context.agents.spec(run.agent), context.lease()
+    if _is_for_another_host(context, run, spec):
+        return Applied(stored)
     claimed = events.Claimed(
         lease,
         run.step,
         run.turn,
         join=_join_of(context, run, text),
-        model=spec.model if spec else "",
+        model=clipped(spec.model, MAX_MODEL) if spec else "",
         written=len(text),
     )
     applied = await apply(context, stored, claimed)
@@ -66,6 +76,18 @@ async def generate_turn(context: Context, stored: StoredRun) -> Applied:
     with holding(context, applied.stored, lease) as hold:
         hold.begin(applied.stored.run)
         return (await _generate(context, applied.stored, hold, text)).after(applied)
+
+
+def _is_for_another_host(context: Context, run: Run, spec: AgentSpec | None) -> bool:
+    """Return whether a turn that cannot be generated here is left to others for now.
+
+    Its message comes to any host. While the app is deployed, that may be one of the version before.
+    """
+    refusal = _refusal(run, spec, context.chats.get(run.provider))
+    if not refusal or run.status is RunStatus.CANCELLING or context.clock.now() - run.due >= MISSING_GRACE:
+        return False
+    log_event("step.skipped", level=logging.WARNING, run_id=run.id, step=run.step, reason=refusal.message)
+    return True
 
 
 def _join_of(context: Context, run: Run, text: str) -> Join | None:
@@ -101,7 +123,13 @@ async def _generate(context: Context, stored: StoredRun, hold: Hold, text: str) 
         return await hold.apply(stored, events.GenerateRefused(hold.lease_id, RunError(code, str(fault))))
     if not may_begin(hold, run):
         return Applied(stored)
-    return await _Stream(context, stored, hold, chat, request).hold_it()
+    # It may bring nothing for minutes, and the host ends a function that waits too long, with everything beside it.
+    request = replace(request, within=max(hold.ends_at - context.clock.now(), timedelta()))
+    held = _Stream(context, stored, hold, chat, request.prefix)
+    stream = chat.provider.generate(request)
+    # A conversation may have megabytes, and a function may hold many streams.
+    del request
+    return await held.hold_it(stream)
 
 
 def _refusal(run: Run, spec: AgentSpec | None, chat: ChatService | None) -> RunError | None:
@@ -171,22 +199,22 @@ class _Stream:
     """The stream of a turn, and what of it is stored."""
 
     def __init__(
-        self, context: Context, stored: StoredRun, hold: Hold, chat: ChatService, request: ChatRequest
+        self, context: Context, stored: StoredRun, hold: Hold, chat: ChatService, prefix: str
     ) -> None:
-        self._context, self._hold, self._chat, self._request = context, hold, chat, request
+        self._context, self._hold, self._chat = context, hold, chat
         self._applied = Applied(stored)
         run = stored.run
-        self._collected = Collected(f"{run.id} {run.turn}", text=request.prefix)
+        self._collected = Collected(f"{run.id} {run.turn}", text=prefix)
         self._places = _Places.of(run)
         # How many characters of the text are stored, and when that was.
-        self._kept, self._kept_at = len(request.prefix), context.clock.now()
+        self._kept, self._kept_at = len(prefix), context.clock.now()
         self._began = context.clock.now()
-        # How many characters may be stored.
-        self._storable = self._kept
+        # How many characters may be stored, and how many were when this worker took the turn up.
+        self._storable = self._resumed_at = self._kept
 
-    async def hold_it(self) -> Applied:
+    async def hold_it(self, events_of_turn: AsyncGenerator[ChatEvent, None]) -> Applied:
         """Read the stream to its end, and store it part by part."""
-        async with aclosing(self._chat.provider.generate(self._request)) as stream:
+        async with aclosing(events_of_turn) as stream:
             async for event in stream:
                 self._add(event)
                 if isinstance(event, ChatBroken):
@@ -195,7 +223,7 @@ class _Stream:
                     return await self._finished()
                 now = self._context.clock.now()
                 if self._stopped():
-                    return await self._keep()
+                    return await self._stop()
                 if self._is_due(now) and not leased((await self._keep()).stored.run, self._hold.lease_id):
                     return self._applied
                 if now >= self._began + self._longest():
@@ -207,7 +235,7 @@ class _Stream:
 
         Reasoning, refusals and calls cannot be continued. If they were cut, the next invocation would come no further.
         """
-        written = self._storable > len(self._request.prefix)
+        written = self._storable > self._resumed_at
         if self._chat.continues and written and not self._collected.calls_or_refuses:
             return min(self._context.generate_for, self._context.longest_work)
         return self._context.longest_work
@@ -232,9 +260,16 @@ class _Stream:
             (new > 0 or begun) and now >= self._kept_at + CHECKPOINT_AFTER
         )
 
+    async def _stop(self) -> Applied:
+        """Let the run be cancelled, if this worker still has it. Nothing of its text would count."""
+        if self._hold.lease is None:
+            return self._applied
+        event = events.Generated(self._hold.prolonged(), ())
+        return (await self._hold.apply(self._applied.stored, event)).after(self._applied)
+
     async def _keep(self) -> Applied:
         """Store what has come since the last time."""
-        text = self._collected.text[self._kept : self._storable]
+        text = self._collected.text_between(self._kept, self._storable)
         changes = self._places.changes(text, reasons=self._collected.reasons)
         run = self._applied.stored.run
         content = None
@@ -249,7 +284,10 @@ class _Stream:
     async def _pause(self, now: datetime) -> Applied:
         """Leave the rest of the stream to the next invocation."""
         if leased((await self._keep()).stored.run, self._hold.lease_id):
-            deferred = events.GenerateDeferred(self._hold.lease_id, now)
+            run = self._applied.stored.run
+            taken_back = run.turn_items and not (run.written and self._chat.continues)
+            in_call = self._collected.calls_or_refuses and not taken_back
+            deferred = events.GenerateDeferred(self._hold.lease_id, now, in_call=in_call)
             self._applied = (await self._hold.apply(self._applied.stored, deferred)).after(self._applied)
         return self._applied
 
@@ -285,8 +323,18 @@ class _Stream:
             outline=transcript.outline(items),
             repeatable=spec.repeatable if spec else frozenset(),
         )
-        applied = (await self._hold.apply(self._applied.stored, finished)).after(self._applied)
+        applied = (await self._end(finished)).after(self._applied)
         if output not in applied.stored.run.turns:
             for content in filter(None, (output, answer)):
                 await context.content.drop(run.id, content)
         return applied
+
+    async def _end(self, finished: events.GenerateFinished) -> Applied:
+        """Store the end of the turn. This is tried again when it fails, because the stream cannot be read again."""
+        for _ in range(_ATTEMPTS_TO_END - 1):
+            try:
+                return await self._hold.apply(self._applied.stored, finished)
+            except StorageUnavailable as fault:
+                run_id, reason = self._applied.stored.run.id, str(fault)
+                log_event("generate.save_failed", level=logging.WARNING, run_id=run_id, reason=reason)
+        return await self._hold.apply(self._applied.stored, finished)

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from shared.core.delivery import WAIT, ClockRow
 from shared.core.ids import is_id
 from shared.core.queues import Queue
-from shared.core.run import Owed, Run, Step
+from shared.core.run import Owed, Run, RunStatus, Step
 from shared.store.rows import time_text
 
 # How many messages a bundle holds. The storage allows 48 KiB for one.
@@ -50,9 +50,13 @@ def generate_message(run_id: str) -> str:
 
 
 def step_message(run: Run | Owed) -> str:
-    """Return the message that a run is owed a step."""
+    """Return the message that a run is owed a step.
+
+    A run that is being cancelled does not wait for a worker that may hold a stream.
+    """
     run_id = run.id if isinstance(run, Run) else run.run_id
-    return generate_message(run_id) if run.step is Step.GENERATE else run_id
+    generates = run.step is Step.GENERATE and run.status is not RunStatus.CANCELLING
+    return generate_message(run_id) if generates else run_id
 
 
 def bundle_message(messages: Sequence[str]) -> str:

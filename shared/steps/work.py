@@ -35,9 +35,10 @@ async def work(context: Context, run_id: str, *, generates: bool = False) -> tup
         return (await expire(context, stored)).messages
     # The calls are loaded before they are marked as started, because a call that cannot be loaded cannot run.
     run = stored.run
-    if run.step is Step.GENERATE and not generates:
+    streams = run.step is Step.GENERATE and run.status is not RunStatus.CANCELLING
+    if streams and not generates:
         return (step_message(run),)
-    if run.step is Step.GENERATE:
+    if streams:
         from shared.steps.generate import generate_turn  # noqa: PLC0415 - for apps that need it
 
         return (await generate_turn(context, stored)).messages

@@ -1,6 +1,7 @@
 """Chat completions over real HTTP: what the adapter requests, when it disconnects, and what it makes of the bytes."""
 
 import asyncio
+import gc
 import gzip
 import json
 import logging
@@ -22,8 +23,9 @@ from shared.adapters.chat_api import reader
 from shared.adapters.chat_api.body import Resume
 from shared.adapters.chat_api.provider import ChatCompletionsProvider, Dialect
 from shared.adapters.http.access import Connection
+from shared.adapters.http.transport import Request
 from shared.core.response import RunError
-from shared.ports.chat import ChatBroken, ChatEnd, ChatText
+from shared.ports.chat import ChatBroken, ChatEnd, ChatRequest, ChatText
 from tests.support.chats import (
     DONE,
     RECORDED,
@@ -325,6 +327,25 @@ async def test_a_server_that_does_not_answer_is_no_answer(server):
     async with chatting(server, Dialect(silence=SHORT)) as provider:
         found = await generated(provider)
     assert (found.outcome.error.code, found.outcome.retryable) == ("provider_unreachable", True)
+
+
+async def test_nobody_waits_longer_for_an_answer_than_its_function_may_last(server, provider):
+    server.head, server.parts, server.then = b"", [], "stalls"
+    async with asyncio.timeout(LONG.total_seconds() / 2):
+        found = await generated(provider, within=SHORT)
+    assert (found.outcome.error.code, found.outcome.retryable) == ("provider_unreachable", True)
+
+
+async def test_no_request_is_kept_while_its_answer_comes(server, provider):
+    server.parts, server.then = SMALL[:1], "stalls"
+    async with aclosing(provider.generate(chat_request(run_id="run_8"))) as answer:
+        assert await anext(answer) == ChatText("a")
+        kept = [
+            each
+            for each in gc.get_objects()
+            if isinstance(each, Request) or (isinstance(each, ChatRequest) and each.run_id == "run_8")
+        ]
+        assert kept == []
 
 
 async def test_a_server_that_is_not_there_is_no_answer(server):

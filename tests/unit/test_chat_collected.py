@@ -2,6 +2,8 @@
 
 import json
 import re
+import tracemalloc
+from dataclasses import replace
 from datetime import timedelta
 from itertools import pairwise
 from typing import Any
@@ -413,3 +415,48 @@ def test_nothing_is_dropped_and_nothing_doubled(prefix, text, cuts):
         decided = not prefix.startswith(received) or received == prefix
         assert passed == (received.removeprefix(prefix) if decided else "")
     assert passed + echo.rest() == text.removeprefix(prefix)
+
+
+@given(st.text(_HALVES, max_size=8), st.lists(st.tuples(st.text(_HALVES, max_size=5), st.integers(0, 9))))
+def test_the_parts_of_a_text_are_the_text(before, pieces):
+    found = Collected("turn", text=before)
+    kept = found.text_between(0, found.characters)
+    for piece, held in pieces:
+        found.add(ChatText(piece))
+        # The last characters may have to wait for the next part.
+        kept += found.text_between(len(kept), max(len(kept), found.characters - held))
+    assert kept + found.text_between(len(kept), found.characters) == found.text
+    assert found.characters == len(found.text)
+
+
+def test_a_part_of_a_long_text_costs_no_more_than_that_of_a_short_one():
+    found = Collected("turn", text="x" * 4_000_000)
+    kept = found.characters
+    tracemalloc.start()
+    try:
+        for _ in range(20):
+            for _ in range(100):
+                found.add(ChatText("word "))
+            assert found.text_between(kept, found.characters) == "word " * 100
+            kept = found.characters
+        assert tracemalloc.get_traced_memory()[1] < 500_000
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize(
+    "event",
+    [ChatText("word"), ChatReasoning("word"), ChatCall(0, "", "", "word")],
+    ids=lambda e: type(e).__name__,
+)
+def test_what_comes_in_small_pieces_needs_little_more_memory_than_its_characters(event):
+    found = Collected("turn")
+    # As each event of a stream has a text of its own.
+    field = "arguments" if isinstance(event, ChatCall) else "text"
+    tracemalloc.start()
+    try:
+        for number in range(50_000):
+            found.add(replace(event, **{field: f"{number:04d}"}))
+        assert tracemalloc.get_traced_memory()[0] < 600_000
+    finally:
+        tracemalloc.stop()

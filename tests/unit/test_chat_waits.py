@@ -24,6 +24,7 @@ class Line:
     packets: list[tuple[float, bytes]]
     slow: float = 0.0
     now: float = 100.0
+    ends: float = float("inf")
 
     async def read(self, seconds: float) -> bytes | NoAnswer:
         assert seconds >= 0
@@ -39,7 +40,7 @@ class Line:
         pass
 
     async def collected(self) -> Collected:
-        reading, found = Reading(self, a_reader(), DIALECT, lambda: self.now), Collected()
+        reading, found = Reading(self, a_reader(), DIALECT, lambda: self.now, self.ends), Collected()
         while reading.outcome is None:
             for event in await reading.next():
                 found.add(event)
@@ -78,3 +79,16 @@ async def test_a_complete_answer_waits_a_moment_for_its_usage(packet):
     line = Line([(0, TEXT), (5, FINISH), *pings])
     assert await line.collected() == Collected("a", outcome=ChatEnd("stop", None))
     assert line.now == 108
+
+
+@pytest.mark.parametrize("packets", [[], [(1, TEXT)], [(float(second), PING) for second in range(100)]])
+async def test_nobody_waits_longer_than_the_function_may_last(packets):
+    line = Line(packets, ends=107.0)
+    assert await line.stalls_at() == 7
+    assert "function" in (await Line([], ends=101.0).collected()).outcome.error.message
+
+
+async def test_an_answer_that_is_complete_counts_when_the_function_may_last_no_longer():
+    line = Line([(5, TEXT + FINISH)], ends=106.0)
+    assert await line.collected() == Collected("a", outcome=ChatEnd("stop", None))
+    assert line.now == 106

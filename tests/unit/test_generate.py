@@ -1,5 +1,6 @@
 """Runs at providers without background mode: a worker holds the stream of a turn, and stores what comes."""
 
+import gc
 import inspect
 import json
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -22,11 +23,15 @@ from shared.core.chat.events import (
 from shared.core.queues import Queue
 from shared.core.response import RunError, Usage
 from shared.core.run import Run, RunStatus, Step
+from shared.errors import StorageUnavailable
 from shared.ports.chat import ChatRequest, ChatService
+from shared.steps.create import MAX_MODEL
 from shared.steps.generate import MAX_HELD_CHARACTERS
 from shared.steps.messages import queue_of
 from shared.usecases.cancel import cancel
+from shared.usecases.delete import delete_run
 from shared.usecases.feed import read_feed
+from shared.usecases.start import CallerTools
 from tests.support.client import Client
 from tests.support.fakes import FakeAgents
 from tests.support.feeds import text_after
@@ -83,6 +88,13 @@ def passes(world: World, seconds: float) -> Callable[[], None]:
 
 def dies() -> None:
     raise Killed
+
+
+class NoAgents(FakeAgents):
+    """Those of an app that does not have the agent."""
+
+    def spec(self, _name):
+        return None
 
 
 async def feed_text(world: World, run: Run) -> str:
@@ -569,3 +581,151 @@ async def test_an_output_that_is_too_large_ends_the_run(world, chat):
     run = await world.start()
     run = await world.until_terminal(run.id)
     assert (run.status, run.error.code, chat.closed) == (RunStatus.FAILED, "output_too_large", 1)
+
+
+async def test_a_stream_that_brings_nothing_ends_before_its_function_does(world, chat):
+    chat.streams = [[ChatText("a"), END]]
+    load = world.context.content.load
+
+    async def slow(*given):
+        world.clock.pass_(7)
+        return await load(*given)
+
+    world.context.content.load = slow
+    run = await world.until_terminal((await world.start()).id)
+    assert run.status is RunStatus.COMPLETED
+    # A minute before the time-out, counted from the begin of the invocation.
+    assert chat.requests[0].within == world.context.longest_work - timedelta(seconds=7)
+
+
+@pytest.mark.parametrize("continues", [True, False])
+@pytest.mark.parametrize(
+    "begin", [[], [ChatText("I look.")], [ChatReasoning("hm")]], ids=["", "text", "reasoning"]
+)
+async def test_a_call_that_is_too_long_for_a_function_is_written_a_few_times_only(chat, continues, begin):
+    world = a_world(chat, continues=continues)
+    world.agents.changes |= {"deadline": timedelta(hours=23)}
+    # Longer than a function may last.
+    cut = [*begin, ChatCall(0, "call_a", "look_up", "{"), passes(world, 1741), ChatCall(0, "", "", "1")]
+    chat.streams = [cut] * 9
+    run = await world.until_terminal((await world.start()).id, seconds=20)
+    assert (run.status, run.error.code, len(chat.requests)) == (RunStatus.FAILED, "generate_too_long", 4)
+    assert not run.calls
+
+
+async def test_nothing_of_a_deleted_run_is_left_although_it_brought_tools(world, chat):
+    tools = CallerTools(frozenset({"mine"}), '[{"type": "function", "name": "mine"}]')
+    run = await world.start(tools=tools)
+    assert run.tools
+    await delete_run(world.context, CALLER, run.id)
+    assert (await world.run(run.id)).tools is None
+
+
+@pytest.mark.parametrize("gone", ["provider", "agent", "setting"])
+async def test_a_host_of_the_version_before_does_not_end_a_run_of_the_next_one(world, chat, gone):
+    chat.streams = [[ChatText("a"), passes(world, 2), ChatText("b"), DOWN], [ChatText("c"), END]]
+    run = await world.start()
+    await world.drive(1)
+    changes, chats = world.agents.changes, dict(world.context.chats)
+    if gone == "provider":
+        world.context.chats.clear()
+    elif gone == "agent":
+        world.context.__dict__["agents"] = NoAgents()
+    else:
+        world.agents.changes = changes | {"missing_settings": ("CLERK_MODEL",)}
+    await world.drive(3)
+    world.agents.changes = changes
+    world.context.chats.update(chats)
+    world.context.__dict__["agents"] = world.agents
+    run = await world.until_terminal(run.id)
+    assert (run.status, run.restarts, await feed_text(world, run)) == (RunStatus.COMPLETED, 0, "abc")
+
+
+async def test_a_run_whose_provider_stays_away_ends_after_a_minute(world, chat):
+    run = await world.start()
+    world.context.chats.clear()
+    began = world.clock.now()
+    run = await world.until_terminal(run.id)
+    assert timedelta(seconds=60) <= run.completed_at - began <= timedelta(seconds=90)
+    assert (run.error.code, len(chat.requests)) == ("provider_gone", 0)
+
+
+def requests_in_memory() -> list[ChatRequest]:
+    return [each for each in gc.get_objects() if isinstance(each, ChatRequest)]
+
+
+async def test_a_worker_keeps_no_conversation_while_it_holds_a_stream(world, chat):
+    # Those of other tests.
+    before, kept = {id(each) for each in requests_in_memory()}, []
+
+    async def generate(request):
+        del request
+        yield ChatText("a")
+        kept.extend(each for each in requests_in_memory() if id(each) not in before)
+        yield END
+
+    chat.generate = generate
+    run = await world.until_terminal((await world.start()).id)
+    assert (run.status, kept) == (RunStatus.COMPLETED, [])
+
+
+async def test_a_cancellation_does_not_wait_for_other_streams(world, chat):
+    """The workers of the other queue may all hold streams."""
+    run = await world.start()
+
+    async def stalls() -> None:
+        await cancel(world.context, CALLER, run.id)
+        # Its worker hears nothing, and its lease ends.
+        world.clock.pass_(16)
+        for message in await world.tick(0):
+            assert queue_of(message) is Queue.WORK
+            await world.work(message)
+        assert (await world.run(run.id)).status is RunStatus.CANCELLED
+
+    chat.streams = [[ChatText("a"), stalls, ChatText("b"), END]]
+    await world.drive()
+    assert (await world.run(run.id)).status is RunStatus.CANCELLED
+    assert len(chat.requests) == 1
+
+
+async def test_an_answer_is_not_lost_with_one_write(world, chat):
+    chat.streams = [[ChatText("a"), END]]
+    run, failures = await world.start(), [1, 2]
+    write = world.table.write
+
+    async def failing(partition, writes):
+        if failures and any(f"turn_{1:02d}" in str(each) for each in writes):
+            failures.pop()
+            raise StorageUnavailable("busy")
+        return await write(partition, writes)
+
+    world.table.write = failing
+    await world.drive()
+    assert ((await world.run(run.id)).status, failures) == (RunStatus.COMPLETED, [])
+    assert len(chat.requests) == 1
+
+
+@pytest.mark.parametrize("taken", [True, False])
+async def test_a_worker_that_knows_that_nothing_counts_any_more_saves_no_text(world, chat, taken):
+    run, rows = await world.start(), []
+
+    async def ends() -> None:
+        world.clock.pass_(9)
+        await (delete_run if taken else cancel)(world.context, CALLER, run.id)
+        rows.append(len(world.content_table._partitions[run.id]))
+        await world.keeper.kept[0].renewal.renew(world.table)
+
+    chat.streams = [[ChatText("a"), passes(world, 2), ChatText("b"), ends, ChatText("c"), END]]
+    await world.drive()
+    assert (await world.run(run.id)).status is (RunStatus.DELETED if taken else RunStatus.CANCELLED)
+    assert len(world.content_table._partitions[run.id]) == rows[0]
+    assert chat.closed == 1
+
+
+async def test_a_long_name_of_a_model_is_cut_in_the_log(world, chat):
+    chat.streams = [[ChatText("a"), END]]
+    world.agents.changes |= {"model": "m" * 100_000}
+    run = await world.until_terminal((await world.start()).id)
+    feed = await read_feed(world.context, CALLER, run.id, after=0, limit=1000)
+    [model] = [line.entry.model for line in feed.lines if line.entry.type == "turn.started"]
+    assert (run.status, len(model)) == (RunStatus.COMPLETED, MAX_MODEL)

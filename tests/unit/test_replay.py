@@ -207,6 +207,15 @@ def test_an_id_that_is_too_long_for_a_number_is_replaced_where_it_repeats():
     assert len(ids[2]) <= 64
 
 
+def test_an_id_that_is_longer_than_openai_accepts_is_replaced_except_in_what_the_client_sends():
+    """Other providers give longer ones."""
+    pair = [call("x" * 65), transcript.tool_output("x" * 65, "4")]
+    one, two = [item["call_id"] for item in replayed(pair)]
+    assert one == two
+    assert len(one) <= 64
+    assert replayed([], own=pair) == pair
+
+
 def test_what_is_left_out_is_counted_by_type():
     replay = Replay()
     reasoning = {"type": "reasoning", "id": "rs_1", "summary": []}

@@ -56,6 +56,12 @@ def stalled(seconds: float) -> ChatBroken:
     return ChatBroken(RunError(STREAM_STALLED, message), None, retryable=True)
 
 
+def over() -> ChatBroken:
+    """Return that nobody may wait for an answer any longer, although it has not stalled."""
+    message = "The answer is not complete, and the time of this function is over."
+    return ChatBroken(RunError(STREAM_STALLED, message), None, retryable=True)
+
+
 def junk(reason: str) -> ChatBroken:
     """Return that an answer cannot be read."""
     return ChatBroken(unreadable(reason), None, retryable=True)

@@ -1,8 +1,9 @@
 """A `ChatProvider` for chat completions: at any service that has `/chat/completions`."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+import math
+from collections.abc import AsyncGenerator, Callable
+from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -69,44 +70,52 @@ class ChatCompletionsProvider:
 
     async def generate(self, request: ChatRequest) -> AsyncGenerator[ChatEvent, None]:
         """Raises ValueError for a request that no provider of this dialect may get: see `chat_body`."""
-        async with self._reply(request) as reply:
+        clock = asyncio.get_running_loop().time
+        ends = clock() + request.within.total_seconds()
+        model, reader = request.model, self._reader(request)
+        async with AsyncExitStack() as opened:
+            reply = await self._reply(request, ends, opened)
+            # A conversation may have megabytes, and an answer may take half an hour.
+            del request
             if isinstance(reply, ByteStream):
-                clock = asyncio.get_running_loop().time
-                reading = Reading(reply, self._reader(request), self._dialect, clock)
+                reading = Reading(reply, reader, self._dialect, clock, ends)
                 while (outcome := reading.outcome) is None:
                     for event in await reading.next():
                         yield event
             else:
-                outcome = broken.refused(self._failures, request.model, reply, datetime.now(UTC))
+                outcome = broken.refused(self._failures, model, reply, datetime.now(UTC))
         yield outcome
 
     async def close(self) -> None:
         await self._transport.close()
         await self._access.close()
 
-    @asynccontextmanager
-    async def _reply(self, request: ChatRequest) -> AsyncIterator[ByteStream | Answer | NoAnswer]:
-        async with AsyncExitStack() as opened:
-            first = manner = self._manner
-            reply = await opened.enter_async_context(self._transport.stream(self._request(request, manner)))
-            while (other := manner.other(request, reply)) is not None:
-                manner = other
-                sent = self._request(request, manner)
-                reply = await opened.enter_async_context(self._transport.stream(sent))
-            # Some errors repeat the whole request, so that the first refusal may have had another reason.
-            if manner != first and isinstance(reply, ByteStream):
-                self._manner = manner
-                log_event("chat.adapted", usage=manner.usage, made_ids=manner.made_ids)
-            yield reply
+    async def _reply(
+        self, request: ChatRequest, ends: float, opened: AsyncExitStack
+    ) -> ByteStream | Answer | NoAnswer:
+        first = manner = self._manner
+        reply = await self._opened(self._request(request, ends, manner), opened)
+        while (other := manner.other(request, reply)) is not None:
+            manner = other
+            reply = await self._opened(self._request(request, ends, manner), opened)
+        # Some errors repeat the whole request, so that the first refusal may have had another reason.
+        if manner != first and isinstance(reply, ByteStream):
+            self._manner = manner
+            log_event("chat.adapted", usage=manner.usage, made_ids=manner.made_ids)
+        return reply
 
-    def _request(self, request: ChatRequest, manner: "_Manner") -> Request:
+    async def _opened(self, sent: Request, opened: AsyncExitStack) -> ByteStream | Answer | NoAnswer:
+        return await opened.enter_async_context(self._transport.stream(sent))
+
+    def _request(self, request: ChatRequest, ends: float, manner: "_Manner") -> Request:
         if manner.made_ids:
             request = replace(request, messages=with_made_ids(request.messages))
+        left = timedelta(seconds=max(ends - asyncio.get_running_loop().time(), 0.0))
         return Request(
             method="POST",
             url=self._url,
             pool=Pool.STREAMS,
-            within=self._dialect.silence,
+            within=min(self._dialect.silence, left),
             headers=_HEADERS,
             body=chat_body(request, self._dialect.resume, usage=manner.usage),
         )
@@ -128,12 +137,19 @@ class Reading:
     """Reads the bytes of one reply, and waits for them no longer than the dialect allows."""
 
     def __init__(
-        self, reply: Bytes, reader: AnswerReader, dialect: Dialect, clock: Callable[[], float]
+        self,
+        reply: Bytes,
+        reader: AnswerReader,
+        dialect: Dialect,
+        clock: Callable[[], float],
+        ends: float = math.inf,
     ) -> None:
+        """`ends`: when nobody may wait any longer, by the clock."""
         self._reply = reply
         self._reader = reader
         self._dialect = dialect
         self._clock = clock
+        self._ends = ends
         # Since when nothing of the answer came. None: something has just come.
         self._idle_since: float | None = None
 
@@ -147,7 +163,7 @@ class Reading:
         limit, seconds = self._patience()
         received = await self._reply.read(seconds)
         if isinstance(received, NoAnswer):
-            return reader.end(broken.stalled(limit) if received.slow else broken.cut(received.reason))
+            return reader.end(self._why(received, limit))
         if not received:
             return reader.end()
         events = reader.feed(received)
@@ -156,15 +172,21 @@ class Reading:
             self._idle_since = None
         return events
 
+    def _why(self, received: NoAnswer, limit: float) -> ChatBroken:
+        if not received.slow:
+            return broken.cut(received.reason)
+        return broken.over() if self._clock() >= self._ends else broken.stalled(limit)
+
     def _patience(self) -> tuple[float, float]:
-        """Return the time limit that ends first, and how much of it is left, in seconds."""
+        """Return the time limit of the provider that ends first, and how many seconds may be waited."""
         now, dialect = self._clock(), self._dialect
         if self._idle_since is None:
             self._idle_since = now
         finished = self._reader.finish_reason is not None
         idle = (dialect.after_finish if finished else dialect.idle).total_seconds()
         silence, left = dialect.silence.total_seconds(), self._idle_since + idle - now
-        return (silence, silence) if silence < left else (idle, max(left, 0.0))
+        limit, seconds = (silence, silence) if silence < left else (idle, left)
+        return limit, max(min(seconds, self._ends - now), 0.0)
 
 
 @dataclass(frozen=True, slots=True)

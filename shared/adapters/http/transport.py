@@ -171,7 +171,10 @@ class Transport:
         Leaving the block closes the connection.
         """
         async with AsyncExitStack() as opened:
-            yield await self._open_stream(request, opened)
+            reply = await self._open_stream(request, opened)
+            # Its body may have megabytes.
+            del request
+            yield reply
 
     async def _open_stream(self, request: Request, opened: AsyncExitStack) -> ByteStream | Answer | NoAnswer:
         begun = False

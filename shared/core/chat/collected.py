@@ -16,6 +16,7 @@ from shared.core.chat.events import (
     ChatText,
 )
 from shared.core.chat.messages import is_object
+from shared.core.chat.pieces import Pieces
 from shared.core.life.calling import MAX_CALLS_PER_RUN
 from shared.core.limits import MAX_OUTPUT_BYTES
 from shared.core.response import ResponseStatus, RunError, Snapshot
@@ -37,31 +38,18 @@ _INCOMPLETE = {
 }
 
 
-@dataclass
 class _Growing:
-    """A text that comes in pieces."""
+    """A text that comes in pieces, whole characters only."""
 
-    pieces: list[str]
-    characters: WholeCharacters = field(default_factory=WholeCharacters)
-    length: int = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.length = sum(map(len, self.pieces))
+    def __init__(self, text: str) -> None:
+        self.pieces = Pieces(representable(text))
+        self._characters = WholeCharacters()
 
     def add(self, piece: str) -> None:
-        self._append(self.characters.add(piece))
+        self.pieces.add(self._characters.add(piece))
 
     def end(self) -> None:
-        self._append(self.characters.rest())
-
-    def _append(self, piece: str) -> None:
-        self.pieces.append(piece)
-        self.length += len(piece)
-
-    def __str__(self) -> str:
-        if len(self.pieces) > 1:
-            self.pieces = ["".join(self.pieces)]
-        return self.pieces[0]
+        self.pieces.add(self._characters.rest())
 
 
 @dataclass
@@ -70,17 +58,17 @@ class _Draft:
 
     call_id: str
     name: str = ""
-    pieces: list[str] = field(default_factory=list)
+    pieces: Pieces = field(default_factory=Pieces)
 
     def add(self, piece: ChatCall) -> None:
         self.call_id = self.call_id or piece.call_id
         if piece.name != self.name:
             self.name += piece.name
-        self.pieces.append(piece.arguments)
+        self.pieces.add(piece.arguments)
 
     @property
     def arguments(self) -> str:
-        text = representable("".join(self.pieces))
+        text = representable(str(self.pieces))
         # Some services send an empty object before the arguments, in the place of nothing.
         rest = text.removeprefix("{}")
         return rest if rest != text and is_object(rest) else text
@@ -95,9 +83,9 @@ class Collected:
 
     def __init__(self, turn: str, *, text: str = "", reasoning: str = "") -> None:
         self._turn = turn
-        self._text = _Growing([representable(text)])
-        self._reasoning = _Growing([representable(reasoning)])
-        self._refusal = _Growing([""])
+        self._text = _Growing(text)
+        self._reasoning = _Growing(reasoning)
+        self._refusal = _Growing("")
         self._drafts: list[_Draft] = []
         # The draft that the next piece with an index belongs to.
         self._current: dict[int, _Draft] = {}
@@ -107,26 +95,30 @@ class Collected:
     @property
     def text(self) -> str:
         """The text so far. It only grows."""
-        return str(self._text)
+        return str(self._text.pieces)
+
+    def text_between(self, start: int, end: int) -> str:
+        """Return a part of the text. It costs as much as what comes after `start` is long."""
+        return self._text.pieces.since(start)[: end - start]
 
     @property
     def reasoning(self) -> str:
-        return str(self._reasoning)
+        return str(self._reasoning.pieces)
 
     @property
     def calls_or_refuses(self) -> bool:
         """Whether a call has begun, or a refusal."""
-        return bool(self._drafts) or self._refusal.length > 0
+        return bool(self._drafts) or self._refusal.pieces.length > 0
 
     @property
     def characters(self) -> int:
         """How long the text is. Unlike the text itself, this costs nothing after each event."""
-        return self._text.length
+        return self._text.pieces.length
 
     @property
     def reasons(self) -> bool:
         """Whether there is any reasoning."""
-        return self._reasoning.length > 0
+        return self._reasoning.pieces.length > 0
 
     @property
     def too_large(self) -> bool:
@@ -212,7 +204,7 @@ class Collected:
             part = {"type": "reasoning_text", "text": reasoning}
             output.append({"type": "reasoning", "summary": [], "content": [part]})
         content = transcript.message_of(text)["content"] if (text := self.text) else []
-        if refusal := str(self._refusal):
+        if refusal := str(self._refusal.pieces):
             content.append({"type": "refusal", "refusal": refusal})
         if content:
             output.append(transcript.message_of("") | {"status": status.value, "content": content})

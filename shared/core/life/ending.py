@@ -73,6 +73,7 @@ def delete_requested(run: Run, event: events.DeleteRequested, now: datetime) -> 
         due=event.lease.expires_at,
         owner="",
         input=Content(),
+        tools=None,
         turns=(),
         answer=None,
         excerpt="",

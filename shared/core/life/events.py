@@ -121,6 +121,8 @@ class GenerateDeferred:
     until: datetime
     # None: nothing failed. The invocation has lasted long enough, and the next one goes on.
     error: RunError | None = None
+    # Whether it ended in a call, which the next invocation begins anew, and no text is taken back with it, which counts too.
+    in_call: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,6 +38,8 @@ def claim_generation(run: Run, event: events.Claimed, now: datetime) -> Result:
             started_at=run.started_at or now,
         )
         return begun, (log.TurnStarted(run.turn, "", event.model),)
+    if run.restarts > MAX_RESTARTS:
+        return _too_long(run, now), ()
     if not run.turn_items:
         # Nothing of it is stored.
         return run, ()
@@ -61,16 +63,20 @@ def claim_generation(run: Run, event: events.Claimed, now: datetime) -> Result:
 def _restart(run: Run, now: datetime) -> Result:
     """Take the text of the turn back, because its provider cannot continue it."""
     if run.restarts >= MAX_RESTARTS:
-        message = (
-            f"The turn was interrupted {MAX_RESTARTS + 1} times, and its provider cannot continue a text. Declare how "
-            "it continues one, with resume, or use a provider with background mode."
-        )
-        return end(run, RunStatus.FAILED, now, error=RunError("generate_too_long", message)), ()
+        return _too_long(run, now), ()
     items = ItemLog.of(run)
     items.close()
     entries = (*items.entries, log.TextReplaced(0))
     anew = replace(items.into(run), written=0, commented=0, turn_items=0, joined=0, restarts=run.restarts + 1)
     return anew, entries
+
+
+def _too_long(run: Run, now: datetime) -> Run:
+    message = (
+        f"The turn was interrupted {MAX_RESTARTS + 1} times where its provider cannot continue it. No provider continues "
+        "a call. Declare how it continues a text, with resume, or use a provider with background mode."
+    )
+    return end(run, RunStatus.FAILED, now, error=RunError("generate_too_long", message))
 
 
 def generated(run: Run, event: events.Generated, now: datetime) -> Result:
@@ -98,6 +104,8 @@ def generate_deferred(run: Run, event: events.GenerateDeferred, now: datetime) -
     if run.status is RunStatus.CANCELLING:
         return end(run, RunStatus.CANCELLED, now), ()
     free = replace(run, lease=None, due=event.until)
+    if event.in_call:
+        free = replace(free, restarts=run.restarts + 1)
     if event.error is None:
         return free, (Wake(),)
     deferred, entries = wait(free, event.error, now)

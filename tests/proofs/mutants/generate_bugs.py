@@ -141,8 +141,8 @@ GENERATE_BUGS = (
     Bug(
         "a worker of another queue holds a stream",
         "shared/steps/work.py",
-        "    if run.step is Step.GENERATE and not generates:\n",
-        "    if run.step is Step.GENERATE and not generates and run.turn == 1:\n",
+        "    if streams and not generates:\n",
+        "    if streams and not generates and run.turn == 1:\n",
     ),
     Bug(
         "a worker that has run tools holds the stream of the next turn",
@@ -178,8 +178,8 @@ GENERATE_BUGS = (
     Bug(
         "the text so far is not part of the output",
         _GENERATE,
-        'Collected(f"{run.id} {run.turn}", text=request.prefix)',
-        'Collected(f"{run.id} {run.turn}", text=request.prefix[:0])',
+        'Collected(f"{run.id} {run.turn}", text=prefix)',
+        'Collected(f"{run.id} {run.turn}", text=prefix[:0])',
     ),
     Bug(
         "a finished stream is given up for a cancellation",
@@ -191,8 +191,8 @@ GENERATE_BUGS = (
     Bug(
         "half a character is stored",
         _COLLECTED,
-        "        self._append(self.characters.add(piece))\n",
-        "        self._append(piece)\n",
+        "        self.pieces.add(self._characters.add(piece))\n",
+        "        self.pieces.add(piece)\n",
     ),
     Bug(
         "a provider's pause is ignored",

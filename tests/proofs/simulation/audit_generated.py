@@ -182,7 +182,7 @@ class GeneratedAuditor:
             right = run.terminal or run.restarts == before.restarts + 1
             require(right, 15, run.id, "its text was taken back, and its turn goes on")
         if run.restarts > before.restarts:
-            self._may_restart(before, run, told)
+            self._may_restart(before, run, told, stream)
         if (run.joins, run.loose_joins) != (before.joins, before.loose_joins):
             self._is_joined_rightly(before, run, told)
         if before.step is run.step is Step.GENERATE and before.lease and run.lease is None:
@@ -245,8 +245,12 @@ class GeneratedAuditor:
         require(right, 15, run_id, what)
         stream.stored = len(told.text) - len(stream.request.prefix)
 
-    def _may_restart(self, before: Run, run: Run, told: _Told) -> None:
+    def _may_restart(self, before: Run, run: Run, told: _Told, stream: Stream | None) -> None:
         require = self._evidence.require
+        if before.lease and run.lease is None:
+            what = "what was cut counts as written anew, and it was no call"
+            require(bool(stream and stream.calls), 15, run.id, what)
+            return
         require(run.restarts <= MAX_RESTARTS, 15, run.id, f"its text was taken back {run.restarts} times")
         require(not told.text, 15, run.id, "its text is written anew, and readers keep the old one")
         needed = self.plan is None or not self.plan.continues or not before.written
@@ -318,7 +322,8 @@ class GeneratedAuditor:
             case RunStatus.INCOMPLETE:
                 right = finished and reason not in {"stop", "tool_calls", None}
             case RunStatus.FAILED if code == "generate_too_long":
-                right = before.restarts == MAX_RESTARTS and not (self._continues and before.written)
+                anew = before.restarts + (not (self._continues and before.written))
+                right = anew > MAX_RESTARTS
             case RunStatus.FAILED if code == "output_invalid":
                 right = finished and run.structured and unfit(self._told[run.id].outputs[-1])
             case RunStatus.FAILED:
