@@ -218,8 +218,9 @@ class Run:
     # How many times the text of a turn was continued: exactly, and as well as its provider can.
     joins: int = 0
     loose_joins: int = 0
-    # After how many characters the text of the current turn was continued the last time.
+    # After how many characters the text of the current turn was continued the last time, and whether by best effort.
     joined: int = 0
+    joined_loosely: bool = False
     # The reply to the create of the current turn, if it was finished, until the response was read.
     kept: Content | None = None
     # Whether a create of it was answered with a finished response.

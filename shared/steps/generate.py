@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from shared.core import transcript
 from shared.core.chat.collected import Collected
 from shared.core.chat.content import NotSendable
-from shared.core.chat.events import ChatBroken, ChatEnd, ChatEvent, ChatText
+from shared.core.chat.events import ChatBroken, ChatEnd, ChatEvent, ChatNotRepeated, ChatText
 from shared.core.chat.messages import chat_messages
 from shared.core.chat.options import chat_options
 from shared.core.chat.tools import chat_tools
@@ -211,6 +211,8 @@ class _Stream:
         self._began = context.clock.now()
         # How many characters may be stored, and how many were when this worker took the turn up.
         self._storable = self._resumed_at = self._kept
+        # Whether it has to be stored that the text may not go on exactly.
+        self._loosens = False
 
     async def hold_it(self, events_of_turn: AsyncGenerator[ChatEvent, None]) -> Applied:
         """Read the stream to its end, and store it part by part."""
@@ -243,6 +245,7 @@ class _Stream:
     def _add(self, event: ChatEvent) -> None:
         """Add an event. A provider that trims a text cannot continue one that ends with white space: that waits."""
         self._collected.add(event)
+        self._loosens = self._loosens or isinstance(event, ChatNotRepeated)
         held = self._collected.characters - self._storable
         spaced = isinstance(event, ChatText) and event.text[-1:].isspace()
         if isinstance(event, ChatText) and not (self._chat.trims and spaced and held <= MAX_HELD_CHARACTERS):
@@ -256,8 +259,10 @@ class _Stream:
     def _is_due(self, now: datetime) -> bool:
         new = self._storable - self._kept
         begun = self._collected.reasons and not self._places.reasoned and self._places.message is None
-        return (new >= CHECKPOINT_CHARACTERS) or (
-            (new > 0 or begun) and now >= self._kept_at + CHECKPOINT_AFTER
+        return (
+            self._loosens
+            or (new >= CHECKPOINT_CHARACTERS)
+            or ((new > 0 or begun) and now >= self._kept_at + CHECKPOINT_AFTER)
         )
 
     async def _stop(self) -> Applied:
@@ -276,8 +281,9 @@ class _Stream:
         if text:
             name = f"slice-{run.rev:08d}-{self._context.token()}"
             content = await self._context.content.save(run.id, name, text, apart=True)
-        event = events.Generated(self._hold.prolonged(), tuple(changes), content)
+        event = events.Generated(self._hold.prolonged(), tuple(changes), content, self._loosens)
         self._applied = (await self._hold.apply(self._applied.stored, event)).after(self._applied)
+        self._loosens = False
         self._kept, self._kept_at = self._kept + len(text), self._context.clock.now()
         return self._applied
 

@@ -18,6 +18,7 @@ from shared.ports.chat import (
     ChatCall,
     ChatEnd,
     ChatEvent,
+    ChatNotRepeated,
     ChatReasoning,
     ChatRefusal,
     ChatRequest,
@@ -75,6 +76,8 @@ class Collected:
                 self.calls[index] = [
                     before + new for before, new in zip(self.calls[index], pieces, strict=True)
                 ]
+            case ChatNotRepeated():
+                pass
             case _:
                 self.outcome = event
 

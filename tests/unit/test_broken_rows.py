@@ -272,7 +272,7 @@ async def test_a_missing_property_of_a_run_that_waits_stops_only_it():
 def about_texts(row: Row) -> list[str]:
     """Return the properties of a row that a worker needs to go on with a text."""
     of_runs = {
-        "provider", "generates", "restarts", "joins", "loose_joins", "joined", "unmetered", "status", "step",
+        "provider", "generates", "restarts", "joins", "loose_joins", "joined", "joined_loosely", "unmetered", "status", "step",
         "turn", "turn_started_at", "written", "items", "turn_items", "open_items", "activity",
     }  # fmt: skip
     kind = row.key.partition("|")[0]
@@ -282,7 +282,14 @@ def about_texts(row: Row) -> list[str]:
 @pytest.mark.parametrize("value", HOSTILE.values(), ids=HOSTILE)
 async def test_a_hostile_value_of_a_run_whose_worker_died_stops_only_it(value):
     town = await GeneratingTown().settle()
-    further = {"restarts": 0, "joins": 0, "loose_joins": 0, "joined": 0, "unmetered": True}
+    further = {
+        "restarts": 0,
+        "joins": 0,
+        "loose_joins": 0,
+        "joined": 0,
+        "joined_loosely": True,
+        "unmetered": True,
+    }
     for where, row in (await stored(town)).items():
         added = further if row.key.startswith("run|") else {}
         for name in about_texts(Row(row.key, {**row.values, **added})):

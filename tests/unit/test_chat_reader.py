@@ -15,7 +15,7 @@ from shared.adapters.chat_api.broken import cut
 from shared.adapters.chat_api.decode import CallPiece, read_piece
 from shared.core.chat.echo import EchoFilter
 from shared.core.response import Usage
-from shared.ports.chat import ChatBroken, ChatEnd
+from shared.ports.chat import ChatBroken, ChatEnd, ChatNotRepeated
 from tests.support.chats import DONE, RECORDED, Collected, Recorded, a_reader, chunk, content, events, read
 
 every = pytest.mark.parametrize("recorded", RECORDED.values(), ids=RECORDED)
@@ -538,6 +538,24 @@ def test_what_may_be_a_repetition_is_not_given_when_the_stream_breaks():
     assert read(deltas, echo="Once upon").text == ""
     assert read(deltas + DONE, echo="Once upon").text == "Once u"
     assert read(events(content("Once upon a"), content(" time")) + DONE, echo="Once upon").text == " a time"
+
+
+@pytest.mark.parametrize(
+    ("pieces", "told"),
+    [
+        (["Once upon", " a time"], [" a time"]),
+        (["O", "nce upo", "n a time"], [" a time"]),
+        ([], []),
+        (["Once upin a time"], ["missed", "Once upin a time"]),
+        (["O", "nce up", "in a time"], ["missed", "Once upin a time"]),
+        ([" a time", " there was"], ["missed", " a time", " there was"]),
+        (["Once u"], ["missed", "Once u"]),
+    ],
+)
+def test_it_is_told_once_that_the_text_so_far_was_not_repeated(pieces, told):
+    answer = a_reader("Once upon")
+    found = answer.feed(events(*map(content, pieces), chunk(finish="stop")) + DONE) + answer.end()
+    assert ["missed" if isinstance(each, ChatNotRepeated) else each.text for each in found] == told
 
 
 # Anything.

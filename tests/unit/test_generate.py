@@ -16,6 +16,7 @@ from shared.core.chat.events import (
     ChatCall,
     ChatEnd,
     ChatEvent,
+    ChatNotRepeated,
     ChatReasoning,
     ChatRefusal,
     ChatText,
@@ -295,6 +296,29 @@ async def test_a_text_is_joined_once_although_its_provider_was_down_meanwhile(wo
     assert [request.prefix for request in chat.requests[1:]] == ["one two"] * 3 + ["one two three four"]
     assert (run.status, run.joins, run.loose_joins) == (RunStatus.COMPLETED, 2, 0)
     assert await feed_text(world, run) == "one two three four five"
+
+
+async def test_a_join_is_best_effort_when_the_text_so_far_was_not_repeated_as_it_is_otherwise(world, chat):
+    silent = [ChatNotRepeated(), DOWN]
+    chat.streams = [
+        [ChatText("one"), passes(world, 2), ChatText(" two"), DOWN],
+        silent,
+        silent,
+        [ChatNotRepeated(), ChatText("one t\u00f6"), passes(world, 2), ChatText("!"), DOWN],
+        [ChatText(" end"), END],
+    ]
+    run = await world.start()
+    await world.drive(20, seconds=20)
+    run = await world.run(run.id)
+    assert (run.status, run.joins, run.loose_joins) == (RunStatus.COMPLETED, 1, 1)
+    feed = await read_feed(world.context, CALLER, run.id, after=0, limit=1000)
+    joins = [line.entry for line in feed.lines if line.entry.type == "turn.joined"]
+    assert [(each.characters, each.join) for each in joins] == [
+        (7, "exact"),
+        (7, "best_effort"),
+        (14, "exact"),
+    ]
+    assert await feed_text(world, run) == "one twoone t\u00f6! end"
 
 
 async def test_a_join_after_reasoning_is_best_effort(world, chat):

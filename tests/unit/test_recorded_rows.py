@@ -160,6 +160,7 @@ def test_a_run_has_no_property_that_its_own_version_does_not_know():
         joins=2,
         loose_joins=3,
         joined=5,
+        joined_loosely=True,
         unmetered=True,
         status=RunStatus.REQUIRES_ACTION,
         step=Step.ANSWER,

@@ -13,7 +13,16 @@ from shared.adapters.http.answer import MAX_REPLY_BYTES
 from shared.adapters.http.json_body import TooManyMarks, read_json
 from shared.core.chat.echo import EchoFilter
 from shared.core.text import clipped, representable
-from shared.ports.chat import ChatBroken, ChatCall, ChatEnd, ChatEvent, ChatReasoning, ChatRefusal, ChatText
+from shared.ports.chat import (
+    ChatBroken,
+    ChatCall,
+    ChatEnd,
+    ChatEvent,
+    ChatNotRepeated,
+    ChatReasoning,
+    ChatRefusal,
+    ChatText,
+)
 
 if TYPE_CHECKING:
     from shared.core.response import Usage
@@ -57,6 +66,8 @@ class AnswerReader:
         self._parted = False
         self._halves: dict[object, str] = {}
         self._echo = EchoFilter(echo)
+        # Whether it was told that the text so far was not repeated.
+        self._missed = False
         self._calls = Calls()
         self._usage: Usage | None = None
 
@@ -174,7 +185,13 @@ class AnswerReader:
         for kind, given in ((ChatReasoning, piece.reasoning), (ChatRefusal, piece.refusal)):
             if joined := self._joined(kind, given):
                 yield kind(joined)
-        if text := self._echo.passed(self._joined(ChatText, piece.text)):
+        yield from self._passed(self._echo.passed(self._joined(ChatText, piece.text)))
+
+    def _passed(self, text: str) -> Iterator[ChatEvent]:
+        if self._echo.missed and not self._missed:
+            self._missed = True
+            yield ChatNotRepeated()
+        if text:
             yield ChatText(text)
 
     def _unrepeated(self, piece: Piece) -> Piece:
@@ -195,8 +212,8 @@ class AnswerReader:
             return []
         halves, self._halves = self._halves, {}
         events: list[ChatEvent] = []
-        if text := self._echo.passed(representable(halves.pop(ChatText, ""))) or self._echo.rest():
-            events.append(ChatText(text))
+        text = self._echo.passed(representable(halves.pop(ChatText, "")))
+        events += self._passed(text + self._echo.rest())
         for key, half in halves.items():
             if half:
                 text = representable(half)

@@ -16,6 +16,8 @@ class EchoFilter:
         # How many characters of the prefix are repeated so far. They are held back.
         self._repeated = 0
         self._decided = False
+        # Whether text came, and was no repetition of all of the prefix.
+        self.missed = False
 
     def passed(self, text: str) -> str:
         """Return what of the text is new, after all that came before it."""
@@ -23,19 +25,21 @@ class EchoFilter:
 
     def rest(self) -> str:
         """Return what was held back, at the end of the stream: not all of the prefix was repeated."""
-        return self._new(self._characters.rest()) + self._held()
+        text = self._new(self._characters.rest())
+        return text + self._held()
 
     def _new(self, text: str) -> str:
         if self._decided:
             return text
         compared = text[: len(self._prefix) - self._repeated]
         if not self._prefix.startswith(compared, self._repeated):
-            return self._held() + text
+            held, self.missed = self._held(), True
+            return held + text
         self._repeated += len(compared)
         self._decided = self._repeated == len(self._prefix)
         return text[len(compared) :]
 
     def _held(self) -> str:
         held = "" if self._decided else self._prefix[: self._repeated]
-        self._decided = True
+        self._decided, self.missed = True, self.missed or bool(held)
         return held

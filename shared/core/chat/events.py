@@ -28,6 +28,11 @@ class ChatRefusal:
 
 
 @dataclass(frozen=True, slots=True)
+class ChatNotRepeated:
+    """The provider was to repeat the text so far in front, and did not. What of the text that follows is new is not known."""
+
+
+@dataclass(frozen=True, slots=True)
 class ChatCall:
     """A piece of a function call. The pieces of one call have the same index, and no other call has it."""
 
@@ -60,4 +65,4 @@ class ChatBroken:
     retryable: bool
 
 
-ChatEvent = ChatText | ChatReasoning | ChatRefusal | ChatCall | ChatEnd | ChatBroken
+ChatEvent = ChatText | ChatReasoning | ChatRefusal | ChatNotRepeated | ChatCall | ChatEnd | ChatBroken

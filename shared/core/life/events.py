@@ -111,6 +111,8 @@ class Generated:
     changes: tuple[StreamChange, ...]
     # Its stored text, if it has any.
     text: Content | None = None
+    # Whether the stream has shown that its provider may not have continued the text exactly.
+    loose: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -53,6 +53,7 @@ def claim_generation(run: Run, event: events.Claimed, now: datetime) -> Result:
             joins=run.joins + (not loose),
             loose_joins=run.loose_joins + loose,
             joined=run.written,
+            joined_loosely=loose,
             # What the text so far has cost was not reported, because its stream did not end.
             unmetered=True,
         )
@@ -87,6 +88,7 @@ def generated(run: Run, event: events.Generated, now: datetime) -> Result:
         return end(run, RunStatus.CANCELLED, now), ()
     if now >= run.expires_at:
         return expire(run, now), ()
+    run, entries = _loosened(run) if event.loose else (run, ())
     items = ItemLog.of(run)
     items.follow(event.changes, event.text)
     read = replace(
@@ -95,7 +97,15 @@ def generated(run: Run, event: events.Generated, now: datetime) -> Result:
         activity="writing" if items.written else "thinking",
         waiting=None,
     )
-    return prolonged(read, event.lease), tuple(items.entries)
+    return prolonged(read, event.lease), (*entries, *items.entries)
+
+
+def _loosened(run: Run) -> Result:
+    """Take back that the last join was exact."""
+    if run.joined_loosely or run.joined != run.written:
+        return run, ()
+    loosened = replace(run, joins=run.joins - 1, loose_joins=run.loose_joins + 1, joined_loosely=True)
+    return loosened, (log.TurnJoined(run.turn, run.joined, events.Join.BEST_EFFORT.value),)
 
 
 def generate_deferred(run: Run, event: events.GenerateDeferred, now: datetime) -> Result:

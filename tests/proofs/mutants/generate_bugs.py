@@ -103,6 +103,30 @@ GENERATE_BUGS = (
         "        return joined, ()\n",
     ),
     Bug(
+        "a text that is repeated in front counts as new",
+        "shared/core/chat/echo.py",
+        "        return text[len(compared) :]\n",
+        "        return text\n",
+    ),
+    Bug(
+        "a repetition that is cut off is left out",
+        "shared/core/chat/echo.py",
+        "            return held + text\n",
+        "            return text\n",
+    ),
+    Bug(
+        "a join stays exact although the text so far was not repeated",
+        _GENERATE,
+        "        self._loosens = self._loosens or isinstance(event, ChatNotRepeated)\n",
+        "        self._loosens = False\n",
+    ),
+    Bug(
+        "a join is taken for exact once more than it was",
+        _GENERATING,
+        "    if run.joined_loosely or run.joined != run.written:\n",
+        "    if run.joined != run.written:\n",
+    ),
+    Bug(
         "a text is joined again although nothing came since",
         _GENERATING,
         "        if run.joined == run.written:\n",

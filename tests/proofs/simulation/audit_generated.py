@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from shared.core import transcript
 from shared.core.calls import ToolCall
-from shared.core.chat.events import ChatBroken, ChatEvent, ChatText
+from shared.core.chat.events import ChatBroken, ChatEnd, ChatEvent, ChatText
 from shared.core.life.generating import MAX_RESTARTS
 from shared.core.run import Content, Run, RunStatus, Step
 from shared.ports.tables import Delete, Write
@@ -44,8 +44,8 @@ class _Told:
     added: str = ""
     # The joins that are logged.
     joins: Counter[str] = field(default_factory=Counter)
-    # After how many characters the text of this turn was joined.
-    joined: set[int] = field(default_factory=set)
+    # After how many characters the text of this turn was joined, and how.
+    joined: dict[int, str] = field(default_factory=dict)
 
 
 class GeneratedAuditor:
@@ -125,6 +125,11 @@ class GeneratedAuditor:
             self._pauses[stream.request.run_id] = stream, until
         if stream.finished:
             seen.generated += stream.calls
+        if isinstance(event, ChatText | ChatEnd) and stream.expected is not None:
+            right = stream.expected.startswith(stream.sent.removesuffix("\ufffd"))
+            right = right and (isinstance(event, ChatText) or stream.sent == stream.expected)
+            what = f"{stream.sent[-40:]!r} counts as new after {stream.request.prefix[-40:]!r}"
+            self._evidence.require(right, 15, stream.request.run_id, what)
 
     def asked_on(self, stream: Stream, event: ChatEvent) -> None:
         """Check that the app may want more of a stream after an event that it has got."""
@@ -184,7 +189,7 @@ class GeneratedAuditor:
         if run.restarts > before.restarts:
             self._may_restart(before, run, told, stream)
         if (run.joins, run.loose_joins) != (before.joins, before.loose_joins):
-            self._is_joined_rightly(before, run, told)
+            self._is_joined_rightly(before, run, told, stream)
         if before.step is run.step is Step.GENERATE and before.lease and run.lease is None:
             self._may_pause(before, stream, by)
         if run.terminal and not before.terminal:
@@ -211,10 +216,14 @@ class GeneratedAuditor:
                 told.reasoned = False
                 told.joined.clear()
             case "turn.joined":
-                told.joins[str(entry["join"])] += 1
-                where = entry["characters"]
-                self._evidence.require(where not in told.joined, 15, run.id, f"it joined twice after {where}")
-                told.joined.add(where)
+                where, join = entry["characters"], str(entry["join"])
+                told.joins[join] += 1
+                if where in told.joined:
+                    # Only this may be told later: that it was not exact.
+                    right = told.joined[where] == "exact" and join == "best_effort"
+                    self._evidence.require(right, 15, run.id, f"it joined twice after {where}")
+                    told.joins["exact"] -= 1
+                told.joined[where] = join
                 right = entry["characters"] == len(told.text)
                 self._evidence.require(right, 15, run.id, f"it is told as joined after {entry['characters']}")
             case "item.started" if entry["kind"] == "reasoning":
@@ -240,6 +249,9 @@ class GeneratedAuditor:
         known = stream.request.prefix + stream.sent[: stream.stored]
         what = f"its stream goes on after {was[-30:]!r}, and it was told {known[-30:]!r}"
         require(was == known, 15, run_id, what)
+        exact = told.joined.get(len(stream.request.prefix)) == "exact"
+        what = f"its text goes on after {was[-20:]!r}, which was not repeated, and its join is told as exact"
+        require(not (stream.unclear and exact), 15, run_id, what)
         right = stream.text.startswith(told.text)
         what = f"{told.added[:40]!r} was stored of {stream.sent[stream.stored :][:40]!r}"
         require(right, 15, run_id, what)
@@ -256,8 +268,12 @@ class GeneratedAuditor:
         needed = self.plan is None or not self.plan.continues or not before.written
         require(needed, 15, run.id, "its text was taken back, although its provider continues texts")
 
-    def _is_joined_rightly(self, before: Run, run: Run, told: _Told) -> None:
+    def _is_joined_rightly(self, before: Run, run: Run, told: _Told, stream: Stream | None) -> None:
         require, plan = self._evidence.require, self.plan
+        if run.loose_joins == before.loose_joins + 1 and run.joins == before.joins - 1:
+            right = stream is not None and stream.unclear and not told.added
+            require(right, 15, run.id, "its join was told as exact, and is not any more")
+            return
         require(
             run.joins + run.loose_joins == before.joins + before.loose_joins + 1,
             15,

@@ -7,7 +7,7 @@ from shared.core.chat.events import ChatBroken, ChatEnd, ChatEvent
 from shared.core.response import RunError
 from shared.ports.chat import ChatRequest, ChatService
 from tests.proofs.simulation.audit_generated import GeneratedAuditor
-from tests.proofs.simulation.chatting import ChatPlan, Stream, Writer
+from tests.proofs.simulation.chatting import ChatPlan, Stream, Writer, echoed
 from tests.proofs.simulation.faults import Faults
 from tests.proofs.simulation.late import LONGEST, OVERTAKEN, LateStream
 from tests.proofs.simulation.ports import Gate
@@ -50,7 +50,7 @@ class SimulatedChat:
         self._auditor.begins(stream)
         _, fate = await gate.enter(f"chat {request.run_id} turn {request.turn}", "decision")
         await gate.leave(fate)
-        events, pace = self._drawn(request)
+        events, pace = self._drawn(stream)
         for event in events:
             await self._pass(event, pace)
             if self.faults.draw("chat piece"):
@@ -81,14 +81,16 @@ class SimulatedChat:
             _, fate = await gate.enter("chat piece", "decision")
             await gate.leave(fate)
 
-    def _drawn(self, request: ChatRequest) -> tuple[list[ChatEvent], float]:
+    def _drawn(self, stream: Stream) -> tuple[list[ChatEvent], float]:
         fault = self.faults.draw("chat")
         if reply := _REPLIES.get(fault):
             return [reply], 0.2
         if fault == "chat_throttled":
             pause = timedelta(seconds=self._gate.random.choice((1, 5, 20)))
             return [ChatBroken(RunError("provider_throttled", "429"), pause, retryable=True)], 0.2
-        events, pace = self._writer.events(request)
+        events, pace = self._writer.events(stream.request)
+        if self._plan.echoes and stream.request.prefix:
+            events = echoed(stream, events, self._gate.random)
         assert isinstance(events[-1], ChatEnd)
         if self._plan.fragile and self._gate.random.random() < _FRAGILE:
             return [*events[:-1], _CUT], min(pace, 1.0)

@@ -7,7 +7,16 @@ from datetime import timedelta
 from random import Random
 
 from shared.core.calls import ToolCall
-from shared.core.chat.events import ChatBroken, ChatCall, ChatEnd, ChatEvent, ChatReasoning, ChatText
+from shared.core.chat.echo import EchoFilter
+from shared.core.chat.events import (
+    ChatBroken,
+    ChatCall,
+    ChatEnd,
+    ChatEvent,
+    ChatNotRepeated,
+    ChatReasoning,
+    ChatText,
+)
 from shared.core.response import Usage
 from shared.core.text import representable
 from shared.ports.chat import ChatRequest
@@ -40,6 +49,8 @@ class ChatPlan:
     function_timeout: timedelta
     # Whether most streams are cut.
     fragile: bool
+    # Whether its streams begin with the text so far.
+    echoes: bool
 
     @classmethod
     def of(cls, seed: int) -> "ChatPlan | None":
@@ -56,6 +67,7 @@ class ChatPlan:
             timedelta(seconds=seconds),
             timedelta(minutes=minutes),
             random.random() < (0.2 if continues else 0.5),
+            continues and random.random() < 0.3,
         )
 
     def stores(self, text: str) -> bool:
@@ -79,6 +91,10 @@ class Stream:
     by: Invocation
     began_at: float
     pieces: list[str] = field(default_factory=list)
+    # What it has to bring of the text, if it is not cut. None while that is not drawn.
+    expected: str | None = None
+    # Whether its provider did not repeat the text so far, as it does otherwise.
+    unclear: bool = False
     reasoned: bool = False
     calls: list[ToolCall] = field(default_factory=list)
     end: ChatEnd | ChatBroken | None = None
@@ -118,6 +134,35 @@ class Stream:
     @property
     def finished(self) -> bool:
         return isinstance(self.end, ChatEnd)
+
+
+def echoed(stream: Stream, events: Sequence[ChatEvent], random: Random) -> list[ChatEvent]:
+    """Return the events as an adapter tells them whose provider repeats the text so far, mostly all of it.
+
+    What the stream has to bring then is noted in it.
+    """
+    prefix = stream.request.prefix
+    repeated = random.choices((prefix, prefix[:-1] + "~", ""), weights=(6, 2, 1))[0]
+    text = "".join(event.text for event in events if isinstance(event, ChatText))
+    stream.unclear = repeated != prefix and bool(repeated + text)
+    stream.expected = representable(text if repeated == prefix else repeated + text)
+    echo, missed, told = EchoFilter(prefix), False, list[ChatEvent]()
+    first = next((n for n, event in enumerate(events) if isinstance(event, ChatText | ChatEnd)), len(events))
+    parts: list[ChatEvent] = [ChatText(part) for part in _halved(repeated)]
+    for event in [*events[:first], *parts, *events[first:]]:
+        match event:
+            case ChatText(text):
+                new = echo.passed(text)
+            case ChatEnd():
+                new = echo.rest()
+            case _:
+                new = ""
+        if echo.missed and not missed:
+            missed = True
+            told.append(ChatNotRepeated())
+        told += [ChatText(new)] if new else []
+        told += [] if isinstance(event, ChatText) else [event]
+    return told
 
 
 @dataclass
