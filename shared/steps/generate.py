@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 
 from shared.core import transcript
@@ -13,21 +13,14 @@ from shared.core.chat.content import NotSendable
 from shared.core.chat.events import ChatBroken, ChatEnd, ChatEvent, ChatNotRepeated, ChatText
 from shared.core.chat.messages import chat_messages
 from shared.core.chat.options import chat_options
+from shared.core.chat.places import Places, reasoned
 from shared.core.chat.tools import chat_tools
 from shared.core.life import events
 from shared.core.life.events import Join
 from shared.core.life.polling import MISSING_GRACE
-from shared.core.response import (
-    ItemCompleted,
-    ItemStarted,
-    PartStarted,
-    RunError,
-    Snapshot,
-    StreamChange,
-    TextAdded,
-)
+from shared.core.response import RunError
 from shared.core.run import Run, RunStatus
-from shared.core.text import clipped, json_text
+from shared.core.text import clipped
 from shared.errors import StorageUnavailable
 from shared.log import log_event
 from shared.ports.agents import AgentSpec
@@ -96,13 +89,8 @@ def _join_of(context: Context, run: Run, text: str) -> Join | None:
     if chat is None or not chat.continues:
         return None
     # The reasoning before a text is not sent back, and some providers trim the text.
-    loose = _reasoned(run) or (chat.trims and text != text.rstrip())
+    loose = reasoned(run) or (chat.trims and text != text.rstrip())
     return Join.BEST_EFFORT if loose else Join.EXACT
-
-
-def _reasoned(run: Run) -> bool:
-    """Return whether the log has a reasoning item of the turn. It comes before the message."""
-    return run.turn_items > (1 if run.written else 0)
 
 
 async def _generate(context: Context, stored: StoredRun, hold: Hold, text: str) -> Applied:
@@ -157,44 +145,6 @@ async def _request(context: Context, run: Run, spec: AgentSpec, text: str) -> Ch
     )
 
 
-@dataclass
-class _Places:
-    """Where the items of the turn are in its log: the reasoning first, then the message."""
-
-    reasoned: bool
-    message: int | None
-
-    @classmethod
-    def of(cls, run: Run) -> "_Places":
-        return cls(_reasoned(run), run.turn_items - 1 if run.written else None)
-
-    def changes(self, text: str, *, reasons: bool) -> list[StreamChange]:
-        """Return the changes of the log for new text."""
-        changes: list[StreamChange] = []
-        if reasons and not self.reasoned and self.message is None:
-            self.reasoned = True
-            changes.append(ItemStarted(0, "reasoning"))
-        if text and self.message is None:
-            self.message = int(self.reasoned)
-            if self.reasoned:
-                changes.append(ItemCompleted(0))
-            changes += [ItemStarted(self.message, "message"), PartStarted(self.message, "output_text")]
-        if text:
-            changes.append(TextAdded(self.message, text))
-        return changes
-
-    def aligned(self, snapshot: Snapshot) -> Snapshot:
-        """Return a snapshot whose output has a reasoning item if, and only if, the log has one before its message."""
-        items = transcript.parse(snapshot.output)
-        reasoning = [item for item in items if item.get("type") == "reasoning"]
-        others = [item for item in items if item.get("type") != "reasoning"]
-        if self.reasoned:
-            reasoning = reasoning or [{"type": "reasoning", "summary": []}]
-        elif self.message is not None:
-            reasoning = []
-        return replace(snapshot, output=json_text([*reasoning, *others]))
-
-
 class _Stream:
     """The stream of a turn, and what of it is stored."""
 
@@ -205,7 +155,7 @@ class _Stream:
         self._applied = Applied(stored)
         run = stored.run
         self._collected = Collected(f"{run.id} {run.turn}", text=prefix)
-        self._places = _Places.of(run)
+        self._places = Places.of(run)
         # How many characters of the text are stored, and when that was.
         self._kept, self._kept_at = len(prefix), context.clock.now()
         self._began = context.clock.now()

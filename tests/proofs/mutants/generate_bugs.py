@@ -178,14 +178,14 @@ GENERATE_BUGS = (
     Bug(
         "a join after reasoning is told as exact",
         _GENERATE,
-        "    loose = _reasoned(run) or (chat.trims and text != text.rstrip())\n",
+        "    loose = reasoned(run) or (chat.trims and text != text.rstrip())\n",
         "    loose = chat.trims and text != text.rstrip()\n",
     ),
     Bug(
         "a join after white space that was trimmed is told as exact",
         _GENERATE,
-        "    loose = _reasoned(run) or (chat.trims and text != text.rstrip())\n",
-        "    loose = _reasoned(run)\n",
+        "    loose = reasoned(run) or (chat.trims and text != text.rstrip())\n",
+        "    loose = reasoned(run)\n",
     ),
     Bug(
         "the text so far is not sent",
