@@ -42,8 +42,10 @@ check: $(VENV)/ready  ## Check format, lint, types and import rules
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-unit: has-node $(VENV)/ready node_modules/ready  ## Run all tests on all cores, or those in TESTS=
-	$(BIN)/pytest -n auto --dist loadgroup $(TESTS)
+# Half of the tests wait for processes that they have started.
+WORKERS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
+unit: has-node $(VENV)/ready node_modules/ready  ## Run all tests, or those in TESTS=, two on each core
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup $(TESTS)
 
 SEEDS ?= 20000
 simulate: $(VENV)/ready  ## Simulate the app from SEEDS=20000 seeds, or one SEED=1381 with its trace

@@ -3,11 +3,10 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from shared.core.life.leasing import ENOUGH, LEASE
 from shared.core.run import Run, Step
 from shared.steps.lease import MARGIN
 from tests.proofs.simulation.evidence import Evidence, seconds_of
-from tests.proofs.simulation.scheduler import LONGEST_TOOL, PROVIDER_TIMEOUT, Invocation
+from tests.proofs.simulation.scheduler import ENOUGH, LEASE, LONGEST_TOOL, PROVIDER_TIMEOUT, Invocation
 
 _LONGEST = {
     Step.CREATE: PROVIDER_TIMEOUT + MARGIN,
@@ -37,9 +36,7 @@ class LeaseAuditor:
             by.leases[run.id] = run.lease.id
         require = self._evidence.require
         left = seconds_of(run.lease.expires_at) - self._evidence.now() - by.skew
-        require(
-            left <= LEASE.total_seconds() + by.precision, 17, run.id, f"its lease lasts {left:.1f} s from now"
-        )
+        require(left <= LEASE + by.precision, 17, run.id, f"its lease lasts {left:.1f} s from now")
 
     def renewed(self, before: Run, run: Run, by: Invocation) -> None:
         """Check a write that is not counted in `rev`: only a holder's renewal may do that."""
@@ -71,5 +68,5 @@ class LeaseAuditor:
         require(not by.lost, 17, run_id, f"{by.name} begins to {step}, and knows that its lease is lost")
         if lease and own:
             left = seconds_of(lease.expires_at) - now + by.precision
-            require(left >= ENOUGH.total_seconds(), 17, run_id, f"{step} begins {left:.1f} s before the end")
+            require(left >= ENOUGH, 17, run_id, f"{step} begins {left:.1f} s before the end")
             self._work_began[run_id, seen.run.turn, step, lease.id] = self._evidence.now()

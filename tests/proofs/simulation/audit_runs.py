@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 
 from shared.core.calls import CallStatus, ToolCall
-from shared.core.life.leasing import ENOUGH
 from shared.core.life.polling import MISSING_GRACE
 from shared.core.response import ResponseStatus, Snapshot
 from shared.core.run import UNANSWERED_CALL, Run, RunStatus, Step
@@ -14,7 +13,7 @@ from tests.proofs.simulation.audit_quotas import QuotaAuditor
 from tests.proofs.simulation.audit_texts import TextAuditor
 from tests.proofs.simulation.evidence import Claim, Evidence, Seen, seconds_of
 from tests.proofs.simulation.responses import Response, is_answer, unfit
-from tests.proofs.simulation.scheduler import MAX_SKEW, NORMAL, Invocation
+from tests.proofs.simulation.scheduler import ENOUGH, MAX_SKEW, NORMAL, Invocation
 
 _DONE = frozenset(
     {
@@ -90,7 +89,7 @@ class RunAuditor:
             seen.disturbed = True
         if run.lease and run.lease != before.lease:
             left = seconds_of(run.lease.expires_at) - self._evidence.now() - by.skew
-            short = by.stalled > 0 and left < ENOUGH.total_seconds() + NORMAL / 2
+            short = by.stalled > 0 and left < ENOUGH + NORMAL / 2
             seen.claims.append(Claim(by, by.stalled, short))
         if run.waiting != before.waiting:
             seen.waits_since = self._evidence.now()

@@ -24,6 +24,10 @@ LONGEST_TOOL = timedelta(seconds=20)
 # A call that takes no longer than this, in seconds, was not stalled; what is left of a lease lasts longer.
 NORMAL = 10.0
 
+# How long a lease lasts at most from its last write, and how much of it is left when a side effect begins, in seconds. The
+# promise says so; the code must not change what is checked.
+LEASE, ENOUGH = 15.0, 5.0
+
 # A coroutine yields the seconds that it waits. It yields this when its process dies.
 DEATH = -1.0
 
