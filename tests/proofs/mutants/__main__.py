@@ -32,7 +32,8 @@ def find(bug: Bug) -> tuple[bool, str]:
         for name in ("shared", "tests"):
             shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
         plant(bug, tree)
-        command = [sys.executable, "-m", "tests.proofs.simulation", "--seeds", str(SEEDS), "--until-failure"]
+        seeds = ["--first", str(bug.first), "--seeds", str(SEEDS), "--until-failure"]
+        command = [sys.executable, "-m", "tests.proofs.simulation", *seeds]
         done = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False, timeout=600)
     if done.returncode not in {0, 1} or "Traceback" in done.stderr:
         raise RuntimeError(f"{bug.name}: the simulation itself failed\n{done.stderr[-2000:]}")

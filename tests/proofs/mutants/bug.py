@@ -11,3 +11,5 @@ class Bug:
     file: str
     good: str
     bad: str
+    # The seed to begin with, for a bug that few seeds find.
+    first: int = 0

@@ -169,13 +169,6 @@ GENERATE_BUGS = (
         "    if streams and not generates and run.turn == 1:\n",
     ),
     Bug(
-        "a worker that has run tools holds the stream of the next turn",
-        "shared/core/life/waiting.py",
-        "    if run.generates:\n",
-        "    if run.generates and run.lease is not None:\n        return replace(following, step=Step.GENERATE), ()\n"
-        "    if run.generates:\n",
-    ),
-    Bug(
         "a join after reasoning is told as exact",
         _GENERATE,
         "    loose = reasoned(run) or (chat.trims and text != text.rstrip())\n",

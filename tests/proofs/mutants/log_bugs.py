@@ -40,6 +40,7 @@ LOG_BUGS = (
         "shared/steps/slices.py",
         'f"slice-{run.rev:08d}-{context.token()}"',
         'f"slice-{run.rev:08d}"',
+        first=4300,
     ),
     Bug(
         "a late response is not put into the outbox",
@@ -82,6 +83,7 @@ LOG_BUGS = (
         _POLLING,
         "    if event.compared != run.continuation:",
         "    if event.compared is None and run.continuation is None:",
+        first=14200,
     ),
     Bug(
         "an item starts again with each slice",

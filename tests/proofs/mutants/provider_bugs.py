@@ -216,5 +216,6 @@ PROVIDER_BUGS = (
         "shared/core/life/ending.py",
         "    if run.continuation and run.continuation.response_id != event.response_id:\n",
         "    if not run.expires_at:\n",
+        first=3600,
     ),
 )
