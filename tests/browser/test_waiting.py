@@ -299,17 +299,18 @@ def test_waits_are_polled_like_the_list_and_slower_when_hidden(api: FakeApi, ope
           document.dispatchEvent(new Event("visibilitychange"));
         }"""
     )
+    api.add(waiting(2))
     page.evaluate("location.hash = '#/?status=failed'")  # a new round, with the clock of the test
-    expect(page.get_by_text("Runs", exact=True)).to_be_visible()
-    page.wait_for_load_state("networkidle")
+    # What is shown has been read: time may pass again.
+    expect(cards(page)).to_have_count(2)
+    api.add(waiting(3))
     before = polls(api)
-    for _ in range(30):
+    for _ in range(50):
         page.clock.run_for(1000)
-    page.wait_for_load_state("networkidle")
     assert polls(api) == before
-    for _ in range(31):
+    for _ in range(20):
         page.clock.run_for(1000)
-    page.wait_for_load_state("networkidle")
+    expect(cards(page)).to_have_count(3)
     assert polls(api) == before + 1
     assert run.asked[0]["status"] == "waiting"
 
