@@ -98,8 +98,22 @@ class CreateAuditor:
                 for item in items
                 if item.get("type") == "mcp_approval_response"
             )
-            once = all(count == 1 and (not output, one) in ids for (output, one), count in ids.items())
+            # A client may delete the run with the calls after it has sent their outputs.
+            lost = self._lost_an_earlier_run(seen)
+            once = all(
+                count == 1 and ((not output, one) in ids or (output and lost))
+                for (output, one), count in ids.items()
+            )
             require(once, 4, request.run_id, "a replayed call has no output, or comes twice")
+
+    def _lost_an_earlier_run(self, seen: Seen) -> bool:
+        """Return whether somebody has deleted, or is deleting, a run before this one in its conversation."""
+        run_id = seen.run.previous_run_id
+        while run_id and (earlier := self._evidence.runs.get(run_id)):
+            if earlier.delete_requested or earlier.deleted:
+                return True
+            run_id = earlier.run.previous_run_id
+        return False
 
     def answered(
         self, request: ResponseRequest, reply: CreateReply, by: Invocation, adopted: tuple[str, ...]
