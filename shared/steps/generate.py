@@ -220,7 +220,7 @@ class _Stream:
         if self._hold.lease is None:
             return self._applied
         event = events.Generated(self._hold.prolonged(), ())
-        return (await self._hold.apply(self._applied.stored, event)).after(self._applied)
+        return await self._apply(event)
 
     async def _keep(self) -> Applied:
         """Store what has come since the last time."""
@@ -232,9 +232,14 @@ class _Stream:
             name = f"slice-{run.rev:08d}-{self._context.token()}"
             content = await self._context.content.save(run.id, name, text, apart=True)
         event = events.Generated(self._hold.prolonged(), tuple(changes), content, self._loosens)
-        self._applied = (await self._hold.apply(self._applied.stored, event)).after(self._applied)
+        applied = await self._apply(event)
         self._loosens = False
         self._kept, self._kept_at = self._kept + len(text), self._context.clock.now()
+        return applied
+
+    async def _apply(self, event: events.Event) -> Applied:
+        """Advance the run, and return it with all that has followed in this invocation."""
+        self._applied = (await self._hold.apply(self._applied.stored, event)).after(self._applied)
         return self._applied
 
     async def _pause(self, now: datetime) -> Applied:
@@ -244,7 +249,7 @@ class _Stream:
             taken_back = run.turn_items and not (run.written and self._chat.continues)
             in_call = self._collected.calls_or_refuses and not taken_back
             deferred = events.GenerateDeferred(self._hold.lease_id, now, in_call=in_call)
-            self._applied = (await self._hold.apply(self._applied.stored, deferred)).after(self._applied)
+            return await self._apply(deferred)
         return self._applied
 
     async def _broken(self, event: ChatBroken) -> Applied:
@@ -257,7 +262,7 @@ class _Stream:
             change: events.Event = events.GenerateDeferred(self._hold.lease_id, until, event.error)
         else:
             change = events.GenerateRefused(self._hold.lease_id, event.error)
-        return (await self._hold.apply(self._applied.stored, change)).after(self._applied)
+        return await self._apply(change)
 
     async def _finished(self) -> Applied:
         context, run = self._context, self._applied.stored.run
@@ -265,7 +270,7 @@ class _Stream:
         if collected.error:
             # It is too large, and nothing of it is kept.
             refused = events.GenerateRefused(self._hold.lease_id, collected.error)
-            return (await self._hold.apply(self._applied.stored, refused)).after(self._applied)
+            return await self._apply(refused)
         snapshot = self._places.aligned(collected)
         items = transcript.parse(snapshot.output)
         output, answer = await save_output(context, run, snapshot.output, items)
@@ -279,7 +284,7 @@ class _Stream:
             outline=transcript.outline(items),
             repeatable=spec.repeatable if spec else frozenset(),
         )
-        applied = (await self._end(finished)).after(self._applied)
+        applied = await self._end(finished)
         if output not in applied.stored.run.turns:
             for content in filter(None, (output, answer)):
                 await context.content.drop(run.id, content)
@@ -289,8 +294,8 @@ class _Stream:
         """Store the end of the turn. This is tried again when it fails, because the stream cannot be read again."""
         for _ in range(_ATTEMPTS_TO_END - 1):
             try:
-                return await self._hold.apply(self._applied.stored, finished)
+                return await self._apply(finished)
             except StorageUnavailable as fault:
                 run_id, reason = self._applied.stored.run.id, str(fault)
                 log_event("generate.save_failed", level=logging.WARNING, run_id=run_id, reason=reason)
-        return await self._hold.apply(self._applied.stored, finished)
+        return await self._apply(finished)
