@@ -9,7 +9,7 @@ import random
 import re
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import aclosing
 from datetime import timedelta
 from pathlib import Path
@@ -18,7 +18,6 @@ from typing import Any
 import aiohttp
 import pytest
 
-from dev.provider.launch import provider as emulator
 from shared.adapters.chat_api import reader
 from shared.adapters.chat_api.body import Resume
 from shared.adapters.chat_api.provider import ChatCompletionsProvider, Dialect
@@ -545,20 +544,6 @@ def test_an_app_without_chat_providers_imports_nothing_of_this():
 
 
 # The emulator: answers that are cut and continued.
-
-
-@pytest.fixture(scope="module")
-def emulated() -> Iterator[str]:
-    with emulator() as url:
-        yield url
-
-
-@pytest.fixture
-async def control(emulated: str) -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(emulated) as session:
-        async with session.post("/_emulator/reset") as answer:
-            assert answer.status == 200
-        yield session
 
 
 TEXT = "Grüße aus dem Weltraum \U0001f680, 漢字. " * 3

@@ -1,7 +1,6 @@
 """Replies and streams mean the same to our adapter and to OpenAI's own client, except where we differ on purpose."""
 
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -10,7 +9,6 @@ import pytest
 from openai import AsyncOpenAI
 from openai.types.responses import Response, ResponseStreamEvent
 
-from dev.provider.launch import provider as emulator
 from shared.core import transcript
 from shared.core.response import Slice, Snapshot
 from shared.core.text import representable
@@ -165,12 +163,6 @@ async def test_openais_client_reads_a_stream_as_we_do(name):
 
 
 # The emulator, which stands in for OpenAI's server.
-
-
-@pytest.fixture(scope="module")
-def emulated() -> Iterator[str]:
-    with emulator() as url:
-        yield url
 
 
 TURNS: dict[str, Json] = {

@@ -7,7 +7,7 @@ import logging
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -17,7 +17,6 @@ from typing import Any
 import pytest
 from azure.core.exceptions import ClientAuthenticationError, ServiceRequestError
 
-from dev.provider.launch import provider as emulator
 from shared.adapters.http.access import Access, Connection, NoToken, azure_base_url
 from shared.adapters.responses_api import interpret
 from shared.adapters.responses_api.provider import MAX_STATUSES_REPORTED, ResponsesProvider
@@ -694,12 +693,6 @@ async def test_an_adapter_can_be_closed_twice_and_used_again(server, provider):
 
 
 # The emulator, which stands in for OpenAI's server.
-
-
-@pytest.fixture(scope="module")
-def emulated() -> Iterator[str]:
-    with emulator() as url:
-        yield url
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ import asyncio
 import json
 import random
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import suppress
 from datetime import timedelta
 from typing import Any
@@ -12,7 +12,6 @@ from typing import Any
 import aiohttp
 import pytest
 
-from dev.provider.launch import provider as emulator
 from shared.adapters.http import transport
 from shared.adapters.http.access import Connection
 from shared.adapters.responses_api.provider import ResponsesProvider
@@ -385,20 +384,6 @@ async def test_a_stream_that_broke_is_read_no_further(server, provider):
 # The emulator, which stands in for OpenAI's server.
 
 TEXT = "Grüße aus dem Weltraum \U0001f680, 漢字\r\n\u2028data: x\n\n\x00. " * 12
-
-
-@pytest.fixture(scope="module")
-def emulated() -> Iterator[str]:
-    with emulator() as url:
-        yield url
-
-
-@pytest.fixture
-async def control(emulated: str) -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(emulated) as session:
-        async with session.post("/_emulator/reset") as reply:
-            assert reply.status == 200
-        yield session
 
 
 @pytest.fixture

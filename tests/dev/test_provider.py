@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytest
 from openai import AsyncOpenAI, OpenAI
 from openai.types.responses import Response
 
-from dev.provider.launch import provider, start
+from dev.provider.launch import start
 
 Json = dict[str, Any]
 PENDING = ("queued", "in_progress")
@@ -38,12 +38,6 @@ NOVELIST_TOOLS = [
         theme={"anyOf": [{"type": "null"}, {"type": "string"}]},
     ),
 ]
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with provider() as url:
-        yield url
 
 
 @pytest.fixture

@@ -1,14 +1,13 @@
 """The provider emulator as a model that waits for people: the refund clerk, hosted MCP, functions of the caller."""
 
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from openai import AsyncOpenAI, BadRequestError
 from openai.types.responses import Response
 
-from dev.provider.launch import provider
 from tests.dev.test_provider import function, run, script
 
 Json = dict[str, Any]
@@ -24,12 +23,6 @@ MCP = {
     "require_approval": "always",
 }
 FOUND = json.dumps({"order": "A-7", "euros": 249.0, "refunded": 9})
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with provider() as url:
-        yield url
 
 
 @pytest.fixture

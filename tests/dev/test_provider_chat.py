@@ -2,32 +2,15 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
 import aiohttp
 import pytest
 
-from dev.provider.launch import provider
-
 Json = dict[str, Any]
 CHATS = "/v1/chat/completions"
 TEXT = "Grüße aus dem Weltraum \U0001f680, 漢字. " * 4
 FUNCTION = {"type": "function", "function": {"name": "look_up", "parameters": {"type": "object", "properties": {"topic": {"type": "string"}}}}}  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with provider() as url:
-        yield url
-
-
-@pytest.fixture
-async def http(url: str) -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(url, headers={"authorization": "Bearer test"}) as session:
-        async with session.post("/_emulator/reset") as reply:
-            assert reply.status == 200
-        yield session
 
 
 def user(*turns: Json, **settings: Any) -> Json:

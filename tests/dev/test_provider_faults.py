@@ -2,31 +2,14 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
 from email.utils import parsedate_to_datetime
 from typing import Any
 
 import aiohttp
 import pytest
 
-from dev.provider.launch import provider
-
 Json = dict[str, Any]
 RESPONSES = "/v1/responses"
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with provider() as url:
-        yield url
-
-
-@pytest.fixture
-async def http(url: str) -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(url, headers={"authorization": "Bearer test"}) as session:
-        async with session.post("/_emulator/reset") as reply:
-            assert reply.status == 200
-        yield session
 
 
 async def push(http: aiohttp.ClientSession, **fault: Any) -> None:

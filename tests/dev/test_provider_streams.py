@@ -2,32 +2,16 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import pytest
 
-from dev.provider.launch import provider
-
 Json = dict[str, Any]
 RESPONSES = "/v1/responses"
 TEXT = "Grüße aus dem Weltraum 🚀. " * 40
 TERMINAL = ("response.completed", "response.failed", "response.incomplete")
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with provider() as url:
-        yield url
-
-
-@pytest.fixture
-async def http(url: str) -> AsyncIterator[aiohttp.ClientSession]:
-    async with aiohttp.ClientSession(url, headers={"authorization": "Bearer test"}) as session:
-        async with session.post("/_emulator/reset") as reply:
-            assert reply.status == 200
-        yield session
 
 
 def body(*turns: Json, **settings: Any) -> Json:

@@ -2,13 +2,11 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import pytest
-
-from dev.provider.launch import provider
 
 Json = dict[str, Any]
 BASE: Json = {"model": "m", "input": "hello"}
@@ -33,12 +31,6 @@ def open_schema(schema: Json) -> Json:
         "additionalProperties": False,
     }
     return tool(parameters=parameters)
-
-
-@pytest.fixture(scope="module")
-def url() -> Iterator[str]:
-    with provider() as url:
-        yield url
 
 
 @pytest.fixture
