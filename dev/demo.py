@@ -8,10 +8,9 @@ from contextlib import ExitStack
 from datetime import UTC, datetime
 from typing import Any
 
-from dev.client import Client, Refused
-from dev.demo_stack import DemoStack
+from dev.client import Client
+from dev.demo_stack import DemoStack, Unfinished, play
 from dev.feed import Reader, Refresh, follow
-from dev.processes import ChildFailed, interrupt_on_sigterm
 from dev.screen import visible
 from dev.watch import TerminalView, moves_cursor
 
@@ -26,25 +25,11 @@ WIDTH = 78
 OPENING = 900
 
 
-class _Unfinished(Exception):
-    """The run did not complete as it should; the text says why."""
-
-
 def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(prog="python -m dev demo", description=__doc__)
     parser.add_argument("--model", action="store_true", help="let a small language model write the prose")
     options = parser.parse_args(argv)
-    interrupt_on_sigterm()
-    try:
-        with ExitStack() as running:
-            _Demo(running, with_model=options.model).run()
-    except (ChildFailed, Refused, _Unfinished, OSError) as failure:
-        print(f"\nThe demo failed: {failure}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return 130
-    return 0
+    return play(lambda running: _Demo(running, with_model=options.model).run())
 
 
 class _Demo:
@@ -62,9 +47,9 @@ class _Demo:
         reader = self._follow(client, run_id)
         run = client.get(run_id)
         if run["status"] != "completed":
-            raise _Unfinished(f"the run is {run['status']}: {run['error'] or run['incomplete_details']}")
+            raise Unfinished(f"the run is {run['status']}: {run['error'] or run['incomplete_details']}")
         if reader.text != run["output_text"]:
-            raise _Unfinished("the text of the event feed is not the text of the run")
+            raise Unfinished("the text of the event feed is not the text of the run")
         _show_outcome(run)
         print(f"feed       {reader.last_id:,} events, read during the crash: the same text, to the character")
 
@@ -83,7 +68,7 @@ class _Demo:
                     killed = True
                     self._kill_and_restart(view, run_id, reader)
                 if time.monotonic() - began > TIMEOUT_SECONDS:
-                    raise _Unfinished(f"it is still {reader.status} after {TIMEOUT_SECONDS} seconds")
+                    raise Unfinished(f"it is still {reader.status} after {TIMEOUT_SECONDS} seconds")
         finally:
             view.close()
         return reader

@@ -2,7 +2,6 @@
 
 import argparse
 import json
-import sys
 import tempfile
 import textwrap
 import time
@@ -13,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from dev.client import Refused
-from dev.demo_stack import DemoStack
-from dev.processes import ChildFailed, interrupt_on_sigterm
+from dev.demo_stack import DemoStack, Unfinished, play
 from dev.screen import one_line
 from dev.watch import moves_cursor
 
@@ -28,23 +26,9 @@ _BOLD, _DIM, _PLAIN = "\x1b[1m", "\x1b[2m", "\x1b[0m"
 _CLEAR = "\r\x1b[K"
 
 
-class _Unfinished(Exception):
-    """The run did not go as it should; the text says why."""
-
-
 def main(argv: list[str]) -> int:
     argparse.ArgumentParser(prog="python -m dev demo-approval", description=__doc__).parse_args(argv)
-    interrupt_on_sigterm()
-    try:
-        with ExitStack() as running:
-            _Demo(running).run()
-    except (ChildFailed, Refused, _Unfinished, OSError) as failure:
-        print(f"\nThe demo failed: {failure}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return 130
-    return 0
+    return play(lambda running: _Demo(running).run())
 
 
 class _Demo:
@@ -94,7 +78,7 @@ class _Demo:
         self._say(f"It is back after {host.seconds:.1f} s, as pid {host.pid}, with empty memory.")
         run = self._stack.client.get(run_id)
         if run["required_action"] != [action]:
-            raise _Unfinished("the run no longer waits for the same call")
+            raise Unfinished("the run no longer waits for the same call")
         self._say(f"GET /api/runs/{run_id[:10]}...   {run['status']}: the same call waits")
 
     def _answer(self, run_id: str, action: dict[str, Any]) -> None:
@@ -110,14 +94,14 @@ class _Demo:
         except Refused as refusal:
             self._say(f"{refusal.status} for another one: {str(refusal).partition(': ')[2]}")
         else:
-            raise _Unfinished("a second answer was taken")
+            raise Unfinished("a second answer was taken")
 
     def _show_outcome(self, run: dict[str, Any]) -> None:
         made = [json.loads(file.read_text()) for file in self._refunds.rglob("*.json")]
         if run["status"] != "completed":
-            raise _Unfinished(f"the run is {run['status']}: {run['error'] or run['incomplete_details']}")
+            raise Unfinished(f"the run is {run['status']}: {run['error'] or run['incomplete_details']}")
         if [each["euros"] for each in made] != [120]:
-            raise _Unfinished(f"the refunds are {made}")
+            raise Unfinished(f"the refunds are {made}")
         print("\n" + "-" * WIDTH)
         print(textwrap.fill(one_line(run["output_text"]), WIDTH))
         print("-" * WIDTH)
@@ -158,7 +142,7 @@ class _Demo:
             if page["done"]:
                 return
             self._wait(min(page["retry_ms"] / 1000, 0.5))
-        raise _Unfinished(f"it has not gone on for {TIMEOUT_SECONDS} seconds")
+        raise Unfinished(f"it has not gone on for {TIMEOUT_SECONDS} seconds")
 
     def _wait(self, seconds: float) -> None:
         """Wait for the next events; on a terminal the time runs meanwhile."""

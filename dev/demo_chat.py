@@ -11,11 +11,9 @@ from typing import Any
 
 from dev import stack
 from dev.chat_demo.comparison import Comparison, joins_in
-from dev.client import Refused
 from dev.demo import REFRESH_SECONDS, WINDOW, Lines, show_text
-from dev.demo_stack import DemoStack
+from dev.demo_stack import DemoStack, Unfinished, play
 from dev.feed import Reader, follow
-from dev.processes import ChildFailed, interrupt_on_sigterm
 from dev.watch import TerminalView, moves_cursor
 
 # A fast machine may write the first one before its host could be killed twice. The second one is as long as the context.
@@ -29,27 +27,13 @@ TIMEOUT_SECONDS = 600
 _ENDS = {"completed", "incomplete"}
 
 
-class _Unfinished(Exception):
-    """The run did not go as it should; the text says why."""
-
-
-class _TooFast(_Unfinished):
+class _TooFast(Unfinished):
     """The model had finished before its host was killed as often as planned."""
 
 
 def main(argv: list[str]) -> int:
     argparse.ArgumentParser(prog="python -m dev demo-chat", description=__doc__).parse_args(argv)
-    interrupt_on_sigterm()
-    try:
-        with ExitStack() as running:
-            _Demo(running).run()
-    except (ChildFailed, Refused, _Unfinished, OSError) as failure:
-        print(f"\nThe demo failed: {failure}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        print("\ninterrupted", file=sys.stderr)
-        return 130
-    return 0
+    return play(lambda running: _Demo(running).run())
 
 
 def _app(folder: Path) -> Path:
@@ -81,7 +65,7 @@ class _Demo:
         for line in compared.lines():
             print(line)
         if not compared.as_declared:
-            raise _Unfinished("the text is not what its joins promise")
+            raise Unfinished("the text is not what its joins promise")
 
     def _write_and_kill(self) -> tuple[str, dict[str, Any], list[dict[str, Any]]]:
         for request in REQUESTS:
@@ -89,7 +73,7 @@ class _Demo:
                 return request, *self._write(request, kills=KILLS)
             except _TooFast as fast:
                 print(f"\n{fast}")
-        raise _Unfinished("no text was long enough")
+        raise Unfinished("no text was long enough")
 
     def _write(self, request: str, *, kills: int) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Let a run write the novel to its end, and return it with its events."""
@@ -100,9 +84,9 @@ class _Demo:
         reader = self._follow(run_id, kills)
         run = client.get(run_id)
         if run["status"] not in _ENDS:
-            raise _Unfinished(f"the run is {run['status']}: {run['error']}")
+            raise Unfinished(f"the run is {run['status']}: {run['error']}")
         if reader.text != run["output_text"]:
-            raise _Unfinished("the text of the event feed is not the text of the run")
+            raise Unfinished("the text of the event feed is not the text of the run")
         return run, self._events(run_id)
 
     def _follow(self, run_id: str, kills: int) -> Reader:
@@ -118,13 +102,11 @@ class _Demo:
                     kills, seen = kills - 1, len(reader.text)
                     self._kill_and_restart(view, seen)
                 if time.monotonic() - began > TIMEOUT_SECONDS:
-                    raise _Unfinished(f"it is still {reader.status} after {TIMEOUT_SECONDS} seconds")
+                    raise Unfinished(f"it is still {reader.status} after {TIMEOUT_SECONDS} seconds")
         finally:
             view.close()
         if kills:
-            raise _Unfinished(
-                "the model was faster than the demo: it had finished before the host was killed"
-            )
+            raise Unfinished("the model was faster than the demo: it had finished before the host was killed")
         return reader
 
     def _kill_and_restart(self, view: TerminalView | Lines, characters: int) -> None:

@@ -1,13 +1,34 @@
 """The stack of a demo: storage, a provider, and one host that is killed and started again."""
 
+import sys
 import time
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from dev import azurite, stack
-from dev.client import Client
-from dev.processes import ChildProcess
+from dev.client import Client, Refused
+from dev.processes import ChildFailed, ChildProcess, interrupt_on_sigterm
+
+
+class Unfinished(Exception):
+    """A run of a demo did not go as it should; the text says why."""
+
+
+def play(demo: Callable[[ExitStack], None]) -> int:
+    """Carry out a demo, and return the exit code. What it starts ends with the stack that it gets."""
+    interrupt_on_sigterm()
+    try:
+        with ExitStack() as running:
+            demo(running)
+    except (ChildFailed, Refused, Unfinished, OSError) as failure:
+        print(f"\nThe demo failed: {failure}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\ninterrupted", file=sys.stderr)
+        return 130
+    return 0
 
 
 @dataclass(frozen=True)
