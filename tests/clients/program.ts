@@ -25,7 +25,7 @@ export function describe(run: Schemas["Run"]): string {
   if (run.error) return `${run.error.code}: ${run.error.message}`;
   const seconds: number = run.duration_seconds;
   const types = run.output.map((item) => item["type"]);
-  return `${run.output_text} (${seconds} seconds, ${run.usage.total_tokens} tokens, ${types.length} items)`;
+  return `${run.output_text} (${seconds} seconds, ${run.usage?.total_tokens ?? "unknown"} tokens, ${types.length} items)`;
 }
 
 export function answer(run: Schemas["Run"]): string | undefined {

@@ -12,6 +12,7 @@ from tests.e2e.site import ROOT
 PROGRAM = Path(__file__).with_name("program.ts")
 WRONG = (
     "const mayBeNull: string = (await read('run_1')).output_text;",
+    "const unmetered: number = (await read('run_1')).usage.total_tokens;",
     "if ((await read('run_1')).status === 'done') throw new Error();",
     "start({ agent: 'scripted' });",
     "start({ agent: 'scripted', input: 'Hi', colour: 'red' });",
