@@ -990,6 +990,17 @@ def test_a_lease_is_not_renewed(event, now):
     assert after(given, event, now) is given
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{"status": RunStatus.CANCELLING}, {"expires_at": LEASE.expires_at - timedelta(seconds=1)}],
+    ids=["to be cancelled", "past its deadline"],
+)
+def test_a_stream_that_has_to_stop_does_not_keep_its_lease(changes):
+    now, event = LEASE.expires_at - timedelta(seconds=1), events.Renewed("mine", HOUR_LATER)
+    assert after(generating(lease=LEASE, **changes), event, now).lease == LEASE
+    assert after(generating(lease=LEASE), event, now).lease.expires_at > LEASE.expires_at
+
+
 def test_a_lease_is_renewed_up_to_the_end_of_the_work():
     ends_at = LEASE.expires_at + timedelta(seconds=3)
     made = after(creating(), events.Renewed("mine", ends_at), LEASE.expires_at - timedelta(seconds=1))

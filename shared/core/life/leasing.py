@@ -43,7 +43,7 @@ def renewed(run: Run, event: events.Renewed, now: datetime) -> Result:
     """Prolong a lease: not one that has ended, not that of another worker, and never past the end of the step's work."""
     if run.lease is None or run.lease.id != event.lease_id or now >= run.lease.expires_at:
         return run, ()
-    if run.step is Step.GENERATE and run.status is RunStatus.CANCELLING:
+    if run.step is Step.GENERATE and (run.status is RunStatus.CANCELLING or now >= run.expires_at):
         # The stream may bring nothing for minutes. When the lease has ended, another worker ends the run.
         return run, ()
     until = min(now + RENEWED_FOR, event.ends_at)

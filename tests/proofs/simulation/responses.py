@@ -87,9 +87,10 @@ class Response:
 
     @property
     def denies(self) -> bool:
-        """Whether its finished state lacks what its stream brings."""
+        """Whether one of its finished states lacks what its stream brings."""
         ending = self.ending
-        return bool(ending.changes) and ending.final.output != ending.full.output
+        states = filter(None, (ending.final, ending.later))
+        return bool(ending.changes) and any(state.output != ending.full.output for state in states)
 
 
 def unfit(text: str) -> bool:
