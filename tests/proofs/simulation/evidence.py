@@ -45,7 +45,8 @@ class Claim:
     @property
     def failed(self) -> bool:
         """Whether a fault may have kept the worker from what it had claimed."""
-        return self.short or self.by.dead or self.by.stalled > self.stalled or self.by.storage_faults > 0
+        by = self.by
+        return self.short or by.dead or by.stalled > self.stalled or by.storage_faults > 0 or by.renewed_late
 
 
 @dataclass(eq=False, slots=True)

@@ -46,6 +46,7 @@ class SimulatedKeeper:
             if kept.over or caller.ended:
                 return
             if self._gate.faults.draw("renewal"):
+                caller.renewed_late = True
                 await self._wait(caller, self._gate.random.uniform(*_LATE))
             caller.renewing_since = self._gate.scheduler.now
             pause = await renewal.renew(self._table)

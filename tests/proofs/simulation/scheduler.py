@@ -50,9 +50,11 @@ class Invocation:
     stalled: float = 0.0
     # Whether its whole process stands still now, and with it what renews its leases.
     still: bool = False
-    # By run, the id of its last lease; when its last renewal began; whether a renewal has shown that the lease is lost.
+    # By run, the id of its last lease; when its last renewal began; whether one came late, so that little of a lease was
+    # left; whether a renewal has shown that the lease is lost.
     leases: dict[str, str] = field(default_factory=dict)
     renewing_since: float = 0.0
+    renewed_late: bool = False
     lost: bool = False
     # Requests to the storage that failed, or whose reply was lost.
     storage_faults: int = 0
