@@ -1,11 +1,13 @@
 """`python -m tests.proofs.mutants`: plant each bug in a copy of the source, and check that the simulation finds it."""
 
 import argparse
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.proofs.mutants.bug import Bug
@@ -25,14 +27,16 @@ def plant(bug: Bug, tree: Path) -> None:
     file.write_text(source.replace(bug.good, bug.bad))
 
 
-def find(bug: Bug) -> tuple[bool, str]:
-    """Simulate with the bug; return whether it was found, and the first lines of the report."""
+def find(bug: Bug) -> tuple[bool, str, float]:
+    """Simulate with the bug; return whether it was found, the first lines of the report, and the seconds it took."""
+    began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder)
         for name in ("shared", "tests"):
             shutil.copytree(ROOT / name, tree / name, ignore=shutil.ignore_patterns("__pycache__"))
         plant(bug, tree)
-        seeds = ["--first", str(bug.first), "--seeds", str(SEEDS), "--until-failure"]
+        # One process for each bug, and one bug on each core.
+        seeds = ["--first", str(bug.first), "--seeds", str(SEEDS), "--until-failure", "--processes", "1"]
         command = [sys.executable, "-m", "tests.proofs.simulation", *seeds]
         done = subprocess.run(command, cwd=tree, capture_output=True, text=True, check=False, timeout=600)
     if done.returncode not in {0, 1} or "Traceback" in done.stderr:
@@ -42,7 +46,8 @@ def find(bug: Bug) -> tuple[bool, str]:
         raise RuntimeError(
             f"{bug.name}: the bug uses a name that its file does not import\n{done.stdout[:500]}"
         )
-    return done.returncode == 1, " ".join(line.strip() for line in lines[:2])
+    report = " ".join(line.strip() for line in lines[:2])
+    return done.returncode == 1, report, time.monotonic() - began
 
 
 def main() -> int:
@@ -50,15 +55,12 @@ def main() -> int:
     parser.add_argument("--only", default="", help="bugs whose name contains this")
     wanted = [bug for bug in BUGS if parser.parse_args().only in bug.name]
     survivors = []
-    for bug in wanted:
-        began = time.monotonic()
-        found, how = find(bug)
-        print(
-            f"{'found' if found else 'SURVIVED':<9}{time.monotonic() - began:5.1f} s  {bug.name}", flush=True
-        )
-        print(f"{'':<16}  {how[:140]}", flush=True)
-        if not found:
-            survivors.append(bug)
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        for bug, (found, how, seconds) in zip(wanted, pool.map(find, wanted), strict=True):
+            print(f"{'found' if found else 'SURVIVED':<9}{seconds:5.1f} s  {bug.name}", flush=True)
+            print(f"{'':<16}  {how[:140]}", flush=True)
+            if not found:
+                survivors.append(bug)
     print(f"{len(wanted) - len(survivors)} of {len(wanted)} planted bugs found within {SEEDS:,} seeds each")
     return 1 if survivors else 0
 

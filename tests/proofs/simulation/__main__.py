@@ -57,11 +57,11 @@ def _quiet() -> None:
     gc.freeze()
 
 
-def _many(first: int, count: int, *, until_failure: bool) -> int:
+def _many(first: int, count: int, *, until_failure: bool, processes: int) -> int:
     began = time.monotonic()
     total, failures, done = Coverage(), list[Outcome](), 0
     runs = steps = 0
-    for seeds, batch in _batches(first, count, _SMALL_CHUNK if until_failure else _CHUNK):
+    for seeds, batch in _batches(first, count, _SMALL_CHUNK if until_failure else _CHUNK, processes):
         done += len(seeds)
         runs, steps = runs + batch.runs, steps + batch.steps
         total.add(batch.coverage)
@@ -83,9 +83,9 @@ def _many(first: int, count: int, *, until_failure: bool) -> int:
     return 1 if failures or (missing and done >= _ENOUGH) else 0
 
 
-def _batches(first: int, count: int, size: int) -> Iterator[tuple[range, Batch]]:
+def _batches(first: int, count: int, size: int, processes: int) -> Iterator[tuple[range, Batch]]:
     ranges = [range(at, min(at + size, first + count)) for at in range(first, first + count, size)]
-    with ProcessPoolExecutor(os.cpu_count(), initializer=_quiet) as pool:
+    with ProcessPoolExecutor(processes, initializer=_quiet) as pool:
         try:
             yield from zip(ranges, pool.map(carry_out, ranges), strict=True)
         finally:
@@ -130,13 +130,14 @@ def main() -> int:
         help="begin at a seed that follows from the commit, so that the seeds are new",
     )
     parser.add_argument("--until-failure", action="store_true", help="stop at the first broken promise")
+    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="how many at once (all cores)")
     given = parser.parse_args()
     if given.seed is not None:
         return _one(given.seed)
     first = _first_of_commit() if given.new else given.first
     if first:
         print(f"Seeds {first:,} to {first + given.seeds - 1:,}", flush=True)
-    return _many(first, given.seeds, until_failure=given.until_failure)
+    return _many(first, given.seeds, until_failure=given.until_failure, processes=given.processes)
 
 
 def _first_of_commit() -> int:
