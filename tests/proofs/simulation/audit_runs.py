@@ -48,6 +48,8 @@ class RunAuditor:
         if seen is None:
             seen = evidence.runs[run.id] = Seen(run, now, run.owner, by, changed_at=now)
             seen.statuses.append((now, run.status))
+            # The deletion of a session reaches runs that are started meanwhile.
+            seen.delete_requested = run.session_id in evidence.sessions_delete_requested
             self._leases.saw(None, run, by)
             self.quotas.saw_start(run, by)
             held = [
@@ -197,7 +199,7 @@ class RunAuditor:
             case RunStatus.EXPIRED:
                 right = run.updated_at >= run.expires_at
             case _:
-                right = seen.delete_requested or run.session_id in self._evidence.sessions_delete_requested
+                right = seen.delete_requested
         require(right, 1, run.id, f"it is {run.status}, without a cause")
         kept = run.status is RunStatus.COMPLETED or not run.handed_over
         require(kept, 3, run.id, f"it is {run.status}, and its caller is told to carry out calls")
@@ -245,9 +247,9 @@ class RunAuditor:
             self._evidence.require(read, 1, run.id, f"it expired, and {response.id} was not read before")
         if reply is None or not before.awaits(reply.response_id):
             return
-        denies = self._responses[reply.response_id].denies
+        denied = self._responses[reply.response_id].denied_by(reply)
         self._evidence.require(
-            not is_answer(reply) or denies,
+            not is_answer(reply) or denied,
             1,
             run.id,
             f"made {run.status} by an invocation that had the finished answer",

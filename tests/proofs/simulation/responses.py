@@ -87,10 +87,12 @@ class Response:
 
     @property
     def denies(self) -> bool:
-        """Whether one of its finished states lacks what its stream brings."""
-        ending = self.ending
-        states = filter(None, (ending.final, ending.later))
-        return bool(ending.changes) and any(state.output != ending.full.output for state in states)
+        """Whether reads of it deny what its stream brings."""
+        return any(self.denied_by(state) for state in (self.ending.final, self.ending.later) if state)
+
+    def denied_by(self, state: Snapshot) -> bool:
+        """Return whether a finished state lacks what the stream brings."""
+        return bool(self.ending.changes) and state.output != self.ending.full.output
 
 
 def unfit(text: str) -> bool:
