@@ -8,9 +8,12 @@ from urllib.parse import quote
 
 from dev.client import Client, Refused
 from dev.feed import Reader, WaitingCall
+from dev.screen import spelled_out
 
 _APPROVAL = "  [a]pprove  [r]efuse  [c]hange the arguments  [l]ater: "
 _OUTPUT = "  [o]utput  [e]rror  [l]ater: "
+# Other words with these first letters, such as "abort", are no choice.
+_WORDS = ("approve", "refuse", "change", "output", "error", "later")
 # The caller corrects these: what was typed does not fit.
 _WRONG = {400, 413, 422}
 
@@ -31,7 +34,7 @@ class Answers:
         for call in reader.waits:
             if call.id in self._done:
                 continue
-            self._say(f"{call.name} waits for an {call.wait}: {call.arguments}")
+            self._say(f"{call.name} waits for an {call.wait}: {spelled_out(call.arguments)}")
             answered = False
             try:
                 answered = self._ask is not None and self._answer(call, self._ask)
@@ -72,8 +75,8 @@ class Answers:
 def _body(call: WaitingCall, ask: Callable[[str], str]) -> dict[str, Any] | str | None:
     """Return the answer that somebody gives. None for later; a text says what is wrong with what was typed."""
     approval = call.wait == "approval"
-    choice = ask(_APPROVAL if approval else _OUTPUT).strip().lower()[:1]
-    match choice:
+    choice = ask(_APPROVAL if approval else _OUTPUT).strip().lower()
+    match choice[:1] if len(choice) == 1 or choice in _WORDS else None:
         case "a" if approval:
             return {"approve": True}
         case "r" if approval:
@@ -92,7 +95,16 @@ def _body(call: WaitingCall, ask: Callable[[str], str]) -> dict[str, Any] | str 
 
 def _changed(text: str) -> dict[str, Any] | str:
     try:
-        arguments = json.loads(text)
+        arguments = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as fault:
         return f"That is no JSON: {fault}"
+    if not isinstance(arguments, dict):
+        # With null, the API would approve the arguments as they are.
+        return "Arguments are a JSON object: they begin with { and end with }."
     return {"approve": True, "arguments": arguments}
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError("a key occurs twice in one object")
+    return found

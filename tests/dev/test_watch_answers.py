@@ -100,6 +100,8 @@ def asking(
         ("approval", ["r", ""], {"approve": False}),
         ("approval", ["c", '{"euros": 80}'], {"approve": True, "arguments": {"euros": 80}}),
         ("approval", ["?", "o", "", "c", "{", "a"], {"approve": True}),
+        ("approval", ["abort", "an", "all wrong", "r", ""], {"approve": False}),
+        ("approval", ["c", "null", "c", "[]", "c", '{"n": 1, "n": 2}', "r", ""], {"approve": False}),
         ("output", ["o", "21 degrees"], {"output": "21 degrees"}),
         ("output", ["a", "e", "It is broken."], {"error": "It is broken."}),
     ],
@@ -120,6 +122,18 @@ def test_what_does_not_fit_is_asked_again() -> None:
         look()
     assert [body["arguments"]["euros"] for _, body in server.answers] == ["all", 1]
     assert "HTTP 422: Because." in script.said
+
+
+@pytest.mark.parametrize(
+    "unseen", ["\u200b", "\u200d", "\u202e", "\u061c", "\u034f", "\u3164", "\ufe0f", "\u00a0"]
+)
+def test_who_decides_sees_what_is_not_visible(unseen: str) -> None:
+    script = Script()
+    reader = reader_of(turn(1), {**WAITING, "arguments": f'{{"order": "Ä-1{unseen}"}}'}, PAUSED)
+    with host() as server:
+        client = Client(f"http://127.0.0.1:{server.server_port}", "key")
+        Answers(client, RUN_ID, ask=None, say=script.said.append).look_at(reader)
+    assert script.said[0] == f'refund waits for an approval: {{"order": "Ä-1\\u{ord(unseen):04x}"}}'
 
 
 def test_an_answer_of_somebody_else_is_said_and_not_repeated() -> None:
