@@ -183,9 +183,18 @@ def test_on_a_terminal_it_asks_and_goes_on() -> None:
     assert "completed  turn 1" in shown
 
 
-def typed_on_a_terminal(server: Host, typed: dict[str, str]) -> tuple[int, str]:
+def test_what_was_typed_before_a_question_does_not_answer_it() -> None:
+    with host(QUEUED, turn(1), WAITING, PAUSED) as server:
+        server.after_answer = [done("refused", by="key:me"), COMPLETED]
+        typed = {"[l]ater: ": "r\n", "no reason: ": "\n"}
+        typed_on_a_terminal(server, typed, before="a\na\n")
+    assert [body for _, body in server.answers] == [{"approve": False}]
+
+
+def typed_on_a_terminal(server: Host, typed: dict[str, str], before: str = "") -> tuple[int, str]:
     """Return the exit status and everything that is shown, while each prompt is answered once."""
     ours, theirs = pty.openpty()
+    os.write(ours, before.encode())
     environment = {
         **os.environ,
         "BATON_URL": f"http://127.0.0.1:{server.server_port}",
