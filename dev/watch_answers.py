@@ -34,7 +34,13 @@ class Answers:
         for call in reader.waits:
             if call.id in self._done:
                 continue
-            self._say(f"{call.name} waits for an {call.wait}: {spelled_out(call.arguments)}")
+            try:
+                server = self._server_of(call)
+            except (OSError, Refused):
+                # Nobody is asked before it is known whose tool it is. The feed is read again anyway.
+                return
+            whose = f" of {server}" if server else ""
+            self._say(spelled_out(f"{call.name}{whose} waits for an {call.wait}: {call.arguments}"))
             answered = False
             try:
                 answered = self._ask is not None and self._answer(call, self._ask)
@@ -43,6 +49,11 @@ class Answers:
             if not answered:
                 self._say(f"Answer it with: {self._command(call)}")
             self._done.add(call.id)
+
+    def _server_of(self, call: WaitingCall) -> str | None:
+        """Return the hosted MCP server whose tool a call names, which is not in the feed."""
+        required = self._client.get(self._run_id).get("required_action") or []
+        return next((each["server_label"] for each in required if each["id"] == call.id), None)
 
     def _answer(self, call: WaitingCall, ask: Callable[[str], str]) -> bool:
         """Ask until there is an answer that can be sent; False for later."""

@@ -136,6 +136,22 @@ def test_who_decides_sees_what_is_not_visible(unseen: str) -> None:
     assert script.said[0] == f'refund waits for an approval: {{"order": "Ä-1\\u{ord(unseen):04x}"}}'
 
 
+def test_who_decides_sees_whose_tool_it_is() -> None:
+    script, reader = Script("a"), reader_of(turn(1), WAITING, PAUSED)
+    required = [
+        {"id": "call_01_" + "b" * 32, "server_label": "mail"},
+        {"id": CALL, "server_label": "w\u202eiki"},
+    ]
+    with host(run={"required_action": required}, faults=[503]) as server:
+        client = Client(f"http://127.0.0.1:{server.server_port}", "key")
+        answers = Answers(client, RUN_ID, ask=script.ask, say=script.said.append)
+        answers.look_at(reader)
+        assert (script.said, server.answers) == ([], [])
+        answers.look_at(reader)
+    assert script.said == [f"refund of w\\u202eiki waits for an approval: {ARGUMENTS}"]
+    assert [body for _, body in server.answers] == [{"approve": True}]
+
+
 def test_an_answer_of_somebody_else_is_said_and_not_repeated() -> None:
     script = Script("a")
     with asking(script, "approval", 409) as (server, look):
