@@ -1,10 +1,15 @@
 """A growing text over a status line, on a terminal. Returns the characters to write; no IO."""
 
+import json
 import re
 import unicodedata
 from collections import deque
 
 _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+# What Python calls printable, and nobody sees.
+_BLANK = re.compile(
+    "[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
 _REPLACEMENT = "\ufffd"
 _TAB = "    "
 _DIM, _PLAIN = "\x1b[2m", "\x1b[0m"
@@ -21,6 +26,21 @@ def visible(text: str) -> str:
 def one_line(text: str) -> str:
     """As `visible`, and replace line ends and tabs too."""
     return visible(text).replace("\n", "\u240a").replace("\t", " ")
+
+
+def spelled_out(text: str) -> str:
+    """Return a text with each character that nobody sees as JSON escapes it, for people who decide about the text.
+
+    Control characters stay: `visible` has signs for them.
+    """
+    if text.isascii():
+        return text
+    return "".join(each if _is_seen(each) else json.dumps(each)[1:-1] for each in text)
+
+
+def _is_seen(character: str) -> bool:
+    printable = character.isprintable() and not _BLANK.match(character)
+    return printable or unicodedata.category(character) == "Cc"
 
 
 def _stand_in(found: re.Match[str]) -> str:

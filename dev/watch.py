@@ -75,8 +75,9 @@ class TerminalView:
         self._write(self._screen.finish() + one_line(line) + "\n")
 
     def ask(self, prompt: str) -> str:
-        """Show a prompt in the place of the status, and return the line that is typed. Raises EOFError."""
+        """Show a prompt in the place of the status, and return the line that is typed then. Raises EOFError."""
         self._write(self._screen.finish())
+        _forget_typed()
         return input(one_line(prompt))
 
     def wait(self, seconds: float) -> None:
@@ -98,6 +99,14 @@ class TerminalView:
     def _write(self, text: str) -> None:
         self._out.write(text)
         self._out.flush()
+
+
+def _forget_typed() -> None:
+    """Drop what was typed before, so that it does not answer a question that nobody has seen."""
+    if sys.platform != "win32":
+        import termios  # noqa: PLC0415 - Windows has none
+
+        termios.tcflush(sys.stdin, termios.TCIFLUSH)
 
 
 class PipeView:

@@ -8,9 +8,12 @@ from urllib.parse import quote
 
 from dev.client import Client, Refused
 from dev.feed import Reader, WaitingCall
+from dev.screen import spelled_out
 
 _APPROVAL = "  [a]pprove  [r]efuse  [c]hange the arguments  [l]ater: "
 _OUTPUT = "  [o]utput  [e]rror  [l]ater: "
+# Other words with these first letters, such as "abort", are no choice.
+_WORDS = ("approve", "refuse", "change", "output", "error", "later")
 # The caller corrects these: what was typed does not fit.
 _WRONG = {400, 413, 422}
 
@@ -31,7 +34,13 @@ class Answers:
         for call in reader.waits:
             if call.id in self._done:
                 continue
-            self._say(f"{call.name} waits for an {call.wait}: {call.arguments}")
+            try:
+                server = self._server_of(call)
+            except (OSError, Refused):
+                # Nobody is asked before it is known whose tool it is. The feed is read again anyway.
+                return
+            whose = f" of {server}" if server else ""
+            self._say(spelled_out(f"{call.name}{whose} waits for an {call.wait}: {call.arguments}"))
             answered = False
             try:
                 answered = self._ask is not None and self._answer(call, self._ask)
@@ -40,6 +49,11 @@ class Answers:
             if not answered:
                 self._say(f"Answer it with: {self._command(call)}")
             self._done.add(call.id)
+
+    def _server_of(self, call: WaitingCall) -> str | None:
+        """Return the hosted MCP server whose tool a call names, which is not in the feed."""
+        required = self._client.get(self._run_id).get("required_action") or []
+        return next((each["server_label"] for each in required if each["id"] == call.id), None)
 
     def _answer(self, call: WaitingCall, ask: Callable[[str], str]) -> bool:
         """Ask until there is an answer that can be sent; False for later."""
@@ -72,8 +86,8 @@ class Answers:
 def _body(call: WaitingCall, ask: Callable[[str], str]) -> dict[str, Any] | str | None:
     """Return the answer that somebody gives. None for later; a text says what is wrong with what was typed."""
     approval = call.wait == "approval"
-    choice = ask(_APPROVAL if approval else _OUTPUT).strip().lower()[:1]
-    match choice:
+    choice = ask(_APPROVAL if approval else _OUTPUT).strip().lower()
+    match choice[:1] if len(choice) == 1 or choice in _WORDS else None:
         case "a" if approval:
             return {"approve": True}
         case "r" if approval:
@@ -92,7 +106,16 @@ def _body(call: WaitingCall, ask: Callable[[str], str]) -> dict[str, Any] | str 
 
 def _changed(text: str) -> dict[str, Any] | str:
     try:
-        arguments = json.loads(text)
+        arguments = json.loads(text, object_pairs_hook=_unique)
     except (ValueError, RecursionError) as fault:
         return f"That is no JSON: {fault}"
+    if not isinstance(arguments, dict):
+        # With null, the API would approve the arguments as they are.
+        return "Arguments are a JSON object: they begin with { and end with }."
     return {"approve": True, "arguments": arguments}
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(found := dict(pairs)) < len(pairs):
+        raise ValueError("a key occurs twice in one object")
+    return found

@@ -105,13 +105,18 @@ class _Reader:
     _requested: Mapping[str, ToolCall] = field(default_factory=dict)
 
     async def views(self, calls: Sequence[ToolCall], most: int | None = MAX_CALLS_BYTES) -> list[CallView]:
-        """Return the first of these calls, at least one, and no more once `most` bytes were read or are shown."""
+        """Return the first of these calls, at least one, and no more once `most` bytes were read or are shown.
+
+        A call costs nothing to read when the output of its turn is loaded already.
+        """
         found: list[CallView] = []
         shown = 0
         for call in calls:
+            before = self.loaded
             view = await unless_deleted(self.context, self.run, self._view(call))
             shown += view.size
-            if found and most is not None and max(shown, self.loaded) > most:
+            read = self.loaded if self.loaded > before else 0
+            if found and most is not None and max(shown, read) > most:
                 break
             found.append(view)
         return found
@@ -162,8 +167,10 @@ async def list_waits(
     for each in paused:
         views, loaded, complete = await _views_of(context, each, after, limit + 1 - len(page))
         size += loaded
+        if page and size > MAX_CALLS_BYTES:
+            return page, last
         for view in views:
-            if len(page) == limit or (page and size > MAX_CALLS_BYTES):
+            if len(page) == limit:
                 return page, last
             page.append(view)
             last = WaitsCursor(each.since, each.run_id, view.id)

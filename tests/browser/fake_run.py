@@ -138,9 +138,10 @@ class FakeRun:
         return view
 
     def _required(self, *, summary: bool = False) -> list[dict[str, Any]] | None:
-        names = ("type", "id", "call_id", "name", "arguments", "expires_at")
+        names = ("type", "id", "call_id", "name", "server_label", "arguments", "expires_at")
         waiting = [
-            {name: asked[name] for name in names} | ({"arguments": None} if summary else {})
+            {name: asked[name] for name in names}
+            | ({"server_label": None, "arguments": None} if summary else {})
             for asked in self.asked
             if asked["status"] == "waiting"
         ]

@@ -92,6 +92,21 @@ def test_what_waits_is_seen_first_and_in_full(api: FakeApi, open_page: Open) -> 
     expect(page.get_by_role("heading", level=1)).to_have_text("space_novelist")
 
 
+UNSEEN = "\u00ad \u034f \u061c \u115f \u17b4 \u180e \u200b \u200e \u2028 \u202e \u2064 \u206a \u2800 \u3164 \ufe00 \ufeff \ufff9 \x85 \U000e0041 \U000e0100"
+
+
+def test_arguments_that_look_like_others_have_a_warning(api: FakeApi, open_page: Open) -> None:
+    harmless = '{"to": "Zoë \u0646\u0645\u06cc\u200c\u062e\u0648\u0627\u0647\u0645 \U0001f469\u200d\U0001f680 \u2764\ufe0f 1\ufe0f\u20e3"}'
+    hidden = [f'{{"order": "A-1{each}"}}' for each in [*UNSEEN.split(" "), "\u200c", "\u200d", "\ufe0f"]]
+    run = waiting(1)
+    for text in [harmless, *hidden]:
+        run.ask("refund", text)
+    theirs(api, run)
+    page = open_page().page
+    expect(page.get_by_text("characters that are not visible")).to_have_count(len(hidden))
+    expect(cards(page).nth(1)).not_to_contain_text("characters that are not visible")
+
+
 def test_who_may_not_approve_requests_nothing(api: FakeApi, open_page: Open) -> None:
     api.me = ME | {"roles": ["reader", "caller", "admin"]}
     api.add(run := waiting())

@@ -1,6 +1,7 @@
 """The examples of docs/clients.md do what the document says, with the deployed app and when answers fail."""
 
 import json
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -162,6 +163,24 @@ async def test_an_answer_is_repeated_and_a_conflict_is_none_of_its_faults(
     approves = {"approve": True}
     assert posts == [(f"{calls}/call_01_{each}", approves) for each in ("a", "a", "b")]
     assert {it.headers["x-functions-key"] for it in server.arrived} == {"k3y"}
+
+
+@languages
+async def test_a_call_whose_time_is_over_is_not_answered_again_at_once(tmp_path: Path, language: str) -> None:
+    """The run shows such a call until the next tick."""
+    call = {"id": "call_01_a", "name": "transfer", "arguments": "{}", "type": "output"}
+    waiting = {"id": "run_1", "status": "requires_action", "required_action": [call]}
+    late, shown = _answer(409, {"code": "wait_ended"}), _answer(200, waiting, 'ETag: "1"')
+    started = _answer(202, waiting, 'ETag: "1"', "Location: /api/runs/run_1")
+    answers = [started, *[late, shown] * 2, late, _answer(200, {"status": "completed"}, 'ETag: "2"')]
+    one, awaits = together(language, "outcome", "answered"), "await " if language == "js" else ""
+    gives = "lambda _: {'output': 1}" if language == "python" else "() => ({ output: 1 })"
+    began = time.monotonic()
+    async with Loopback(lambda _: _next(answers)) as server:
+        base = f"http://127.0.0.1:{server.port}"
+        run = await one.run(f"answered({awaits}outcome('asking', 'Hi'), {gives})", tmp_path, base, "k3y")
+    assert run == {"status": "completed"}
+    assert time.monotonic() - began > 2.9
 
 
 async def _next(answers: list[bytes]) -> AsyncIterator[bytes]:

@@ -100,6 +100,8 @@ def asking(
         ("approval", ["r", ""], {"approve": False}),
         ("approval", ["c", '{"euros": 80}'], {"approve": True, "arguments": {"euros": 80}}),
         ("approval", ["?", "o", "", "c", "{", "a"], {"approve": True}),
+        ("approval", ["abort", "an", "all wrong", "r", ""], {"approve": False}),
+        ("approval", ["c", "null", "c", "[]", "c", '{"n": 1, "n": 2}', "r", ""], {"approve": False}),
         ("output", ["o", "21 degrees"], {"output": "21 degrees"}),
         ("output", ["a", "e", "It is broken."], {"error": "It is broken."}),
     ],
@@ -120,6 +122,34 @@ def test_what_does_not_fit_is_asked_again() -> None:
         look()
     assert [body["arguments"]["euros"] for _, body in server.answers] == ["all", 1]
     assert "HTTP 422: Because." in script.said
+
+
+@pytest.mark.parametrize(
+    "unseen", ["\u200b", "\u200d", "\u202e", "\u061c", "\u034f", "\u3164", "\ufe0f", "\u00a0"]
+)
+def test_who_decides_sees_what_is_not_visible(unseen: str) -> None:
+    script = Script()
+    reader = reader_of(turn(1), {**WAITING, "arguments": f'{{"order": "Ä-1{unseen}"}}'}, PAUSED)
+    with host() as server:
+        client = Client(f"http://127.0.0.1:{server.server_port}", "key")
+        Answers(client, RUN_ID, ask=None, say=script.said.append).look_at(reader)
+    assert script.said[0] == f'refund waits for an approval: {{"order": "Ä-1\\u{ord(unseen):04x}"}}'
+
+
+def test_who_decides_sees_whose_tool_it_is() -> None:
+    script, reader = Script("a"), reader_of(turn(1), WAITING, PAUSED)
+    required = [
+        {"id": "call_01_" + "b" * 32, "server_label": "mail"},
+        {"id": CALL, "server_label": "w\u202eiki"},
+    ]
+    with host(run={"required_action": required}, faults=[503]) as server:
+        client = Client(f"http://127.0.0.1:{server.server_port}", "key")
+        answers = Answers(client, RUN_ID, ask=script.ask, say=script.said.append)
+        answers.look_at(reader)
+        assert (script.said, server.answers) == ([], [])
+        answers.look_at(reader)
+    assert script.said == [f"refund of w\\u202eiki waits for an approval: {ARGUMENTS}"]
+    assert [body for _, body in server.answers] == [{"approve": True}]
 
 
 def test_an_answer_of_somebody_else_is_said_and_not_repeated() -> None:
@@ -169,9 +199,18 @@ def test_on_a_terminal_it_asks_and_goes_on() -> None:
     assert "completed  turn 1" in shown
 
 
-def typed_on_a_terminal(server: Host, typed: dict[str, str]) -> tuple[int, str]:
+def test_what_was_typed_before_a_question_does_not_answer_it() -> None:
+    with host(QUEUED, turn(1), WAITING, PAUSED) as server:
+        server.after_answer = [done("refused", by="key:me"), COMPLETED]
+        typed = {"[l]ater: ": "r\n", "no reason: ": "\n"}
+        typed_on_a_terminal(server, typed, before="a\na\n")
+    assert [body for _, body in server.answers] == [{"approve": False}]
+
+
+def typed_on_a_terminal(server: Host, typed: dict[str, str], before: str = "") -> tuple[int, str]:
     """Return the exit status and everything that is shown, while each prompt is answered once."""
     ours, theirs = pty.openpty()
+    os.write(ours, before.encode())
     environment = {
         **os.environ,
         "BATON_URL": f"http://127.0.0.1:{server.server_port}",

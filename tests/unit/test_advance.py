@@ -11,7 +11,7 @@ from shared.core.calls import AnswerType, CallerCalls, CallKind, CallStatus, Too
 from shared.core.delivery import CancelResponse
 from shared.core.life import events
 from shared.core.life.advance import MOVES, advance
-from shared.core.life.calling import MAX_CALLS_PER_RUN
+from shared.core.life.calling import MAX_CALL_ID_BYTES, MAX_CALLS_PER_RUN, id_bytes
 from shared.core.life.creating import MAX_UNUSABLE_CREATES, verdict
 from shared.core.life.events import Deliver, Join, Wake
 from shared.core.life.generating import MAX_RESTARTS
@@ -435,6 +435,17 @@ def test_a_run_with_too_many_calls_fails():
     too_many, most = (snapshot(ResponseStatus.COMPLETED, *asked) for asked in (names, names[1:]))
     assert after(polling(), finished(polling(), too_many)).error.code == "too_many_tool_calls"
     assert after(polling(), finished(polling(), most)).step is Step.TOOLS
+
+
+@pytest.mark.parametrize("character", ["\x00", "\n", '"', "ü", "a"])
+def test_ids_count_as_long_as_they_are_stored(character):
+    """JSON writes six bytes for a control character, and a run that cannot be stored would never end."""
+    length = MAX_CALL_ID_BYTES // id_bytes(character)
+    fits, too_long = (
+        replace(snapshot(), calls=(ToolCall(character * n, "pay"),)) for n in (length, length + 1)
+    )
+    assert after(polling(), finished(polling(), fits)).step is Step.TOOLS
+    assert after(polling(), finished(polling(), too_long)).error.code == "too_many_tool_calls"
 
 
 def test_calls_are_started_before_they_run():

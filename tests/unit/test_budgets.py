@@ -195,6 +195,21 @@ async def test_a_page_of_calls_ends_before_it_is_too_long():
         assert ids or len(pages) >= 3
 
 
+async def test_short_calls_of_a_long_output_are_one_page():
+    """Each page loads the output. With a page for each call, a long output would be loaded as often as it has calls."""
+    world = waiting_world()
+    client = Client(world.context)
+    run = await waits(world, client, *["pay"] * 5)
+    stored = await world.context.runs.read(run["id"])
+    items = json.loads(await world.context.content.load(run["id"], stored.run.turns[0]))
+    items.append({"type": "reasoning", "summary": "x" * (limits.MAX_CALLS_BYTES + 1)})
+    content = await world.context.content.save(run["id"], "turn-01-other", json.dumps(items))
+    await world.context.runs.commit(stored, replace(stored.run, turns=(content,), rev=stored.run.rev + 1))
+    for template, ids in (("/runs/{run_id}/calls", [run["id"]]), ("/waits", [])):
+        page = (await client.get(template, *ids)).json
+        assert (len(page["data"]), "nextLink" in page) == (5, False)
+
+
 # Texts that a worker generates.
 
 

@@ -71,6 +71,7 @@ async def test_a_run_that_waits_shows_what_it_requires(world, client, run):
             "id": call[1],
             "call_id": f"call_resp_1_{n}",
             "name": name,
+            "server_label": None,
             "arguments": "{}",
             "expires_at": f"2026-01-0{day}T00:00:05.000Z",
         }
@@ -258,6 +259,8 @@ async def test_a_hosted_call_is_approved_as_it_is(world, client):
     shown = (await client.get(CALLS, call[0])).json["data"][0]
     assert (shown["type"], shown["server_label"], shown["arguments_fixed"]) == ("approval", "wiki", True)
     assert shown["arguments"] == '{"page": 7}'
+    [required] = (await client.get("/runs/{run_id}", call[0])).json["required_action"]
+    assert (required["server_label"], required["arguments"]) == ("wiki", '{"page": 7}')
     changed = await gives(client, call, {"approve": True, "arguments": {"page": 8}})
     assert (changed.status, changed.json["code"], changed.json["field"]) == (
         422,

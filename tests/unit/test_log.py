@@ -14,7 +14,7 @@ from shared.adapters.azure_tables.limits import MAX_VALUE_BYTES
 from shared.core import log, transcript
 from shared.core.calls import AnswerType, CallKind, CallStatus, ToolCall, Wait, WaitKind
 from shared.core.ids import shard_of
-from shared.core.life.calling import MAX_CALL_ID_BYTES, MAX_CALLS_PER_RUN
+from shared.core.life.calling import MAX_CALL_ID_BYTES, MAX_CALLS_PER_RUN, id_bytes
 from shared.core.life.creating import MAX_ID_BYTES
 from shared.core.life.items import MAX_ITEMS_PER_TURN, MAX_PARTS_PER_ITEM, ItemLog
 from shared.core.limits import MAX_REASON_CHARACTERS
@@ -147,13 +147,22 @@ def random_name(length: int = 64) -> str:
 
 
 def random_id() -> str:
-    """Return a call id, as long as the ids of the most calls of a run can be."""
-    return random_name(MAX_CALL_ID_BYTES // MAX_CALLS_PER_RUN)
+    """Return a call id, as long as the ids of the most calls of a run can be, of characters that hardly compress.
+
+    A provider may use control characters, which take the most space in JSON, and still few bits each.
+    """
+    found = ""
+    while id_bytes(found + "\0") <= MAX_CALL_ID_BYTES // MAX_CALLS_PER_RUN:
+        found += chr(random.randrange(0x80))
+    return found
+
+
+_TWO_BYTES = [chr(code) for code in range(0x80, 0x800) if chr(code).isprintable()]
 
 
 def longest_name() -> str:
     """Return the name of a call that takes the most space, made of characters that hardly compress."""
-    return transcript.shown_name("".join(chr(random.randrange(0x20000, 0x2A6DF)) for _ in range(100)))
+    return transcript.shown_name("".join(random.choices(_TWO_BYTES, k=100)))
 
 
 def test_calls_that_all_wait_fit_into_a_property():

@@ -126,6 +126,7 @@ BAD = {
     ),
     "a missing value": (json.dumps({"severity": "low"}), "title: Field required"),
     "a key twice": ('{"title": "a", "title": "b", "severity": "low"}', "not JSON"),
+    "an infinite number": ('{"title": 1e999, "severity": "low"}', "not JSON"),
     "NaN": ('{"title": NaN, "severity": "low"}', "not JSON"),
     "nested": ("[" * 100_000, "nested too deeply"),
     "much structure": ('{"title": [' + "[]," * MAX_OUTPUT_MARKS + "0]}", "200,000 brackets and commas"),

@@ -275,7 +275,8 @@ def test_null_is_a_value_where_there_is_no_default() -> None:
         ('{"count": 1, "point": {"x": 1, "x": 2}}', "occurs twice"),
         ('{"count": 1, "point": {"x": "left"}}', r"point\.x: "),
         ('{"count": 1, "ratio": NaN}', "NaN is not a JSON number"),
-        ('{"count": 1, "ratio": 1e999}', "ratio: Input should be a finite number"),
+        ('{"count": 1, "ratio": 1e999}', "not valid JSON: a number is too large"),
+        ('{"count": 1, "ratio": "1e999"}', "ratio: Input should be a finite number"),
         ('{"count": ' + "9" * 5000 + "}", "not valid JSON"),
         ('{"count": ' + "[" * 100_000, "nested too deeply"),
         ('{"count": 1, "schema": "\ud800"}', "not valid JSON"),
@@ -286,6 +287,20 @@ def test_null_is_a_value_where_there_is_no_default() -> None:
 def test_bad_arguments_are_explained_to_the_model(text: str, complaint: str) -> None:
     with pytest.raises(BadArguments, match=complaint):
         ToolSchema(tool(echo)).arguments(text, "k")
+
+
+@pytest.mark.parametrize("number", ["1e999", "-1E+400", "1" + "0" * 400 + ".0"])
+def test_a_number_that_would_be_infinite_reaches_no_tool(number: str) -> None:
+    @tool
+    def keep(value: Any, values: dict[str, Any]) -> None:
+        """Keep."""
+
+    for text in (
+        f'{{"value": {number}, "values": {{}}}}',
+        f'{{"value": 1, "values": {{"deep": [{number}]}}}}',
+    ):
+        with pytest.raises(BadArguments, match="a number is too large"):
+            ToolSchema(keep).arguments(text, "k")
 
 
 def test_bad_arguments_fail_the_call_before_the_tool_runs() -> None:

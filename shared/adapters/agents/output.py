@@ -3,13 +3,12 @@
 Import this module only for an agent that has one: it imports pydantic, which is slow.
 """
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from shared.adapters.agents.schema import NotStrict, refuse_constant, strict_schema, unique_keys
+from shared.adapters.agents.schema import NotStrict, read_json, strict_schema
 from shared.agent import Agent
 from shared.core.structure import has_more_marks
 from shared.core.text import clipped, is_name
@@ -52,7 +51,7 @@ class OutputType:
         if has_more_marks(text.encode(), MAX_OUTPUT_MARKS):
             return f"The answer has more than {MAX_OUTPUT_MARKS:,} brackets and commas."
         try:
-            json.loads(text, object_pairs_hook=unique_keys, parse_constant=refuse_constant)
+            read_json(text)
             self._kind.model_validate_json(text)
         except RecursionError:
             return "The answer is nested too deeply."

@@ -6,6 +6,7 @@ Import this module only for an agent that has tools: it imports pydantic, which 
 import copy
 import inspect
 import json
+import math
 from collections.abc import Mapping
 from typing import Annotated, Any, NotRequired, get_type_hints
 
@@ -242,7 +243,7 @@ def _reason(error: ValidationError) -> str:
 
 
 def _read_json(text: str) -> dict[str, Any]:
-    """Return the arguments. Refuse what pydantic accepts: duplicate keys, NaN, and texts that are too long."""
+    """Return the arguments. Refuse what pydantic accepts: what `read_json` refuses, and texts that are too long."""
     try:
         encoded = text.encode()
         if len(encoded) > MAX_ARGUMENT_BYTES:
@@ -252,7 +253,7 @@ def _read_json(text: str) -> dict[str, Any]:
             raise BadArguments(
                 _NESTED if deep else f"the arguments have more than {MAX_ARGUMENT_MARKS} brackets and commas"
             )
-        value = json.loads(text, object_pairs_hook=unique_keys, parse_constant=refuse_constant)
+        value = read_json(text)
     except RecursionError:
         raise BadArguments(_NESTED) from None
     except ValueError as error:
@@ -262,15 +263,31 @@ def _read_json(text: str) -> dict[str, Any]:
     return value
 
 
-def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def read_json(text: str) -> Any:
+    """Return a JSON value. Raises ValueError also for what pydantic may read as something else than people do: duplicate keys,
+    NaN, and numbers that would be infinite.
+    """
+    return json.loads(
+        text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant, parse_float=_finite
+    )
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("a key occurs twice in one object")
     return found
 
 
-def refuse_constant(name: str) -> None:
+def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if math.isinf(value):
+        raise ValueError("a number is too large")
+    return value
 
 
 def _describe(fault: Mapping[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """The tools phase: tool calls are queued, started at most once, and completed."""
 
+import json
 from dataclasses import replace
 from datetime import datetime
 
@@ -15,6 +16,7 @@ from shared.core.run import Run, RunStatus, Step
 
 # The row of a run has space for this many tool calls.
 MAX_CALLS_PER_RUN = 256
+# Of their ids together, as `id_bytes` counts them.
 MAX_CALL_ID_BYTES = 24 * 1024
 
 
@@ -57,7 +59,7 @@ def queue_calls(run: Run, snapshot: Snapshot, repeatable: frozenset[str], now: d
         return expire(run, now), ()
     if run.turn >= run.max_turns:
         return end(run, RunStatus.INCOMPLETE, now, reason="max_turns"), ()
-    ids = sum(len(call.call_id.encode()) for call in (*run.calls, *snapshot.calls))
+    ids = sum(id_bytes(call.call_id) for call in (*run.calls, *snapshot.calls))
     if len(run.calls) + len(snapshot.calls) > MAX_CALLS_PER_RUN or ids > MAX_CALL_ID_BYTES:
         error = RunError(
             "too_many_tool_calls",
@@ -78,6 +80,11 @@ def queue_calls(run: Run, snapshot: Snapshot, repeatable: frozenset[str], now: d
     )
     tokens = snapshot.usage.total_tokens if snapshot.usage else None
     return queued, (log.TurnCompleted(run.turn, len(requested), tokens), Wake())
+
+
+def id_bytes(call_id: str) -> int:
+    """Return how much space an id takes in a row, which holds it as JSON: six bytes for a control character."""
+    return len(json.dumps(call_id, ensure_ascii=False).encode()) - len('""')
 
 
 def _queue_call(run: Run, call: ToolCall, repeatable: frozenset[str]) -> ToolCall:

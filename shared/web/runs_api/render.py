@@ -81,7 +81,7 @@ def run_summary(
 
 
 def _required_action(run: Run, waits: Sequence[ToolCall] | None) -> list[Mapping[str, Any]] | None:
-    """Return the calls that somebody has to answer. In lists they have no arguments, which would have to be loaded."""
+    """Return the calls that somebody has to answer. In lists they have neither arguments nor server, which would have to be loaded."""
     if run.status is not RunStatus.REQUIRES_ACTION:
         return None
     calls = waits if waits is not None else [call for call, _ in run.waits]
@@ -91,6 +91,7 @@ def _required_action(run: Run, waits: Sequence[ToolCall] | None) -> list[Mapping
             "id": call_id(call.turn, call.call_id),
             "call_id": call.call_id,
             "name": call.name,
+            "server_label": call.server or None,
             "arguments": call.arguments if waits is not None else None,
             "expires_at": time(call.wait.expires_at),
         }
