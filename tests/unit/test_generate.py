@@ -33,6 +33,7 @@ from shared.usecases.cancel import cancel
 from shared.usecases.delete import delete_run
 from shared.usecases.feed import read_feed
 from shared.usecases.start import CallerTools
+from shared.web.runs_api.render import progress
 from tests.support.client import Client
 from tests.support.fakes import FakeAgents
 from tests.support.feeds import text_after
@@ -144,6 +145,19 @@ async def test_tools_run_between_turns_and_outputs_are_sent(world, chat):
     assert [each["role"] for each in messages] == ["system", "user", "assistant", "tool"]
     assert messages[3]["content"] == "result of call_a"
     assert world.agents.runs == {"call_a": 1}
+
+
+async def test_a_turn_that_has_not_begun_does_not_write(world, chat):
+    chat.streams = [
+        [ChatText("I look."), passes(world, 2), ChatText("So"), ChatCall(0, "a", "look_up", "{}"), END]
+    ]
+    run = await world.start()
+    [message] = await world.tick()
+    [tools] = await world.work(message)
+    await world.work(tools)
+    run = await world.run(run.id)
+    assert (run.step, run.turn, run.turn_started_at) == (Step.GENERATE, 2, None)
+    assert progress(run)["activity"] == "waiting"
 
 
 async def test_what_came_is_stored_every_two_seconds(world, chat):
