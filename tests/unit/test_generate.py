@@ -147,6 +147,29 @@ async def test_tools_run_between_turns_and_outputs_are_sent(world, chat):
     assert world.agents.runs == {"call_a": 1}
 
 
+@pytest.mark.parametrize(
+    "own",
+    [
+        [{"type": "computer_call_output", "call_id": "c", "output": {"type": "computer_screenshot"}}],
+        [{"role": "user", "content": " "}],
+    ],
+)
+async def test_an_input_of_which_nothing_can_be_sent_is_not_answered(world, chat, own):
+    chat.streams = [[ChatText("I click."), END]] * 2
+    first = await world.until_terminal((await world.start()).id)
+    second = await world.start(session_id=first.session_id, input=json.dumps(own))
+    second = await world.until_terminal(second.id)
+    assert (second.status, second.error.code) == (RunStatus.FAILED, "input_not_sendable")
+    assert len(chat.requests) == 1
+
+
+async def test_a_client_may_begin_the_answer(world, chat):
+    chat.streams = [[ChatText(" two"), END]]
+    own = [{"role": "user", "content": "Count."}, {"role": "assistant", "content": "One,"}]
+    run = await world.until_terminal((await world.start(input=json.dumps(own))).id)
+    assert run.status is RunStatus.COMPLETED
+
+
 async def test_a_turn_that_has_not_begun_does_not_write(world, chat):
     chat.streams = [
         [ChatText("I look."), passes(world, 2), ChatText("So"), ChatCall(0, "a", "look_up", "{}"), END]
