@@ -170,6 +170,21 @@ async def test_a_client_may_begin_the_answer(world, chat):
     assert run.status is RunStatus.COMPLETED
 
 
+async def test_readers_come_as_often_as_text_is_stored(world, chat):
+    pauses = []
+
+    async def look() -> None:
+        page = (await client.get("/runs/{run_id}/events", run.id)).json
+        pauses.append(page["retry_ms"])
+
+    client = Client(world.context)
+    text = [passes(world, 2), ChatText("more "), look]
+    chat.streams = [[ChatReasoning("hm"), passes(world, 100), look, *text, *text, END]]
+    run = await world.start()
+    await world.drive()
+    assert pauses == [5000, 2000, 2000]
+
+
 async def test_a_turn_that_has_not_begun_does_not_write(world, chat):
     chat.streams = [
         [ChatText("I look."), passes(world, 2), ChatText("So"), ChatCall(0, "a", "look_up", "{}"), END]
