@@ -8,9 +8,9 @@ import pytest
 from pydantic import BaseModel, Field, field_validator
 
 from shared.adapters.agents.discover import InvalidAgents
-from shared.adapters.agents.output import MAX_OUTPUT_MARKS
 from shared.adapters.agents.running import InstalledAgents
 from shared.agent import Agent
+from shared.core.limits import MAX_OUTPUT_MARKS
 
 
 class Place(BaseModel):
@@ -127,6 +127,7 @@ BAD = {
     "a missing value": (json.dumps({"severity": "low"}), "title: Field required"),
     "a key twice": ('{"title": "a", "title": "b", "severity": "low"}', "not JSON"),
     "NaN": ('{"title": NaN, "severity": "low"}', "not JSON"),
+    "a number that is too large": ('{"title": 1e999, "severity": "low"}', "not JSON"),
     "nested": ("[" * 100_000, "nested too deeply"),
     "much structure": ('{"title": [' + "[]," * MAX_OUTPUT_MARKS + "0]}", "200,000 brackets and commas"),
     "an own check": (

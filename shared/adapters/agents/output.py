@@ -9,13 +9,12 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from shared.adapters.agents.schema import NotStrict, refuse_constant, strict_schema, unique_keys
+from shared.adapters.agents.schema import NotStrict, strict_schema, unique_keys
 from shared.agent import Agent
-from shared.core.structure import has_more_marks
+from shared.core.limits import MAX_OUTPUT_MARKS
+from shared.core.structure import finite, has_more_marks
 from shared.core.text import clipped, is_name
 
-# What the schema of an output type may have, and an answer that is checked.
-MAX_OUTPUT_MARKS = 200_000
 _MAX_REASON_CHARACTERS = 500
 
 
@@ -52,7 +51,7 @@ class OutputType:
         if has_more_marks(text.encode(), MAX_OUTPUT_MARKS):
             return f"The answer has more than {MAX_OUTPUT_MARKS:,} brackets and commas."
         try:
-            json.loads(text, object_pairs_hook=unique_keys, parse_constant=refuse_constant)
+            json.loads(text, object_pairs_hook=unique_keys, parse_constant=finite, parse_float=finite)
             self._kind.model_validate_json(text)
         except RecursionError:
             return "The answer is nested too deeply."
