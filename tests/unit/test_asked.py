@@ -158,6 +158,9 @@ async def test_a_repeated_retry_with_the_same_key_starts_one_run(world, client):
     assert (await client.post("/runs/{run_id}/retry", run["id"], headers=key)).json["id"] == first.json["id"]
     reused = await client.post("/runs/{run_id}/retry", other["id"], headers=key)
     assert (reused.status, reused.json["code"]) == (422, "idempotency_key_reused")
+    await client.delete("/runs/{run_id}", run["id"])
+    assert (await client.post("/runs/{run_id}/retry", run["id"], headers=key)).json["id"] == first.json["id"]
+    assert (await client.post("/runs/{run_id}/retry", run["id"])).json["code"] == "run_not_found"
 
 
 # Lists.
