@@ -17,6 +17,8 @@ MAX_TRANSCRIPT_BYTES = 16 * 1024 * 1024
 MAX_CALLS_BYTES = 4 * 1024 * 1024
 # The output of a turn that is kept, in UTF-8.
 MAX_OUTPUT_BYTES = 8 * 1024 * 1024
+# The brackets and commas of an answer that is parsed, for an agent with an output type.
+MAX_OUTPUT_MARKS = 200_000
 # The brackets and commas of a call's arguments in a chat. Others are sent as a text.
 MAX_SENT_ARGUMENT_MARKS = 20_000
 # What the caller sends as the output of a call, and what a tool may return.

@@ -9,6 +9,10 @@ from shared.core.transcript import Item, arguments_text, call_id_of, name_of, se
 
 # OpenAI's limit for the call ids in a request.
 _MAX_SENT_CALL_ID = 64
+# What the model reads in the place of a file that is stored at another provider.
+_FILE_ELSEWHERE = "(A file was here. It is stored at another provider.)"
+# The fields of a content part that have a file without its id.
+_SOURCES = ("image_url", "file_url", "file_data")
 
 
 @dataclass
@@ -23,6 +27,7 @@ class Replay:
     - Items of hosted tools are left out: they are refused without their id, and the messages contain their
       results. So are their approvals once the provider has acted on them: it could take them for new ones, and run the
       tool again.
+    - What names something that is stored at another provider is left out. In the place of a file, a text says so.
     """
 
     _left_out: Counter[str] = field(default_factory=Counter)
@@ -52,9 +57,12 @@ class Replay:
         hidden = self._unanswered | self._spent
         return self._left_out + Counter(_name(self._kept[position]) for position in hidden)
 
-    def add(self, items: Iterable[Item]) -> None:
-        """Add items of the conversation that came together: an input, an output, or the answers to one."""
-        items, begin = list(items), len(self._kept)
+    def add(self, items: Iterable[Item], *, foreign: bool = False) -> None:
+        """Add items of the conversation that came together: an input, an output, or the answers to one.
+
+        `foreign`: another provider had them.
+        """
+        items, begin = [self._without_files(item) if foreign else item for item in items], len(self._kept)
         if items:
             # What was approved before has run, because the conversation went on.
             self._spent |= self._approved
@@ -64,7 +72,7 @@ class Replay:
             if kind == "message":
                 self._keep(kind, self._message(item))
             elif kind == "item_reference":
-                self._kept.append(item)
+                self._keep(kind, None if foreign else item)
             elif (answered := answered_id(item)) is not None:
                 self._keep(kind, self._output(item, answered))
             elif (call_id := asked_id(item)) is not None and self._open.get(call_id, -1) < begin:
@@ -83,6 +91,20 @@ class Replay:
                 self._kept.append(self._answer(item, answered) or item)
             else:
                 self._kept.append(item)
+
+    def _without_files(self, item: Item) -> Item:
+        """Return an item without the ids of files in its content parts."""
+        lists = {name: value for name in ("content", "output") if isinstance(value := item.get(name), list)}
+        return item | {name: [self._without_file(part) for part in parts] for name, parts in lists.items()}
+
+    def _without_file(self, part: object) -> object:
+        if not isinstance(part, dict) or not part.get("file_id"):
+            return part
+        rest = {name: value for name, value in part.items() if name != "file_id"}
+        if any(rest.get(name) for name in _SOURCES):
+            return rest
+        self._left_out[f"part {_name(part)}"] += 1
+        return {"type": "input_text", "text": _FILE_ELSEWHERE}
 
     def _keep(self, kind: object, item: Item | None) -> None:
         if item is None:

@@ -4,6 +4,7 @@ A parsed value needs up to a hundred times the memory of its text when the text 
 `[[],[],[]]`. So the structure of a text from outside is counted first.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from itertools import accumulate, islice
@@ -49,3 +50,11 @@ def nests_deeper(text: bytes, levels: int, *, marks: int) -> bool:
 def _tokens(text: bytes) -> Iterator[int]:
     """Yield each mark, and a quotation mark for each string."""
     return (text[found.start()] for found in _STRING_OR_MARK.finditer(text))
+
+
+def finite(text: str) -> float:
+    """Return a number of a JSON text. Raises ValueError for NaN, for infinities, and for what Python takes for one."""
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError("a number is not finite")
+    return number

@@ -115,23 +115,29 @@ def _options(spec: AgentSpec, input_items: str) -> Mapping[str, object]:
 class _Texts:
     """The texts of a conversation, oldest first. They are parsed when all of them fit together."""
 
-    _texts: list[tuple[str, bool]] = field(default_factory=list)
+    _texts: list[tuple[str, bool, bool]] = field(default_factory=list)
     _left: int = MAX_REPLAY_BYTES
 
-    def add(self, text: str, *, own: bool = False) -> None:
-        """Add the JSON text of items. `own`: the client sent it with this run. Raises ConversationTooLong."""
+    def add(self, text: str, *, own: bool = False, foreign: bool = False) -> None:
+        """Add the JSON text of items. Raises ConversationTooLong.
+
+        `own`: the client sent it with this run. `foreign`: another provider had it.
+        """
         self._left -= len(text.encode())
         if self._left < 0:
             raise ConversationTooLong
-        self._texts.append((text, own))
+        self._texts.append((text, own, foreign))
 
     def replay(self) -> Replay:
         """Return the items. Raises ConversationTooLong."""
-        if has_more_marks("".join(text for text, _ in self._texts).encode(), MAX_REPLAY_MARKS):
+        if has_more_marks("".join(text for text, *_ in self._texts).encode(), MAX_REPLAY_MARKS):
             raise ConversationTooLong
         replay = Replay()
-        for text, own in self._texts:
-            (replay.add_own if own else replay.add)(transcript.parse(text))
+        for text, own, foreign in self._texts:
+            if own:
+                replay.add_own(transcript.parse(text))
+            else:
+                replay.add(transcript.parse(text), foreign=foreign)
         return replay
 
 
@@ -139,7 +145,7 @@ async def _complete_conversation(context: Context, run: Run, input_text: str | N
     texts = _Texts()
     for previous in await _history(context, run):
         for text in await _remaining(context, previous):
-            texts.add(text)
+            texts.add(text, foreign=previous.provider != run.provider)
     own = texts_of(context, run, input_text)
     texts.add(await anext(own), own=True)
     async for text in own:

@@ -11,7 +11,7 @@ from shared.core import transcript
 from shared.core.chat.collected import Collected
 from shared.core.chat.content import NotSendable
 from shared.core.chat.events import ChatBroken, ChatEnd, ChatEvent, ChatNotRepeated, ChatText
-from shared.core.chat.messages import chat_messages
+from shared.core.chat.messages import chat_messages, check_asked
 from shared.core.chat.options import chat_options
 from shared.core.chat.places import Places, reasoned
 from shared.core.chat.tools import chat_tools
@@ -132,13 +132,14 @@ def _refusal(run: Run, spec: AgentSpec | None, chat: ChatService | None) -> RunE
 
 async def _request(context: Context, run: Run, spec: AgentSpec, text: str) -> ChatRequest:
     complete = await request_for(context, run, spec)
+    items = transcript.parse(complete.input)
+    messages = chat_messages(complete.instructions, items)
+    check_asked(messages, items)
     return ChatRequest(
         run_id=run.id,
         turn=run.turn,
         model=complete.model,
-        messages=json.dumps(
-            chat_messages(complete.instructions, transcript.parse(complete.input)), ensure_ascii=False
-        ),
+        messages=json.dumps(messages, ensure_ascii=False),
         tools=json.dumps(chat_tools(transcript.parse(complete.tools)), ensure_ascii=False),
         options=chat_options(complete.options),
         prefix=text,

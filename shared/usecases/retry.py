@@ -11,6 +11,7 @@ from shared.steps.context import Context
 from shared.steps.transition import Applied
 from shared.usecases.continued import Answers
 from shared.usecases.read import owned_run, unless_deleted
+from shared.usecases.repeated import earlier_run, repeated
 from shared.usecases.start import CallerTools, StartRequest, start
 
 
@@ -21,6 +22,10 @@ async def retry(context: Context, caller: Caller, run_id: str, *, key: str | Non
     make no sense without the conversation.
     Raises NotFound, Conflict while the run is pending, and what a start raises.
     """
+    fingerprint = hashlib.sha256(f"retry {run_id}".encode()).hexdigest()
+    if earlier := await earlier_run(context, caller, key, fingerprint):
+        # The run that it repeats may have been deleted since.
+        return repeated(earlier, caller)
     run = (await owned_run(context, caller, run_id)).run
     if not run.terminal:
         raise Conflict(
@@ -40,7 +45,7 @@ async def retry(context: Context, caller: Caller, run_id: str, *, key: str | Non
         excerpt=run.excerpt,
         retry_of=run.id,
         idempotency_key=key,
-        fingerprint=hashlib.sha256(f"retry {run.id}".encode()).hexdigest(),
+        fingerprint=fingerprint,
     )
     return await start(context, caller, request)
 

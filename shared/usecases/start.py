@@ -68,10 +68,29 @@ async def start(context: Context, caller: Caller, request: StartRequest) -> Appl
 
     Raises InvalidInput, NotFound, Conflict or TooMany when nothing was accepted.
     """
-    spec = context.agents.spec(request.agent)
-    if spec is None:
+    try:
+        spec = _spec(context, request)
+    except (Conflict, InvalidInput):
+        # The agent may have changed since the first request.
         if earlier := await _earlier(context, caller, request):
             return repeated(earlier, caller)
+        raise
+    text = _Texts(context, request)
+    try:
+        accepted = await _accept_once(context, caller, request, spec, text)
+    except _NOTHING_ACCEPTED:
+        await text.drop()
+        raise
+    lease = accepted.stored.run.lease
+    if not accepted.changed or lease is None:
+        return accepted
+    return await perform_now(context, accepted, lease, input_text=request.input)
+
+
+def _spec(context: Context, request: StartRequest) -> AgentSpec:
+    """Return the agent that a request names. Raises InvalidInput or Conflict when it cannot carry the request out."""
+    spec = context.agents.spec(request.agent)
+    if spec is None:
         known = ", ".join(context.agents.names())
         raise InvalidInput(
             f"There is no agent {request.agent!r}; there are: {known}.", code="unknown_agent", field="agent"
@@ -84,16 +103,7 @@ async def start(context: Context, caller: Caller, request: StartRequest) -> Appl
             code="tool_name_taken",
             field="tools",
         )
-    text = _Texts(context, request)
-    try:
-        accepted = await _accept_once(context, caller, request, spec, text)
-    except _NOTHING_ACCEPTED:
-        await text.drop()
-        raise
-    lease = accepted.stored.run.lease
-    if not accepted.changed or lease is None:
-        return accepted
-    return await perform_now(context, accepted, lease, input_text=request.input)
+    return spec
 
 
 class _Texts:

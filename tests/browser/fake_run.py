@@ -51,20 +51,19 @@ class FakeRun:
         self.events.append({"id": len(self.events) + 1, "type": kind, "at": timestamp(self.at), **content})
         return self
 
-    def tool(
-        self, name: str, arguments: str, output: str, *, seconds: float = 1, status: str = "completed"
-    ) -> Self:
-        call_id = f"call_{len(self.calls) + 1}"
+    def tool(self, name: str, arguments: str, output: str, *, seconds: float = 1, **fields: Any) -> Self:
+        """Run a tool. `fields` replace those of the call."""
         call = {
-            "call_id": call_id,
+            "call_id": f"call_{len(self.calls) + 1}",
             "name": name,
             "turn": 1,
-            "status": status,
-            "started_at": timestamp(self.at),
-        }
-        self.note("tool.started", call_id=call_id, name=name, arguments=arguments)
-        self.note("tool.completed", seconds, call_id=call_id, name=name, status=status, output=output)
-        self.calls.append(call | {"completed_at": timestamp(self.at)})
+            "status": "completed",
+        } | fields
+        named = {field: call[field] for field in ("turn", "call_id", "name")}
+        started = timestamp(self.at)
+        self.note("tool.started", **named, arguments=arguments)
+        self.note("tool.completed", seconds, **named, status=call["status"], output=output)
+        self.calls.append(call | {"started_at": started, "completed_at": timestamp(self.at)})
         return self
 
     def ask(

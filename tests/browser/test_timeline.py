@@ -29,6 +29,24 @@ def test_turns_are_named_with_model_and_tokens(api: FakeApi, open_page: Open) ->
     expect(page.locator("#steps li.tool .long")).to_have_text("420 ms")
 
 
+def test_calls_of_two_turns_may_have_the_same_id(api: FakeApi, open_page: Open) -> None:
+    run = running().note("turn.started", turn=1, model="m").tool("look_up", "{}", "4", seconds=3, call_id="0")
+    run.note("turn.started", 1, turn=2, model="m").tool("add", "{}", "5", seconds=7, call_id="0", turn=2)
+    run.note("turn.started", 1, turn=3, model="m")
+    # A call that was refused has never started.
+    refused = {"turn": 3, "call_id": "0", "name": "pay", "status": "refused"}
+    run.note("tool.completed", **refused, output="No.")
+    run.calls.append(refused | {"started_at": None, "completed_at": run.events[-1]["at"]})
+    api.add(run.end())
+    page = open_page(f"#/runs/{run.id}").page
+    rows = page.locator("#steps li.tool")
+    expect(rows.locator(".what > bdi")).to_have_text(["look_up", "add", "pay"])
+    expect(rows.locator(".long").nth(0)).to_have_text("3.0 s")
+    expect(rows.locator(".long").nth(1)).to_have_text("7.0 s")
+    expect(rows.nth(1)).to_contain_text("Completed")
+    expect(rows.nth(2)).to_contain_text("Refused")
+
+
 def test_turns_of_old_runs_have_only_a_number(api: FakeApi, open_page: Open) -> None:
     api.add(run := two_turns().end())
     for event in run.events:

@@ -214,12 +214,16 @@ def check(route: Route, reply: Reply) -> None:
     if not _is_json(reply):
         conform(schema, text)
         return
-    value = json.loads(text)
+    value = json.loads(text, parse_constant=_no_json)
     json.dumps(value, ensure_ascii=False).encode()
     conform(schema, value)
     check_rules(value, EVENT_TYPES)
     if reply.headers["Content-Type"] == PROBLEM:
         assert value["status"] == reply.status == problem_codes()[value["code"]]
+
+
+def _no_json(name: str) -> None:
+    raise AssertionError(f"{name} is no JSON")
 
 
 def check_head(route: Route, reply: Reply) -> None:

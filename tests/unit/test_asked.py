@@ -2,13 +2,15 @@
 
 import json
 import random
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
 
+from shared.core.limits import MAX_OUTPUT_MARKS
 from shared.core.run import RunStatus
 from tests.support.client import Client
-from tests.support.fakes import answer, later
+from tests.support.fakes import answer, asks, later, message
 from tests.support.world import World
 
 LONG = "".join(random.Random(0).choices("abcdefghijklmnopqrstuvwxyz ", k=200_000))
@@ -156,6 +158,9 @@ async def test_a_repeated_retry_with_the_same_key_starts_one_run(world, client):
     assert (await client.post("/runs/{run_id}/retry", run["id"], headers=key)).json["id"] == first.json["id"]
     reused = await client.post("/runs/{run_id}/retry", other["id"], headers=key)
     assert (reused.status, reused.json["code"]) == (422, "idempotency_key_reused")
+    await client.delete("/runs/{run_id}", run["id"])
+    assert (await client.post("/runs/{run_id}/retry", run["id"], headers=key)).json["id"] == first.json["id"]
+    assert (await client.post("/runs/{run_id}/retry", run["id"])).json["code"] == "run_not_found"
 
 
 # Lists.
@@ -241,6 +246,38 @@ async def test_a_run_whose_agent_has_lost_its_setting_fails(world, client):
     found = await world.until_terminal(run["id"])
     assert (found.status, found.error.code) == (RunStatus.FAILED, "agent_not_ready")
     assert len(world.provider.creates) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "parsed"),
+    [
+        ('{"a": NaN}', None),
+        ('{"a": 1e999}', None),
+        ('{"a": "\\ud800"}', {"a": "\ufffd"}),
+        ('{"a": [' + "[]," * MAX_OUTPUT_MARKS + "0]}", None),
+    ],
+    ids=["NaN", "too large", "half a character", "much structure"],
+)
+async def test_an_answer_that_nobody_has_checked_does_not_break_its_run(world, client, text, parsed):
+    """The agent may have no output type any more when its run ends."""
+    world.agents.changes = {"structured": True}
+    run = (await client.start()).json
+    world.provider.state["resp_1"] = answer("resp_1", text)
+    await world.until_terminal(run["id"])
+    reply = await client.get("/runs/{run_id}", run["id"])
+    assert (reply.json["status"], reply.json["output_parsed"]) == ("completed", parsed)
+
+
+async def test_what_a_run_says_that_hands_calls_over_is_no_answer(world, client):
+    world.agents.changes = {"structured": True}
+    tool = {"type": "function", "name": "refund"}
+    run = (await client.start(tools=[tool], caller_calls="end")).json
+    asked = asks("resp_1", "refund")
+    both = json.dumps([*message("{}"), *json.loads(asked.output)])
+    world.provider.state["resp_1"] = replace(asked, output=both)
+    await world.until_terminal(run["id"])
+    read = (await client.get("/runs/{run_id}", run["id"])).json
+    assert (read["status"], read["output_text"], read["output_parsed"]) == ("completed", "{}", None)
 
 
 @pytest.mark.parametrize(("text", "status"), [('{"a": [1, "\u00fc"]}', "completed"), ("no JSON", "failed")])

@@ -389,6 +389,27 @@ async def test_a_session_that_changes_its_provider_carries_its_items_over(world)
     assert [text in back.input for text in ("from here", "from afar")] == [True, True]
 
 
+async def test_a_file_that_another_provider_has_is_not_named_to_the_next_one(world):
+    far = FakeProvider(state={"resp_1": answer("resp_1")})
+    with_providers(world, far=far)
+    asked = [{"role": "user", "content": [{"type": "input_file", "file_id": "file_1"}]}]
+    first = await world.start(input=json.dumps(asked))
+    world.provider.state["resp_1"] = answer("resp_1")
+    await world.until_terminal(first.id)
+    world.agents.changes = {"provider": "far"}
+    second = await world.start(
+        session_id=first.session_id, input=json.dumps(asked).replace("file_1", "file_2")
+    )
+    assert "file_1" not in far.creates[0].input
+    # What the client sends with the run itself is sent.
+    assert "file_2" in far.creates[0].input
+    await world.until_terminal(second.id)
+    world.agents.changes = {}
+    await world.start(session_id=first.session_id)
+    back = world.provider.creates[1].input
+    assert ["file_1" in back, "file_2" in back] == [True, False]
+
+
 async def test_each_response_is_deleted_at_its_own_provider(world):
     far = FakeProvider(state={"resp_1": answer("resp_1")})
     world.agents.changes = {"provider": "far"}

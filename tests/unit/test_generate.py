@@ -33,6 +33,7 @@ from shared.usecases.cancel import cancel
 from shared.usecases.delete import delete_run
 from shared.usecases.feed import read_feed
 from shared.usecases.start import CallerTools
+from shared.web.runs_api.render import progress
 from tests.support.client import Client
 from tests.support.fakes import FakeAgents
 from tests.support.feeds import text_after
@@ -144,6 +145,57 @@ async def test_tools_run_between_turns_and_outputs_are_sent(world, chat):
     assert [each["role"] for each in messages] == ["system", "user", "assistant", "tool"]
     assert messages[3]["content"] == "result of call_a"
     assert world.agents.runs == {"call_a": 1}
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        [{"type": "computer_call_output", "call_id": "c", "output": {"type": "computer_screenshot"}}],
+        [{"role": "user", "content": " "}],
+    ],
+)
+async def test_an_input_of_which_nothing_can_be_sent_is_not_answered(world, chat, own):
+    chat.streams = [[ChatText("I click."), END]] * 2
+    first = await world.until_terminal((await world.start()).id)
+    second = await world.start(session_id=first.session_id, input=json.dumps(own))
+    second = await world.until_terminal(second.id)
+    assert (second.status, second.error.code) == (RunStatus.FAILED, "input_not_sendable")
+    assert len(chat.requests) == 1
+
+
+async def test_a_client_may_begin_the_answer(world, chat):
+    chat.streams = [[ChatText(" two"), END]]
+    own = [{"role": "user", "content": "Count."}, {"role": "assistant", "content": "One,"}]
+    run = await world.until_terminal((await world.start(input=json.dumps(own))).id)
+    assert run.status is RunStatus.COMPLETED
+
+
+async def test_readers_come_as_often_as_text_is_stored(world, chat):
+    pauses = []
+
+    async def look() -> None:
+        page = (await client.get("/runs/{run_id}/events", run.id)).json
+        pauses.append(page["retry_ms"])
+
+    client = Client(world.context)
+    text = [passes(world, 2), ChatText("more "), look]
+    chat.streams = [[ChatReasoning("hm"), passes(world, 100), look, *text, *text, END]]
+    run = await world.start()
+    await world.drive()
+    assert pauses == [5000, 2000, 2000]
+
+
+async def test_a_turn_that_has_not_begun_does_not_write(world, chat):
+    chat.streams = [
+        [ChatText("I look."), passes(world, 2), ChatText("So"), ChatCall(0, "a", "look_up", "{}"), END]
+    ]
+    run = await world.start()
+    [message] = await world.tick()
+    [tools] = await world.work(message)
+    await world.work(tools)
+    run = await world.run(run.id)
+    assert (run.step, run.turn, run.turn_started_at) == (Step.GENERATE, 2, None)
+    assert progress(run)["activity"] == "waiting"
 
 
 async def test_what_came_is_stored_every_two_seconds(world, chat):

@@ -8,9 +8,9 @@ import pytest
 from pydantic import BaseModel, Field, field_validator
 
 from shared.adapters.agents.discover import InvalidAgents
-from shared.adapters.agents.output import MAX_OUTPUT_MARKS
 from shared.adapters.agents.running import InstalledAgents
 from shared.agent import Agent
+from shared.core.limits import MAX_OUTPUT_MARKS
 
 
 class Place(BaseModel):

@@ -13,7 +13,7 @@ from shared.core.life.events import Claimed
 from shared.core.response import Absent, Refused, ResponseStatus, RunError, Snapshot, Usage
 from shared.core.run import RunStatus, Step
 from shared.core.transcript import output_text
-from shared.errors import InvalidInput, NotFound, UnreadableRow
+from shared.errors import Conflict, InvalidInput, NotFound, UnreadableRow
 from shared.ports.tables import Put
 from shared.steps.due import claim_due
 from shared.steps.poll import poll
@@ -26,6 +26,7 @@ from shared.usecases.cancel import cancel
 from shared.usecases.delete import delete_run, delete_session
 from shared.usecases.listing import Listing, list_runs
 from shared.usecases.read import output_of, owned_run, owned_session
+from shared.usecases.start import CallerTools
 from tests.support.fakes import FakeClock, answer, asks, later
 from tests.support.runs import NOW
 from tests.support.world import CALLER
@@ -256,6 +257,16 @@ async def test_6_the_same_key_gives_the_same_run(world):
         await world.start(idempotency_key="k", fingerprint="b")
     other = await world.start(idempotency_key="k", fingerprint="b", caller=Caller("somebody else"))
     assert other.id != first.id
+
+
+@pytest.mark.parametrize("changes", [{"missing_settings": ("KEY",)}, {"tool_names": ("refund",)}])
+async def test_6_the_same_key_gives_the_same_run_although_the_agent_has_changed(world, changes):
+    request = {"idempotency_key": "k", "fingerprint": "a", "tools": CallerTools(frozenset({"refund"}), "[]")}
+    first = await world.start(**request)
+    world.agents.changes = changes
+    assert (await world.start(**request)).id == first.id
+    with pytest.raises((Conflict, InvalidInput)):
+        await world.start(**request | {"idempotency_key": "other"})
 
 
 async def test_6_a_repeated_start_finishes_what_a_crash_left_after_the_key(world):

@@ -52,7 +52,9 @@ def assert_covers(now: Any, then: Any) -> None:
         case dict():
             assert now.keys() >= then.keys()
             for name, value in then.items():
-                assert_covers(now[name], value)
+                # When to come again is an advice of the present version, not what is stored.
+                if name != "retry_ms":
+                    assert_covers(now[name], value)
         case list():
             assert len(now) == len(then)
             for one, other in zip(now, then, strict=True):

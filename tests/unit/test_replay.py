@@ -67,6 +67,27 @@ def test_items_that_a_provider_refuses_are_not_replayed(item):
     assert replayed([*pair, item]) == replayed(pair)
 
 
+def test_what_is_stored_at_another_provider_is_left_out():
+    image = {"type": "input_image", "file_id": "file_1"}
+    both = image | {"image_url": "https://example.org/a.png"}
+    items = [
+        {"role": "user", "content": [image, both, {"type": "input_file", "file_id": "file_2"}]},
+        {"type": "item_reference", "id": "msg_1"},
+        call("c"),
+        transcript.tool_output("c", [image]),
+    ]
+    replay = Replay()
+    replay.add(items, foreign=True)
+    gone = {"type": "input_text", "text": "(A file was here. It is stored at another provider.)"}
+    assert replay.items == [
+        {"role": "user", "content": [gone, {key: both[key] for key in ("type", "image_url")}, gone]},
+        *replayed([call("c"), transcript.tool_output("c", "")])[:1],
+        transcript.tool_output("c", [gone]),
+    ]
+    assert replay.left_out == {"item_reference": 1, "part input_image": 2, "part input_file": 1}
+    assert replayed(items)[0] == items[0]
+
+
 def test_each_turn_may_use_the_same_call_id_again():
     turn = [call("c"), call("c", "again"), transcript.tool_output("c", "4"), transcript.tool_output("c", "5")]
     once = [replayed(turn)[0], transcript.tool_output("c", "4")]

@@ -36,6 +36,7 @@ from shared.usecases.health import oldest_wait
 from shared.usecases.overdue import LATE, Waker
 from shared.usecases.retry import retry
 from shared.usecases.start import CallerTools
+from tests.support.client import Client
 from tests.support.fakes import FakeAgents, answer, asks, broken_chain
 from tests.support.runs import NOW, OWNER, a_run, an_id
 from tests.support.world import CALLER, World
@@ -397,6 +398,15 @@ async def test_12_a_tool_that_waits_beside_one_that_runs_does_not_stop_the_clock
     assert given.paused_at is None
     made, _ = advance(given, events.Answered(1, "call_b", AnswerType.REFUSED), NOW + timedelta(hours=1))
     assert (made.expires_at, made.paused) == (given.expires_at, timedelta())
+
+
+async def test_who_reads_a_run_comes_soon_after_its_answer_however_long_it_has_waited(world):
+    client = Client(world.context)
+    run = await waits(world, "pay")
+    world.clock.pass_(86400)
+    assert (await client.get("/runs/{run_id}", run.id)).headers["Retry-After"] == "30"
+    await gives(world, run, Approve())
+    assert (await client.get("/runs/{run_id}", run.id)).headers["Retry-After"] == "2"
 
 
 async def test_12_a_wait_ends_and_the_model_is_told(world):

@@ -10,11 +10,10 @@ from pydantic import BaseModel, ValidationError
 
 from shared.adapters.agents.schema import NotStrict, read_json, strict_schema
 from shared.agent import Agent
+from shared.core.limits import MAX_OUTPUT_MARKS
 from shared.core.structure import has_more_marks
 from shared.core.text import clipped, is_name
 
-# What the schema of an output type may have, and an answer that is checked.
-MAX_OUTPUT_MARKS = 200_000
 _MAX_REASON_CHARACTERS = 500
 
 

@@ -6,7 +6,6 @@ Import this module only for an agent that has tools: it imports pydantic, which 
 import copy
 import inspect
 import json
-import math
 from collections.abc import Mapping
 from typing import Annotated, Any, NotRequired, get_type_hints
 
@@ -15,7 +14,7 @@ from typing_extensions import TypedDict
 
 from shared.adapters.agents.raised import told, type_of
 from shared.agent import IdempotencyKey, Tool, ToolError
-from shared.core.structure import has_more_marks, nests_deeper
+from shared.core.structure import finite, has_more_marks, nests_deeper
 
 MAX_ARGUMENT_BYTES = 1024 * 1024
 MAX_ARGUMENT_MARKS = 20_000
@@ -267,9 +266,7 @@ def read_json(text: str) -> Any:
     """Return a JSON value. Raises ValueError also for what pydantic may read as something else than people do: duplicate keys,
     NaN, and numbers that would be infinite.
     """
-    return json.loads(
-        text, object_pairs_hook=_unique_keys, parse_constant=_refuse_constant, parse_float=_finite
-    )
+    return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=finite, parse_float=finite)
 
 
 def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
@@ -277,17 +274,6 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) < len(pairs):
         raise ValueError("a key occurs twice in one object")
     return found
-
-
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a JSON number")
-
-
-def _finite(number: str) -> float:
-    value = float(number)
-    if math.isinf(value):
-        raise ValueError("a number is too large")
-    return value
 
 
 def _describe(fault: Mapping[str, Any]) -> str:

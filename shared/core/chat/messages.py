@@ -73,6 +73,18 @@ def chat_messages(instructions: str, items: Sequence[Item]) -> list[Item]:
         raise NotSendable("The conversation", "Its values are nested too deeply.") from None
 
 
+def check_asked(messages: Sequence[Item], items: Sequence[Item]) -> None:
+    """Raise NotSendable when nothing is left of what the model has to answer: it would go on with its last answer.
+
+    A client may send the begin of an answer as its last item.
+    """
+    asks = bool(messages) and messages[-1]["role"] in {"user", "tool"}
+    begins = bool(items) and items[-1].get("role") == "assistant"
+    if not asks and not begins:
+        advice = "Send a text, an image, or the output of a function or of a custom tool."
+        raise NotSendable("The end of the conversation", advice)
+
+
 @dataclass
 class _Conversation:
     _system: list[str]

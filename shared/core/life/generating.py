@@ -141,6 +141,8 @@ def generate_finished(run: Run, event: events.GenerateFinished, now: datetime) -
         lease=None,
         waiting=None,
         turn_started_at=None,
+        # The next turn begins when a worker has time for it.
+        activity="",
         usage=run.usage + (event.snapshot.usage or Usage()),
         unmetered=run.unmetered or event.snapshot.usage is None,
         turns=(*run.turns, event.output),

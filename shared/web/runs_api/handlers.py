@@ -8,7 +8,7 @@ from datetime import timedelta
 
 from shared.core.caller import Caller, Role
 from shared.core.input_items import InputRules
-from shared.core.run import Run
+from shared.core.run import Run, Step
 from shared.errors import BatonError
 from shared.ports.queues import NoQueues, Queues
 from shared.steps.context import Context
@@ -279,9 +279,16 @@ def _run_headers(api: Api, run: Run, waiting: WaitingFor | None) -> dict[str, st
 
 
 def _pause(api: Api, run: Run) -> timedelta:
-    """Return how long a client should wait: about as long as until the run's next poll."""
-    age = api.context.clock.now() - (run.turn_started_at or run.created_at)
-    return max(api.context.schedule_for(run.continuation).gap(age), timedelta(seconds=1))
+    """Return how long a client should wait: about as long as until the run's next poll.
+
+    What a worker does changes the run soon, however old its turn is, or however long it has waited for people. Text that a
+    worker generates comes as often as that of slices.
+    """
+    worked_on = run.step.worked_on and run.waiting is None
+    since = run.updated_at if worked_on else run.turn_started_at or run.created_at
+    generated = worked_on and run.step is Step.GENERATE
+    schedule = api.context.streaming if generated else api.context.schedule_for(run.continuation)
+    return max(schedule.gap(api.context.clock.now() - since), timedelta(seconds=1))
 
 
 def _etags(request: Request) -> set[str]:

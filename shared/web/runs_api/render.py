@@ -12,9 +12,12 @@ from shared.core.answer import Answer, cut
 from shared.core.caller import Caller, Role
 from shared.core.calls import CallStatus, ToolCall
 from shared.core.ids import call_id, item_id
+from shared.core.limits import MAX_OUTPUT_MARKS
 from shared.core.log import LogEntry, LogLine
 from shared.core.response import Usage
 from shared.core.run import Run, RunStatus, Session, Step
+from shared.core.structure import finite, has_more_marks
+from shared.core.text import representable
 from shared.ports.agents import AgentSpec
 from shared.usecases.feed import Feed
 from shared.usecases.health import Health
@@ -207,13 +210,19 @@ def run_view(
     }
 
 
-def _parsed(run: Run, answer_text: object) -> object:
-    """Return the value that the text of a structured answer is. Its size was checked when the run ended."""
-    if not run.structured or run.status is not RunStatus.COMPLETED:
+def _parsed(run: Run, answer_text: object) -> Stored | None:
+    """Return the value that the text of a structured answer is, as JSON.
+
+    It was checked when the run ended, unless its agent had no output type any more. What a run says that hands calls over is no answer.
+    """
+    if not run.structured or run.status is not RunStatus.COMPLETED or run.handed_over:
         return None
-    text = json.loads(answer_text.text) if isinstance(answer_text, Stored) else answer_text
+    text = str(json.loads(answer_text.text) if isinstance(answer_text, Stored) else answer_text)
+    if has_more_marks(text.encode(), MAX_OUTPUT_MARKS):
+        return None
     try:
-        return json.loads(str(text))
+        value = json.loads(text, parse_constant=finite, parse_float=finite)
+        return Stored(representable(json.dumps(value, ensure_ascii=False)))
     except (ValueError, RecursionError):
         return None
 
