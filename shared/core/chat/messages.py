@@ -25,7 +25,7 @@ from shared.core.chat.content import (
     user_content,
 )
 from shared.core.limits import MAX_SENT_ARGUMENT_MARKS
-from shared.core.structure import has_more_marks
+from shared.core.structure import finite, has_more_marks
 from shared.core.text import json_text, representable
 from shared.core.transcript import Item, arguments_text, call_id_of, sendable_name, shown_name
 
@@ -216,14 +216,9 @@ def is_object(text: str) -> bool:
     if has_more_marks(representable(text).encode(), MAX_SENT_ARGUMENT_MARKS):
         return False
     try:
-        return isinstance(json.loads(text, parse_constant=_refuse_constant), dict)
+        return isinstance(json.loads(text, parse_constant=finite, parse_float=finite), dict)
     except (ValueError, RecursionError):
         return False
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    """Refuse NaN and the infinities, which only Python's parser accepts."""
-    raise ValueError(name)
 
 
 def _refuse_reference(position: int) -> NoReturn:
