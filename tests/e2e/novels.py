@@ -89,10 +89,12 @@ def check_kept_answer(site: Site, agent: str, status: str = "completed") -> None
     assert site.api("DELETE", f"runs/{run['id']}").status == 204
 
 
-def check_stream_that_cannot_be_left(site: Site, agent: str) -> None:
-    run = outcome(site, site.start(SHORT, agent=agent, stream=True))
-    assert (run["status"], run["error"]["code"]) == ("failed", "background_unsupported")
-    assert "declare it as ChatCompletions" in run["error"]["message"]
+def check_streams_that_cannot_be_left(site: Site, *agents: str) -> None:
+    """They end together, after a minute in which their responses might still be found."""
+    for run_id in [site.start(SHORT, agent=agent, stream=True) for agent in agents]:
+        run = outcome(site, run_id)
+        assert (run["status"], run["error"]["code"]) == ("failed", "background_unsupported")
+        assert "declare it as ChatCompletions" in run["error"]["message"]
 
 
 def check_too_long(site: Site, agent: str) -> None:

@@ -82,10 +82,9 @@ def test_a_short_answer_of_its_responses_api_is_kept(
     novels.check_kept_answer(site, agent, status)
 
 
-@pytest.mark.parametrize("agent", ["long", "long_bridged"])
-def test_a_stream_of_its_responses_api_cannot_be_left(new_site: NewSite, proxy: Proxy, agent: str) -> None:
+def test_streams_of_its_responses_api_cannot_be_left(new_site: NewSite, proxy: Proxy) -> None:
     site = deploy(new_site, proxy, PROVIDER_CREATE_TIMEOUT_SECONDS="100")
-    novels.check_stream_that_cannot_be_left(site, agent)
+    novels.check_streams_that_cannot_be_left(site, "long", "long_bridged")
 
 
 @pytest.mark.parametrize("agent", ["long", "long_bridged"])

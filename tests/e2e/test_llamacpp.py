@@ -66,7 +66,7 @@ def test_a_short_answer_of_its_responses_api_is_kept(new_site: NewSite, llamacpp
 
 def test_a_stream_of_its_responses_api_cannot_be_left(new_site: NewSite, llamacpp: str) -> None:
     site = deploy(new_site, llamacpp, PROVIDER_CREATE_TIMEOUT_SECONDS="100")
-    novels.check_stream_that_cannot_be_left(site, "long")
+    novels.check_streams_that_cannot_be_left(site, "long")
 
 
 def test_a_long_answer_of_its_responses_api_ends_with_what_to_declare(
