@@ -9,6 +9,7 @@ from urllib.parse import quote
 from dev.client import Client, Refused
 from dev.feed import Reader, WaitingCall
 from dev.screen import spelled_out
+from shared.core.structure import read_json
 
 _APPROVAL = "  [a]pprove  [r]efuse  [c]hange the arguments  [l]ater: "
 _OUTPUT = "  [o]utput  [e]rror  [l]ater: "
@@ -106,16 +107,10 @@ def _body(call: WaitingCall, ask: Callable[[str], str]) -> dict[str, Any] | str 
 
 def _changed(text: str) -> dict[str, Any] | str:
     try:
-        arguments = json.loads(text, object_pairs_hook=_unique)
+        arguments = read_json(text)
     except (ValueError, RecursionError) as fault:
         return f"That is no JSON: {fault}"
     if not isinstance(arguments, dict):
         # With null, the API would approve the arguments as they are.
         return "Arguments are a JSON object: they begin with { and end with }."
     return {"approve": True, "arguments": arguments}
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(found := dict(pairs)) < len(pairs):
-        raise ValueError("a key occurs twice in one object")
-    return found

@@ -1,13 +1,15 @@
-"""How much structure a JSON text has, found without parsing it.
+"""JSON texts from outside: how much structure one has, found without parsing it, and what is refused when it is parsed.
 
 A parsed value needs up to a hundred times the memory of its text when the text has little but structure, such as
 `[[],[],[]]`. So the structure of a text from outside is counted first.
 """
 
+import json
 import math
 import re
 from collections.abc import Iterator
 from itertools import accumulate, islice
+from typing import Any
 
 _MARKS = b"[]{},"
 _QUOTE = ord('"')
@@ -58,3 +60,17 @@ def finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError("a number is not finite")
     return number
+
+
+def read_json(text: str) -> Any:
+    """Return a JSON value. Raises ValueError also for what programs read in more than one way: duplicate keys, and what
+    `finite` refuses.
+    """
+    return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=finite, parse_float=finite)
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key occurs twice in one object")
+    return found

@@ -8,10 +8,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from shared.adapters.agents.schema import NotStrict, read_json, strict_schema
+from shared.adapters.agents.schema import NotStrict, strict_schema
 from shared.agent import Agent
 from shared.core.limits import MAX_OUTPUT_MARKS
-from shared.core.structure import has_more_marks
+from shared.core.structure import has_more_marks, read_json
 from shared.core.text import clipped, is_name
 
 _MAX_REASON_CHARACTERS = 500

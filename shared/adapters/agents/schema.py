@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 
 from shared.adapters.agents.raised import told, type_of
 from shared.agent import IdempotencyKey, Tool, ToolError
-from shared.core.structure import finite, has_more_marks, nests_deeper
+from shared.core.structure import has_more_marks, nests_deeper, read_json
 
 MAX_ARGUMENT_BYTES = 1024 * 1024
 MAX_ARGUMENT_MARKS = 20_000
@@ -260,20 +260,6 @@ def _read_json(text: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise BadArguments("the arguments must be a JSON object")
     return value
-
-
-def read_json(text: str) -> Any:
-    """Return a JSON value. Raises ValueError also for what pydantic may read as something else than people do: duplicate keys,
-    NaN, and numbers that would be infinite.
-    """
-    return json.loads(text, object_pairs_hook=_unique_keys, parse_constant=finite, parse_float=finite)
-
-
-def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("a key occurs twice in one object")
-    return found
 
 
 def _describe(fault: Mapping[str, Any]) -> str:

@@ -17,7 +17,7 @@ from shared.core.log import LogEntry, LogLine
 from shared.core.response import Usage
 from shared.core.run import Run, RunStatus, Session, Step
 from shared.core.structure import finite, has_more_marks
-from shared.core.text import representable
+from shared.core.text import json_text
 from shared.ports.agents import AgentSpec
 from shared.usecases.feed import Feed
 from shared.usecases.health import Health
@@ -222,7 +222,7 @@ def _parsed(run: Run, answer_text: object) -> Stored | None:
         return None
     try:
         value = json.loads(text, parse_constant=finite, parse_float=finite)
-        return Stored(representable(json.dumps(value, ensure_ascii=False)))
+        return Stored(json_text(value))
     except (ValueError, RecursionError):
         return None
 
