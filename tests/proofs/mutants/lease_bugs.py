@@ -37,6 +37,14 @@ LEASE_BUGS = (
         "            now, event = self._context.clock.now(), events.Renewed(lease.id, self.ends_at)\n",
     ),
     Bug(
+        "a stream keeps its lease past the deadline",
+        _LEASING,
+        "(run.status is RunStatus.CANCELLING or now >= run.expires_at):",
+        "run.status is RunStatus.CANCELLING:",
+        # Few seeds have such a stream, and no timer that would end the run.
+        first=1700024350,
+    ),
+    Bug(
         "the end of the work does not end its lease",
         _LEASING,
         "    until = min(now + RENEWED_FOR, event.ends_at)\n",
